@@ -1,0 +1,66 @@
+# Sourced by demo.sh and test.sh: makes .venv and installs what is asked for, once.
+#
+#   . environment.sh; prepare_environment ros vehicle demo training development
+#
+# Where a ROS 2 distribution is sourced, its Python and its packages are used; elsewhere ROS 2 comes from PyPI.
+# PYTHON=/path/to/python3 chooses the interpreter.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+venv="$root/.venv"
+
+fail() { printf '%s\n' "$*" >&2; exit 2; }
+
+fits() { "$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; }
+
+find_python() {
+  if [ -n "${PYTHON:-}" ]; then
+    fits "$PYTHON" || fail "PYTHON=$PYTHON is not a Python 3.10 to 3.12 with venv"
+    printf '%s\n' "$PYTHON"
+    return
+  fi
+  # The packages of a sourced distribution are built for the system's Python.
+  local candidates="python3 python3.12 python3.11 python3.10"
+  [ -n "${ROS_DISTRO:-}" ] && candidates="/usr/bin/python3"
+  local candidate
+  for candidate in $candidates; do
+    if fits "$candidate"; then printf '%s\n' "$candidate"; return; fi
+  done
+  fail "No Python 3.10 to 3.12 with venv found (tried: $candidates). On Debian or Ubuntu: sudo apt install python3-venv"
+}
+
+prepare_environment() {
+  [ "$(uname -sm)" = "Linux x86_64" ] || fail "The locked requirements are for Linux on x86-64; this is $(uname -sm)."
+  local kind="from PyPI" options=()
+  if [ -n "${ROS_DISTRO:-}" ]; then kind="$ROS_DISTRO" options=(--system-site-packages); fi
+  if [ "$(cat "$venv/.ros" 2>/dev/null)" != "$kind" ] || ! "$venv/bin/python" -c '' 2>/dev/null; then
+    local python
+    python=$(find_python) || exit 2
+    rm -rf "$venv"
+    "$python" -m venv "${options[@]}" "$venv" || fail "Cannot make $venv with $python"
+    printf '%s\n' "$kind" > "$venv/.ros"
+  fi
+  local group
+  for group in "$@"; do
+    case "$group" in
+      ros)
+        [ -n "${ROS_DISTRO:-}" ] && continue
+        install_locked ros --require-hashes
+        install_locked cv_bridge --require-hashes --no-deps
+        ;;
+      vehicle) install_locked vehicle --require-hashes ;;
+      *) install_locked "$group" ;;
+    esac
+  done
+}
+
+install_locked() {
+  local name=$1 file="$root/requirements/$1.txt"
+  shift
+  local digest
+  digest=$(sha256sum < "$file")
+  [ "$(cat "$venv/.installed-$name" 2>/dev/null)" = "$digest" ] && return
+  printf 'Installing requirements/%s.txt into .venv ...\n' "$name" >&2
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@" -r "$file" ||
+    fail "Cannot install requirements/$name.txt; pip's message above says why. Running the same command again goes on."
+  printf '%s\n' "$digest" > "$venv/.installed-$name"
+}

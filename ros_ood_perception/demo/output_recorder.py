@@ -1,0 +1,100 @@
+"""Record image and diagnostics topics to an MCAP bag as they arrive, until SIGINT or SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+from sensor_msgs.msg import Image
+
+BAG_VERSION = 9
+DEPTH = 100
+TYPES: dict[str, type[Any]] = {
+    "sensor_msgs/msg/Image": Image,
+    "diagnostic_msgs/msg/DiagnosticArray": DiagnosticArray,
+}
+NEVER = QosTime(sec=2147483647, nsec=4294967295)
+OFFERED_QOS = Qos(
+    history=QosHistory.KEEP_LAST,
+    depth=DEPTH,
+    reliability=QosReliability.RELIABLE,
+    durability=QosDurability.VOLATILE,
+    deadline=NEVER,
+    lifespan=NEVER,
+    liveliness=QosLiveliness.AUTOMATIC,
+    liveliness_lease_duration=NEVER,
+    avoid_ros_namespace_conventions=False,
+)
+
+
+def typestore_of_this_distribution() -> Any:
+    """The message definitions of the ROS 2 that runs here (`ROS_DISTRO`), or the newest that are known."""
+    wanted = f"ros2_{os.environ.get('ROS_DISTRO', '')}"
+    return get_typestore(Stores(wanted) if wanted in {store.value for store in Stores} else Stores.LATEST)
+
+
+def main() -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="output_recorder", description=__doc__)
+    parser.add_argument("bag", type=Path, help="folder of the new bag")
+    parser.add_argument("topics", nargs="+", metavar="TOPIC:TYPE", help=f"TYPE is one of {', '.join(TYPES)}")
+    parser.add_argument("--arrivals", type=Path, required=True, help="JSON lines: a topic and a monotonic time each")
+    options = parser.parse_args()
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    node = Node("output_recorder")
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    typestore = typestore_of_this_distribution()
+    qos = QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy.RELIABLE)
+    with (
+        Writer(options.bag, version=BAG_VERSION, storage_plugin=StoragePlugin.MCAP) as writer,
+        options.arrivals.open("w", encoding="utf-8") as arrivals,
+    ):
+
+        def record(topic: str, connection: Any, serialized: bytes) -> None:
+            json.dump({"topic": topic, "arrived_at_ns": time.monotonic_ns()}, arrivals)
+            arrivals.write("\n")
+            writer.write(connection, time.time_ns(), serialized)
+
+        for argument in options.topics:
+            topic, _, type_name = argument.rpartition(":")
+            connection = writer.add_connection(
+                topic, type_name, typestore=typestore, offered_qos_profiles=(OFFERED_QOS,)
+            )
+            node.create_subscription(
+                TYPES[type_name],
+                topic,
+                # Serialized messages go into the bag byte by byte as the node sent them.
+                lambda serialized, topic=topic, connection=connection: record(topic, connection, serialized),
+                qos,
+                raw=True,
+            )
+        while not stop.is_set():
+            executor.spin_once(timeout_sec=0.1)
+    executor.shutdown()
+    node.destroy_node()
+    rclpy.shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

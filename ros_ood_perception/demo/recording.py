@@ -1,0 +1,168 @@
+"""What was recorded, read back: matched with what was sent, and compared with what the engine gives."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rosbags.highlevel import AnyReader, AnyReaderError
+
+from ros_ood_perception.bundle import Bundle
+from ros_ood_perception.demo.frame_player import to_image
+from ros_ood_perception.demo.frame_source import FrameSource
+from ros_ood_perception.inference.engine import open_engine
+from ros_ood_perception.node.image_messages import MalformedImage, check_image, to_colour
+from ros_ood_perception.node.perception_node import score_to_mono8
+from ros_ood_perception.perception import Perception
+
+
+class RecordingError(RuntimeError):
+    """The recorded bag cannot be read back."""
+
+
+@dataclass(frozen=True)
+class SentFrame:
+    """One line of the player's record; `sent_at_ns` is on the monotonic clock."""
+
+    name: str
+    stamp_ns: int
+    sent_at_ns: int
+
+
+@dataclass(frozen=True)
+class RecordedImage:
+    """One recorded message; `arrived_at_ns` is on the monotonic clock, `frame` the position of the frame sent."""
+
+    frame: int
+    frame_id: str
+    arrived_at_ns: int
+    pixels: NDArray[np.uint8] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A run's record: what was sent, and by output name what came back."""
+
+    sent: list[SentFrame]
+    messages: dict[str, list[RecordedImage]]
+
+    @classmethod
+    def read(cls, out: Path, topics: Mapping[str, str]) -> Recording:
+        """Read `sent.jsonl`, `arrivals.jsonl` and `bag/` of a run.
+
+        Args:
+            topics: output name -> topic; mono8 images.
+
+        Raises:
+            RecordingError: unreadable, or a message whose stamp belongs to no frame sent.
+        """
+        sent = [SentFrame(**json.loads(line)) for line in (out / "sent.jsonl").read_text("utf-8").splitlines()]
+        arrivals: dict[str, deque[int]] = defaultdict(deque)
+        for line in (out / "arrivals.jsonl").read_text("utf-8").splitlines():
+            arrival = json.loads(line)
+            arrivals[arrival["topic"]].append(arrival["arrived_at_ns"])
+        messages: dict[str, list[RecordedImage]] = {name: [] for name in topics}
+        names = {topic: name for name, topic in topics.items()}
+        # Bags may hold a stamp twice: the frames of one stamp are matched in the order they were sent.
+        waiting: dict[str, dict[int, deque[int]]] = {name: defaultdict(deque) for name in topics}
+        for by_stamp in waiting.values():
+            for position, frame in enumerate(sent):
+                by_stamp[frame.stamp_ns].append(position)
+        try:
+            with AnyReader([out / "bag"]) as reader:
+                connections = [c for c in reader.connections if c.topic in names]
+                for connection, _, raw in reader.messages(connections):
+                    message = reader.deserialize(raw, connection.msgtype)
+                    name = names[connection.topic]
+                    stamp_ns = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
+                    if not waiting[name][stamp_ns]:
+                        raise RecordingError(
+                            f"{connection.topic}: a message has the stamp {stamp_ns}, which no frame has"
+                        )
+                    messages[name].append(
+                        RecordedImage(
+                            frame=waiting[name][stamp_ns].popleft(),
+                            frame_id=message.header.frame_id,
+                            arrived_at_ns=arrivals[connection.topic].popleft(),
+                            pixels=np.asarray(message.data, np.uint8).reshape(message.height, message.width),
+                        )
+                    )
+        except (AnyReaderError, OSError) as error:
+            raise RecordingError(f"{out / 'bag'}: cannot be read back ({error})") from error
+        return cls(sent, messages)
+
+
+def end_to_end_ms(recording: Recording, output: str) -> dict[str, float | None]:
+    """From the player's publish call to the arrival of the output at the recorder, milliseconds.
+
+    Returns:
+        p50, p95, p99 and max; None each without any message.
+    """
+    latencies = [(m.arrived_at_ns - recording.sent[m.frame].sent_at_ns) / 1e6 for m in recording.messages[output]]
+    if not latencies:
+        return {"p50": None, "p95": None, "p99": None, "max": None}
+    p50, p95, p99 = np.percentile(latencies, (50, 95, 99))
+    return {"p50": float(p50), "p95": float(p95), "p99": float(p99), "max": float(max(latencies))}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Recorded outputs against the engine's.
+
+    Attributes:
+        equal: for each output how many recorded frames are equal, pixel by pixel; and `compared`, of how many.
+        anomalous_share: frame position -> share of its pixels that are anomalous.
+    """
+
+    equal: dict[str, int]
+    anomalous_share: dict[int, float]
+
+
+def compare_with_engine(
+    recording: Recording,
+    source: FrameSource,
+    bundle: Bundle,
+    engine_name: str,
+    num_threads: int,
+    threshold: float,
+    advance: Callable[[], None],
+) -> Comparison:
+    """Run every frame that has a recorded semantic mask through the engine in this process, and compare.
+
+    Raises:
+        EngineError: the engine cannot be opened or fails.
+    """
+    recorded = {name: {m.frame: m.pixels for m in messages} for name, messages in recording.messages.items()}
+    equal = {"compared": 0, **dict.fromkeys(recorded, 0)}
+    share: dict[int, float] = {}
+    engine = open_engine(bundle, engine_name, num_threads)
+    perception = Perception(engine, threshold)
+    for position, frame in enumerate(source):
+        if position not in recorded["semantic_mask"]:
+            continue
+        message = to_image(frame, 0)
+        try:
+            check_image(message)
+            result = perception(to_colour(message, bundle.description.input.colour_order))
+        except MalformedImage:
+            # A mask was published for a frame that holds no image: it is counted as compared, and equal to nothing.
+            equal["compared"] += 1
+            continue
+        expected = {
+            "semantic_mask": result.semantic,
+            "anomaly_mask": result.anomaly_mask.astype(np.uint8) * np.uint8(255),
+            "anomaly_score": score_to_mono8(result.anomaly_score),
+        }
+        equal["compared"] += 1
+        for name, pixels in expected.items():
+            found = recorded[name].get(position)
+            equal[name] += found is not None and np.array_equal(found, pixels)
+        share[position] = float(result.anomaly_mask.mean())
+        advance()
+    engine.close()
+    return Comparison(equal, share)

@@ -1,0 +1,1 @@
+"""Engines: each runs a bundle's graph on some hardware, and nothing else."""

@@ -1,0 +1,64 @@
+"""The CPU engine: ONNX Runtime."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from ros_ood_perception.bundle import Bundle
+from ros_ood_perception.inference.engine import EngineError, EngineOutput
+
+INPUTS = {"image": "tensor(uint8)"}
+OUTPUTS = {"semantic": "tensor(uint8)", "anomaly": "tensor(float)"}
+
+
+class OnnxRuntimeEngine:
+    """Runs the bundle's graph on the CPU.
+
+    Args:
+        num_threads: of one inference; 0 takes every CPU that this process may use.
+
+    Raises:
+        EngineError: ONNX Runtime cannot load the graph, or it does not have the bundle's inputs and outputs.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(self, bundle: Bundle, num_threads: int = 0) -> None:
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.intra_op_num_threads = num_threads or len(os.sched_getaffinity(0))
+        # Other processes of the vehicle share the cores: a worker that waits must sleep, not spin.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = onnxruntime.InferenceSession(bundle.model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's exceptions have no common public base class
+            raise EngineError(f"ONNX Runtime cannot load the model of {bundle.folder}: {error}") from error
+        for kind, found, wanted in (
+            ("inputs", {i.name: i.type for i in self._session.get_inputs()}, INPUTS),
+            ("outputs", {o.name: o.type for o in self._session.get_outputs()}, OUTPUTS),
+        ):
+            if found != wanted:
+                raise EngineError(f"the model of {bundle.folder} has the {kind} {found}; a bundle has {wanted}")
+        self._size = (bundle.description.input.height, bundle.description.input.width)
+
+    def run(self, images: NDArray[np.uint8]) -> EngineOutput:
+        """See `InferenceEngine.run`."""
+        try:
+            semantic, anomaly = self._session.run(list(OUTPUTS), {"image": np.ascontiguousarray(images)})
+        except Exception as error:  # as above
+            raise EngineError(f"ONNX Runtime failed on images {images.shape} {images.dtype}: {error}") from error
+        expected = (len(images), *self._size)
+        if semantic.shape != expected or anomaly.shape != expected:
+            raise EngineError(
+                f"the model gives semantic {semantic.shape} and anomaly {anomaly.shape}; its bundle.yaml says {expected}"
+            )
+        return EngineOutput(semantic=semantic, anomaly_score=anomaly)
+
+    def close(self) -> None:
+        """Frees the session and its memory arena."""
+        del self._session

@@ -1,0 +1,1 @@
+"""The ROS 2 node. All that imports rclpy is here."""

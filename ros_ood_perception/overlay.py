@@ -1,0 +1,49 @@
+"""Pictures for people: class colours, anomaly heat map, and both over the camera's frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Picture = NDArray[np.uint8]
+
+
+def semantic_picture(ids: NDArray[np.uint8], colours: Sequence[tuple[int, int, int]]) -> Picture:
+    """Class ids (H, W) uint8 in their colours: (H, W, 3) uint8 RGB; ids without a colour are black."""
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(colours)] = colours
+    return table[ids]
+
+
+def score_picture(score: NDArray[np.float32]) -> Picture:
+    """Anomaly score (H, W) in [0, 1] as a heat map: (H, W, 3) uint8 RGB, dark = known, bright = unknown."""
+    grey = np.clip(score * 255, 0, 255).astype(np.uint8)
+    return cv2.cvtColor(cv2.applyColorMap(grey, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+def overlay_picture(
+    image: Picture,
+    ids: NDArray[np.uint8],
+    anomaly_mask: NDArray[np.bool_],
+    colours: Sequence[tuple[int, int, int]],
+) -> Picture:
+    """The frame tinted with its classes; anomalous pixels stay as they are, tinted and outlined in orange.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        ids: (H, W) uint8.
+        anomaly_mask: (H, W) bool.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    orange = (255, 140, 0)
+    tint = semantic_picture(ids, colours)
+    tint[anomaly_mask] = orange
+    blended = cv2.addWeighted(image, 0.6, tint, 0.4, 0)
+    outlines, _ = cv2.findContours(anomaly_mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    cv2.drawContours(blended, outlines, -1, orange, 2)
+    return blended.astype(np.uint8, copy=False)

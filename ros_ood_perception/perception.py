@@ -1,0 +1,81 @@
+"""Frame in, perception out: what the node, the replay and the tools all call. Knows no ROS and no file format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ros_ood_perception.inference.engine import EngineError, InferenceEngine
+
+
+@dataclass(frozen=True)
+class FramePerception:
+    """What one frame holds. Fields at the frame's size are computed when first read, so an unread one costs nothing.
+
+    Attributes:
+        frame_size: height and width of the frame, pixels.
+        engine_semantic: (h, w) uint8 class ids at the bundle's input size.
+        engine_anomaly_score: (h, w) float32 in [0, 1] at the bundle's input size.
+        anomaly_threshold: in [0, 1].
+    """
+
+    frame_size: tuple[int, int]
+    engine_semantic: NDArray[np.uint8]
+    engine_anomaly_score: NDArray[np.float32]
+    anomaly_threshold: float
+
+    @cached_property
+    def semantic(self) -> NDArray[np.uint8]:
+        """(H, W) uint8 class ids."""
+        height, width = self.frame_size
+        resized = cv2.resize(self.engine_semantic, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        return resized.astype(np.uint8, copy=False)
+
+    @cached_property
+    def anomaly_score(self) -> NDArray[np.float32]:
+        """(H, W) float32 in [0, 1], higher where more anomalous."""
+        height, width = self.frame_size
+        resized = cv2.resize(self.engine_anomaly_score, (width, height), interpolation=cv2.INTER_LINEAR)
+        return resized.astype(np.float32, copy=False)
+
+    @cached_property
+    def anomaly_mask(self) -> NDArray[np.bool_]:
+        """(H, W) bool: score >= threshold, on the score as computed, before any rounding."""
+        return self.anomaly_score >= np.float32(self.anomaly_threshold)
+
+
+class Perception:
+    """An engine with a threshold.
+
+    Args:
+        engine: opened; stays the caller's to close.
+        anomaly_threshold: in [0, 1]; a pixel is anomalous where its score is at least this.
+    """
+
+    def __init__(self, engine: InferenceEngine, anomaly_threshold: float) -> None:
+        if not 0 <= anomaly_threshold <= 1:
+            raise ValueError(f"anomaly_threshold is {anomaly_threshold}; it must be in [0, 1]")
+        self.engine = engine
+        self.anomaly_threshold = anomaly_threshold
+
+    def __call__(self, image: NDArray[np.uint8]) -> FramePerception:
+        """(H, W, 3) uint8 in the bundle's colour order, H and W at least 1.
+
+        Raises:
+            EngineError: the engine failed, or gave scores that are not numbers.
+        """
+        output = self.engine.run(image[None])
+        score = output.anomaly_score[0]
+        # A NaN compares false with every threshold: it would be published as "nothing unusual here".
+        if not np.isfinite(score).all():
+            raise EngineError(f"the engine '{self.engine.name}' gave anomaly scores that are not finite")
+        return FramePerception(
+            frame_size=(image.shape[0], image.shape[1]),
+            engine_semantic=output.semantic[0],
+            engine_anomaly_score=score,
+            anomaly_threshold=self.anomaly_threshold,
+        )

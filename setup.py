@@ -1,0 +1,38 @@
+"""Installs the vehicle's package; `training/` is for workstations and is run from a checkout."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+PACKAGE = "ros_ood_perception"
+
+
+def shared(folder: str) -> list[tuple[str, list[str]]]:
+    """Every file below a folder, to the same place below share/."""
+    files = sorted(path for path in Path(folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return [(f"share/{PACKAGE}/{path.parent}", [str(path)]) for path in files]
+
+
+setup(
+    name=PACKAGE,
+    version="0.1.0",
+    description="Semantic segmentation with dense anomaly detection as a ROS 2 lifecycle node",
+    license="Apache-2.0",
+    packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
+    package_data={f"{PACKAGE}.demo": ["*.jinja"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
+        (f"share/{PACKAGE}", ["package.xml"]),
+        *shared("launch"),
+        *shared("config"),
+        *shared("models"),
+    ],
+    install_requires=["setuptools", "numpy", "onnxruntime", "pyyaml", "dacite"],
+    zip_safe=False,
+    entry_points={
+        "console_scripts": [
+            f"perception_node = {PACKAGE}.node.perception_node:main",
+            f"demo = {PACKAGE}.demo.run_demo:main",
+        ],
+    },
+)

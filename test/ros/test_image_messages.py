@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import image
+from cv_bridge import CvBridge
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from ros_ood_perception.node.image_messages import (
+    CHANNELS,
+    MalformedImage,
+    check_image,
+    to_array,
+    to_colour,
+    to_message,
+)
+
+
+@pytest.mark.parametrize("encoding", sorted(CHANNELS))
+@pytest.mark.parametrize("order", ["rgb", "bgr"])
+def test_conversions_agree_with_cv_bridge(encoding: str, order: str) -> None:
+    message = image(3, (12, 16), encoding)
+    expected = CvBridge().imgmsg_to_cv2(message, desired_encoding=f"{order}8")
+    np.testing.assert_array_equal(to_colour(message, order), expected)
+
+
+@pytest.mark.parametrize("encoding", ["bayer_rggb8", "yuv422_yuy2"])
+def test_other_encodings_go_through_cv_bridge(encoding: str) -> None:
+    channels = 1 if encoding.startswith("bayer") else 2
+    message = image(4, (12, 16 * channels), "mono8")
+    message.encoding, message.width = encoding, 16
+    check_image(message)
+    expected = CvBridge().imgmsg_to_cv2(message, desired_encoding="rgb8")
+    np.testing.assert_array_equal(to_colour(message, "rgb"), expected)
+
+
+@pytest.mark.parametrize("encoding", sorted(CHANNELS))
+def test_an_array_of_a_message_is_a_view_of_its_bytes(encoding: str) -> None:
+    message = image(0, (4, 6), encoding)
+    view = to_array(message)
+    assert np.shares_memory(view, np.frombuffer(message.data, np.uint8))
+    message.data[0] = (message.data[0] + 1) % 256
+    assert view.reshape(-1)[0] == message.data[0]
+
+
+def test_rows_with_padding_are_read_without_it() -> None:
+    pixels = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+    padded = np.full((2, 16), 255, np.uint8)
+    padded[:, :9] = pixels.reshape(2, 9)
+    message = Image(height=2, width=3, encoding="bgr8", step=16, data=padded.tobytes())
+    check_image(message)
+    np.testing.assert_array_equal(to_array(message), pixels)
+    np.testing.assert_array_equal(to_colour(message, "rgb"), pixels[..., ::-1])
+    np.testing.assert_array_equal(to_colour(message, "bgr"), pixels)
+
+
+def test_a_message_carries_the_array_and_the_header() -> None:
+    header = Header(frame_id="left")
+    score = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
+    message = to_message(score, "32FC1", header)
+    assert (message.height, message.width, message.step, message.encoding) == (3, 4, 16, "32FC1")
+    assert message.header.frame_id == "left"
+    np.testing.assert_array_equal(np.frombuffer(message.data, np.float32).reshape(3, 4), score)
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind"),
+    [
+        ({"height": 0}, "zero size"),
+        ({"width": 0}, "zero size"),
+        ({"step": 5}, "step too small"),
+        ({"height": 2**32 - 1}, "data too short"),
+        ({"step": 2**32 - 1}, "data too short"),
+        ({"encoding": "mono16"}, "encoding 'mono16'"),
+        ({"encoding": "32FC1"}, "encoding '32FC1'"),
+        ({"encoding": ""}, "encoding ''"),
+        ({"encoding": "x" * 1000}, f"encoding '{'x' * 20}'"),
+        ({"encoding": "bayer_rggb8", "step": 1}, "encoding 'bayer_rggb8'"),
+    ],
+)
+def test_a_message_that_is_not_what_it_declares_is_refused(fields: dict[str, object], kind: str) -> None:
+    message = image(0, (4, 6))
+    for name, value in fields.items():
+        setattr(message, name, value)
+
+    def read() -> None:
+        check_image(message)
+        to_colour(message, "rgb")
+
+    with pytest.raises(MalformedImage) as caught:
+        read()
+    assert caught.value.kind == kind

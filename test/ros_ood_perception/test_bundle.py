@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ros_ood_perception.bundle import BundleError, read_bundle, write_description
+
+
+@pytest.fixture
+def bundle(shipped_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(shipped_bundle, tmp_path / "bundle"))
+
+
+def change(bundle: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    path = bundle / "bundle.yaml"
+    data = yaml.safe_load(path.read_text())
+    edit(data)
+    path.write_text(yaml.safe_dump(data))
+
+
+def test_the_shipped_bundle_is_complete(shipped_bundle: Path) -> None:
+    description = read_bundle(shipped_bundle).description
+    assert description.name == "camvid_small"
+    assert description.weights_licence == "CC BY-NC 4.0"
+    assert [c.name for c in description.classes][:4] == ["sky", "building", "pole", "road"]
+    assert description.training.parameters <= 3_000_000
+    assert (shipped_bundle / "model.onnx").stat().st_size <= 12_000_000
+    assert any(m.metric == "mIoU" and "test" in m.data for m in description.training.measurements)
+    assert 0 < description.operating_point("").threshold < 1
+
+
+def test_a_description_that_is_written_reads_back_equal(bundle: Path) -> None:
+    before = read_bundle(bundle)
+    write_description(bundle, before.description)
+    assert read_bundle(bundle).description == before.description
+
+
+def test_a_changed_model_is_refused_with_both_digests(bundle: Path) -> None:
+    model = bundle / "model.onnx"
+    contents = bytearray(model.read_bytes())
+    contents[len(contents) // 2] ^= 1
+    model.write_bytes(contents)
+    with pytest.raises(BundleError, match=r"model\.onnx: SHA-256 is [0-9a-f]{64}, bundle\.yaml says [0-9a-f]{64}"):
+        read_bundle(bundle)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda d: d.update(format_version=2), r"format_version is 2; this version reads 1"),
+        (lambda d: d.update(colour="red"), r"unknown key\(s\) colour"),
+        (lambda d: d["score"].update(temprature=1.0), r"unknown key\(s\) temprature"),
+        (lambda d: d.pop("score"), r"'score' is missing"),
+        (lambda d: d["score"].update(temperature=-1.0), r"temperature is -1.0; it must be positive"),
+        (lambda d: d["input"].update(height="tall"), r"'input.height' is 'tall'"),
+        (lambda d: d["input"].update(colour_order="grb"), r"'input.colour_order' is 'grb'"),
+        (lambda d: d["classes"][1].update(id=7), r"class ids are \[0, 7,"),
+        (lambda d: d["operating_points"][0].update(threshold=1.5), r"is 1.5; range is \[0, 1\]"),
+    ],
+)
+def test_a_bad_field_is_named(bundle: Path, edit: Callable[[dict[str, Any]], object], message: str) -> None:
+    change(bundle, edit)
+    with pytest.raises(BundleError, match=message):
+        read_bundle(bundle)
+
+
+def test_missing_files_and_folders_are_named(bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="nowhere: no such bundle folder"):
+        read_bundle(tmp_path / "nowhere")
+    (bundle / "model.onnx").unlink()
+    with pytest.raises(BundleError, match=r"model\.onnx: cannot be read"):
+        read_bundle(bundle)
+    (bundle / "bundle.yaml").write_text("a: [1\n")
+    with pytest.raises(BundleError, match=r"bundle\.yaml: not YAML"):
+        read_bundle(bundle)
+    (bundle / "bundle.yaml").unlink()
+    with pytest.raises(BundleError, match=r"bundle\.yaml: cannot be read"):
+        read_bundle(bundle)
+
+
+def test_an_unknown_operating_point_is_named_with_those_there_are(shipped_bundle: Path) -> None:
+    with pytest.raises(BundleError, match=r"no operating point 'strict'; it has inlier_fpr_0\.01"):
+        read_bundle(shipped_bundle).description.operating_point("strict")

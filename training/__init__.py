@@ -1,0 +1,1 @@
+"""How a model bundle comes to be: data, training, export, evaluation. Nothing on the vehicle imports this."""

@@ -1,0 +1,1 @@
+"""Data sets and what is done to their frames before a network sees them."""

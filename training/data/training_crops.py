@@ -1,0 +1,50 @@
+"""The stream of training crops: the same crops for the same seed, epoch and process count, wherever a run resumes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, DistributedSampler
+
+from training.data.augmentation import AugmentationConfig, random_crop
+from training.data.camvid import CamVid, LabelledFrame
+
+
+class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
+    """Random crops of a labelled set, addressed by (epoch, position).
+
+    Each crop's randomness is seeded by (seed, epoch, position), not by the history of the process that makes it, so an
+    interrupted run goes on with the crops that it would have had.
+
+    Items: image (3, h, w) uint8 and labels (h, w) uint8.
+    """
+
+    def __init__(
+        self, frames: CamVid, config: AugmentationConfig, seed: int, passes: int, keep_in_memory: bool
+    ) -> None:
+        self.frames = frames
+        self.config = config
+        self.seed = seed
+        self.passes = passes
+        self.memory: list[LabelledFrame] | None = [frames[i] for i in range(len(frames))] if keep_in_memory else None
+
+    def __len__(self) -> int:
+        return len(self.frames) * self.passes
+
+    def __getitem__(self, address: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        epoch, position = address
+        index = position % len(self.frames)
+        frame = self.memory[index] if self.memory is not None else self.frames[index]
+        generator = np.random.default_rng((self.seed, epoch, position))
+        image, labels = random_crop(frame.image, frame.labels, self.config, generator)
+        return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(labels)
+
+
+class AddressSampler(DistributedSampler[tuple[Tensor, Tensor]]):
+    """torch's distributed sampler (one process included), giving (epoch, position) instead of position."""
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:  # type: ignore[override]
+        return ((self.epoch, position) for position in super().__iter__())

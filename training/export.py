@@ -1,0 +1,261 @@
+"""Export a checkpoint to a model bundle.
+
+    python -m training.export runs/camvid_small/best.pt models/camvid_small --data FOLDER
+
+One ONNX graph from the camera's bytes to class ids and anomaly score (opset 17), and `bundle.yaml` beside it. FOLDER
+holds the splits of the training set: on its validation frames the graph is compared with the network in PyTorch, and
+the anomaly thresholds are chosen. Without `--data` the bundle has no operating points and parity is checked on noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from ros_ood_perception.bundle import (
+    DESCRIPTION_FILE,
+    FORMAT_VERSION,
+    MODEL_FILE,
+    Bundle,
+    BundleClass,
+    BundleDescription,
+    InputDescription,
+    ScoreDescription,
+    TrainingRecord,
+    read_bundle,
+    write_description,
+)
+from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
+from ros_ood_perception.perception import Perception
+from ros_ood_perception.strict_yaml import SchemaError, from_mapping
+from training.checkpoint import CheckpointError, load_checkpoint
+from training.data.camvid import CamVid
+from training.models.deployed_segmenter import DeployedSegmenter
+from training.models.segmenter import LadderSegmenter
+from training.operating_points import inlier_operating_points
+from training.segmenter_training_config import SegmenterTrainingConfig
+
+OPSET = 17
+SCORE_NAME = "jensen_shannon_to_uniform"
+LABEL_AGREEMENT = 0.999
+SCORE_DIFFERENCE = 1e-4
+
+
+class ExportError(RuntimeError):
+    """The graph cannot be exported, or does not compute what the network computes."""
+
+
+def deployed_segmenter(
+    checkpoint: dict[str, Any], input_size: tuple[int, int] | None, temperature: float
+) -> DeployedSegmenter:
+    """The network of a checkpoint as it ships, in evaluation mode.
+
+    Args:
+        input_size: height and width of the network's input; None takes the one it was validated with.
+    """
+    config = from_mapping(checkpoint["config"], SegmenterTrainingConfig, "the checkpoint's configuration")
+    segmenter = LadderSegmenter(config.segmenter, len(checkpoint["classes"]))
+    segmenter.load_state_dict(checkpoint["exported"])
+    size = input_size or config.input_size
+    if any(side % segmenter.size_multiple for side in size):
+        raise ExportError(
+            f"--size {size[0]}x{size[1]}: height and width must be multiples of {segmenter.size_multiple} "
+            "(stride of the encoder times the finest grid of the pyramid pooling)"
+        )
+    return DeployedSegmenter(segmenter, size, temperature).eval()
+
+
+def onnx_bytes(model: DeployedSegmenter, properties: dict[str, str]) -> bytes:
+    """The model as an ONNX file: opset 17, N, H, W of the input dynamic, no traces of this machine.
+
+    Raises:
+        ExportError: the exporter made another opset than 17.
+    """
+    height, width = model.input_size
+    example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
+    axes = {"image": {0: "N", 1: "H", 2: "W"}, "semantic": {0: "N"}, "anomaly": {0: "N"}}
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
+        # PyTorch would rather we used its new exporter, which writes opset 18 and cannot convert it down to 17.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        torch.onnx.export(
+            model,
+            (example,),
+            str(Path(folder) / MODEL_FILE),
+            opset_version=OPSET,
+            dynamo=False,
+            input_names=["image"],
+            output_names=["semantic", "anomaly"],
+            dynamic_axes=axes,
+        )
+        graph = onnx.load(Path(folder) / MODEL_FILE)
+    opsets = {entry.domain or "ai.onnx": entry.version for entry in graph.opset_import}
+    if opsets != {"ai.onnx": OPSET}:
+        raise ExportError(f"the exporter wrote the opsets {opsets}; TensorRT 8.6 needs {OPSET} alone")
+    graph.doc_string = ""
+    for node in graph.graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+    onnx.helper.set_model_props(graph, properties)
+    onnx.checker.check_model(graph, full_check=True)
+    return graph.SerializeToString()
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The graph in ONNX Runtime against the network in PyTorch.
+
+    Attributes:
+        frames: how many were compared.
+        label_agreement: share of the pixels with the same class.
+        score_difference: largest absolute difference of the anomaly score.
+    """
+
+    frames: int
+    label_agreement: float
+    score_difference: float
+
+
+def measure_parity(model: DeployedSegmenter, bundle: Bundle, images: Iterable[NDArray[np.uint8]]) -> Parity:
+    """Run both on the same frames, (H, W, 3) uint8 each."""
+    engine = OnnxRuntimeEngine(bundle)
+    frames, equal, pixels, difference = 0, 0, 0, 0.0
+    for image in images:
+        with torch.no_grad():
+            semantic, anomaly = model(torch.from_numpy(image)[None])
+        output = engine.run(image[None])
+        equal += int((semantic.numpy() == output.semantic).sum())
+        pixels += output.semantic.size
+        difference = max(difference, float(np.abs(anomaly.numpy() - output.anomaly_score).max()))
+        frames += 1
+    engine.close()
+    return Parity(frames, equal / max(pixels, 1), difference)
+
+
+def require_parity(parity: Parity) -> None:
+    """Refuse a graph that is not the network.
+
+    Raises:
+        ExportError: with the numbers.
+    """
+    if parity.label_agreement <= LABEL_AGREEMENT or parity.score_difference > SCORE_DIFFERENCE:
+        raise ExportError(
+            f"the exported graph differs from the network: {parity.label_agreement:.4%} of the labels agree (more than "
+            f"{LABEL_AGREEMENT:.1%} needed), the score differs by up to {parity.score_difference:.1e} "
+            f"({SCORE_DIFFERENCE:.0e} allowed)"
+        )
+
+
+def export_bundle(
+    checkpoint_path: Path,
+    folder: Path,
+    data: Path | None = None,
+    input_size: tuple[int, int] | None = None,
+    temperature: float = 1.0,
+) -> Parity:
+    """Write a bundle, verified and compared with the network.
+
+    Raises:
+        CheckpointError, ExportError, FileNotFoundError: as their messages say; `folder` then has no `bundle.yaml`.
+    """
+    checkpoint = load_checkpoint(checkpoint_path)
+    config = from_mapping(checkpoint["config"], SegmenterTrainingConfig, str(checkpoint_path))
+    model = deployed_segmenter(checkpoint, input_size, temperature)
+    progression = checkpoint["progression"]
+    contents = onnx_bytes(model, {"name": config.name, "weights_licence": checkpoint["data_set"]["licence"]})
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / DESCRIPTION_FILE).unlink(missing_ok=True)
+    (folder / MODEL_FILE).write_bytes(contents)
+    description = BundleDescription(
+        format_version=FORMAT_VERSION,
+        name=config.name,
+        model_sha256=hashlib.sha256(contents).hexdigest(),
+        weights_licence=checkpoint["data_set"]["licence"],
+        classes=tuple(BundleClass(i, name, tuple(rgb)) for i, (name, rgb) in enumerate(checkpoint["classes"])),
+        input=InputDescription(*model.input_size),
+        score=ScoreDescription(name=SCORE_NAME, temperature=temperature),
+        training=TrainingRecord(
+            data_sets=(f"{checkpoint['data_set']['name']} ({config.data.train})",),
+            config_digest=checkpoint["config_digest"],
+            code_version=checkpoint["code_version"],
+            command=checkpoint["command"],
+            epochs=progression["epoch"],
+            best_epoch=progression["best_epoch"],
+            training_minutes=round(progression["training_seconds"] / 60, 1),
+            machine=checkpoint["machine"],
+            parameters=sum(p.numel() for p in model.segmenter.parameters()),
+        ),
+    )
+    bundle = Bundle(folder, description, contents)
+    if data is None:
+        noise = np.random.default_rng(0).integers(0, 256, (2, *model.input_size, 3), np.uint8)
+        parity = measure_parity(model, bundle, noise)
+    else:
+        frames = CamVid(data / config.data.validation)
+        parity = measure_parity(model, bundle, (frames[i].image for i in range(len(frames))))
+        points = inlier_operating_points(
+            _scored_frames(bundle, frames), f"{CamVid.name} ({config.data.validation}, {len(frames)} frames)"
+        )
+        description = replace(description, operating_points=points)
+    require_parity(parity)
+    write_description(folder, description)
+    read_bundle(folder)
+    return parity
+
+
+def _scored_frames(bundle: Bundle, frames: CamVid) -> Iterator[tuple[NDArray[np.float32], NDArray[np.uint8]]]:
+    """Scores as the node computes them, at the frames' size, with the labels."""
+    engine = OnnxRuntimeEngine(bundle)
+    perception = Perception(engine, anomaly_threshold=1.0)
+    for index in range(len(frames)):
+        frame = frames[index]
+        yield perception(frame.image).anomaly_score, frame.labels
+    engine.close()
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    if not (height.isdigit() and width.isdigit()):
+        raise argparse.ArgumentTypeError(f"'{text}' is not HEIGHTxWIDTH, such as 384x512")
+    return int(height), int(width)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint", type=Path, help="best.pt or last.pt of a training run")
+    parser.add_argument("bundle", type=Path, help="folder to write; its model.onnx and bundle.yaml are replaced")
+    parser.add_argument("--data", type=Path, help="folder with the splits of the training set")
+    parser.add_argument("--size", type=_size, help="HEIGHTxWIDTH of the network's input (default: the validated one)")
+    parser.add_argument("--temperature", type=float, default=1.0, help="T of the anomaly score (default: 1)")
+    options = parser.parse_args(arguments)
+    if not options.temperature > 0:
+        parser.error(f"--temperature is {options.temperature:g}; it must be positive")
+    try:
+        parity = export_bundle(options.checkpoint, options.bundle, options.data, options.size, options.temperature)
+    except (CheckpointError, ExportError, SchemaError, FileNotFoundError, ValueError) as error:
+        print(f"export: {error}", file=sys.stderr)
+        return 2
+    print(
+        f"{options.bundle}: {parity.label_agreement:.4%} of the labels agree with PyTorch on {parity.frames} frames, "
+        f"the score differs by at most {parity.score_difference:.1e}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

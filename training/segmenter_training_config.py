@@ -1,0 +1,105 @@
+"""Everything that a supervised training run of the segmenter can be told."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+from training.data.augmentation import AugmentationConfig
+from training.losses.cross_entropy import ClassWeighting
+from training.models.segmenter import SegmenterConfig
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which frames.
+
+    Attributes:
+        root: folder that holds the splits; `--data` on the command line replaces it.
+        train, validation: the splits' folders below `root`.
+        keep_in_memory: decode every training frame once.
+        workers: processes that make crops.
+    """
+
+    root: str = "data/camvid"
+    train: str = "train"
+    validation: str = "val"
+    keep_in_memory: bool = True
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """AdamW and its schedule.
+
+    Attributes:
+        learning_rate: after warm-up.
+        encoder_factor: the encoder's learning rate is this times the rest's (1/4 suits pretrained encoders).
+        final_factor: the schedule ends at this times `learning_rate`.
+        schedule: half a cosine, or (1 - t)^0.9.
+        warmup_steps: linear rise from 0.
+        weight_decay: of weights with more than one dimension; biases and norms are not decayed.
+    """
+
+    learning_rate: float = 1e-3
+    encoder_factor: float = 1.0
+    final_factor: float = 1e-3
+    schedule: Literal["cosine", "polynomial"] = "cosine"
+    warmup_steps: int = 200
+    weight_decay: float = 0.01
+    gradient_clip_norm: float = 5.0
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "encoder_factor", "gradient_clip_norm"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be positive")
+
+
+@dataclass(frozen=True)
+class SegmenterTrainingConfig:
+    """A supervised training run.
+
+    Attributes:
+        name: of the model, and of its folder below `runs/`.
+        epochs, passes_per_epoch: an epoch visits every training frame `passes_per_epoch` times, then validates.
+        batch_size: crops per step, over all processes together.
+        ema_decay: of the running average of the weights that is validated and exported; 0 switches it off.
+        input_size: height and width of the exported graph's network input; validation uses it.
+        precision: a Lightning Fabric precision, such as `32-true` or `bf16-mixed`.
+        picture_frames: positions of the validation frames that TensorBoard shows.
+    """
+
+    name: str
+    seed: int = 0
+    epochs: int = 100
+    passes_per_epoch: int = 1
+    batch_size: int = 8
+    ema_decay: float = 0.0
+    input_size: tuple[int, int] = (384, 512)
+    precision: str = "32-true"
+    class_weighting: ClassWeighting = "none"
+    class_weighting_offset: float = 1.02
+    picture_frames: tuple[int, ...] = (0, 33, 66)
+    data: DataConfig = field(default_factory=DataConfig)
+    segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "passes_per_epoch", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay is {self.ema_decay}; it must be in [0, 1)")
+        if self.class_weighting_offset <= 1:
+            raise ValueError(f"class_weighting_offset is {self.class_weighting_offset}; it must be above 1")
+        if any(side < 32 or side % 32 for side in self.input_size):
+            raise ValueError(f"input_size is {self.input_size}; height and width must be positive multiples of 32")
+
+    def digest(self) -> str:
+        """SHA-256 of all that shapes the result: everything but where the data lie and how many workers read them."""
+        values = asdict(self)
+        del values["data"]["root"], values["data"]["workers"], values["data"]["keep_in_memory"]
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
