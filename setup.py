@@ -27,7 +27,6 @@ setup(
         *shared("config"),
         *shared("models"),
     ],
-    install_requires=["setuptools", "numpy", "onnxruntime", "pyyaml", "dacite"],
     zip_safe=False,
     entry_points={
         "console_scripts": [

@@ -21,7 +21,7 @@ def semantic_picture(ids: NDArray[np.uint8], colours: Sequence[tuple[int, int, i
 def score_picture(score: NDArray[np.float32]) -> Picture:
     """Anomaly score (H, W) in [0, 1] as a heat map: (H, W, 3) uint8 RGB, dark = known, bright = unknown."""
     grey = np.clip(score * 255, 0, 255).astype(np.uint8)
-    return cv2.cvtColor(cv2.applyColorMap(grey, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+    return cv2.cvtColor(cv2.applyColorMap(grey, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
 
 
 def overlay_picture(
@@ -46,4 +46,4 @@ def overlay_picture(
     blended = cv2.addWeighted(image, 0.6, tint, 0.4, 0)
     outlines, _ = cv2.findContours(anomaly_mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     cv2.drawContours(blended, outlines, -1, orange, 2)
-    return blended.astype(np.uint8, copy=False)
+    return blended

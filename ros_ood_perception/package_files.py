@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 PACKAGE = "ros_ood_perception"
@@ -20,10 +21,8 @@ def package_file(relative: str) -> Path:
         except ImportError:
             pass
         else:
-            try:
+            with contextlib.suppress(PackageNotFoundError):
                 tried.append(Path(get_package_share_directory(PACKAGE)) / relative)
-            except PackageNotFoundError:
-                pass
     for path in tried:
         if path.exists():
             return path

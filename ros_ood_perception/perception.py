@@ -32,15 +32,13 @@ class FramePerception:
     def semantic(self) -> NDArray[np.uint8]:
         """(H, W) uint8 class ids."""
         height, width = self.frame_size
-        resized = cv2.resize(self.engine_semantic, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-        return resized.astype(np.uint8, copy=False)
+        return cv2.resize(self.engine_semantic, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
 
     @cached_property
     def anomaly_score(self) -> NDArray[np.float32]:
         """(H, W) float32 in [0, 1], higher where more anomalous."""
         height, width = self.frame_size
-        resized = cv2.resize(self.engine_anomaly_score, (width, height), interpolation=cv2.INTER_LINEAR)
-        return resized.astype(np.float32, copy=False)
+        return cv2.resize(self.engine_anomaly_score, (width, height), interpolation=cv2.INTER_LINEAR)
 
     @cached_property
     def anomaly_mask(self) -> NDArray[np.bool_]:

@@ -1,11 +1,16 @@
-"""YAML files into frozen dataclasses: every key known, every type right, every error with the file and the field."""
+"""YAML files into frozen dataclasses: every key known, every type right, every error with the file and the field.
+
+Written here because no library that does this has a rosdep key for every supported distribution, and a vehicle must be
+installable with rosdep alone.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import types
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-import dacite
 import yaml
 
 Dataclass = TypeVar("Dataclass")
@@ -15,42 +20,21 @@ class SchemaError(ValueError):
     """A file that does not say what its schema wants. The message names the file, the field and the remedy."""
 
 
-def _to_float(value: Any) -> float:
-    # YAML 1.1 reads 1e-3 (no dot) as a string and 1 as an integer; both are meant as numbers here.
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise ValueError(f"expected a number, found {value!r}")
-    return float(value)
-
-
 def from_mapping(data: Any, schema: type[Dataclass], source: str) -> Dataclass:
     """Build a dataclass from plain data.
 
     Args:
         data: what a YAML or JSON file held.
-        schema: a dataclass; nested dataclasses, tuples, optionals and literals are followed.
+        schema: a dataclass whose fields are str, int, float, bool, Literal, tuple, list, dict, Any, dataclasses, or
+            optional ones of these. A tuple is written as a list.
         source: what to call the data in errors, usually the file's path.
 
     Raises:
-        SchemaError: unknown key, missing key, wrong type, or a value that the dataclass itself refuses.
+        SchemaError: unknown key, missing key, wrong type, or a value that a dataclass itself refuses.
     """
-    if not isinstance(data, dict):
-        raise SchemaError(f"{source}: expected a mapping at the top level, found {type(data).__name__}")
     try:
-        return dacite.from_dict(schema, data, dacite.Config(strict=True, cast=[tuple], type_hooks={float: _to_float}))
-    except dacite.UnexpectedDataError as error:
-        known = ", ".join(sorted(getattr(schema, "__dataclass_fields__", {})))
-        raise SchemaError(
-            f"{source}: unknown key(s) {', '.join(sorted(map(str, error.keys)))} "
-            f"(the keys at the top level are: {known})"
-        ) from error
-    except dacite.MissingValueError as error:
-        raise SchemaError(f"{source}: the field '{error.field_path}' is missing and has no default") from error
-    except dacite.WrongTypeError as error:
-        raise SchemaError(
-            f"{source}: the field '{error.field_path}' is {error.value!r} ({type(error.value).__name__}), "
-            f"which is not of the type {error.field_type}"
-        ) from error
-    except (dacite.DaciteError, TypeError, ValueError) as error:
+        return _dataclass(data, schema, "")
+    except ValueError as error:
         raise SchemaError(f"{source}: {error}") from error
 
 
@@ -67,3 +51,88 @@ def read_yaml(path: Path | str, schema: type[Dataclass]) -> Dataclass:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SchemaError(f"{path}: not a readable YAML file: {error}") from error
     return from_mapping(data, schema, str(path))
+
+
+def _dataclass(data: Any, schema: type[Dataclass], path: str) -> Dataclass:
+    where = f"the field '{path}'" if path else "the file"
+    if not isinstance(data, dict):
+        raise ValueError(f"{where} must be a mapping of names to values, found {_shown(data)}")
+    hints = get_type_hints(schema)
+    fields = {field.name: field for field in dataclasses.fields(schema)}  # type: ignore[arg-type]
+    unknown = [str(key) for key in data if key not in fields]
+    if unknown:
+        raise ValueError(
+            f"unknown key(s) {', '.join(_join(path, key) for key in unknown)}; {where} can have {', '.join(fields)}"
+        )
+    values = {}
+    for name, field in fields.items():
+        if name in data:
+            values[name] = _value(data[name], hints[name], _join(path, name))
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise ValueError(f"the field '{_join(path, name)}' is missing and has no default")
+    try:
+        return schema(**values)
+    except ValueError as error:
+        raise ValueError(f"in '{path}': {error}" if path else str(error)) from error
+
+
+def _value(value: Any, hint: Any, path: str) -> Any:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        [inner] = [argument for argument in arguments if argument is not type(None)]
+        return _value(value, inner, path)
+    if origin is Literal:
+        if value not in arguments:
+            raise ValueError(
+                f"the field '{path}' is {_shown(value)}; it must be one of {', '.join(map(str, arguments))}"
+            )
+        return value
+    if origin in (tuple, list):
+        return _sequence(value, origin, arguments, path)
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise ValueError(f"the field '{path}' must be a mapping, found {_shown(value)}")
+        return {
+            _value(key, arguments[0], path): _value(item, arguments[1], _join(path, str(key)))
+            for key, item in value.items()
+        }
+    if dataclasses.is_dataclass(hint):
+        return _dataclass(value, hint, path)  # type: ignore[arg-type]
+    return _scalar(value, hint, path)
+
+
+def _sequence(value: Any, origin: type, arguments: tuple[Any, ...], path: str) -> Any:
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"the field '{path}' must be a list, found {_shown(value)}")
+    if origin is list or arguments[-1] is Ellipsis:
+        hints = [arguments[0]] * len(value)
+    elif len(value) == len(arguments):
+        hints = list(arguments)
+    else:
+        raise ValueError(f"the field '{path}' must be a list of {len(arguments)}, found {_shown(value)}")
+    return origin(_value(item, hint, f"{path}[{i}]") for i, (item, hint) in enumerate(zip(value, hints, strict=True)))
+
+
+def _scalar(value: Any, hint: Any, path: str) -> Any:
+    if hint is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        try:
+            # YAML 1.1 reads 1e-3 (no dot) as a string, and 1 as an integer; both are meant as numbers here.
+            return float(value)
+        except ValueError:
+            pass
+    elif isinstance(value, hint) and isinstance(value, bool) == (hint is bool):
+        return value
+    raise ValueError(f"the field '{path}' is {_shown(value)}; it must be of the type {hint.__name__}")
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -111,7 +111,8 @@ def record(bundle: Bundle, data: DataArgument, frames: int, miou: float) -> Bund
         metric="mIoU",
         value=round(miou, 4),
         data=what,
-        command=f"python -m training.evaluate models/{bundle.description.name} --data {data.name}:FOLDER/{data.path.name}",
+        command=f"python -m training.evaluate models/{bundle.description.name} "
+        f"--data {data.name}:FOLDER/{data.path.name}",
     )
     training = bundle.description.training
     others = tuple(m for m in training.measurements if (m.metric, m.data) != ("mIoU", what))

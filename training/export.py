@@ -89,7 +89,7 @@ def onnx_bytes(model: DeployedSegmenter, properties: dict[str, str]) -> bytes:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
         # PyTorch would rather we used its new exporter, which writes opset 18 and cannot convert it down to 17.
         warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.filterwarnings("ignore", category=torch.jit._trace.TracerWarning)
         torch.onnx.export(
             model,
             (example,),

@@ -141,7 +141,8 @@ class SegmenterTrainer:
                 "lower batch_size or raise passes_per_epoch"
             )
         torch.manual_seed(config.seed)
-        segmenter = LadderSegmenter(config.segmenter, self.num_classes).to(memory_format=torch.channels_last)
+        segmenter = LadderSegmenter(config.segmenter, self.num_classes)
+        nn.Module.to(segmenter, memory_format=torch.channels_last)  # type: ignore[call-overload]
         weights = class_weights(
             (train_frames[i].labels for i in range(len(train_frames))),
             self.num_classes,
@@ -196,7 +197,7 @@ class SegmenterTrainer:
 
     def deployed(self) -> DeployedSegmenter:
         """The model as it would ship now: the running average where there is one."""
-        model = self.average.module if self.config.ema_decay else self.segmenter
+        model: Any = self.average.module if self.config.ema_decay else self.segmenter
         return DeployedSegmenter(model, self.config.input_size, temperature=1.0)
 
     def run(self) -> None:

@@ -30,7 +30,7 @@ def to_image(frame: SourceFrame, stamp_ns: int) -> Image:
     message.height, message.width = frame.height, frame.width
     message.encoding, message.step = frame.encoding, frame.step
     data = array.array("B")
-    data.frombytes(memoryview(frame.data).cast("B"))
+    data.frombytes(frame.data.data.cast("B"))
     message.data = data
     return message
 

@@ -92,7 +92,7 @@ class ImageFolder:
                 width=image.shape[1],
                 encoding="bgr8",
                 step=image.shape[1] * 3,
-                data=image.astype(np.uint8, copy=False).reshape(-1),
+                data=image.reshape(-1),
             )
 
 

@@ -16,7 +16,7 @@ from ros_ood_perception.bundle import Bundle
 from ros_ood_perception.demo.frame_player import to_image
 from ros_ood_perception.demo.frame_source import FrameSource
 from ros_ood_perception.inference.engine import open_engine
-from ros_ood_perception.node.image_messages import MalformedImage, check_image, to_colour
+from ros_ood_perception.node.image_messages import MalformedImageError, check_image, to_colour
 from ros_ood_perception.node.perception_node import score_to_mono8
 from ros_ood_perception.perception import Perception
 
@@ -149,7 +149,7 @@ def compare_with_engine(
         try:
             check_image(message)
             result = perception(to_colour(message, bundle.description.input.colour_order))
-        except MalformedImage:
+        except MalformedImageError:
             # A mask was published for a frame that holds no image: it is counted as compared, and equal to nothing.
             equal["compared"] += 1
             continue

@@ -23,7 +23,7 @@ from ros_ood_perception.node.image_messages import to_colour
 from ros_ood_perception.overlay import overlay_picture, score_picture, semantic_picture
 
 matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402  (the backend first)
+from matplotlib import pyplot
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 EVENLY_SPACED = 8
@@ -138,7 +138,7 @@ def _picture(rgb: NDArray[np.uint8]) -> str:
     height, width = rgb.shape[:2]
     if width > PICTURE_WIDTH:
         size = (PICTURE_WIDTH, max(round(height * PICTURE_WIDTH / width), 1))
-        rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+        rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
     return _data_uri(rgb, ".jpg")
 
 

@@ -368,18 +368,21 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if found else 0
 
 
-OWN_FILES = ("bag", "logs", "arrivals.jsonl", "sent.jsonl", "summary.json", "report.html")
+MARKER = ".ros_ood_perception_demo"
 
 
 def _make_room(out: Path) -> None:
-    """An earlier run's files give way; anything else in the folder stays."""
+    """An earlier run of the demo gives way; a folder with anything else in it is left alone.
+
+    Raises:
+        DemoError: the folder holds something that no demo wrote.
+    """
+    if out.is_dir() and any(out.iterdir()):
+        if not (out / MARKER).is_file():
+            raise DemoError(f"{out} is not empty and was not written by the demo; give another folder with --out")
+        shutil.rmtree(out)
     out.mkdir(parents=True, exist_ok=True)
-    for name in OWN_FILES:
-        path = out / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+    (out / MARKER).touch()
 
 
 if __name__ == "__main__":

@@ -55,7 +55,8 @@ class OnnxRuntimeEngine:
         expected = (len(images), *self._size)
         if semantic.shape != expected or anomaly.shape != expected:
             raise EngineError(
-                f"the model gives semantic {semantic.shape} and anomaly {anomaly.shape}; its bundle.yaml says {expected}"
+                f"the model gives semantic {semantic.shape} and anomaly {anomaly.shape}; "
+                f"its bundle.yaml says {expected}"
             )
         return EngineOutput(semantic=semantic, anomaly_score=anomaly)
 

@@ -28,7 +28,7 @@ _TO_COLOUR = {
 }
 
 
-class MalformedImage(ValueError):
+class MalformedImageError(ValueError):
     """A message that does not hold the image that it declares.
 
     Attributes:
@@ -44,33 +44,40 @@ def check_image(message: Image) -> None:
     """Check everything that the message declares against the bytes that it carries. Costs microseconds.
 
     Raises:
-        MalformedImage: with the field, its value and the remedy.
+        MalformedImageError: with the field, its value and the remedy.
     """
     height, width, step = message.height, message.width, message.step
     encoding = message.encoding
     if height == 0 or width == 0:
-        raise MalformedImage(
+        raise MalformedImageError(
             "zero size", f"height is {height} and width is {width}; the camera driver publishes empty images"
         )
     if encoding.startswith(NOT_CAMERA_COLOURS):
-        raise MalformedImage(
+        raise MalformedImageError(
             f"encoding {encoding[:20]!r}",
             f"encoding is {encoding[:20]!r}, which is not a colour camera's (depth, thermal or raw measurements); "
             "remap ~/input/image to a colour topic, or let the driver publish rgb8, bgr8 or mono8",
         )
-    channels = CHANNELS.get(encoding)
-    if channels is not None and step < width * channels:
-        raise MalformedImage(
+    pixel_bytes = _least_pixel_bytes(encoding)
+    if step < width * pixel_bytes:
+        raise MalformedImageError(
             "step too small",
-            f"step is {step}, but a row of {width} pixels {encoding} has {width * channels} bytes; "
+            f"step is {step}, but a row of {width} pixels {encoding[:20]} has {width * pixel_bytes} bytes; "
             "the publisher must set step to at least width * bytes per pixel",
         )
     if len(message.data) < height * step:
-        raise MalformedImage(
+        raise MalformedImageError(
             "data too short",
             f"data has {len(message.data)} bytes, height * step = {height} * {step} needs {height * step}; "
             "the publisher sends cut images",
         )
+
+
+def _least_pixel_bytes(encoding: str) -> int:
+    """How many bytes a pixel of a row takes, at least: of what cv_bridge converts, no encoding takes fewer."""
+    if encoding in CHANNELS:
+        return CHANNELS[encoding]
+    return 2 if encoding.endswith("16") or encoding.startswith(("yuv422", "uyvy", "yuyv")) else 1
 
 
 def to_array(message: Image) -> NDArray[np.uint8]:
@@ -99,14 +106,14 @@ def to_colour(message: Image, order: str) -> NDArray[np.uint8]:
         (H, W, 3) uint8; a view where the message is in that order already, else converted.
 
     Raises:
-        MalformedImage: the encoding is none that can be converted.
+        MalformedImageError: the encoding is none that can be converted.
     """
     encoding = message.encoding
     if encoding not in CHANNELS:
         return _through_cv_bridge(message, order)
     image = to_array(message)
     code = _TO_COLOUR.get((encoding, order))
-    return image if code is None else cv2.cvtColor(image, code).astype(np.uint8, copy=False)
+    return image if code is None else cv2.cvtColor(image, code)
 
 
 def _through_cv_bridge(message: Image, order: str) -> NDArray[np.uint8]:
@@ -116,17 +123,17 @@ def _through_cv_bridge(message: Image, order: str) -> NDArray[np.uint8]:
         # Imported here: needed by few cameras, and not installed everywhere.
         from cv_bridge import CvBridge, CvBridgeError
     except ImportError as error:
-        raise MalformedImage(
+        raise MalformedImageError(
             kind, f"encoding is {message.encoding[:20]!r}, and cv_bridge, which converts it, is not installed; {remedy}"
         ) from error
     try:
         image = CvBridge().imgmsg_to_cv2(message, desired_encoding=f"{order}8")
     except (CvBridgeError, cv2.error, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise MalformedImage(
+        raise MalformedImageError(
             kind, f"encoding is {message.encoding[:20]!r}, which cv_bridge cannot convert ({error}); {remedy}"
         ) from error
     if image.dtype != np.uint8 or image.shape != (message.height, message.width, 3):
-        raise MalformedImage(
+        raise MalformedImageError(
             kind, f"encoding is {message.encoding[:20]!r}; cv_bridge made {image.shape} {image.dtype} of it; {remedy}"
         )
     return image
@@ -146,6 +153,6 @@ def to_message(image: NDArray[np.uint8] | NDArray[np.float32], encoding: str, he
     message.step = image.shape[1] * image.itemsize * (image.shape[2] if image.ndim == 3 else 1)
     # An array.array is taken as it is; an ndarray or bytes would be checked byte by byte.
     data = array.array("B")
-    data.frombytes(memoryview(np.ascontiguousarray(image)).cast("B"))
+    data.frombytes(np.ascontiguousarray(image).data.cast("B"))
     message.data = data
     return message

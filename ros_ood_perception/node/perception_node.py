@@ -35,7 +35,7 @@ from ros_ood_perception.bundle import Bundle, BundleError, read_bundle
 from ros_ood_perception.inference.engine import EngineError, InferenceEngine, open_engine
 from ros_ood_perception.node.diagnostics import StageLatencies, diagnostic_array
 from ros_ood_perception.node.frame_accounting import FrameAccounting
-from ros_ood_perception.node.image_messages import MalformedImage, check_image, to_colour, to_message
+from ros_ood_perception.node.image_messages import MalformedImageError, check_image, to_colour, to_message
 from ros_ood_perception.node.latest_frame import LatestFrame
 from ros_ood_perception.node.parameters import NodeParameters, NodeSettings, ParameterError
 from ros_ood_perception.overlay import overlay_picture
@@ -110,6 +110,7 @@ class PerceptionNode(LifecycleNode):
         self._accounting = FrameAccounting()
         self._latencies = StageLatencies()
         self._logged: Counter[str] = Counter()
+        self._logged_lock = threading.Lock()
         self._finalized = False
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_timer(DIAGNOSTICS_PERIOD_S, self.publish_diagnostics)
@@ -243,7 +244,7 @@ class PerceptionNode(LifecycleNode):
         self._accounting.receive(publisher, info.get("publication_sequence_number"))
         try:
             check_image(message)
-        except MalformedImage as error:
+        except MalformedImageError as error:
             self._settle_malformed(error)
             return
         if slot.put(ReceivedImage(message, received_at)) is not None:
@@ -253,7 +254,7 @@ class PerceptionNode(LifecycleNode):
         while (received := slot.take()) is not None:
             try:
                 fate = self._infer(configured, received)
-            except MalformedImage as error:
+            except MalformedImageError as error:
                 self._settle_malformed(error)
                 continue
             except Exception as error:  # whatever it was, the frame is accounted for and the next one gets its chance
@@ -303,25 +304,26 @@ class PerceptionNode(LifecycleNode):
         if configured.overlay.get_subscription_count():
             description = configured.bundle.description
             rgb = image if description.input.colour_order == "rgb" else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-            picture = overlay_picture(
-                rgb.astype(np.uint8, copy=False), result.semantic, result.anomaly_mask, description.colours
-            )
+            picture = overlay_picture(rgb, result.semantic, result.anomaly_mask, description.colours)
             configured.overlay.publish(to_message(picture, "rgb8", header))
 
-    def _settle_malformed(self, error: MalformedImage) -> None:
+    def _settle_malformed(self, error: MalformedImageError) -> None:
         self._accounting.settle("malformed")
         self._log_once(f"malformed: {error.kind}", f"malformed image dropped: {error}")
 
     # -- what the node says of itself ----------------------------------------------------------------------------
 
     def _log_once(self, kind: str, text: str) -> None:
-        self._logged[kind] += 1
-        if self._logged[kind] == 1:
+        with self._logged_lock:
+            self._logged[kind] += 1
+            first = self._logged[kind] == 1
+        if first:
             self.get_logger().error(f"{text} (logged once; counted in /diagnostics as '{kind}')")
 
     def publish_diagnostics(self) -> None:
         """Where every frame went, and how long the stages took."""
-        facts: dict[str, str | float] = dict(self._logged)
+        with self._logged_lock:
+            facts: dict[str, str | float] = dict(self._logged)
         facts.update(self._latencies.percentiles())
         configured = self._configured
         if configured is not None:

@@ -55,7 +55,7 @@ def test_scores_that_are_not_numbers_are_an_error_and_not_a_clean_mask() -> None
 
 
 def test_an_impossible_threshold_is_refused() -> None:
-    with pytest.raises(ValueError, match="anomaly_threshold is 1.5"):
+    with pytest.raises(ValueError, match=r"anomaly_threshold is 1\.5"):
         Perception(FixedEngine(np.zeros((1, 1), np.uint8), np.zeros((1, 1), np.float32)), 1.5)
 
 

@@ -119,7 +119,7 @@ def recoloured(image: Image, config: AugmentationConfig, generator: np.random.Ge
     if config.saturation or config.hue:
         hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
         # OpenCV's 8-bit hue has 180 steps.
-        shift = int(round(generator.uniform(-config.hue, config.hue) * 180))
+        shift = round(generator.uniform(-config.hue, config.hue) * 180)
         factor = generator.uniform(1 - config.saturation, 1 + config.saturation)
         hsv[..., 0] = cv2.LUT(hsv[..., 0], ((np.arange(256) + shift) % 180).astype(np.uint8))
         hsv[..., 1] = cv2.LUT(hsv[..., 1], np.clip(np.arange(256) * factor, 0, 255).astype(np.uint8))

@@ -75,6 +75,6 @@ class CamVid:
             raise ValueError(f"{labels_path}: label value(s) {unknown}; CamVid has 0 to 10, and 11 or 255 for void")
         return LabelledFrame(
             name=path.stem,
-            image=cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False),
-            labels=np.where(ids == VOID_ID, np.uint8(IGNORE), ids).astype(np.uint8, copy=False),
+            image=cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB),
+            labels=np.where(ids == VOID_ID, np.uint8(IGNORE), ids),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,8 +44,8 @@ class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
         return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(labels)
 
 
-class AddressSampler(DistributedSampler[tuple[Tensor, Tensor]]):
+class AddressSampler(DistributedSampler[Any]):
     """torch's distributed sampler (one process included), giving (epoch, position) instead of position."""
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[tuple[int, int]]:
         return ((self.epoch, position) for position in super().__iter__())

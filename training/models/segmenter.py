@@ -135,12 +135,24 @@ def _build_encoder(config: SegmenterConfig) -> nn.Module:
     stages = [f"stage{number}" for number in range(1, len(ENCODER_STRIDES) + 1)]
     if config.pretrained is not None:
         try:
-            return AutoBackbone.from_pretrained(config.pretrained, out_features=stages)
-        except OSError as error:
+            encoder_config = AutoConfig.from_pretrained(config.pretrained, out_features=stages)
+            # AutoBackbone.from_pretrained asks the hub even for a local folder; the class that it would take does not.
+            backbone = type(AutoBackbone.from_config(encoder_config))
+            encoder, report = backbone.from_pretrained(
+                config.pretrained, config=encoder_config, output_loading_info=True
+            )
+        except (OSError, ValueError) as error:
             raise ValueError(
                 f"the encoder weights '{config.pretrained}' cannot be had ({error}); give a local folder that "
                 "transformers can read, or set 'pretrained: null' to train from random weights"
             ) from error
+        # Some backbones normalise their maps with layers that no classifier was trained with.
+        missing = [key for key in report["missing_keys"] if "hidden_states_norms" not in key]
+        if missing:
+            raise ValueError(
+                f"the encoder weights '{config.pretrained}' lack {len(missing)} tensors, such as {missing[0]}"
+            )
+        return encoder
     encoder_config = AutoConfig.for_model(config.backbone, **config.backbone_settings, out_features=stages)
     return AutoBackbone.from_config(encoder_config)
 

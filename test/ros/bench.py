@@ -1,0 +1,188 @@
+"""A real node in a process of its own, and a bench in this process that talks to it over DDS."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from numpy.typing import NDArray
+from rcl_interfaces.srv import SetParameters
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from ros_ood_perception.node.image_messages import to_message
+
+ROOT = Path(__file__).resolve().parents[2]
+INPUT_TOPIC = "/camera/image_raw"
+RELIABLE = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
+OUTPUTS = {
+    "semantic": "/perception_node/output/semantic/mask",
+    "mask": "/perception_node/output/anomaly/mask",
+    "score": "/perception_node/output/anomaly/score",
+}
+OVERLAY = "/perception_node/debug/overlay"
+TRANSITIONS = {
+    "configure": Transition.TRANSITION_CONFIGURE,
+    "activate": Transition.TRANSITION_ACTIVATE,
+    "deactivate": Transition.TRANSITION_DEACTIVATE,
+    "cleanup": Transition.TRANSITION_CLEANUP,
+}
+
+INACTIVE, UNCONFIGURED, ACTIVE = (
+    State.PRIMARY_STATE_INACTIVE,
+    State.PRIMARY_STATE_UNCONFIGURED,
+    State.PRIMARY_STATE_ACTIVE,
+)
+
+# Before rclpy starts, here and in every child.
+os.environ.setdefault("ROS_DOMAIN_ID", str(101 + os.getpid() % 100))
+os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(ROOT / "config" / "fastdds_large_images.xml"))
+
+
+class NodeProcess:
+    """`perception_node` as a user starts it."""
+
+    def __init__(self, log: Path, parameters: dict[str, Any], command: list[str] | None = None) -> None:
+        self.log_path = log
+        arguments = ["--ros-args", "-r", f"~/input/image:={INPUT_TOPIC}"]
+        for name, value in parameters.items():
+            arguments += ["-p", f"{name}:={value}"]
+        command = command or [sys.executable, "-m", "ros_ood_perception.node.perception_node"]
+        with log.open("wb") as output:
+            self.process = subprocess.Popen([*command, *arguments], stdout=output, stderr=subprocess.STDOUT)
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(20)
+
+    def resources(self) -> dict[str, int]:
+        """Threads, open descriptors and resident memory in KiB."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return {
+            "threads": int(re.findall(r"Threads:\s+(\d+)", status)[0]),
+            "descriptors": len(os.listdir(f"/proc/{self.process.pid}/fd")),
+            "resident_kib": int(re.findall(r"VmRSS:\s+(\d+)", status)[0]),
+        }
+
+
+class Bench:
+    """Camera, consumer and lifecycle manager in one."""
+
+    def __init__(self) -> None:
+        self.node = Node("bench")
+        self.executor = SingleThreadedExecutor()
+        self.executor.add_node(self.node)
+        self.camera = self.node.create_publisher(Image, INPUT_TOPIC, RELIABLE)
+        self.change_state = self.node.create_client(ChangeState, "/perception_node/change_state")
+        self.get_state = self.node.create_client(GetState, "/perception_node/get_state")
+        self.set_parameters = self.node.create_client(SetParameters, "/perception_node/set_parameters")
+        self.received: dict[str, list[Image]] = {name: [] for name in OUTPUTS}
+        for name, topic in OUTPUTS.items():
+            self.node.create_subscription(Image, topic, self.received[name].append, RELIABLE)
+        self.facts: dict[str, str] = {}
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            self.facts = {pair.key: pair.value for pair in status.values}
+
+    def spin_until(self, condition: Callable[[], object], what: str, timeout_s: float = 30.0) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < deadline, f"{what}: not within {timeout_s} s; diagnostics {self.facts}"
+            self.executor.spin_once(timeout_sec=0.05)
+
+    def spin_for(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self.executor.spin_once(timeout_sec=0.02)
+
+    def call(self, client: Any, request: Any) -> Any:
+        self.spin_until(client.service_is_ready, f"service {client.srv_name}")
+        future = client.call_async(request)
+        self.spin_until(future.done, f"answer of {client.srv_name}")
+        return future.result()
+
+    def transition(self, name: str) -> bool:
+        request = ChangeState.Request(transition=Transition(id=TRANSITIONS[name]))
+        return bool(self.call(self.change_state, request).success)
+
+    def state(self) -> int:
+        return int(self.call(self.get_state, GetState.Request()).current_state.id)
+
+    def set(self, **values: Any) -> list[tuple[bool, str]]:
+        parameters = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
+        results = self.call(self.set_parameters, SetParameters.Request(parameters=parameters)).results
+        return [(r.successful, r.reason) for r in results]
+
+    def bring_up(self) -> None:
+        """Configure, activate, and wait until both sides know of each other."""
+        assert self.transition("configure")
+        assert self.transition("activate")
+        self.wait_for_discovery()
+
+    def wait_for_discovery(self) -> None:
+        self.spin_until(self.camera.get_subscription_count, "the node's subscription")
+        self.facts = {}
+        self.spin_until(
+            lambda: all(int(self.facts.get(f"subscribers of {topic}", "0")) for topic in OUTPUTS.values()),
+            "the node's knowledge of its subscribers",
+        )
+        self.spin_for(0.5)
+
+    def wait_for_outputs(self, frames: int) -> None:
+        """Wait until each output has come for that many frames."""
+        self.spin_until(
+            lambda: all(len(messages) >= frames for messages in self.received.values()),
+            f"the outputs of {frames} frames",
+        )
+
+    def send(self, message: Image) -> None:
+        self.camera.publish(message)
+
+    def accounting(self) -> dict[str, int]:
+        names = ("lost_in_transport", "replaced_unread", "too_old", "malformed", "failed", "published", "in_progress")
+        counts = {name: int(self.facts[name]) for name in ("sent", *names)}
+        assert counts["sent"] == sum(counts[name] for name in names)
+        return counts
+
+    def settle(self, sent: int) -> dict[str, int]:
+        """Wait until the node accounts for that many frames and is at rest; the counts."""
+        self.spin_until(
+            lambda: self.facts.get("sent") == str(sent) and self.facts.get("in_progress") == "0",
+            f"an account of {sent} frames",
+        )
+        return self.accounting()
+
+    def close(self) -> None:
+        self.executor.shutdown()
+        self.node.destroy_node()
+
+
+def image(number: int = 0, size: tuple[int, int] = (120, 160), encoding: str = "rgb8") -> Image:
+    """A good frame; its stamp carries its number."""
+    channels = {"mono8": 1, "rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4}[encoding]
+    shape = size if channels == 1 else (*size, channels)
+    pixels: NDArray[np.uint8] = np.random.default_rng(number).integers(0, 256, shape, np.uint8)
+    return to_message(pixels, encoding, Header(stamp=Time(sec=1000 + number, nanosec=7), frame_id="front_camera"))

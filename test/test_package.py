@@ -1,0 +1,112 @@
+"""The package as `colcon build` installs it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = ("ros_ood_perception", "launch", "config", "models", "resource", "package.xml", "setup.py", "setup.cfg")
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A colcon workspace with the package built in it."""
+    workspace = tmp_path_factory.mktemp("workspace")
+    package = workspace / "src" / "ros_ood_perception"
+    package.mkdir(parents=True)
+    for name in SOURCES:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, package / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, package / name)
+    command = [str(Path(sys.executable).with_name("colcon")), "--log-base", "log", "build"]
+    built = subprocess.run(command, cwd=workspace, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout + built.stderr
+    yield workspace
+
+
+def in_workspace(workspace: Path, command: str) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    script = f"source {workspace}/install/setup.bash && {command}"
+    return subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, check=False, env=environment, cwd=workspace, timeout=60
+    )
+
+
+def test_colcon_build_installs_what_the_vehicle_needs(workspace: Path) -> None:
+    prefix = workspace / "install" / "ros_ood_perception"
+    share = prefix / "share" / "ros_ood_perception"
+    for file in (
+        "package.xml",
+        "launch/perception.launch.py",
+        "config/perception_node.param.yaml",
+        "config/fastdds_large_images.xml",
+        "models/camvid_small/model.onnx",
+        "models/camvid_small/bundle.yaml",
+    ):
+        assert (share / file).is_file(), file
+    assert (prefix / "share/ament_index/resource_index/packages/ros_ood_perception").is_file()
+    assert (prefix / "lib/ros_ood_perception/perception_node").is_file()
+    assert not list(prefix.rglob("training/*"))
+
+
+def test_the_installed_package_finds_its_files_and_imports_no_torch(workspace: Path) -> None:
+    code = (
+        "import sys, ros_ood_perception.node.perception_node, ros_ood_perception.demo.run_demo;"
+        "from ros_ood_perception.package_files import package_file;"
+        "from ros_ood_perception.bundle import read_bundle;"
+        "print(package_file('config/fastdds_large_images.xml'));"
+        "print(read_bundle(package_file('models/camvid_small')).description.name);"
+        "assert 'torch' not in sys.modules and 'training' not in sys.modules"
+    )
+    result = in_workspace(workspace, f'{sys.executable} -c "{code}"')
+    assert result.returncode == 0, result.stderr
+    profile, name = result.stdout.split()
+    assert profile.startswith(str(workspace / "install"))
+    assert name == "camvid_small"
+
+
+def test_the_installed_executable_starts_the_node(workspace: Path) -> None:
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    executable = "install/ros_ood_perception/lib/ros_ood_perception/perception_node"
+    result = in_workspace(workspace, f"timeout --signal=INT --preserve-status 8 {executable}")
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_parameter_file_holds_the_nodes_parameters_and_defaults() -> None:
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    from ros_ood_perception.node.parameters import DECLARATIONS
+
+    written = yaml.safe_load((ROOT / "config" / "perception_node.param.yaml").read_text())["/**"]["ros__parameters"]
+    assert written == {declaration.name: declaration.default for declaration in DECLARATIONS}
+
+
+def test_the_readme_names_every_parameter_and_topic() -> None:
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    from ros_ood_perception.node.parameters import DECLARATIONS
+
+    readme = (ROOT / "README.md").read_text()
+    topics = ("input/image", "output/semantic/mask", "output/anomaly/score", "output/anomaly/mask", "debug/overlay")
+    for name in [d.name for d in DECLARATIONS] + [f"~/{topic}" for topic in topics]:
+        assert f"`{name}`" in readme, name
+
+
+def test_the_launch_file_describes_the_node() -> None:
+    pytest.importorskip("launch_ros", reason="launch_ros is not installed (it comes with a ROS 2 distribution)")
+    from launch.launch_description_sources import get_launch_description_from_python_launch_file
+
+    from launch import LaunchDescription
+
+    description = get_launch_description_from_python_launch_file(str(ROOT / "launch" / "perception.launch.py"))
+    assert isinstance(description, LaunchDescription)
+    names = {argument.name for argument in description.get_launch_arguments()}
+    assert {"bundle", "input_image", "params_file", "namespace", "use_sim_time", "autostart"} <= names

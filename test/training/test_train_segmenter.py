@@ -1,0 +1,174 @@
+"""The trainer as its user runs it, on a tiny tree in CamVid's layout."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from synthetic_camvid import write_camvid
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from training.checkpoint import FORMAT, CheckpointError, load_checkpoint, save_checkpoint
+from training.segmenter_training_config import OptimiserConfig
+from training.train_segmenter import learning_rate_factor, main
+
+TINY = {
+    "name": "tiny",
+    "epochs": 4,
+    "passes_per_epoch": 2,
+    "batch_size": 4,
+    "ema_decay": 0.9,
+    "input_size": [96, 128],
+    "class_weighting": "inverse_log",
+    "picture_frames": [0],
+    "data": {"workers": 0},
+    "segmenter": {
+        "backbone_settings": {
+            "embedding_size": 8,
+            "hidden_sizes": [8, 8, 16, 16],
+            "depths": [1, 1, 1, 1],
+            "layer_type": "basic",
+        },
+        "decoder_channels": 16,
+        "pooling_bins": [1],
+    },
+    "augmentation": {"crop": [64, 64], "brightness": 0.2, "noise": 4.0},
+    "optimiser": {"learning_rate": 0.01, "warmup_steps": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_camvid(tmp_path_factory.mktemp("data") / "camvid")
+
+
+def config_file(folder: Path, **changes: object) -> Path:
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump({**TINY, **changes}))
+    return path
+
+
+def train(tree: Path, folder: Path, *more: str, **changes: object) -> int:
+    arguments = ["--config", str(config_file(folder, **changes)), "--data", str(tree), "--accelerator", "cpu"]
+    return main([*arguments, "--out", str(folder / "run"), *more])
+
+
+def test_training_learns_logs_and_leaves_checkpoints(tree: Path, tmp_path: Path) -> None:
+    assert train(tree, tmp_path, epochs=8) == 0
+    saved = load_checkpoint(tmp_path / "run" / "last.pt")
+    history = saved["progression"]["history"]
+    assert [entry["epoch"] for entry in history] == list(range(1, 9))
+    assert history[-1]["loss"] < 0.8 * history[0]["loss"]
+    best = load_checkpoint(tmp_path / "run" / "best.pt")["progression"]
+    assert best["best_miou"] == max(entry["validation_miou"] for entry in history)
+    events = EventAccumulator(str(tmp_path / "run"), size_guidance={"images": 0})
+    events.Reload()
+    assert len(events.Scalars("train/loss")) == 8
+    assert len(events.Scalars("validation/mIoU")) == 8
+    assert len(events.Scalars("validation/IoU/road")) == 8
+    assert any(tag.startswith("validation/val_000") for tag in events.Tags()["images"])
+
+
+def test_a_resumed_run_has_the_numbers_of_an_uninterrupted_one(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    assert train(tree, whole) == 0
+
+    from training.train_segmenter import SegmenterTrainer
+
+    close_epoch = SegmenterTrainer._close_epoch
+
+    def interrupt_after_two(self: SegmenterTrainer, *arguments: object) -> None:
+        close_epoch(self, *arguments)  # type: ignore[arg-type]
+        if self.progression.epoch == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(SegmenterTrainer, "_close_epoch", interrupt_after_two)
+    assert train(tree, parts) == 130
+    monkeypatch.undo()
+    assert train(tree, parts, "--resume") == 0
+    a, b = load_checkpoint(whole / "run" / "last.pt"), load_checkpoint(parts / "run" / "last.pt")
+    assert a["progression"]["history"] == b["progression"]["history"]
+    for part in ("segmenter", "average", "exported"):
+        for name, tensor in a[part].items():
+            assert torch.equal(tensor, b[part][name]), f"{part}.{name}"
+
+
+def test_killed_at_any_moment_the_checkpoint_is_whole_and_the_run_goes_on(tree: Path, tmp_path: Path) -> None:
+    config = config_file(tmp_path, epochs=200)
+    command = [sys.executable, "-m", "training.train_segmenter", "--config", str(config), "--data", str(tree)]
+    command += ["--out", str(tmp_path / "run"), "--accelerator", "cpu"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("epoch    3/"):
+            process.send_signal(signal.SIGKILL)
+            break
+    process.wait(30)
+    finished = load_checkpoint(tmp_path / "run" / "last.pt")["progression"]["epoch"]
+    assert finished >= 3
+    assert not list((tmp_path / "run").glob("*.part"))
+
+
+def test_a_second_run_does_not_overwrite_the_first_and_resume_needs_one(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(tree, tmp_path, "--resume") == 2
+    assert "nothing to resume" in capsys.readouterr().err
+    assert train(tree, tmp_path, epochs=1) == 0
+    assert train(tree, tmp_path, epochs=1) == 2
+    assert "exists; give --resume" in capsys.readouterr().err
+
+
+def test_resuming_with_another_configuration_names_what_changed(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(tree, tmp_path, epochs=1) == 0
+    assert train(tree, tmp_path, "--resume", epochs=1, seed=7) == 2
+    assert "seed was 0, is 7" in capsys.readouterr().err
+
+
+def test_bad_paths_are_named(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(tmp_path / "nowhere", tmp_path) == 2
+    assert f"{tmp_path / 'nowhere' / 'train' / 'images'}: no such folder" in capsys.readouterr().err
+    assert train(tree, tmp_path, batch_size=100) == 2
+    assert "do not fill one batch of 100" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "polynomial"])
+def test_the_learning_rate_rises_then_falls_to_its_end(schedule: str) -> None:
+    config = OptimiserConfig(schedule=schedule, warmup_steps=10, final_factor=0.01)  # type: ignore[arg-type]
+    factors = [learning_rate_factor(config, step, 1000) for step in range(1000)]
+    assert factors[0] == pytest.approx(0.1)
+    assert factors[9] == factors[10] == pytest.approx(1.0)
+    assert all(a >= b for a, b in itertools.pairwise(factors[10:]))
+    assert factors[-1] == pytest.approx(0.01, abs=0.01)
+
+
+def test_a_checkpoint_that_is_none_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    path.write_bytes(b"not a checkpoint")
+    with pytest.raises(CheckpointError, match=r"a\.pt: not a readable checkpoint"):
+        load_checkpoint(path)
+    torch.save({"format": "other"}, path)
+    with pytest.raises(CheckpointError, match=f"format is 'other'; this version reads '{FORMAT}'"):
+        load_checkpoint(path)
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    save_checkpoint(path, {"value": 1})
+    with pytest.raises(Exception, match="pickle"):
+        save_checkpoint(path, {"value": lambda: None})
+    assert load_checkpoint(path)["value"] == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["a.pt"]
