@@ -87,9 +87,8 @@ def _value(value: Any, hint: Any, path: str) -> Any:
         return _value(value, inner, path)
     if origin is Literal:
         if value not in arguments:
-            raise ValueError(
-                f"the field '{path}' is {_shown(value)}; it must be one of {', '.join(map(str, arguments))}"
-            )
+            allowed = ", ".join(map(str, arguments))
+            raise ValueError(f"the field '{path}' is {_shown(value)}; it must be one of {allowed}")
         return value
     if origin in (tuple, list):
         return _sequence(value, origin, arguments, path)

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ SOURCES = ("ros_ood_perception", "launch", "config", "models", "resource", "pack
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A colcon workspace with the package built in it."""
     workspace = tmp_path_factory.mktemp("workspace")
     package = workspace / "src" / "ros_ood_perception"
@@ -31,7 +30,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     command = [str(Path(sys.executable).with_name("colcon")), "--log-base", "log", "build"]
     built = subprocess.run(command, cwd=workspace, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stdout + built.stderr
-    yield workspace
+    return workspace
 
 
 def in_workspace(workspace: Path, command: str) -> subprocess.CompletedProcess[str]:

@@ -54,7 +54,7 @@ def test_a_changed_model_is_refused_with_both_digests(bundle: Path) -> None:
     [
         (lambda d: d.update(format_version=2), r"format_version is 2; this version reads 1"),
         (lambda d: d.update(colour="red"), r"unknown key\(s\) colour"),
-        (lambda d: d["score"].update(temprature=1.0), r"unknown key\(s\) temprature"),
+        (lambda d: d["score"].update(temprature=1.0), r"unknown key\(s\) score\.temprature"),
         (lambda d: d.pop("score"), r"'score' is missing"),
         (lambda d: d["score"].update(temperature=-1.0), r"temperature is -1.0; it must be positive"),
         (lambda d: d["input"].update(height="tall"), r"'input.height' is 'tall'"),

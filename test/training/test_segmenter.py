@@ -85,7 +85,7 @@ def test_pretrained_weights_come_from_a_local_folder(tmp_path: Path) -> None:
     ("data", "message"),
     [
         ({"name": "a", "epoch": 3}, r"unknown key\(s\) epoch"),
-        ({"name": "a", "optimiser": {"lr": 1.0}}, r"unknown key\(s\) lr"),
+        ({"name": "a", "optimiser": {"lr": 1.0}}, r"unknown key\(s\) optimiser\.lr"),
         ({"name": "a", "augmentation": {"crop": [100, 128]}}, r"crop is \(100, 128\)"),
         ({"name": "a", "batch_size": 0}, "batch_size is 0; it must be at least 1"),
         ({"name": "a", "optimiser": {"schedule": "constant"}}, "'optimiser.schedule' is 'constant'"),
