@@ -174,13 +174,13 @@ def export_bundle(
     config = from_mapping(checkpoint["config"], SegmenterTrainingConfig, str(checkpoint_path))
     model = deployed_segmenter(checkpoint, input_size, temperature)
     progression = checkpoint["progression"]
-    contents = onnx_bytes(model, {"name": config.name, "weights_licence": checkpoint["data_set"]["licence"]})
+    contents = onnx_bytes(model, {"name": folder.resolve().name, "weights_licence": checkpoint["data_set"]["licence"]})
     folder.mkdir(parents=True, exist_ok=True)
     (folder / DESCRIPTION_FILE).unlink(missing_ok=True)
     (folder / MODEL_FILE).write_bytes(contents)
     description = BundleDescription(
         format_version=FORMAT_VERSION,
-        name=config.name,
+        name=folder.resolve().name,
         model_sha256=hashlib.sha256(contents).hexdigest(),
         weights_licence=checkpoint["data_set"]["licence"],
         classes=tuple(BundleClass(i, name, tuple(rgb)) for i, (name, rgb) in enumerate(checkpoint["classes"])),
@@ -238,7 +238,9 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m training.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("checkpoint", type=Path, help="best.pt or last.pt of a training run")
-    parser.add_argument("bundle", type=Path, help="folder to write; its model.onnx and bundle.yaml are replaced")
+    parser.add_argument(
+        "bundle", type=Path, help="folder to write, and the model's name; model.onnx and bundle.yaml are replaced"
+    )
     parser.add_argument("--data", type=Path, help="folder with the splits of the training set")
     parser.add_argument("--size", type=_size, help="HEIGHTxWIDTH of the network's input (default: the validated one)")
     parser.add_argument("--temperature", type=float, default=1.0, help="T of the anomaly score (default: 1)")

@@ -71,6 +71,7 @@ class Progression:
     best_epoch: int = -1
     training_seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
+    earlier_commands: list[str] = field(default_factory=list)
 
 
 def learning_rate_factor(config: OptimiserConfig, step: int, total_steps: int) -> float:
@@ -156,12 +157,18 @@ class SegmenterTrainer:
         self.progression = Progression()
         self.total_steps = config.epochs * len(self.loader)
 
+    def _command(self) -> str:
+        own = f"python -m training.train_segmenter --config {self.config_path} --data FOLDER"
+        if not self.progression.earlier_commands:
+            return own
+        return f"{'; '.join(self.progression.earlier_commands)}; {own} --initial CHECKPOINT"
+
     def contents(self) -> dict[str, Any]:
         """What a checkpoint holds."""
         return {
             "config": asdict(self.config),
             "config_digest": self.config.digest(),
-            "command": f"python -m training.train_segmenter --config {self.config_path} --data FOLDER",
+            "command": self._command(),
             "code_version": code_version(),
             "machine": machine(),
             "data_set": {"name": CamVid.name, "licence": CamVid.licence},
@@ -172,6 +179,21 @@ class SegmenterTrainer:
             "exported": self.deployed().segmenter.state_dict(),
             "optimiser": self.optimiser.state_dict(),
         }
+
+    def start_from(self, path: Path) -> None:
+        """Take the exported weights of another run, and its training time and command into this run's record.
+
+        Raises:
+            CheckpointError: not a checkpoint, or of another network.
+        """
+        saved = load_checkpoint(path)
+        try:
+            self.segmenter.load_state_dict(saved["exported"])
+        except RuntimeError as error:
+            raise CheckpointError(f"{path}: is of another network than this configuration's ({error})") from error
+        self.average.module.load_state_dict(saved["exported"])
+        self.progression.training_seconds = saved["progression"]["training_seconds"]
+        self.progression.earlier_commands = [saved["command"]]
 
     def resume(self) -> None:
         """Go on from `last.pt`.
@@ -333,6 +355,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, required=True, help="YAML, see training/configs/")
     parser.add_argument("--data", type=Path, help="folder with the splits; replaces data.root of the config")
     parser.add_argument("--out", type=Path, help="where checkpoints and logs go (default: runs/NAME)")
+    parser.add_argument("--initial", type=Path, metavar="CHECKPOINT", help="start from the weights of another run")
     parser.add_argument("--resume", action="store_true", help="go on from OUT/last.pt")
     parser.add_argument("--accelerator", default="auto", help="a Fabric accelerator: auto, cpu, cuda")
     parser.add_argument("--devices", default="1", help="how many devices (processes on a CPU) share each batch")
@@ -345,6 +368,8 @@ def main(arguments: list[str] | None = None) -> int:
         fabric = Fabric(accelerator=options.accelerator, devices=options.devices, precision=config.precision)
         fabric.launch()
         trainer = SegmenterTrainer(config, options.config, options.data or Path(config.data.root), out, fabric)
+        if options.initial is not None and not options.resume:
+            trainer.start_from(options.initial)
         if options.resume:
             trainer.resume()
         trainer.run()

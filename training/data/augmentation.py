@@ -26,6 +26,7 @@ class AugmentationConfig:
         gamma: largest factor of the exponent, log-uniform in [1/x, x].
         blur: probability of a slight Gaussian blur.
         noise: largest standard deviation of Gaussian noise, grey levels, added to every second crop.
+        class_mix: probability that half the classes of another crop are pasted into this one.
     """
 
     crop: tuple[int, int] = (256, 256)
@@ -38,13 +39,14 @@ class AugmentationConfig:
     gamma: float = 1.0
     blur: float = 0.0
     noise: float = 0.0
+    class_mix: float = 0.0
 
     def __post_init__(self) -> None:
         if any(side < 32 or side % 32 for side in self.crop):
             raise ValueError(f"crop is {self.crop}; height and width must be positive multiples of 32")
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"scale is {self.scale}; it must be (smallest, largest) with 0 < smallest <= largest")
-        for name in ("flip", "blur"):
+        for name in ("flip", "blur", "class_mix"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it is a probability, 0 to 1")
         for name in ("brightness", "contrast", "saturation"):
@@ -73,6 +75,26 @@ def random_crop(
     if generator.random() < config.flip:
         image, labels = image[:, ::-1], labels[:, ::-1]
     return recoloured(np.ascontiguousarray(image), config, generator), np.ascontiguousarray(labels)
+
+
+def class_mixed(
+    image: Image, labels: Image, other: Image, other_labels: Image, generator: np.random.Generator
+) -> tuple[Image, Image]:
+    """Paste the pixels of a random half of the other crop's classes (ClassMix, Olsson et al., arXiv 2007.07936).
+
+    Things appear before backgrounds that their streets do not have, and rare ones more often.
+
+    Args:
+        image, other: (h, w, 3) uint8, one size.
+        labels, other_labels: (h, w) uint8; pixels of the other crop labelled 255 are never pasted.
+
+    Returns:
+        image (h, w, 3) uint8 and labels (h, w) uint8.
+    """
+    classes = np.unique(other_labels[other_labels != IGNORE])
+    chosen = generator.permutation(classes)[: (len(classes) + 1) // 2]
+    pasted = np.isin(other_labels, chosen)
+    return np.where(pasted[..., None], other, image), np.where(pasted, other_labels, labels)
 
 
 def _scaled_crop(

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
-from training.data.augmentation import AugmentationConfig, random_crop
+from training.data.augmentation import AugmentationConfig, class_mixed, random_crop
 from training.data.camvid import CamVid, LabelledFrame
 
 
@@ -37,11 +38,16 @@ class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, address: tuple[int, int]) -> tuple[Tensor, Tensor]:
         epoch, position = address
-        index = position % len(self.frames)
-        frame = self.memory[index] if self.memory is not None else self.frames[index]
         generator = np.random.default_rng((self.seed, epoch, position))
-        image, labels = random_crop(frame.image, frame.labels, self.config, generator)
+        image, labels = self._crop(position % len(self.frames), generator)
+        if generator.random() < self.config.class_mix:
+            other = self._crop(int(generator.integers(len(self.frames))), generator)
+            image, labels = class_mixed(image, labels, *other, generator)
         return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(labels)
+
+    def _crop(self, index: int, generator: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        frame = self.memory[index] if self.memory is not None else self.frames[index]
+        return random_crop(frame.image, frame.labels, self.config, generator)
 
 
 class AddressSampler(DistributedSampler[Any]):
