@@ -6,7 +6,8 @@
 # PYTHON=/path/to/python3 chooses the interpreter.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-venv="$root/.venv"
+# A distribution has an environment of its own: its packages need the system's Python.
+venv="$root/.venv${ROS_DISTRO:+-$ROS_DISTRO}"
 
 fail() { printf '%s\n' "$*" >&2; exit 2; }
 
@@ -30,20 +31,29 @@ find_python() {
 
 prepare_environment() {
   [ "$(uname -sm)" = "Linux x86_64" ] || fail "The locked requirements are for Linux on x86-64; this is $(uname -sm)."
-  local kind="from PyPI" options=()
-  if [ -n "${ROS_DISTRO:-}" ]; then kind="$ROS_DISTRO" options=(--system-site-packages); fi
-  if [ "$(cat "$venv/.ros" 2>/dev/null)" != "$kind" ] || ! "$venv/bin/python" -c '' 2>/dev/null; then
+  local options=()
+  [ -n "${ROS_DISTRO:-}" ] && options=(--system-site-packages)
+  if ! [ -f "$venv/.ready" ] || ! "$venv/bin/python" -c '' 2>/dev/null; then
+    if [ -e "$venv" ] && ! [ -f "$venv/.ours" ]; then
+      fail "$venv exists, but was not made by these scripts; move it away and run the command again"
+    fi
     local python
     python=$(find_python) || exit 2
     rm -rf "$venv"
+    mkdir "$venv"
+    touch "$venv/.ours"
     "$python" -m venv "${options[@]}" "$venv" || fail "Cannot make $venv with $python"
-    printf '%s\n' "$kind" > "$venv/.ros"
+    touch "$venv/.ready"
   fi
   local group
   for group in "$@"; do
     case "$group" in
       ros)
-        [ -n "${ROS_DISTRO:-}" ] && continue
+        if [ -n "${ROS_DISTRO:-}" ]; then
+          "$venv/bin/python" -c 'import cv_bridge' 2>/dev/null ||
+            printf 'cv_bridge is missing: sudo apt install ros-%s-cv-bridge (needed for Bayer and YUV cameras)\n' "$ROS_DISTRO" >&2
+          continue
+        fi
         install_locked ros --require-hashes
         install_locked cv_bridge --require-hashes --no-deps
         ;;
@@ -59,7 +69,7 @@ install_locked() {
   local digest
   digest=$(sha256sum < "$file")
   [ "$(cat "$venv/.installed-$name" 2>/dev/null)" = "$digest" ] && return
-  printf 'Installing requirements/%s.txt into .venv ...\n' "$name" >&2
+  printf 'Installing requirements/%s.txt ...\n' "$name" >&2
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@" -r "$file" ||
     fail "Cannot install requirements/$name.txt; pip's message above says why. Running the same command again goes on."
   printf '%s\n' "$digest" > "$venv/.installed-$name"

@@ -23,6 +23,7 @@ PACKAGE = "ros_ood_perception"
 def generate_launch_description() -> LaunchDescription:
     """The node, the transport's environment, and the two transitions that make it active."""
     share = Path(get_package_share_directory(PACKAGE))
+    profile = str(share / "config" / "fastdds_large_images.xml")
     arguments = [
         DeclareLaunchArgument(
             "bundle", default_value=str(share / "models" / "camvid_small"), description="Folder of the model bundle"
@@ -64,8 +65,9 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
         [
             *arguments,
-            # Without this profile Fast DDS loses images above 512 KB.
-            SetEnvironmentVariable("FASTDDS_DEFAULT_PROFILES_FILE", str(share / "config" / "fastdds_large_images.xml")),
+            # Without this profile Fast DDS loses images above 512 KB; 2.x (Humble, Jazzy) reads the second name.
+            SetEnvironmentVariable("FASTDDS_DEFAULT_PROFILES_FILE", profile),
+            SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", profile),
             # Large messages are otherwise mapped and unmapped each time: 60 % of a subscriber's CPU.
             SetEnvironmentVariable("MALLOC_MMAP_THRESHOLD_", "268435456"),
             SetEnvironmentVariable("MALLOC_TRIM_THRESHOLD_", "536870912"),

@@ -7,13 +7,14 @@ A bundle is untrusted until `read_bundle` has returned: the schema is known, the
 from __future__ import annotations
 
 import hashlib
+import reprlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
-from ros_ood_perception.strict_yaml import SchemaError, from_mapping
+from ros_ood_perception.strict_yaml import SchemaError, from_mapping, load_yaml
 
 FORMAT_VERSION = 1
 MODEL_FILE = "model.onnx"
@@ -191,16 +192,16 @@ def read_bundle(folder: Path | str) -> Bundle:
         raise BundleError(f"{folder}: no such bundle folder; it must hold {MODEL_FILE} and {DESCRIPTION_FILE}")
     description_path, model_path = folder / DESCRIPTION_FILE, folder / MODEL_FILE
     try:
-        data = yaml.safe_load(description_path.read_text(encoding="utf-8"))
+        data = load_yaml(description_path)
     except OSError as error:
         raise BundleError(f"{description_path}: cannot be read ({error.strerror}); is this a bundle?") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BundleError(f"{description_path}: not YAML ({error}); export the bundle again") from error
+    except SchemaError as error:
+        raise BundleError(f"{error}; export the bundle again") from error
     # The version first: another version may rightly have other fields.
     version = data.get("format_version") if isinstance(data, dict) else None
     if version != FORMAT_VERSION:
         raise BundleError(
-            f"{description_path}: format_version is {version!r}; this version reads {FORMAT_VERSION}. "
+            f"{description_path}: format_version is {reprlib.repr(version)}; this version reads {FORMAT_VERSION}. "
             "Export the bundle with the same version of ros_ood_perception"
         )
     try:

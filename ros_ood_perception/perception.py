@@ -52,28 +52,32 @@ class Perception:
     Args:
         engine: opened; stays the caller's to close.
         anomaly_threshold: in [0, 1]; a pixel is anomalous where its score is at least this.
+        num_classes: of the bundle.
     """
 
-    def __init__(self, engine: InferenceEngine, anomaly_threshold: float) -> None:
+    def __init__(self, engine: InferenceEngine, anomaly_threshold: float, num_classes: int) -> None:
         if not 0 <= anomaly_threshold <= 1:
             raise ValueError(f"anomaly_threshold is {anomaly_threshold}; it must be in [0, 1]")
         self.engine = engine
         self.anomaly_threshold = anomaly_threshold
+        self.num_classes = num_classes
 
     def __call__(self, image: NDArray[np.uint8]) -> FramePerception:
         """(H, W, 3) uint8 in the bundle's colour order, H and W at least 1.
 
         Raises:
-            EngineError: the engine failed, or gave scores that are not numbers.
+            EngineError: the engine failed, or gave scores outside [0, 1] or ids that no class has.
         """
         output = self.engine.run(image[None])
-        score = output.anomaly_score[0]
-        # A NaN compares false with every threshold: it would be published as "nothing unusual here".
-        if not np.isfinite(score).all():
-            raise EngineError(f"the engine '{self.engine.name}' gave anomaly scores that are not finite")
+        semantic, score = output.semantic[0], output.anomaly_score[0]
+        # Written so that NaN fails too: it compares false, and would be published as "nothing unusual here".
+        if not (score.min() >= 0 and score.max() <= 1):
+            raise EngineError(f"the engine '{self.engine.name}' gave anomaly scores that are not in [0, 1]")
+        if semantic.max() >= self.num_classes:
+            raise EngineError(f"the engine '{self.engine.name}' gave the id {semantic.max()}, which no class has")
         return FramePerception(
             frame_size=(image.shape[0], image.shape[1]),
-            engine_semantic=output.semantic[0],
+            engine_semantic=semantic,
             engine_anomaly_score=score,
             anomaly_threshold=self.anomaly_threshold,
         )

@@ -7,6 +7,7 @@ installable with rosdep alone.
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 import types
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -46,11 +47,20 @@ def read_yaml(path: Path | str, schema: type[Dataclass]) -> Dataclass:
         SchemaError: not YAML, or not what the schema wants.
     """
     path = Path(path)
+    return from_mapping(load_yaml(path), schema, str(path))
+
+
+def load_yaml(path: Path) -> Any:
+    """Plain data of a YAML file.
+
+    Raises:
+        OSError: cannot be read.
+        SchemaError: not YAML.
+    """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: impossible dates, endless integers
         raise SchemaError(f"{path}: not a readable YAML file: {error}") from error
-    return from_mapping(data, schema, str(path))
 
 
 def _dataclass(data: Any, schema: type[Dataclass], path: str) -> Dataclass:
@@ -133,5 +143,5 @@ def _join(path: str, name: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    # Not repr(): nested YAML aliases are small in memory and endless when written out.
+    return reprlib.repr(value)

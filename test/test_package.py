@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -74,11 +75,16 @@ def test_the_installed_package_finds_its_files_and_imports_no_torch(workspace: P
     assert name == "camvid_small"
 
 
-def test_the_installed_executable_starts_the_node(workspace: Path) -> None:
+def test_the_installed_executable_starts_the_node(workspace: Path, tmp_path: Path) -> None:
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
     executable = "install/ros_ood_perception/lib/ros_ood_perception/perception_node"
-    result = in_workspace(workspace, f"timeout --signal=INT --preserve-status 8 {executable}")
-    assert result.returncode == 0, result.stdout + result.stderr
+    script = (
+        f"{executable} --ros-args -r __node:=installed_node & node=$!; "
+        f"{sys.executable} {ROOT / 'test' / 'ros' / 'wait_for_node.py'} installed_node; found=$?; "
+        "kill -INT $node; wait $node; echo node=$? found=$found"
+    )
+    result = in_workspace(workspace, script)
+    assert "node=0 found=0" in result.stdout, result.stdout + result.stderr
 
 
 def test_the_parameter_file_holds_the_nodes_parameters_and_defaults() -> None:
@@ -94,6 +100,7 @@ def test_the_readme_names_every_parameter_and_topic() -> None:
     from ros_ood_perception.node.parameters import DECLARATIONS
 
     readme = (ROOT / "README.md").read_text()
+    assert not re.search(r"@[A-Z]+@", readme)
     topics = ("input/image", "output/semantic/mask", "output/anomaly/score", "output/anomaly/mask", "debug/overlay")
     for name in [d.name for d in DECLARATIONS] + [f"~/{topic}" for topic in topics]:
         assert f"`{name}`" in readme, name

@@ -52,7 +52,7 @@ def evaluate_semantic(engine: InferenceEngine, bundle: Bundle, frames: CamVid, t
     names = [c.name for c in bundle.description.classes]
     if names != [c.name for c in frames.classes]:
         raise ValueError(f"the bundle's classes are {names}; the data set's are {[c.name for c in frames.classes]}")
-    perception = Perception(engine, anomaly_threshold=1.0)
+    perception = Perception(engine, 1.0, len(names))
     confusion = ConfusionMatrix(len(names))
     console = Console(stderr=True)
     for index in track(range(len(frames)), title, console=console, disable=not console.is_terminal):

@@ -218,7 +218,7 @@ def export_bundle(
 def _scored_frames(bundle: Bundle, frames: CamVid) -> Iterator[tuple[NDArray[np.float32], NDArray[np.uint8]]]:
     """Scores as the node computes them, at the frames' size, with the labels."""
     engine = OnnxRuntimeEngine(bundle)
-    perception = Perception(engine, anomaly_threshold=1.0)
+    perception = Perception(engine, 1.0, len(bundle.description.classes))
     for index in range(len(frames)):
         frame = frames[index]
         yield perception(frame.image).anomaly_score, frame.labels

@@ -259,7 +259,7 @@ class SegmenterTrainer:
             loss = self.objective(self.fabric.to_device(image), self.fabric.to_device(labels))
             if not torch.isfinite(loss):
                 raise FloatingPointError(
-                    f"the loss is {float(loss)} at step {state.step}; lower optimiser.learning_rate and --resume"
+                    f"the loss is {float(loss)} at step {state.step}; lower optimiser.learning_rate and start anew"
                 )
             self.fabric.backward(loss)
             self.fabric.clip_gradients(
@@ -317,9 +317,10 @@ class SegmenterTrainer:
         if not self.fabric.is_global_zero:
             return
         contents = self.contents()
-        save_checkpoint(self.out / "last.pt", contents)
+        # The best first: killed between the two, a resumed run makes this epoch again and finds it best again.
         if best:
             save_checkpoint(self.out / "best.pt", contents)
+        save_checkpoint(self.out / "last.pt", contents)
         if writer is not None:
             writer.add_scalar("train/loss", loss, state.step)
             writer.add_scalar("train/learning_rate", learning_rate, state.step)
@@ -373,7 +374,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.resume:
             trainer.resume()
         trainer.run()
-    except (SchemaError, CheckpointError, FileNotFoundError, ValueError) as error:
+    except (SchemaError, CheckpointError, FileNotFoundError, FloatingPointError, ValueError) as error:
         print(f"train_segmenter: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -55,19 +55,19 @@ class FrameSource(Protocol):
 class ImageFolder:
     """The images of a folder in the order of their names; `images/` below it where the folder itself has none.
 
-    A file that cannot be decoded is left out and named in `unreadable`.
+    A file that cannot be decoded is left out, each time in the same way, and named in `unreadable`.
     """
 
     kind = "folder of images"
 
     def __init__(self, folder: Path) -> None:
-        self.files = self._images(folder) or self._images(folder / "images")
-        if not self.files:
+        files = self._images(folder) or self._images(folder / "images")
+        if not files:
             raise FrameSourceError(f"{folder}: no images in it ({', '.join(IMAGE_ENDINGS)}) and no images/ folder")
-        self.unreadable = [str(file) for file in self.files if not cv2.haveImageReader(str(file))]
-        self.files = [file for file in self.files if str(file) not in set(self.unreadable)]
+        self.unreadable = [str(file) for file in files if not cv2.haveImageReader(str(file))]
+        self.files = [file for file in files if str(file) not in set(self.unreadable)]
         if not self.files:
-            raise FrameSourceError(f"{folder}: none of its {len(self.unreadable)} images can be decoded")
+            raise FrameSourceError(f"{folder}: none of its {len(files)} images can be decoded")
 
     @staticmethod
     def _images(folder: Path) -> list[Path]:
@@ -80,9 +80,12 @@ class ImageFolder:
 
     def __iter__(self) -> Iterator[SourceFrame]:
         for file in self.files:
-            image = cv2.imread(str(file), cv2.IMREAD_COLOR)
+            image = _decoded(file)
             if image is None:
-                raise FrameSourceError(f"{file}: has an image's header, but cannot be decoded; remove or mend it")
+                # It has an image's first bytes, but no image follows.
+                if str(file) not in self.unreadable:
+                    self.unreadable.append(str(file))
+                continue
             yield SourceFrame(
                 name=file.name,
                 time_ns=None,
@@ -96,6 +99,14 @@ class ImageFolder:
             )
 
 
+def _decoded(file: Path) -> NDArray[np.uint8] | None:
+    try:
+        return cv2.imread(str(file), cv2.IMREAD_COLOR)
+    except cv2.error:
+        # OpenCV refuses to decode more than 2^30 pixels.
+        return None
+
+
 class BagTopic:
     """One image topic of a rosbag2 bag (MCAP or SQLite3), in recorded order."""
 
@@ -103,35 +114,41 @@ class BagTopic:
 
     def __init__(self, path: Path, topic: str | None) -> None:
         # Imported here: a folder of images needs no bag reader.
-        from rosbags.highlevel import AnyReader, AnyReaderError
+        from rosbags.highlevel import AnyReaderError
 
-        self._reader_type = AnyReader
         self.path = path
         self.unreadable: list[str] = []
         try:
-            with AnyReader([path]) as reader:
-                connections = {c.topic: c for c in reader.connections if c.msgtype == IMAGE_TYPE}
-                found = {c.topic: c.msgtype for c in reader.connections}
+            with self._reader() as reader:
+                connections = list(reader.connections)
         except (AnyReaderError, OSError, ValueError, KeyError) as error:
             raise FrameSourceError(f"{path}: cannot be read as a bag ({error})") from error
-        if topic is None and len(connections) > 1:
-            raise FrameSourceError(f"{path}: has several image topics; choose with --topic: {', '.join(connections)}")
-        if topic is None and not connections:
-            listed = ", ".join(f"{name} ({kind})" for name, kind in sorted(found.items())) or "nothing"
+        topics = sorted({c.topic for c in connections if c.msgtype == IMAGE_TYPE})
+        if topic is None and len(topics) > 1:
+            raise FrameSourceError(f"{path}: has several image topics; choose with --topic: {', '.join(topics)}")
+        if topic is None and not topics:
+            listed = ", ".join(sorted({f"{c.topic} ({c.msgtype})" for c in connections})) or "nothing"
             raise FrameSourceError(f"{path}: has no topic of the type {IMAGE_TYPE}; it has {listed}")
-        self.topic = topic if topic is not None else next(iter(connections))
-        if self.topic not in connections:
-            raise FrameSourceError(f"{path}: has no image topic '{self.topic}'; it has {', '.join(connections)}")
-        self._count = connections[self.topic].msgcount
+        self.topic = topic if topic is not None else topics[0]
+        if self.topic not in topics:
+            raise FrameSourceError(f"{path}: has no image topic '{self.topic}'; it has {', '.join(topics)}")
+        self._count = sum(c.msgcount for c in connections if c.topic == self.topic and c.msgtype == IMAGE_TYPE)
         if not self._count:
             raise FrameSourceError(f"{path}: the topic '{self.topic}' has no messages")
+
+    def _reader(self) -> Any:
+        from rosbags.highlevel import AnyReader
+        from rosbags.typesys import Stores, get_typestore
+
+        # Bags of Humble and earlier do not hold the definitions of their messages.
+        return AnyReader([self.path], default_typestore=get_typestore(Stores.LATEST))
 
     def __len__(self) -> int:
         return self._count
 
     def __iter__(self) -> Iterator[SourceFrame]:
-        with self._reader_type([self.path]) as reader:
-            connections = [c for c in reader.connections if c.topic == self.topic]
+        with self._reader() as reader:
+            connections = [c for c in reader.connections if c.topic == self.topic and c.msgtype == IMAGE_TYPE]
             for index, (connection, time_ns, raw) in enumerate(reader.messages(connections)):
                 message = reader.deserialize(raw, connection.msgtype)
                 stamp = message.header.stamp

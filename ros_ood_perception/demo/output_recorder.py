@@ -23,8 +23,8 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import Image
 
-BAG_VERSION = 9
 DEPTH = 100
+DRAIN_S = 0.5
 TYPES: dict[str, type[Any]] = {
     "sensor_msgs/msg/Image": Image,
     "diagnostic_msgs/msg/DiagnosticArray": DiagnosticArray,
@@ -64,13 +64,16 @@ def main() -> int:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     typestore = typestore_of_this_distribution()
+    recorded = 0
     qos = QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy.RELIABLE)
     with (
-        Writer(options.bag, version=BAG_VERSION, storage_plugin=StoragePlugin.MCAP) as writer,
+        Writer(options.bag, version=9, storage_plugin=StoragePlugin.MCAP) as writer,
         options.arrivals.open("w", encoding="utf-8") as arrivals,
     ):
 
         def record(topic: str, connection: Any, serialized: bytes) -> None:
+            nonlocal recorded
+            recorded += 1
             json.dump({"topic": topic, "arrived_at_ns": time.monotonic_ns()}, arrivals)
             arrivals.write("\n")
             writer.write(connection, time.time_ns(), serialized)
@@ -88,8 +91,13 @@ def main() -> int:
                 qos,
                 raw=True,
             )
-        while not stop.is_set():
+        # What arrived before the signal, but still waits in a queue, belongs into the bag.
+        quiet_since = time.monotonic()
+        while not stop.is_set() or time.monotonic() - quiet_since < DRAIN_S:
+            before = recorded
             executor.spin_once(timeout_sec=0.1)
+            if recorded > before:
+                quiet_since = time.monotonic()
     executor.shutdown()
     node.destroy_node()
     rclpy.shutdown()

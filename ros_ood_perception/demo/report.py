@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ros_ood_perception.bundle import Bundle
 from ros_ood_perception.demo.frame_player import to_image
 from ros_ood_perception.demo.frame_source import FrameSource
-from ros_ood_perception.demo.recording import Comparison, Recording
+from ros_ood_perception.demo.recording import Recording, recorded_pixels
 from ros_ood_perception.node.image_messages import to_colour
 from ros_ood_perception.overlay import overlay_picture, score_picture, semantic_picture
 
@@ -61,18 +61,20 @@ def choose_frames(anomalous_share: Mapping[int, float]) -> list[int]:
 
 
 def write_report(
-    path: Path,
+    out: Path,
+    topics: Mapping[str, str],
     summary: dict[str, Any],
-    comparison: Comparison,
     recording: Recording,
     source: FrameSource,
     bundle: Bundle,
 ) -> None:
-    """Write the HTML file.
+    """Write `report.html` into the folder of a run.
 
     Args:
+        topics: output name -> topic, as recorded.
         summary: what `summary.json` holds.
     """
+    anomalous_share = {m.frame: m.share_set for m in recording.messages["anomaly_mask"]}
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     accounting = summary["accounting"]
     sent = max(accounting["sent"], 1)
@@ -85,11 +87,11 @@ def write_report(
         ],
         stages=_stages(summary["latency_ms"]["node"]),
         latency_chart=_latency_chart(recording),
-        anomaly_chart=_anomaly_chart(comparison),
+        anomaly_chart=_anomaly_chart(anomalous_share),
         heat_bar=_data_uri(score_picture(np.linspace(0, 1, 256, dtype=np.float32)[None].repeat(8, 0)), ".png"),
-        frames=list(_shown_frames(comparison, recording, source, bundle)),
+        frames=_shown_frames(out, topics, anomalous_share, recording, source, bundle),
     )
-    path.write_text(html, encoding="utf-8")
+    (out / "report.html").write_text(html, encoding="utf-8")
 
 
 def _stages(percentiles: Mapping[str, float]) -> list[dict[str, Any]]:
@@ -107,10 +109,18 @@ def _stages(percentiles: Mapping[str, float]) -> list[dict[str, Any]]:
 
 
 def _shown_frames(
-    comparison: Comparison, recording: Recording, source: FrameSource, bundle: Bundle
+    out: Path,
+    topics: Mapping[str, str],
+    anomalous_share: Mapping[int, float],
+    recording: Recording,
+    source: FrameSource,
+    bundle: Bundle,
 ) -> list[ShownFrame]:
-    chosen = set(choose_frames(comparison.anomalous_share))
-    recorded = {name: {m.frame: m.pixels for m in messages} for name, messages in recording.messages.items()}
+    chosen = set(choose_frames(anomalous_share))
+    recorded: dict[str, dict[int, NDArray[np.uint8]]] = {name: {} for name in topics}
+    for name, position, pixels in recorded_pixels(out, topics, recording.sent):
+        if position in chosen:
+            recorded[name][position] = pixels
     colours = bundle.description.colours
     shown = []
     for position, frame in enumerate(source):
@@ -122,7 +132,7 @@ def _shown_frames(
         shown.append(
             ShownFrame(
                 title=f"{position + 1}. {frame.name}",
-                note=f"{comparison.anomalous_share[position]:.1%} of the pixels above the threshold",
+                note=f"{anomalous_share[position]:.1%} of the pixels above the threshold",
                 pictures={
                     "camera": _picture(image),
                     "classes": _picture(semantic_picture(ids, colours)),
@@ -173,10 +183,10 @@ def _latency_chart(recording: Recording) -> str:
     return _svg(figure)
 
 
-def _anomaly_chart(comparison: Comparison) -> str:
+def _anomaly_chart(anomalous_share: Mapping[int, float]) -> str:
     figure, axes = _axes("frame", "pixels above\nthe threshold, %")
-    frames = sorted(comparison.anomalous_share)
-    share = [100 * comparison.anomalous_share[f] for f in frames]
+    frames = sorted(anomalous_share)
+    share = [100 * anomalous_share[f] for f in frames]
     axes.fill_between([f + 1 for f in frames], share, color="#e07b00", alpha=0.6, linewidth=0)
     axes.set_ylim(bottom=0)
     return _svg(figure)

@@ -59,9 +59,13 @@ class DemoError(RuntimeError):
 
 def environment() -> dict[str, str]:
     """What every process of the graph is started with; what the user has set stays."""
+    profile = str(package_file("config/fastdds_large_images.xml"))
     wanted = {
-        "FASTDDS_DEFAULT_PROFILES_FILE": str(package_file("config/fastdds_large_images.xml")),
+        # Fast DDS 3 reads the first, 2 (Humble, Jazzy) the second; the same goes for the next two.
+        "FASTDDS_DEFAULT_PROFILES_FILE": profile,
+        "FASTRTPS_DEFAULT_PROFILES_FILE": profile,
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        **({"ROS_LOCALHOST_ONLY": "1"} if os.environ.get("ROS_DISTRO") == "humble" else {}),
         # A graph of its own beside whatever else runs on this machine.
         "ROS_DOMAIN_ID": str(1 + os.getpid() % 100),
         # Large messages are otherwise mapped and unmapped each time: 60 % of a subscriber's CPU.
@@ -113,7 +117,8 @@ class GraphClient:
 
     def close(self) -> None:
         self._node.destroy_node()
-        rclpy.shutdown()
+        # Ctrl-C has shut rclpy down already.
+        rclpy.try_shutdown()
 
 
 @contextmanager
@@ -258,7 +263,7 @@ def summarise(
         "input": {
             "path": str(options.frames),
             "kind": source.kind,
-            "frames": len(source),
+            "frames": len(recording.sent),
             "unreadable": source.unreadable,
             "rate_hz": options.rate or (10.0 if source.kind != "bag" else None),
         },
@@ -292,6 +297,11 @@ def problems(summary: dict[str, Any]) -> list[str]:
     """What a user must know before trusting the run; empty when all is well."""
     accounting, equality = summary["accounting"], summary["equal_to_engine"]
     found = []
+    if not accounting["published"]:
+        found.append("no frame was published")
+    for name in ("lost_in_transport", "too_old", "malformed", "failed", "in_progress"):
+        if accounting[name]:
+            found.append(f"{accounting[name]} frames: {name.replace('_', ' ')}")
     if summary["unaccounted"]:
         found.append(f"{summary['unaccounted']} frames sent are not in the node's accounting")
     if sum(accounting[name] for name in ACCOUNTING_FIELDS[1:]) != accounting["sent"]:
@@ -347,21 +357,23 @@ def main(arguments: list[str] | None = None) -> int:
         with _bar(console) as bar:
             task = bar.add_task("comparing with the engine", total=len(recording.messages["semantic_mask"]))
             threshold = float(facts["anomaly_threshold"])
-            comparison = compare_with_engine(
+            equality = compare_with_engine(
                 recording, source, bundle, options.engine, options.threads, threshold, lambda: bar.advance(task)
             )
-        summary = summarise(options, source, bundle, facts, exit_code, recording, comparison.equal)
+        summary = summarise(options, source, bundle, facts, exit_code, recording, equality)
         found = problems(summary)
         summary["problems"] = found
         (options.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-        write_report(options.out / "report.html", summary, comparison, recording, source, bundle)
+        write_report(options.out, OUTPUT_TOPICS, summary, recording, source, bundle)
     except (FrameSourceError, FileNotFoundError, BundleError, EngineError, DemoError, RecordingError) as error:
         console.print(f"demo: {error}", style="red")
         return 2
+    except KeyboardInterrupt:
+        console.print("demo: interrupted; node, player and recorder have been ended", style="red")
+        return 130
     accounting = summary["accounting"]
     console.print("  ".join(f"{name} {accounting[name]}" for name in ACCOUNTING_FIELDS))
-    equal = comparison.equal
-    console.print(f"semantic masks equal to the engine's: {equal['semantic_mask']} of {equal['compared']}")
+    console.print(f"semantic masks equal to the engine's: {equality['semantic_mask']} of {equality['compared']}")
     console.print(f"report: {options.out / 'report.html'}")
     for problem in found:
         console.print(f"problem: {problem}", style="red")

@@ -52,9 +52,14 @@ def check_image(message: Image) -> None:
         raise MalformedImageError(
             "zero size", f"height is {height} and width is {width}; the camera driver publishes empty images"
         )
+    if message.header.stamp.sec < 0:
+        raise MalformedImageError(
+            "stamp before 1970",
+            f"the header's stamp has {message.header.stamp.sec} s; the camera driver must stamp its frames",
+        )
     if encoding.startswith(NOT_CAMERA_COLOURS):
         raise MalformedImageError(
-            f"encoding {encoding[:20]!r}",
+            "encoding of no colour camera",
             f"encoding is {encoding[:20]!r}, which is not a colour camera's (depth, thermal or raw measurements); "
             "remap ~/input/image to a colour topic, or let the driver publish rgb8, bgr8 or mono8",
         )
@@ -117,7 +122,7 @@ def to_colour(message: Image, order: str) -> NDArray[np.uint8]:
 
 
 def _through_cv_bridge(message: Image, order: str) -> NDArray[np.uint8]:
-    kind = f"encoding {message.encoding[:20]!r}"
+    kind = "unknown encoding"
     remedy = f"let the driver publish one of {', '.join(CHANNELS)}"
     try:
         # Imported here: needed by few cameras, and not installed everywhere.
@@ -127,7 +132,7 @@ def _through_cv_bridge(message: Image, order: str) -> NDArray[np.uint8]:
             kind, f"encoding is {message.encoding[:20]!r}, and cv_bridge, which converts it, is not installed; {remedy}"
         ) from error
     try:
-        image = CvBridge().imgmsg_to_cv2(message, desired_encoding=f"{order}8")
+        image = CvBridge().imgmsg_to_cv2(_without_padding(message), desired_encoding=f"{order}8")
     except (CvBridgeError, cv2.error, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise MalformedImageError(
             kind, f"encoding is {message.encoding[:20]!r}, which cv_bridge cannot convert ({error}); {remedy}"
@@ -137,6 +142,17 @@ def _through_cv_bridge(message: Image, order: str) -> NDArray[np.uint8]:
             kind, f"encoding is {message.encoding[:20]!r}; cv_bridge made {image.shape} {image.dtype} of it; {remedy}"
         )
     return image
+
+
+def _without_padding(message: Image) -> Image:
+    """The same image with rows one after the other: not every cv_bridge heeds `step`."""
+    row = message.width * _least_pixel_bytes(message.encoding)
+    if message.step == row or len(message.data) != message.height * message.step:
+        return message
+    rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)[:, :row]
+    packed = to_message(rows, message.encoding, message.header)
+    packed.width, packed.step = message.width, row
+    return packed
 
 
 def to_message(image: NDArray[np.uint8] | NDArray[np.float32], encoding: str, header: Header) -> Image:

@@ -8,6 +8,7 @@ a one-frame slot; the inference thread converts, runs the engine and publishes.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -17,17 +18,19 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.signals import SignalHandlerOptions
-from rclpy.subscription import MessageInfo, Subscription
+from rclpy.subscription import Subscription
 from rclpy.time import Time
 from sensor_msgs.msg import Image
 
@@ -41,10 +44,18 @@ from ros_ood_perception.node.parameters import NodeParameters, NodeSettings, Par
 from ros_ood_perception.overlay import overlay_picture
 from ros_ood_perception.perception import FramePerception, Perception
 
+if TYPE_CHECKING:
+    # Not there before Kilted.
+    from rclpy.subscription import MessageInfo
+
 NODE_NAME = "perception_node"
-INPUT_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-OUTPUT_QOS = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
 DIAGNOSTICS_PERIOD_S = 1.0
+SIGNAL_CHECK_PERIOD_S = 0.1
+PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+"""Where Fast DDS looks for its transport profile: 3.x, and 2.x (Humble, Jazzy)."""
+
+
+OUTPUT_TOPICS = ("~/output/semantic/mask", "~/output/anomaly/mask", "~/output/anomaly/score", "~/debug/overlay")
 
 
 @dataclass(frozen=True)
@@ -82,6 +93,8 @@ class Active:
     thread: threading.Thread
 
 
+RCLError = rclpy_implementation.RCLError
+
 Transition = Callable[["PerceptionNode", LifecycleState], TransitionCallbackReturn]
 
 
@@ -111,6 +124,7 @@ class PerceptionNode(LifecycleNode):
         self._latencies = StageLatencies()
         self._logged: Counter[str] = Counter()
         self._logged_lock = threading.Lock()
+        self._input_topic = ""
         self._finalized = False
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_timer(DIAGNOSTICS_PERIOD_S, self.publish_diagnostics)
@@ -128,7 +142,7 @@ class PerceptionNode(LifecycleNode):
             if threshold is None:
                 threshold = bundle.description.operating_point(settings.operating_point).threshold
             engine = open_engine(bundle, settings.engine, settings.num_threads)
-            perception = Perception(engine, threshold)
+            perception = Perception(engine, threshold, len(bundle.description.classes))
             warm_up = np.zeros((bundle.description.input.height, bundle.description.input.width, 3), np.uint8)
             started = time.monotonic()
             perception(warm_up)
@@ -137,16 +151,17 @@ class PerceptionNode(LifecycleNode):
                 engine.close()
             self.get_logger().error(f"configure failed: {error}")
             return TransitionCallbackReturn.FAILURE
-        self._configured = Configured(
-            settings=settings,
-            bundle=bundle,
-            engine=engine,
-            perception=perception,
-            semantic_mask=self._output("~/output/semantic/mask"),
-            anomaly_mask=self._output("~/output/anomaly/mask"),
-            anomaly_score=self._output("~/output/anomaly/score"),
-            overlay=self._output("~/debug/overlay"),
-        )
+        publishers: list[LifecyclePublisher[Image]] = []
+        try:
+            for topic in OUTPUT_TOPICS:
+                publishers.append(self._output(topic))
+        except Exception:
+            for publisher in publishers:
+                self.destroy_lifecycle_publisher(publisher)
+            engine.close()
+            raise
+        self._configured = Configured(settings, bundle, engine, perception, *publishers)
+        self._warn_of_small_segment()
         self._accounting = FrameAccounting()
         self._latencies = StageLatencies()
         self._logged.clear()
@@ -164,18 +179,14 @@ class PerceptionNode(LifecycleNode):
         if configured is None:
             self.get_logger().error("activate failed: the node is not configured")
             return TransitionCallbackReturn.FAILURE
-        result = super().on_activate(state)
         slot: LatestFrame[ReceivedImage] = LatestFrame()
+        self._accounting.forget_publishers()
+        subscription = self._input(slot)
+        result = super().on_activate(state)
+        # Last, so that nothing that fails above leaves a thread waiting.
         thread = threading.Thread(target=self._infer_frames, args=(configured, slot), name="inference")
         thread.start()
-        self._accounting.forget_publishers()
-        subscription = self.create_subscription(
-            Image,
-            "~/input/image",
-            lambda message, info: self._on_image(slot, message, info),
-            INPUT_QOS,
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-        )
+        self._input_topic = subscription.topic_name
         self._active = Active(subscription, slot, thread)
         self.get_logger().info(f"active: listening on {subscription.topic_name}")
         return result
@@ -209,9 +220,39 @@ class PerceptionNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def _output(self, topic: str) -> LifecyclePublisher[Image]:
+        # A profile for each: rclpy writes a topic's overrides into the object that it is given.
         return self.create_lifecycle_publisher(
-            Image, topic, OUTPUT_QOS, qos_overriding_options=QoSOverridingOptions.with_default_policies()
+            Image,
+            topic,
+            QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
+
+    def _input(self, slot: LatestFrame[ReceivedImage]) -> Subscription[Image]:
+        def with_info(message: Image, info: MessageInfo) -> None:
+            self._on_image(slot, message, info)
+
+        def without_info(message: Image) -> None:
+            self._on_image(slot, message, None)
+
+        # Humble calls back without the message's sequence number.
+        callback = with_info if hasattr(Subscription, "CallbackType") else without_info
+        return self.create_subscription(
+            Image,
+            "~/input/image",
+            callback,
+            QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+
+    def _warn_of_small_segment(self) -> None:
+        fast_dds = rclpy.get_rmw_implementation_identifier().startswith("rmw_fastrtps")
+        if fast_dds and not any(os.environ.get(name) for name in PROFILE_VARIABLES):
+            self.get_logger().warning(
+                "no Fast DDS profile is set: images above 512 KB may be lost without a word. Set "
+                f"{' and '.join(PROFILE_VARIABLES)} to config/fastdds_large_images.xml of this package, for the camera "
+                "driver, this node and its consumers"
+            )
 
     def _stop(self) -> None:
         active, self._active = self._active, None
@@ -238,10 +279,9 @@ class PerceptionNode(LifecycleNode):
 
     # -- a frame's way -------------------------------------------------------------------------------------------
 
-    def _on_image(self, slot: LatestFrame[ReceivedImage], message: Image, info: MessageInfo) -> None:
+    def _on_image(self, slot: LatestFrame[ReceivedImage], message: Image, info: MessageInfo | None) -> None:
         received_at = time.monotonic()
-        publisher = bytes((info.get("publisher_gid") or {}).get("data", b""))
-        self._accounting.receive(publisher, info.get("publication_sequence_number"))
+        self._accounting.receive(*self._numbering(info))
         try:
             check_image(message)
         except MalformedImageError as error:
@@ -249,6 +289,17 @@ class PerceptionNode(LifecycleNode):
             return
         if slot.put(ReceivedImage(message, received_at)) is not None:
             self._accounting.settle("replaced_unread")
+
+    def _numbering(self, info: MessageInfo | None) -> tuple[bytes, int | None]:
+        """Who sent a message, and its number among the sender's; (b"", None) where that cannot be known."""
+        if info is None:
+            return b"", None
+        number = info.get("publication_sequence_number")
+        gid = info.get("publisher_gid")
+        if gid is not None:
+            return bytes(gid["data"]), number
+        # Jazzy numbers the messages, but does not say whose they are: with one publisher there is no doubt.
+        return b"", number if self.count_publishers(self._input_topic) == 1 else None
 
     def _infer_frames(self, configured: Configured, slot: LatestFrame[ReceivedImage]) -> None:
         while (received := slot.take()) is not None:
@@ -364,17 +415,23 @@ def main(arguments: list[str] | None = None) -> int:
     executor.add_node(node)
 
     def spin() -> None:
+        # Not executor.spin() and executor.shutdown() from outside: that pulls the wait set from under a running spin.
         try:
-            executor.spin()
+            while not stop.is_set():
+                try:
+                    executor.spin_once(timeout_sec=SIGNAL_CHECK_PERIOD_S)
+                except RCLError as error:
+                    # Up to Jazzy, a transition that the state does not allow ends up here.
+                    node.get_logger().error(f"a request failed: {error}")
         except BaseException as error:  # reported below, in the thread that can end the process
             failures.append(error)
-        stop.set()
+            stop.set()
 
     thread = threading.Thread(target=spin, name="executor")
     thread.start()
     stop.wait()
-    executor.shutdown()
     thread.join()
+    executor.shutdown()
     # The executor is at rest, so this thread may drive the last transition.
     node.shut_down()
     node.destroy_node()

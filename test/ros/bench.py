@@ -27,6 +27,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from ros_ood_perception.node.image_messages import to_message
+from ros_ood_perception.node.perception_node import PROFILE_VARIABLES
 
 ROOT = Path(__file__).resolve().parents[2]
 INPUT_TOPIC = "/camera/image_raw"
@@ -51,9 +52,10 @@ INACTIVE, UNCONFIGURED, ACTIVE = (
 )
 
 # Before rclpy starts, here and in every child.
-os.environ.setdefault("ROS_DOMAIN_ID", str(101 + os.getpid() % 100))
+os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(ROOT / "config" / "fastdds_large_images.xml"))
+for variable in PROFILE_VARIABLES:
+    os.environ.setdefault(variable, str(ROOT / "config" / "fastdds_large_images.xml"))
 
 
 class NodeProcess:

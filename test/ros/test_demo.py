@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 import pytest
 from rosbags.highlevel import AnyReader
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
 
 from ros_ood_perception.demo.frame_source import FrameSourceError, open_frames
 from ros_ood_perception.demo.report import choose_frames
+from ros_ood_perception.demo.run_demo import ACCOUNTING_FIELDS, OUTPUT_TOPICS, problems
 
 FRAMES = 12
 
@@ -131,9 +136,79 @@ def test_a_file_that_is_no_bag_is_named(tmp_path: Path) -> None:
 def test_an_image_that_cannot_be_decoded_is_left_out_and_named(frames: Path, tmp_path: Path) -> None:
     (tmp_path / "good.png").write_bytes((frames / "000<b>.png").read_bytes())
     (tmp_path / "bad.png").write_bytes(b"no image")
+    (tmp_path / "cut.png").write_bytes((frames / "000<b>.png").read_bytes()[:40])
     source = open_frames(tmp_path)
-    assert [frame.name for frame in source] == ["good.png"]
-    assert source.unreadable == [str(tmp_path / "bad.png")]
+    for _ in range(2):
+        assert [frame.name for frame in source] == ["good.png"]
+        assert source.unreadable == [str(tmp_path / "bad.png"), str(tmp_path / "cut.png")]
+
+
+@pytest.mark.parametrize("storage", list(StoragePlugin))
+@pytest.mark.parametrize("version", [8, 9])
+def test_bags_of_every_storage_are_read(tmp_path: Path, storage: StoragePlugin, version: Literal[8, 9]) -> None:
+    typestore = get_typestore(Stores.ROS2_HUMBLE)
+    types: Any = typestore.types
+    with Writer(tmp_path / "bag", version=version, storage_plugin=storage) as writer:
+        connection = writer.add_connection("/camera", "sensor_msgs/msg/Image", typestore=typestore)
+        for number in range(3):
+            stamp = types["builtin_interfaces/msg/Time"](sec=number, nanosec=5)
+            header = types["std_msgs/msg/Header"](stamp=stamp, frame_id="left")
+            message = types["sensor_msgs/msg/Image"](
+                header=header,
+                height=1,
+                width=2,
+                encoding="mono8",
+                is_bigendian=0,
+                step=2,
+                data=np.array([number, 7], np.uint8),
+            )
+            writer.write(connection, number * 10**9, typestore.serialize_cdr(message, "sensor_msgs/msg/Image"))
+    if storage is StoragePlugin.SQLITE3:
+        # As Humble and earlier wrote them: without the definitions of the messages.
+        with sqlite3.connect(next((tmp_path / "bag").glob("*.db3"))) as database:
+            database.execute("DROP TABLE IF EXISTS message_definitions")
+            database.execute("UPDATE schema SET schema_version = 3")
+    source = open_frames(tmp_path / "bag")
+    assert len(source) == 3
+    assert [(f.stamp_ns, f.frame_id, f.data.tolist()) for f in source] == [
+        (number * 10**9 + 5, "left", [number, 7]) for number in range(3)
+    ]
+
+
+def good_summary() -> dict[str, Any]:
+    accounting = dict.fromkeys(ACCOUNTING_FIELDS, 0) | {"sent": 5, "published": 5}
+    return {
+        "accounting": accounting,
+        "unaccounted": 0,
+        "recorded": dict.fromkeys(OUTPUT_TOPICS, 5),
+        "equal_to_engine": {"compared": 5, **dict.fromkeys(OUTPUT_TOPICS, 5)},
+        "node_exit_code": 0,
+        "input": {"unreadable": []},
+    }
+
+
+def test_a_good_run_has_no_problems() -> None:
+    assert problems(good_summary()) == []
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "found"),
+    [
+        ("accounting", {"published": 4, "failed": 1}, "1 frames: failed"),
+        ("accounting", {"published": 4, "lost_in_transport": 1}, "1 frames: lost in transport"),
+        ("accounting", {"published": 4}, "the accounting does not add up"),
+        ("accounting", {"published": 0, "malformed": 5}, "no frame was published"),
+        ("recorded", {"anomaly_mask": 4}, "4 messages recorded of anomaly_mask, 5 frames published"),
+        ("equal_to_engine", {"semantic_mask": 3}, "2 of 5 recorded semantic_masks differ from the engine's"),
+        ("input", {"unreadable": ["a.png"]}, "1 files could not be decoded"),
+    ],
+)
+def test_what_went_wrong_is_a_problem(part: str, changes: dict[str, Any], found: str) -> None:
+    summary = good_summary()
+    summary[part].update(changes)
+    assert any(found in problem for problem in problems(summary))
+    summary = good_summary() | {"unaccounted": 2, "node_exit_code": 1}
+    assert len(problems(summary)) == 2
 
 
 def test_the_report_shows_the_whole_drive_and_its_most_anomalous_frames() -> None:

@@ -30,7 +30,9 @@ def test_the_shipped_bundle_is_complete(shipped_bundle: Path) -> None:
     assert [c.name for c in description.classes][:4] == ["sky", "building", "pole", "road"]
     assert description.training.parameters <= 3_000_000
     assert (shipped_bundle / "model.onnx").stat().st_size <= 12_000_000
-    assert any(m.metric == "mIoU" and "test" in m.data for m in description.training.measurements)
+    [miou] = [m.value for m in description.training.measurements if m.metric == "mIoU" and "test" in m.data]
+    assert 0.5 < miou < 1
+    assert description.training.command.startswith("python -m training.train_segmenter --config training/configs/")
     assert 0 < description.operating_point("").threshold < 1
 
 
@@ -76,11 +78,29 @@ def test_missing_files_and_folders_are_named(bundle: Path, tmp_path: Path) -> No
     with pytest.raises(BundleError, match=r"model\.onnx: cannot be read"):
         read_bundle(bundle)
     (bundle / "bundle.yaml").write_text("a: [1\n")
-    with pytest.raises(BundleError, match=r"bundle\.yaml: not YAML"):
+    with pytest.raises(BundleError, match=r"bundle\.yaml: not a readable YAML file"):
         read_bundle(bundle)
     (bundle / "bundle.yaml").unlink()
     with pytest.raises(BundleError, match=r"bundle\.yaml: cannot be read"):
         read_bundle(bundle)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [x, x]\n"
+        + "".join(f"{chr(98 + i)}: &{chr(98 + i)} [*{chr(97 + i)}, *{chr(97 + i)}]\n" for i in range(24))
+        + "format_version: *y\n",
+        "format_version: 2001-13-45\n",
+        f"format_version: {'9' * 5000}\n",
+        "[" * 5000,
+    ],
+)
+def test_a_hostile_description_is_refused_with_the_files_name(bundle: Path, text: str) -> None:
+    (bundle / "bundle.yaml").write_text(text)
+    with pytest.raises(BundleError, match=r"bundle\.yaml: ") as caught:
+        read_bundle(bundle)
+    assert len(str(caught.value)) < 10_000
 
 
 def test_an_unknown_operating_point_is_named_with_those_there_are(shipped_bundle: Path) -> None:

@@ -28,7 +28,7 @@ class FixedEngine:
 
 def test_outputs_have_the_frames_size_and_ids_are_never_mixed() -> None:
     ids = np.array([[0, 10], [3, 7]], np.uint8)
-    result = Perception(FixedEngine(ids, np.zeros((2, 2), np.float32)), 0.5)(np.zeros((6, 10, 3), np.uint8))
+    result = Perception(FixedEngine(ids, np.zeros((2, 2), np.float32)), 0.5, 11)(np.zeros((6, 10, 3), np.uint8))
     assert result.semantic.shape == result.anomaly_score.shape == result.anomaly_mask.shape == (6, 10)
     np.testing.assert_array_equal(result.semantic, np.kron(ids, np.ones((3, 5), np.uint8)))
 
@@ -36,27 +36,36 @@ def test_outputs_have_the_frames_size_and_ids_are_never_mixed() -> None:
 def test_ids_are_not_shifted_when_the_size_changes() -> None:
     # 512 columns to 480: nearest by centres, not by left edges, which would shift thin poles by half a pixel.
     columns = np.tile((np.arange(512) // 2).astype(np.uint8), (384, 1))
-    result = Perception(FixedEngine(columns, np.zeros((384, 512), np.float32)), 0.5)(np.zeros((360, 480, 3), np.uint8))
+    result = Perception(FixedEngine(columns, np.zeros((384, 512), np.float32)), 0.5, 256)(
+        np.zeros((360, 480, 3), np.uint8)
+    )
     centres = (np.arange(480) + 0.5) * 512 / 480 - 0.5
     assert abs(float((result.semantic[0] * 2.0 + 0.5 - centres).mean())) < 0.1
 
 
 def test_a_pixel_at_the_threshold_is_anomalous() -> None:
     score = np.array([[0.25, 0.5, 0.75]], np.float32)
-    result = Perception(FixedEngine(np.zeros((1, 3), np.uint8), score), 0.5)(np.zeros((1, 3, 3), np.uint8))
+    result = Perception(FixedEngine(np.zeros((1, 3), np.uint8), score), 0.5, 11)(np.zeros((1, 3, 3), np.uint8))
     assert result.anomaly_mask.tolist() == [[False, True, True]]
 
 
-def test_scores_that_are_not_numbers_are_an_error_and_not_a_clean_mask() -> None:
-    score = np.array([[0.0, np.nan]], np.float32)
-    perception = Perception(FixedEngine(np.zeros((1, 2), np.uint8), score), 0.5)
-    with pytest.raises(EngineError, match="not finite"):
+@pytest.mark.parametrize("value", [np.nan, np.inf, -0.1, 1.01])
+def test_scores_outside_the_range_are_an_error_and_not_a_clean_mask(value: float) -> None:
+    score = np.array([[0.0, value]], np.float32)
+    perception = Perception(FixedEngine(np.zeros((1, 2), np.uint8), score), 0.5, 11)
+    with pytest.raises(EngineError, match=r"not in \[0, 1\]"):
         perception(np.zeros((1, 2, 3), np.uint8))
+
+
+def test_an_id_that_no_class_has_is_an_error() -> None:
+    perception = Perception(FixedEngine(np.full((1, 1), 11, np.uint8), np.zeros((1, 1), np.float32)), 0.5, 11)
+    with pytest.raises(EngineError, match="gave the id 11, which no class has"):
+        perception(np.zeros((1, 1, 3), np.uint8))
 
 
 def test_an_impossible_threshold_is_refused() -> None:
     with pytest.raises(ValueError, match=r"anomaly_threshold is 1\.5"):
-        Perception(FixedEngine(np.zeros((1, 1), np.uint8), np.zeros((1, 1), np.float32)), 1.5)
+        Perception(FixedEngine(np.zeros((1, 1), np.uint8), np.zeros((1, 1), np.float32)), 1.5, 11)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (37, 53), (360, 480), (1080, 1920)])

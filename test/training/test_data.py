@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from synthetic_camvid import write_camvid
 
-from training.data.augmentation import AugmentationConfig, random_crop
+from training.data.augmentation import AugmentationConfig, class_mixed, random_crop
 from training.data.camvid import CamVid
 from training.data.training_crops import AddressSampler, TrainingCrops
 
@@ -96,6 +96,21 @@ def test_colour_changes_leave_the_labels_alone_and_the_same_seed_gives_the_same_
             np.testing.assert_array_equal(a, b)
     assert not np.array_equal(first[(0, 1)][0], first[(1, 1)][0])
     assert not np.array_equal(first[(0, 1)][0], first[(0, 7)][0])
+
+
+def test_class_mix_pastes_whole_classes_of_the_other_crop_and_nothing_ignored() -> None:
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 4, (32, 32), np.uint8)
+    other = np.where(generator.random((32, 32)) < 0.2, 255, generator.integers(4, 8, (32, 32))).astype(np.uint8)
+    image, other_image = np.repeat(labels[..., None], 3, 2), np.repeat(other[..., None], 3, 2)
+    mixed, mixed_labels = class_mixed(image, labels, other_image, other, generator)
+    np.testing.assert_array_equal(mixed[..., 0], mixed_labels)
+    pasted = {c for c in range(4, 8) if (mixed_labels == c).any()}
+    assert len(pasted) == 2
+    for c in pasted:
+        np.testing.assert_array_equal(mixed_labels == c, other == c)
+    assert not (mixed_labels == 255).any()
+    np.testing.assert_array_equal(mixed_labels[mixed_labels < 4], labels[mixed_labels < 4])
 
 
 def test_processes_share_an_epoch_without_overlap(tree: Path) -> None:

@@ -118,7 +118,7 @@ def test_an_operating_point_holds_on_the_frames_it_was_chosen_on(bundle: Path, t
 
     opened = read_bundle(bundle)
     point = opened.description.operating_point("inlier_fpr_0.05")
-    perception = Perception(open_engine(opened, "auto"), point.threshold)
+    perception = Perception(open_engine(opened, "auto"), point.threshold, 11)
     frames = CamVid(tree / "val")
     masks = [(perception(f.image).anomaly_mask, f.labels != 255) for f in (frames[i] for i in range(len(frames)))]
     share = sum(int((m & v).sum()) for m, v in masks) / sum(int(v.sum()) for _, v in masks)

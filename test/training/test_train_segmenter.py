@@ -104,20 +104,43 @@ def test_a_resumed_run_has_the_numbers_of_an_uninterrupted_one(
             assert torch.equal(tensor, b[part][name]), f"{part}.{name}"
 
 
-def test_killed_at_any_moment_the_checkpoint_is_whole_and_the_run_goes_on(tree: Path, tmp_path: Path) -> None:
-    config = config_file(tmp_path, epochs=200)
+def test_a_killed_run_leaves_a_whole_checkpoint_and_goes_on(tree: Path, tmp_path: Path) -> None:
+    config = config_file(tmp_path, epochs=6, passes_per_epoch=8)
     command = [sys.executable, "-m", "training.train_segmenter", "--config", str(config), "--data", str(tree)]
     command += ["--out", str(tmp_path / "run"), "--accelerator", "cpu"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
     assert process.stderr is not None
     for line in process.stderr:
-        if line.startswith("epoch    3/"):
+        if line.startswith("epoch    2/"):
             process.send_signal(signal.SIGKILL)
             break
-    process.wait(30)
-    finished = load_checkpoint(tmp_path / "run" / "last.pt")["progression"]["epoch"]
-    assert finished >= 3
-    assert not list((tmp_path / "run").glob("*.part"))
+    process.communicate(timeout=30)
+    assert 2 <= load_checkpoint(tmp_path / "run" / "last.pt")["progression"]["epoch"] < 6
+    assert train(tree, tmp_path, "--resume", epochs=6, passes_per_epoch=8) == 0
+    assert load_checkpoint(tmp_path / "run" / "last.pt")["progression"]["epoch"] == 6
+
+
+def test_a_second_stage_starts_from_the_weights_of_the_first_and_says_so(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "second").mkdir()
+    assert train(tree, tmp_path, epochs=6) == 0
+    first = load_checkpoint(tmp_path / "run" / "best.pt")
+    initial = ("--initial", str(tmp_path / "run" / "best.pt"))
+    stage = {"epochs": 1, "augmentation": {"crop": [64, 64], "class_mix": 0.5}}
+    assert train(tree, tmp_path / "second", *initial, **stage) == 0
+    second = load_checkpoint(tmp_path / "second" / "run" / "last.pt")
+    started_at = first["progression"]["history"][0]["loss"]
+    assert second["progression"]["history"][0]["loss"] < started_at
+    assert second["progression"]["training_seconds"] > first["progression"]["training_seconds"]
+    assert second["command"].startswith(first["command"])
+    assert second["command"].endswith("--initial CHECKPOINT")
+
+
+def test_weights_of_another_network_are_refused(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "second").mkdir()
+    assert train(tree, tmp_path, epochs=1) == 0
+    other = {**TINY["segmenter"], "decoder_channels": 8}  # type: ignore[dict-item]
+    assert train(tree, tmp_path / "second", "--initial", str(tmp_path / "run" / "last.pt"), segmenter=other) == 2
+    assert "is of another network than this configuration's" in capsys.readouterr().err
 
 
 def test_a_second_run_does_not_overwrite_the_first_and_resume_needs_one(
