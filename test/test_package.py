@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -78,13 +79,16 @@ def test_the_installed_package_finds_its_files_and_imports_no_torch(workspace: P
 def test_the_installed_executable_starts_the_node(workspace: Path, tmp_path: Path) -> None:
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
     executable = "install/ros_ood_perception/lib/ros_ood_perception/perception_node"
-    script = (
-        f"{executable} --ros-args -r __node:=installed_node & node=$!; "
-        f"{sys.executable} {ROOT / 'test' / 'ros' / 'wait_for_node.py'} installed_node; found=$?; "
-        "kill -INT $node; wait $node; echo node=$? found=$found"
-    )
-    result = in_workspace(workspace, script)
-    assert "node=0 found=0" in result.stdout, result.stdout + result.stderr
+    script = f"source install/setup.bash && exec {executable} --ros-args -r __node:=installed_node"
+    with (tmp_path / "log").open("wb") as log:
+        node = subprocess.Popen(["bash", "-c", script], cwd=workspace, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        watcher = [sys.executable, str(ROOT / "test" / "ros" / "wait_for_node.py"), "installed_node"]
+        assert subprocess.run(watcher, check=False, timeout=60).returncode == 0, (tmp_path / "log").read_text()
+        node.send_signal(signal.SIGINT)
+        assert node.wait(20) == 0, (tmp_path / "log").read_text()
+    finally:
+        node.kill()
 
 
 def test_the_parameter_file_holds_the_nodes_parameters_and_defaults() -> None:

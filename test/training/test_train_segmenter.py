@@ -105,7 +105,7 @@ def test_a_resumed_run_has_the_numbers_of_an_uninterrupted_one(
 
 
 def test_a_killed_run_leaves_a_whole_checkpoint_and_goes_on(tree: Path, tmp_path: Path) -> None:
-    config = config_file(tmp_path, epochs=6, passes_per_epoch=8)
+    config = config_file(tmp_path, epochs=4, passes_per_epoch=4)
     command = [sys.executable, "-m", "training.train_segmenter", "--config", str(config), "--data", str(tree)]
     command += ["--out", str(tmp_path / "run"), "--accelerator", "cpu"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
@@ -115,9 +115,9 @@ def test_a_killed_run_leaves_a_whole_checkpoint_and_goes_on(tree: Path, tmp_path
             process.send_signal(signal.SIGKILL)
             break
     process.communicate(timeout=30)
-    assert 2 <= load_checkpoint(tmp_path / "run" / "last.pt")["progression"]["epoch"] < 6
-    assert train(tree, tmp_path, "--resume", epochs=6, passes_per_epoch=8) == 0
-    assert load_checkpoint(tmp_path / "run" / "last.pt")["progression"]["epoch"] == 6
+    assert 2 <= load_checkpoint(tmp_path / "run" / "last.pt")["progression"]["epoch"] < 4
+    assert train(tree, tmp_path, "--resume", epochs=4, passes_per_epoch=4) == 0
+    assert load_checkpoint(tmp_path / "run" / "last.pt")["progression"]["epoch"] == 4
 
 
 def test_a_second_stage_starts_from_the_weights_of_the_first_and_says_so(tree: Path, tmp_path: Path) -> None:
