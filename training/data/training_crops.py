@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
 from training.data.augmentation import AugmentationConfig, class_mixed, random_crop
-from training.data.camvid import CamVid, LabelledFrame
+from training.data.labelled_frames import LabelledFrame, LabelledFrames
 
 
 class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
@@ -25,7 +25,7 @@ class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
     """
 
     def __init__(
-        self, frames: CamVid, config: AugmentationConfig, seed: int, passes: int, keep_in_memory: bool
+        self, frames: LabelledFrames, config: AugmentationConfig, seed: int, passes: int, keep_in_memory: bool
     ) -> None:
         self.frames = frames
         self.config = config

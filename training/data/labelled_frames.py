@@ -1,0 +1,199 @@
+"""Labelled frames of any data set: one base class that reads them, one file per set that says where they lie."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from training.data.label_set import IGNORE, LabelClass
+
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+
+INLIER = 0
+ANOMALY = 1
+
+
+class BrokenFrameError(ValueError):
+    """One frame that cannot be used; the message names the file and the remedy. The others of the set may be fine."""
+
+
+@dataclass(frozen=True)
+class LabelledFrame:
+    """One frame, decoded.
+
+    Attributes:
+        name: unique within its set.
+        image: (H, W, 3) uint8 RGB.
+        labels: (H, W) uint8 class ids; 255 where no class is known (everywhere in a set without classes).
+        anomaly: (H, W) uint8, 0 inlier, 1 anomaly, 255 where neither is known.
+    """
+
+    name: str
+    image: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    anomaly: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class FramePaths:
+    """Where one frame lies."""
+
+    name: str
+    image: Path
+    labels: Path
+
+
+class LabelledFrames(Sequence[LabelledFrame]):
+    """The frames of one split of a data set, in the order of their names; each is decoded when it is asked for.
+
+    A data set is a subclass with the class attributes below and a constructor `(folder, split=None)` that finds the
+    files. Broken files are found when they are read, not before.
+
+    Attributes:
+        title: the set's name as its authors write it.
+        terms: the licence of the set, or its terms of use in a few words.
+        source: where it is to be had.
+        classes: its classes in the order of their ids; empty in a set that labels anomalies only.
+        splits: the splits that it has; the first one is read unless told otherwise.
+        label_map: raw value of a label file -> class id, or 255.
+        anomaly_map: raw value of a label file -> 0, 1 or 255.
+
+    Raises:
+        FileNotFoundError: a folder is missing or holds no frames, or an image has no labels; the message names it and
+            says where the set is to be had.
+        BrokenFrameError: on reading a frame: a file that cannot be decoded, labels of another size than the image, or
+            a label value that the set does not have.
+    """
+
+    title: ClassVar[str]
+    terms: ClassVar[str]
+    source: ClassVar[str]
+    classes: tuple[LabelClass, ...] = ()
+    splits: ClassVar[tuple[str, ...]] = ()
+    label_map: Mapping[int, int] = {}
+    anomaly_map: Mapping[int, int] = {}
+
+    def __init__(self, folder: Path, files: Iterable[FramePaths]) -> None:
+        self.folder = folder
+        self.files = sorted(files, key=lambda paths: paths.name)
+        if not self.files:
+            raise FileNotFoundError(f"{folder}: no frames of {self.title} there; it is to be had at {self.source}")
+        for paths in self.files:
+            if not paths.labels.is_file():
+                raise FileNotFoundError(f"{paths.labels}: no labels for {paths.image}")
+        self._label_table = _table(self.label_map)
+        self._anomaly_table = _table(self.anomaly_map)
+        self._known = np.zeros(256, bool)
+        self._known[[*self.label_map, *self.anomaly_map]] = True
+
+    @classmethod
+    def existing(cls, folder: Path) -> Path:
+        """The folder, which must be there.
+
+        Raises:
+            FileNotFoundError: it is not; the message says where the set is to be had.
+        """
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder}: no such folder; {cls.title} is to be had at {cls.source}")
+        return folder
+
+    @classmethod
+    def split_or_default(cls, split: str | None) -> str:
+        """The split of that name, the set's first for None.
+
+        Raises:
+            ValueError: the set has no such split.
+        """
+        if split is not None and split not in cls.splits:
+            raise ValueError(f"{cls.title} has no split '{split}'; it has {', '.join(cls.splits)}")
+        return split or cls.splits[0]
+
+    @property
+    def has_anomalies(self) -> bool:
+        """Whether anomalies are labelled in this set."""
+        return ANOMALY in self.anomaly_map.values()
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> LabelledFrame:  # type: ignore[override]
+        paths = self.files[index]
+        image = read_image(paths.image)
+        raw = read_label_map(paths.labels)
+        if raw.shape != image.shape[:2]:
+            raise BrokenFrameError(
+                f"{paths.labels}: labels are {raw.shape[0]}x{raw.shape[1]}, the image {paths.image.name} is "
+                f"{image.shape[0]}x{image.shape[1]} (height x width); they must have one size"
+            )
+        unknown = np.flatnonzero((np.bincount(raw.ravel(), minlength=256) > 0) & ~self._known)
+        if unknown.size:
+            raise BrokenFrameError(
+                f"{paths.labels}: label value(s) {unknown.tolist()}; {self.title} has "
+                f"{_ranges(np.flatnonzero(self._known).tolist())}"
+            )
+        return LabelledFrame(paths.name, image, self._label_table[raw], self._anomaly_table[raw])
+
+
+def _table(mapping: Mapping[int, int]) -> NDArray[np.uint8]:
+    table = np.full(256, IGNORE, np.uint8)
+    for raw, value in mapping.items():
+        table[raw] = value
+    return table
+
+
+def _ranges(values: list[int]) -> str:
+    """0, 1, 2, 5 -> '0 to 2, 5'."""
+    runs: list[list[int]] = []
+    for value in values:
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The image files of a folder, by name."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_ENDINGS)
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB. Pillow decodes it: published metric values were computed on its pixels.
+
+    Raises:
+        BrokenFrameError: not an image that can be decoded.
+    """
+    return np.asarray(_opened(path).convert("RGB"))
+
+
+def read_label_map(path: Path) -> NDArray[np.uint8]:
+    """(H, W) uint8 as stored: the indices of a palette, not its colours.
+
+    Raises:
+        BrokenFrameError: not an image that can be decoded, or not one of single 8-bit values.
+    """
+    image = _opened(path)
+    if image.mode not in ("L", "P", "1"):
+        raise BrokenFrameError(f"{path}: a label file must hold one 8-bit value a pixel; this one is {image.mode}")
+    return np.asarray(image.convert("L") if image.mode == "1" else image, dtype=np.uint8)
+
+
+def _opened(path: Path) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of a file that claims gigabytes; one that does is broken.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(path)
+            image.load()
+    except FileNotFoundError as error:
+        raise BrokenFrameError(f"{path}: no such file") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BrokenFrameError(f"{path}: not an image that can be decoded ({error}); fetch it again") from error
+    return image
