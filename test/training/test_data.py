@@ -9,6 +9,7 @@ from synthetic_camvid import write_camvid
 
 from training.data.augmentation import AugmentationConfig, class_mixed, random_crop
 from training.data.camvid import CamVid
+from training.data.labelled_frames import BrokenFrameError
 from training.data.training_crops import AddressSampler, TrainingCrops
 
 
@@ -36,8 +37,14 @@ def test_void_becomes_255_and_the_image_is_rgb(tree: Path) -> None:
     np.testing.assert_array_equal(frames[0].image, bgr[..., ::-1])
 
 
+def test_a_coloured_label_file_is_refused(tree: Path) -> None:
+    cv2.imwrite(str(tree / "train" / "labels" / "train_000.png"), np.zeros((96, 128, 3), np.uint8))
+    with pytest.raises(BrokenFrameError, match=r"train_000\.png: a label file must hold one 8-bit value a pixel.* RGB"):
+        CamVid(tree / "train")[0]
+
+
 def test_missing_folders_and_labels_are_named(tree: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"test/images: no such folder"):
+    with pytest.raises(FileNotFoundError, match=r"test/images: no such folder; CamVid is to be had at http"):
         CamVid(tree / "test")
     (tree / "train" / "labels" / "train_003.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"labels/train_003\.png: no labels for .*train_003\.png"):
@@ -52,9 +59,14 @@ def test_broken_files_are_named(tree: Path) -> None:
     (tree / "train" / "images" / "train_003.png").write_bytes(b"no image")
     frames = CamVid(tree / "train")
     for index, message in enumerate(
-        (r"labels are \(5, 5\) uint8", r"label value\(s\) \[12\]", "cannot be decoded|can be decoded", "can be decoded")
+        (
+            "labels are 5x5, the image train_000.png is 96x128",
+            r"label value\(s\) \[12\]; CamVid has 0 to 11, 255",
+            "not an image that can be decoded",
+            "not an image that can be decoded",
+        )
     ):
-        with pytest.raises(ValueError, match=rf"train_00{index}\.png: .*({message})"):
+        with pytest.raises(BrokenFrameError, match=rf"train_00{index}\.png: {message}"):
             frames[index]
 
 

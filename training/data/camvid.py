@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from training.data.label_set import CAMVID, IGNORE
-from training.data.labelled_frames import INLIER, FramePaths, LabelledFrames, images_in
+from training.data.labelled_frames import FramePaths, LabelledFrames, images_in, inliers
 
 VOID_ID = 11
 
@@ -19,11 +19,9 @@ class CamVid(LabelledFrames):
     classes = CAMVID
     splits = ("val", "train", "test")
     label_map = {i: i for i in range(VOID_ID)} | {VOID_ID: IGNORE, IGNORE: IGNORE}
-    anomaly_map = dict.fromkeys(range(VOID_ID), INLIER)
+    anomaly_map = inliers(label_map)
 
     def __init__(self, folder: Path | str, split: str | None = None) -> None:
         root = Path(folder) if split is None else Path(folder) / split
         images, labels = (self.existing(root / part) for part in ("images", "labels"))
-        super().__init__(
-            root, (FramePaths(path.stem, path, labels / f"{path.stem}.png") for path in images_in(images))
-        )
+        super().__init__(root, (FramePaths(path.stem, path, labels / f"{path.stem}.png") for path in images_in(images)))

@@ -30,3 +30,42 @@ CAMVID = (
     LabelClass("bicyclist", (119, 11, 32)),
 )
 """The eleven classes of CamVid as segmentation papers use it, in the order of their ids, in Cityscapes' colours."""
+
+CITYSCAPES = (
+    LabelClass("road", (128, 64, 128)),
+    LabelClass("sidewalk", (244, 35, 232)),
+    LabelClass("building", (70, 70, 70)),
+    LabelClass("wall", (102, 102, 156)),
+    LabelClass("fence", (190, 153, 153)),
+    LabelClass("pole", (153, 153, 153)),
+    LabelClass("traffic light", (250, 170, 30)),
+    LabelClass("traffic sign", (220, 220, 0)),
+    LabelClass("vegetation", (107, 142, 35)),
+    LabelClass("terrain", (152, 251, 152)),
+    LabelClass("sky", (70, 130, 180)),
+    LabelClass("person", (220, 20, 60)),
+    LabelClass("rider", (255, 0, 0)),
+    LabelClass("car", (0, 0, 142)),
+    LabelClass("truck", (0, 0, 70)),
+    LabelClass("bus", (0, 60, 100)),
+    LabelClass("train", (0, 80, 100)),
+    LabelClass("motorcycle", (0, 0, 230)),
+    LabelClass("bicycle", (119, 11, 32)),
+)
+"""The nineteen classes that Cityscapes evaluates, in the order of its train ids, in its own colours."""
+
+STREET_HAZARDS = (
+    LabelClass("background", (0, 0, 0)),
+    LabelClass("building", (70, 70, 70)),
+    LabelClass("fence", (190, 153, 153)),
+    LabelClass("pedestrian", (220, 20, 60)),
+    LabelClass("pole", (153, 153, 153)),
+    LabelClass("road line", (157, 234, 50)),
+    LabelClass("road", (128, 64, 128)),
+    LabelClass("sidewalk", (244, 35, 232)),
+    LabelClass("vegetation", (107, 142, 35)),
+    LabelClass("car", (0, 0, 142)),
+    LabelClass("wall", (102, 102, 156)),
+    LabelClass("traffic sign", (220, 220, 0)),
+)
+"""The twelve classes of StreetHazards, in its authors' order and colours; most of its background is sky."""

@@ -72,9 +72,9 @@ class LabelledFrames(Sequence[LabelledFrame]):
             a label value that the set does not have.
     """
 
-    title: ClassVar[str]
-    terms: ClassVar[str]
-    source: ClassVar[str]
+    title: str
+    terms: str
+    source: str
     classes: tuple[LabelClass, ...] = ()
     splits: ClassVar[tuple[str, ...]] = ()
     label_map: Mapping[int, int] = {}
@@ -94,15 +94,17 @@ class LabelledFrames(Sequence[LabelledFrame]):
         self._known[[*self.label_map, *self.anomaly_map]] = True
 
     @classmethod
-    def existing(cls, folder: Path) -> Path:
-        """The folder, which must be there.
+    def existing(cls, *folders: Path) -> Path:
+        """The first of the folders that is there; several where a set comes in several layouts.
 
         Raises:
-            FileNotFoundError: it is not; the message says where the set is to be had.
+            FileNotFoundError: none is; the message says where the set is to be had.
         """
-        if not folder.is_dir():
-            raise FileNotFoundError(f"{folder}: no such folder; {cls.title} is to be had at {cls.source}")
-        return folder
+        for folder in folders:
+            if folder.is_dir():
+                return folder
+        missing = ", nor ".join([f"{folders[0]}: no such folder", *(str(folder) for folder in folders[1:])])
+        raise FileNotFoundError(f"{missing}; {cls.title} is to be had at {cls.source}")
 
     @classmethod
     def split_or_default(cls, split: str | None) -> str:
@@ -139,6 +141,11 @@ class LabelledFrames(Sequence[LabelledFrame]):
                 f"{_ranges(np.flatnonzero(self._known).tolist())}"
             )
         return LabelledFrame(paths.name, image, self._label_table[raw], self._anomaly_table[raw])
+
+
+def inliers(label_map: Mapping[int, int]) -> dict[int, int]:
+    """The anomaly map of a set without anomalies: what has a class is an inlier, of the rest nothing is known."""
+    return {raw: INLIER for raw, class_id in label_map.items() if class_id != IGNORE}
 
 
 def _table(mapping: Mapping[int, int]) -> NDArray[np.uint8]:

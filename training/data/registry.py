@@ -5,8 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
+from training.data.bdd100k import Bdd100k
 from training.data.camvid import CamVid
+from training.data.camvid_static import CamVidStatic
+from training.data.cityscapes import Cityscapes
+from training.data.fishyscapes_lostandfound import FishyscapesLostAndFound
+from training.data.fishyscapes_static import FishyscapesStatic
+from training.data.images_and_masks import ImagesAndMasks
+from training.data.kitti import Kitti
 from training.data.labelled_frames import LabelledFrames
+from training.data.mapillary_vistas import MapillaryVistas
+from training.data.road_anomaly import RoadAnomaly
+from training.data.smiyc import SmiycAnomaly, SmiycObstacle
+from training.data.smiyc_lostandfound import SmiycLostAndFound
+from training.data.streethazards import StreetHazards, StreetHazardsTest
+from training.data.wilddash2 import WildDash2
 
 
 class DataSet(Protocol):
@@ -17,7 +30,22 @@ class DataSet(Protocol):
 
 
 DATA_SETS: dict[str, DataSet] = {
+    "bdd100k": Bdd100k,
     "camvid": CamVid,
+    "camvid_static": CamVidStatic,
+    "cityscapes": Cityscapes,
+    "fishyscapes_lostandfound": FishyscapesLostAndFound,
+    "fishyscapes_static": FishyscapesStatic,
+    "images_and_masks": ImagesAndMasks,
+    "kitti": Kitti,
+    "mapillary_vistas": MapillaryVistas,
+    "road_anomaly": RoadAnomaly,
+    "smiyc_anomaly": SmiycAnomaly,
+    "smiyc_lostandfound": SmiycLostAndFound,
+    "smiyc_obstacle": SmiycObstacle,
+    "streethazards": StreetHazards,
+    "streethazards_test": StreetHazardsTest,
+    "wilddash2": WildDash2,
 }
 
 

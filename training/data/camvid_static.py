@@ -1,0 +1,20 @@
+"""CamVid-Static: CamVid's validation frames, two of three with foreign objects blended in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from training.data.images_and_masks import ImagesAndMasks
+
+
+class CamVidStatic(ImagesAndMasks):
+    """The 101 frames: `images/*.jpg` and `labels/*.png`."""
+
+    title = "CamVid-Static"
+    terms = "CC BY-NC 4.0 for CamVid's frames, each source's own for the objects"
+    source = "this project's maintainers; it is not published elsewhere"
+    splits = ("val",)
+
+    def __init__(self, folder: Path | str, split: str | None = None) -> None:
+        self.split_or_default(split)
+        super().__init__(folder)

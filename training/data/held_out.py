@@ -1,0 +1,99 @@
+"""Anomalies from any training set: hold classes out, train without the frames that show them, test on those."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from training.data.label_set import IGNORE
+from training.data.labelled_frames import ANOMALY, LabelledFrames, read_label_map
+
+
+class HeldOutPart(LabelledFrames):
+    """Frames of another set, in its classes without the held-out ones, re-numbered in their order.
+
+    Pixels of a held-out class have the label 255 and are anomalies.
+    """
+
+    def __init__(
+        self, frames: LabelledFrames, held_out: frozenset[int], chosen: Sequence[int], has_held_out: bool
+    ) -> None:
+        kept = [class_id for class_id in range(len(frames.classes)) if class_id not in held_out]
+        new_id = {old: new for new, old in enumerate(kept)}
+        raw_held_out = {raw for raw, class_id in frames.label_map.items() if class_id in held_out}
+        names = ", ".join(frames.classes[class_id].name for class_id in sorted(held_out))
+        self.title = f"{frames.title} {'with' if has_held_out else 'without'} {names}"
+        self.terms = frames.terms
+        self.source = frames.source
+        self.classes = tuple(frames.classes[class_id] for class_id in kept)
+        self.label_map = {raw: new_id.get(class_id, IGNORE) for raw, class_id in frames.label_map.items()}
+        inherited = {raw: value for raw, value in frames.anomaly_map.items() if raw not in raw_held_out}
+        self.anomaly_map = inherited | (dict.fromkeys(raw_held_out, ANOMALY) if has_held_out else {})
+        super().__init__(frames.folder, [frames.files[index] for index in chosen])
+
+
+class HeldOut:
+    """The two parts of a set that its held-out classes divide it into, as in BDD-Anomaly.
+
+    BDD-Anomaly is BDD100K without motorcycles, bicycles and trains (Hendrycks et al., "Scaling Out-of-Distribution
+    Detection for Real-World Settings", ICML 2022). All label files are read once, here.
+
+    Args:
+        frames: a set with classes, read from files as `LabelledFrames` does it.
+        names: the classes to hold out.
+        progress: called with (files read, files in all) after each label file.
+
+    Raises:
+        ValueError: the set has no class of such a name, or no class would be left.
+        BrokenFrameError: a label file cannot be decoded, so that nothing says which part it belongs to.
+    """
+
+    def __init__(
+        self, frames: LabelledFrames, names: Sequence[str], progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        known = [known.name for known in frames.classes]
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            there = ", ".join(known) or "no classes"
+            raise ValueError(f"{frames.title} has no class {', '.join(unknown)}; it has {there}")
+        if not names or len(set(names)) == len(known):
+            raise ValueError(
+                f"{len(set(names))} of {len(known)} classes of {frames.title} held out; hold out some, not all"
+            )
+        self.frames = frames
+        self.names = tuple(names)
+        self._ids = frozenset(known.index(name) for name in names)
+        raw = [value for value, class_id in frames.label_map.items() if class_id in self._ids]
+        self._shows = []
+        for index, paths in enumerate(frames.files):
+            self._shows.append(bool(np.isin(read_label_map(paths.labels), raw).any()))
+            if progress is not None:
+                progress(index + 1, len(frames.files))
+
+    @property
+    def training(self) -> HeldOutPart:
+        """The frames without a pixel of a held-out class.
+
+        Raises:
+            ValueError: there are none.
+        """
+        return self._part(False)
+
+    @property
+    def test(self) -> HeldOutPart:
+        """The frames with at least one such pixel; those pixels are anomalies.
+
+        Raises:
+            ValueError: there are none.
+        """
+        return self._part(True)
+
+    def _part(self, shows: bool) -> HeldOutPart:
+        chosen = [index for index, there in enumerate(self._shows) if there == shows]
+        if not chosen:
+            raise ValueError(
+                f"{self.frames.folder}: {'no' if shows else 'every'} frame of {self.frames.title} shows "
+                f"{' or '.join(self.names)}"
+            )
+        return HeldOutPart(self.frames, self._ids, chosen, shows)

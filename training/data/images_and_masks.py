@@ -1,0 +1,44 @@
+"""Any folder with `images/` and masks of the values 0 (inlier), 1 (anomaly) and 255 (neither counts)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from training.data.label_set import IGNORE
+from training.data.labelled_frames import ANOMALY, INLIER, FramePaths, LabelledFrames, images_in
+
+IMAGE_FOLDERS = ("images", "original")
+MASK_FOLDERS = ("labels_masks", "labels", "masks")
+MASK_ENDINGS = ("", "_labels_semantic", "_labels", "_mask")
+"""What may follow the image's name in the name of its mask, in the order of preference."""
+
+
+class ImagesAndMasks(LabelledFrames):
+    """Images and anomaly masks of your own, or of any set that was unpacked like this.
+
+    The images lie in `images/` or `original/`, the masks in `labels_masks/`, `labels/` or `masks/`. A mask is a PNG
+    that is called like its image, with or without `_labels_semantic`, `_labels` or `_mask`.
+
+    A split is a folder of that name between `folder` and these.
+    """
+
+    title = "images and masks"
+    terms = "those of its images"
+    source = "wherever this folder came from; it needs images/ and one of labels_masks/, labels/, masks/"
+    anomaly_map: Mapping[int, int] = {0: INLIER, 1: ANOMALY, IGNORE: IGNORE}
+
+    def __init__(self, folder: Path | str, split: str | None = None) -> None:
+        root = Path(folder) if split is None else Path(folder) / split
+        super().__init__(root, self.pairs(root))
+
+    def pairs(self, root: Path) -> list[FramePaths]:
+        """Every image with its mask, or with the path that its mask should have."""
+        images = self.existing(*(root / name for name in IMAGE_FOLDERS))
+        masks = self.existing(*(root / name for name in MASK_FOLDERS))
+        return [FramePaths(path.stem, path, _mask(masks, path.stem)) for path in images_in(images)]
+
+
+def _mask(folder: Path, stem: str) -> Path:
+    candidates = [folder / f"{stem}{ending}.png" for ending in MASK_ENDINGS]
+    return next((path for path in candidates if path.is_file()), candidates[0])

@@ -1,0 +1,29 @@
+"""KITTI's 200 frames with semantic labels: `training/image_2/*.png` and `training/semantic/*.png`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from training.data.cityscapes import LABEL_MAP
+from training.data.label_set import CITYSCAPES
+from training.data.labelled_frames import FramePaths, LabelledFrames, images_in, inliers
+
+
+class Kitti(LabelledFrames):
+    """The training frames of KITTI's semantic segmentation benchmark, in Cityscapes' label ids.
+
+    KITTI's other benchmarks unzip more frames into the same `image_2`, so the labels say which frames belong.
+    """
+
+    title = "KITTI semantics"
+    terms = "CC BY-NC-SA 3.0"
+    source = "https://www.cvlibs.net/datasets/kitti/eval_semseg.php (data_semantics.zip)"
+    classes = CITYSCAPES
+    splits = ("training",)
+    label_map = LABEL_MAP
+    anomaly_map = inliers(label_map)
+
+    def __init__(self, folder: Path | str, split: str | None = None) -> None:
+        root = Path(folder) / self.split_or_default(split)
+        images, labels = (self.existing(root / part) for part in ("image_2", "semantic"))
+        super().__init__(root, (FramePaths(path.stem, images / path.name, path) for path in images_in(labels)))

@@ -1,0 +1,54 @@
+"""SegmentMeIfYouCan's two tracks: `images/NAME.jpg|webp` and `labels_masks/NAME_labels_semantic.png`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from training.data.images_and_masks import ImagesAndMasks
+from training.data.labelled_frames import FramePaths
+
+
+class SmiycTrack(ImagesAndMasks):
+    """The frames of a track that have labels: those of validation. The test frames' labels are not public.
+
+    `folder` is the unzipped `dataset_...`, or the one above, or a folder with `images/` and `labels_masks/`. Names and
+    values as in https://github.com/SegmentMeIfYouCan/road-anomaly-benchmark (`datasets/tracks.py`).
+
+    Attributes:
+        unzipped_as: the folder that the track's archive unzips to.
+        left_out: how the names of frames begin that do not count although they lie there.
+    """
+
+    unzipped_as: ClassVar[str]
+    left_out: ClassVar[tuple[str, ...]] = ()
+    terms = "research use; the frames have licences of their own (listed in the archive)"
+    splits = ("validation",)
+
+    def __init__(self, folder: Path | str, split: str | None = None) -> None:
+        self.split_or_default(split)
+        super().__init__(self.existing(Path(folder) / self.unzipped_as, Path(folder)))
+
+    def pairs(self, root: Path) -> list[FramePaths]:
+        return [
+            paths
+            for paths in super().pairs(root)
+            if paths.labels.is_file() and not paths.name.startswith(self.left_out)
+        ]
+
+
+class SmiycAnomaly(SmiycTrack):
+    """RoadAnomaly21: 10 validation frames; anomalies anywhere in the picture."""
+
+    title = "SMIYC AnomalyTrack (RoadAnomaly21)"
+    source = "https://segmentmeifyoucan.com/datasets (dataset_AnomalyTrack.zip)"
+    unzipped_as = "dataset_AnomalyTrack"
+
+
+class SmiycObstacle(SmiycTrack):
+    """RoadObstacle21: 30 validation frames; obstacles on the road, everything beside the road is 255."""
+
+    title = "SMIYC ObstacleTrack (RoadObstacle21)"
+    source = "https://segmentmeifyoucan.com/datasets (dataset_ObstacleTrack.zip)"
+    unzipped_as = "dataset_ObstacleTrack"
+    left_out = tuple(f"validation_{number}" for number in (19, *range(21, 30)))
