@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import reprlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -79,6 +79,9 @@ class OperatingPoint:
         chosen_by: the rule that gave the threshold.
         data: the frames it was chosen on.
         true_positive_rate, false_positive_rate: measured there, fractions; null where not measured.
+        threshold_interval: 95 % of the thresholds that other frames of the same kind would have given (bootstrap over
+            frames); null where not measured.
+        false_positive_rate_interval: the same for the rate at `threshold`.
     """
 
     name: str
@@ -87,6 +90,8 @@ class OperatingPoint:
     data: str
     true_positive_rate: float | None = None
     false_positive_rate: float | None = None
+    threshold_interval: tuple[float, float] | None = None
+    false_positive_rate_interval: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold <= 1:
@@ -219,6 +224,20 @@ def read_bundle(folder: Path | str) -> Bundle:
             "changed or not copied whole. Restore it, or export the bundle again"
         )
     return Bundle(folder=folder, description=description, model=model)
+
+
+def write_bundle(folder: Path, description: BundleDescription, model: bytes) -> Bundle:
+    """Write a bundle, replacing what is there; `model_sha256` of the description is set from `model`.
+
+    Interrupted in between, the folder holds a pair that does not match, which every reader refuses.
+    """
+    description = replace(description, model_sha256=hashlib.sha256(model).hexdigest())
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f"{MODEL_FILE}.part"
+    temporary.write_bytes(model)
+    temporary.replace(folder / MODEL_FILE)
+    write_description(folder, description)
+    return read_bundle(folder)
 
 
 def write_description(folder: Path, description: BundleDescription) -> None:

@@ -1,8 +1,16 @@
 """Measure a bundle on labelled frames, through the engine that ships.
 
     python -m training.evaluate models/camvid_small --data camvid:FOLDER/test
+    python -m training.evaluate models/camvid_small --data smiyc_anomaly_val:FOLDER --data smiyc_obstacle_val:FOLDER
+    python -m training.evaluate models/camvid_small --data cityscapes:FOLDER@val --json result.json
 
-FOLDER/test holds `images/` and `labels/`. `--record` writes the figures and this command into the bundle.
+A data set is NAME:PATH or NAME:PATH@SPLIT. NAME is a registered set (`--list`), and may go on with `_WORD` to tell
+two folders of one set apart: `camvid_night` is read as `camvid`. What the set labels is measured: its classes, its
+anomalies, or both. The report with curves and pictures goes to OUT/report.html.
+
+`--score` measures other anomaly scores than the bundle's, computed from the same logits. `--record` writes the figures
+and the command into the bundle. `--held-out` makes anomalies of a training set's classes, and measures on the frames
+that show them (as BDD-Anomaly does).
 """
 
 from __future__ import annotations
@@ -10,132 +18,312 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from ros_ood_perception.bundle import Bundle, BundleError, Measurement, read_bundle, write_description
-from ros_ood_perception.inference.engine import ENGINES, EngineError, InferenceEngine, open_engine
-from ros_ood_perception.perception import Perception
-from training.data.camvid import CamVid
-from training.metrics.semantic import ConfusionMatrix
+from ros_ood_perception.inference.engine import ENGINES, EngineError
+from training.bundle_graph import GraphError
+from training.bundle_runner import BundleRunner, LogitScore
+from training.data.held_out import HeldOut
+from training.data.labelled_frames import BrokenFrameError, LabelledFrames, read_image
+from training.data.registry import DATA_SETS, open_data_set, registered
+from training.evaluation_report import EvaluatedSet, write_report
+from training.metrics.anomaly_pixels import MetricInputError
+from training.scores import SCORES
+from training.set_evaluation import SetEvaluation
+from training.smiyc_scores import DATA_SET_NAMES, submitted, write_scores
 
-DATA_SETS = {"camvid": CamVid}
+console = Console(stderr=True)
 
 
 @dataclass(frozen=True)
 class DataArgument:
-    """One `--data NAME:PATH`."""
+    """One `--data NAME:PATH[@SPLIT]`."""
 
     name: str
     path: Path
+    split: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """NAME:FOLDER/PATH[@SPLIT], with the last part of the path only: what a record may say."""
+        return f"{self.name}:FOLDER/{self.path.name}{f'@{self.split}' if self.split else ''}"
 
 
-def _data(text: str) -> DataArgument:
+def data_argument(text: str) -> DataArgument:
+    """NAME:PATH or NAME:PATH@SPLIT, as argparse wants it.
+
+    Raises:
+        argparse.ArgumentTypeError: neither, or a set that is not registered.
+    """
     name, separator, path = text.partition(":")
-    if not separator or name not in DATA_SETS:
-        raise argparse.ArgumentTypeError(f"'{text}' is not NAME:PATH with NAME one of {', '.join(DATA_SETS)}")
+    if not separator or not path:
+        raise argparse.ArgumentTypeError(f"'{text}' is not NAME:PATH or NAME:PATH@SPLIT")
+    try:
+        registered(name)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    # A folder's own name may hold an @.
+    folder, at, split = path.rpartition("@")
+    if at and not Path(path).exists():
+        return DataArgument(name, Path(folder), split)
     return DataArgument(name, Path(path))
 
 
-def evaluate_semantic(engine: InferenceEngine, bundle: Bundle, frames: CamVid, title: str) -> ConfusionMatrix:
-    """Classes at the frames' own size, as the node publishes them, against the labels.
+def score_argument(text: str) -> LogitScore:
+    """NAME or NAME@T, as argparse wants it."""
+    try:
+        return LogitScore.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def open_frames(data: DataArgument, held_out: Sequence[str]) -> LabelledFrames:
+    """The frames of one `--data`.
 
     Raises:
-        ValueError: the set has other classes than the bundle.
+        ValueError, FileNotFoundError: as their messages say.
     """
-    names = [c.name for c in bundle.description.classes]
-    if names != [c.name for c in frames.classes]:
-        raise ValueError(f"the bundle's classes are {names}; the data set's are {[c.name for c in frames.classes]}")
-    perception = Perception(engine, 1.0, len(names))
-    confusion = ConfusionMatrix(len(names))
-    console = Console(stderr=True)
-    for index in track(range(len(frames)), title, console=console, disable=not console.is_terminal):
-        frame = frames[index]
-        image = frame.image
-        if bundle.description.input.colour_order == "bgr":
-            image = np.ascontiguousarray(image[..., ::-1])
-        confusion.update(perception(image).semantic, frame.labels)
-    return confusion
+    frames = open_data_set(data.name, data.path, data.split)
+    if not held_out:
+        return frames
+    if not frames.classes or frames.has_anomalies:
+        raise ValueError(f"--held-out needs a training set; {frames.title} has anomalies of its own")
+    return HeldOut(frames, held_out).test
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("bundle", type=Path, help="folder of the model bundle")
-    parser.add_argument("--data", type=_data, action="append", required=True, metavar="NAME:PATH")
-    parser.add_argument("--engine", default="auto", choices=ENGINES)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
-    parser.add_argument("--record", action="store_true", help="write the figures into the bundle")
-    options = parser.parse_args(arguments)
-    results: dict[str, Any] = {"sets": {}}
-    try:
-        if len({data.name for data in options.data}) < len(options.data):
-            raise ValueError("--data: the same NAME twice; measure one folder of a data set at a time")
-        bundle = read_bundle(options.bundle)
-        engine = open_engine(bundle, options.engine)
-        for data in options.data:
-            frames = DATA_SETS[data.name](data.path)
-            confusion = evaluate_semantic(engine, bundle, frames, f"{data.name} ({data.path.name})")
-            iou = {c.name: float(v) for c, v in zip(frames.classes, confusion.iou(), strict=True)}
-            results["sets"][data.name] = {
-                "frames": len(frames),
-                "semantic": {
-                    "mIoU": _or_none(confusion.mean_iou()),
-                    "IoU": {name: _or_none(value) for name, value in iou.items()},
-                },
-            }
-            if options.record:
-                bundle = record(bundle, data, len(frames), confusion.mean_iou())
-        engine.close()
-    except (BundleError, EngineError, FileNotFoundError, ValueError) as error:
-        print(f"evaluate: {error}", file=sys.stderr)
-        return 2
-    _print(results)
-    if options.json is not None:
-        options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    return 0
+def measured_classes(bundle: Bundle, frames: LabelledFrames, name: str) -> list[str]:
+    """Names of the classes to measure: the bundle's, where the set has the same; none where it has none.
+
+    Raises:
+        ValueError: the set has other classes and nothing else to measure.
+    """
+    own = [known.name for known in bundle.description.classes]
+    theirs = [known.name for known in frames.classes]
+    if own == theirs:
+        return own
+    if theirs and not frames.has_anomalies:
+        raise ValueError(f"{name}: the bundle's classes are {own}; the data set's are {theirs}")
+    if theirs:
+        console.print(f"{name}: has other classes than the bundle; only its anomalies are measured", highlight=False)
+    return []
 
 
-def record(bundle: Bundle, data: DataArgument, frames: int, miou: float) -> Bundle:
-    """The bundle with the figure in its training record; replaces an earlier one of the same data."""
-    what = f"{data.name} ({data.path.name}, {frames} frames)"
-    measurement = Measurement(
-        metric="mIoU",
-        value=round(miou, 4),
-        data=what,
-        command=f"python -m training.evaluate models/{bundle.description.name} "
-        f"--data {data.name}:FOLDER/{data.path.name}",
-    )
+@dataclass
+class SetRun:
+    """One data set, measured: by score, the first one the bundle's own.
+
+    Attributes:
+        left_out: a message for each frame that could not be read.
+    """
+
+    data: DataArgument
+    frames: LabelledFrames
+    evaluations: dict[str, SetEvaluation]
+    left_out: list[str]
+
+
+def run_set(runner: BundleRunner, data: DataArgument, frames: LabelledFrames, save_scores: Path | None) -> SetRun:
+    """Run the bundle over one set.
+
+    Frames that cannot be read are named and left out.
+
+    Raises:
+        ValueError: the set cannot be measured with this bundle, or none of its frames could be read.
+        EngineError: the engine failed, or gave scores that are not in [0, 1].
+    """
+    name = registered(data.name)
+    classes = measured_classes(runner.bundle, frames, data.name)
+    own = runner.bundle.description.score.name
+    points = runner.bundle.description.operating_points
+    evaluations = {own: SetEvaluation(name, classes, frames.has_anomalies, points)}
+    if frames.has_anomalies:
+        evaluations |= {str(score): SetEvaluation(name, [], True) for score in runner.scores}
+    method, folder_name = runner.bundle.description.name, DATA_SET_NAMES.get(name, data.name)
+    left_out: list[str] = []
+    for index in _tracked(range(len(frames)), data.name):
+        try:
+            frame = frames[index]
+        except BrokenFrameError as error:
+            console.print(f"left out: {error}", highlight=False, soft_wrap=True)
+            left_out.append(str(error))
+            continue
+        perceived = runner.perceive(frame.image)
+        confidence = runner.confidence(perceived.frame_size) if classes else None
+        for key, evaluation in evaluations.items():
+            score = perceived.anomaly_score
+            if key != own:
+                score = runner.other_score(LogitScore.parse(key), perceived.frame_size)
+            value = evaluation.update(frame, perceived.semantic, score, confidence)
+            if save_scores is not None and key == own:
+                write_scores(save_scores, method, folder_name, frame.name, value)
+    if save_scores is not None and frames.unlabelled:
+        for paths in _tracked(frames.unlabelled, f"{data.name}, frames without labels"):
+            value = submitted(runner.perceive(read_image(paths.image)).anomaly_score)
+            write_scores(save_scores, method, folder_name, paths.name, value)
+    if not evaluations[own].frames:
+        raise ValueError(f"{data.name}: none of the {len(frames)} frames in {data.path} could be read")
+    return SetRun(data, frames, evaluations, left_out)
+
+
+def _tracked(items: Any, title: str) -> Any:
+    return track(items, title, console=console, disable=not console.is_terminal)
+
+
+def record(bundle: Bundle, run: SetRun, results: dict[str, Any]) -> Bundle:
+    """The bundle with the set's figures in its training record; they replace earlier ones of the same data."""
+    what = f"{run.data.name} ({run.data.split or run.data.path.name}, {results['frames']} frames)"
+    command = f"python -m training.evaluate models/{bundle.description.name} --data {run.data.shown}"
+    figures = {"mIoU": results.get("semantic", {}).get("mIoU")}
+    figures |= {key: results.get("exact", {}).get(key) for key in ("AP", "FPR95")}
     training = bundle.description.training
-    others = tuple(m for m in training.measurements if (m.metric, m.data) != ("mIoU", what))
-    description = replace(bundle.description, training=replace(training, measurements=(*others, measurement)))
+    kept = [m for m in training.measurements if m.data != what]
+    added = [Measurement(key, round(value, 4), what, command) for key, value in figures.items() if value is not None]
+    description = replace(bundle.description, training=replace(training, measurements=(*kept, *added)))
     write_description(bundle.folder, description)
     return read_bundle(bundle.folder)
 
 
-def _or_none(value: float) -> float | None:
-    return value if np.isfinite(value) else None
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code: 0, 1 when frames were left out, 2 when nothing could be measured."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("bundle", type=Path, nargs="?", help="folder of the model bundle")
+    parser.add_argument("--data", type=data_argument, action="append", default=[], metavar="NAME:PATH[@SPLIT]")
+    parser.add_argument(
+        "--score", type=score_argument, action="append", default=[], metavar="NAME[@T]", help="also this score"
+    )
+    parser.add_argument("--held-out", action="append", default=[], metavar="CLASS", help="make anomalies of this class")
+    parser.add_argument("--engine", default="auto", choices=ENGINES)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    parser.add_argument("--out", type=Path, default=Path("out/evaluation"), help="where report.html goes")
+    parser.add_argument("--save-scores", type=Path, metavar="DIR", help="write HDF5 files for the SMIYC harness there")
+    parser.add_argument("--record", action="store_true", help="write the figures into the bundle")
+    parser.add_argument("--list", action="store_true", help="list the data sets and scores, and stop")
+    options = parser.parse_args(arguments)
+    if options.list:
+        _print_list()
+        return 0
+    if options.bundle is None or not options.data:
+        parser.error("give a bundle and at least one --data NAME:PATH (--list shows the names)")
+    names = [data.name for data in options.data]
+    runs: list[SetRun] = []
+    try:
+        if len(set(names)) < len(names):
+            raise ValueError(f"--data: {', '.join(names)}: the same NAME twice; tell them apart as NAME_WORD")
+        bundle = read_bundle(options.bundle)
+        # All sets are opened before the first is measured: a wrong path must not cost the work on the others.
+        opened = [(data, open_frames(data, options.held_out)) for data in options.data]
+        for data, frames in opened:
+            measured_classes(bundle, frames, data.name)
+        runner = BundleRunner(bundle, options.engine, options.score)
+        for data, frames in opened:
+            runs.append(run_set(runner, data, frames, options.save_scores))
+        runner.close()
+        output: dict[str, Any] = {"bundle": bundle.description.name, "score": bundle.description.score.name, "sets": {}}
+        own = bundle.description.score.name
+        shown: list[EvaluatedSet] = []
+        for run in runs:
+            for key, evaluation in run.evaluations.items():
+                results = evaluation.results()
+                if run.left_out:
+                    results["left_out"] = run.left_out
+                sets = (
+                    output["sets"]
+                    if key == own
+                    else output.setdefault("scores", {}).setdefault(key, {"sets": {}})["sets"]
+                )
+                sets[run.data.name] = results
+                if key == own:
+                    shown.append(EvaluatedSet(run.data.name, run.frames, evaluation, results))
+                    if options.record:
+                        bundle = record(bundle, run, results)
+        if options.json is not None:
+            options.json.parent.mkdir(parents=True, exist_ok=True)
+            options.json.write_text(json.dumps(output, indent=2) + "\n", encoding="utf-8")
+        options.out.mkdir(parents=True, exist_ok=True)
+        write_report(options.out / "report.html", bundle, shown, output)
+    except (BundleError, EngineError, GraphError, MetricInputError, OSError, ValueError) as error:
+        print(f"evaluate: {error}", file=sys.stderr)
+        return 2
+    finally:
+        for run in runs:
+            for evaluation in run.evaluations.values():
+                evaluation.close()
+    print_tables(output)
+    console.print(f"report: {options.out / 'report.html'}", highlight=False)
+    left_out = [message for run in runs for message in run.left_out]
+    if left_out:
+        print(f"evaluate: {len(left_out)} frame(s) left out:", *left_out, sep="\n  ", file=sys.stderr)
+        return 1
+    return 0
 
 
-def _print(results: dict[str, Any]) -> None:
-    for name, result in results["sets"].items():
-        table = Table(title=f"{name}, {result['frames']} frames", title_justify="left")
+def print_tables(output: dict[str, Any]) -> None:
+    """A table of anomalies for each set, with a row a score, and one of classes."""
+    by_score = {output["score"]: output["sets"]} | {
+        score: found["sets"] for score, found in output.get("scores", {}).items()
+    }
+    # Where the output goes to a file, nothing may be cut off for the width of a screen.
+    out = Console() if sys.stdout.isatty() else Console(width=160)
+    for name, own in output["sets"].items():
+        if "exact" not in own:
+            continue
+        table = Table(title=f"{name}, {own['frames']} frames: anomalies, %", title_justify="left")
+        table.add_column("score")
+        for column in ("AP", "FPR95", "AUROC", "official AP", "official FPR95", "sIoU", "PPV", "mean F1"):
+            table.add_column(column, justify="right")
+        for score, sets in by_score.items():
+            found = sets[name]
+            cells = [found["exact"][c] for c in ("AP", "FPR95", "AUROC")]
+            cells += [found["official"][c] for c in ("AP", "FPR95")]
+            cells += [found["component"][c] for c in ("sIoU", "PPV", "mean_F1")]
+            table.add_row(score, *(percent(cell) for cell in cells))
+        out.print(table)
+    for name, found in output["sets"].items():
+        if "semantic" not in found:
+            continue
+        table = Table(title=f"{name}, {found['frames']} frames: classes", title_justify="left")
         table.add_column("class")
-        table.add_column("IoU", justify="right")
-        for label, iou in result["semantic"]["IoU"].items():
-            table.add_row(label, "undefined" if iou is None else f"{iou:.4f}")
+        table.add_column("IoU, %", justify="right")
+        for label, iou in found["semantic"]["IoU"].items():
+            table.add_row(label, percent(iou))
         table.add_section()
-        miou = result["semantic"]["mIoU"]
-        table.add_row("mean", "undefined" if miou is None else f"{miou:.4f}")
-        Console().print(table)
+        table.add_row("mean", percent(found["semantic"]["mIoU"]))
+        out.print(table)
+    for name, found in output["sets"].items():
+        for point, rates in found.get("operating_points", {}).items():
+            true = f", {percent(rates['true_positive_rate'])} % of the anomaly pixels" if "exact" in found else ""
+            out.print(
+                f"{name}: {point} (score >= {rates['threshold']:.4f}) marks {percent(rates['false_positive_rate'])} % "
+                f"of the inlier pixels{true}",
+                highlight=False,
+            )
+
+
+def percent(value: float | None) -> str:
+    """A fraction as a percentage with two digits, or the word for what there is none of."""
+    return "undefined" if value is None else f"{100 * value:.2f}"
+
+
+def _print_list() -> None:
+    out = Console()
+    table = Table(title="Data sets", title_justify="left")
+    for column in ("name", "what", "splits", "where it is to be had"):
+        table.add_column(column)
+    for name, data_set in DATA_SETS.items():
+        described: Any = data_set
+        table.add_row(name, described.title, ", ".join(described.splits) or "-", described.source)
+    out.print(table)
+    out.print("Scores:", ", ".join(SCORES), highlight=False)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import hashlib
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,17 +38,18 @@ from ros_ood_perception.bundle import (
     write_description,
 )
 from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
-from ros_ood_perception.perception import Perception
 from ros_ood_perception.strict_yaml import SchemaError, from_mapping
+from training.bundle_graph import name_logits
 from training.checkpoint import CheckpointError, load_checkpoint
 from training.data.camvid import CamVid
-from training.models.deployed_segmenter import DeployedSegmenter
+from training.models.deployed_segmenter import DEFAULT_SCORE, DeployedSegmenter
 from training.models.segmenter import LadderSegmenter
-from training.operating_points import inlier_operating_points
+from training.operating_points import measured_operating_points
+from training.scores import SCORES
 from training.segmenter_training_config import SegmenterTrainingConfig
 
 OPSET = 17
-SCORE_NAME = "jensen_shannon_to_uniform"
+LOGITS_WEIGHT = "segmenter.classify.weight"
 LABEL_AGREEMENT = 0.999
 SCORE_DIFFERENCE = 1e-4
 
@@ -58,7 +59,10 @@ class ExportError(RuntimeError):
 
 
 def deployed_segmenter(
-    checkpoint: dict[str, Any], input_size: tuple[int, int] | None, temperature: float
+    checkpoint: dict[str, Any],
+    input_size: tuple[int, int] | None,
+    temperature: float,
+    score: str = DEFAULT_SCORE,
 ) -> DeployedSegmenter:
     """The network of a checkpoint as it ships, in evaluation mode.
 
@@ -74,7 +78,7 @@ def deployed_segmenter(
             f"--size {size[0]}x{size[1]}: height and width must be multiples of {segmenter.size_multiple} "
             "(stride of the encoder times the finest grid of the pyramid pooling)"
         )
-    return DeployedSegmenter(segmenter, size, temperature).eval()
+    return DeployedSegmenter(segmenter, size, temperature, score).eval()
 
 
 def onnx_bytes(model: DeployedSegmenter, properties: dict[str, str]) -> bytes:
@@ -104,6 +108,7 @@ def onnx_bytes(model: DeployedSegmenter, properties: dict[str, str]) -> bytes:
     opsets = {entry.domain or "ai.onnx": entry.version for entry in graph.opset_import}
     if opsets != {"ai.onnx": OPSET}:
         raise ExportError(f"the exporter wrote the opsets {opsets}; TensorRT 8.6 needs {OPSET} alone")
+    name_logits(graph, LOGITS_WEIGHT)
     graph.doc_string = ""
     for node in graph.graph.node:
         node.doc_string = ""
@@ -164,6 +169,7 @@ def export_bundle(
     data: Path | None = None,
     input_size: tuple[int, int] | None = None,
     temperature: float = 1.0,
+    score: str = DEFAULT_SCORE,
 ) -> Parity:
     """Write a bundle, verified and compared with the network.
 
@@ -172,7 +178,7 @@ def export_bundle(
     """
     checkpoint = load_checkpoint(checkpoint_path)
     config = from_mapping(checkpoint["config"], SegmenterTrainingConfig, str(checkpoint_path))
-    model = deployed_segmenter(checkpoint, input_size, temperature)
+    model = deployed_segmenter(checkpoint, input_size, temperature, score)
     progression = checkpoint["progression"]
     contents = onnx_bytes(model, {"name": folder.resolve().name, "weights_licence": checkpoint["data_set"]["licence"]})
     folder.mkdir(parents=True, exist_ok=True)
@@ -185,7 +191,7 @@ def export_bundle(
         weights_licence=checkpoint["data_set"]["licence"],
         classes=tuple(BundleClass(i, name, tuple(rgb)) for i, (name, rgb) in enumerate(checkpoint["classes"])),
         input=InputDescription(*model.input_size),
-        score=ScoreDescription(name=SCORE_NAME, temperature=temperature),
+        score=ScoreDescription(name=score, temperature=temperature),
         training=TrainingRecord(
             data_sets=(f"{checkpoint['data_set']['name']} ({config.data.train})",),
             config_digest=checkpoint["config_digest"],
@@ -205,24 +211,12 @@ def export_bundle(
     else:
         frames = CamVid(data / config.data.validation)
         parity = measure_parity(model, bundle, (frames[i].image for i in range(len(frames))))
-        points = inlier_operating_points(
-            _scored_frames(bundle, frames), f"{CamVid.name} ({config.data.validation}, {len(frames)} frames)"
-        )
-        description = replace(description, operating_points=points)
+        what = f"{CamVid.title} ({config.data.validation}, {len(frames)} frames)"
+        description = replace(description, operating_points=measured_operating_points(bundle, frames, what))
     require_parity(parity)
     write_description(folder, description)
     read_bundle(folder)
     return parity
-
-
-def _scored_frames(bundle: Bundle, frames: CamVid) -> Iterator[tuple[NDArray[np.float32], NDArray[np.uint8]]]:
-    """Scores as the node computes them, at the frames' size, with the labels."""
-    engine = OnnxRuntimeEngine(bundle)
-    perception = Perception(engine, 1.0, len(bundle.description.classes))
-    for index in range(len(frames)):
-        frame = frames[index]
-        yield perception(frame.image).anomaly_score, frame.labels
-    engine.close()
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -244,11 +238,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, help="folder with the splits of the training set")
     parser.add_argument("--size", type=_size, help="HEIGHTxWIDTH of the network's input (default: the validated one)")
     parser.add_argument("--temperature", type=float, default=1.0, help="T of the anomaly score (default: 1)")
+    parser.add_argument(
+        "--score", choices=SCORES, default=DEFAULT_SCORE, help=f"anomaly score (default: {DEFAULT_SCORE})"
+    )
     options = parser.parse_args(arguments)
     if not options.temperature > 0:
         parser.error(f"--temperature is {options.temperature:g}; it must be positive")
     try:
-        parity = export_bundle(options.checkpoint, options.bundle, options.data, options.size, options.temperature)
+        parity = export_bundle(
+            options.checkpoint, options.bundle, options.data, options.size, options.temperature, options.score
+        )
     except (CheckpointError, ExportError, SchemaError, FileNotFoundError, ValueError) as error:
         print(f"export: {error}", file=sys.stderr)
         return 2

@@ -171,7 +171,7 @@ class SegmenterTrainer:
             "command": self._command(),
             "code_version": code_version(),
             "machine": machine(),
-            "data_set": {"name": CamVid.name, "licence": CamVid.licence},
+            "data_set": {"name": CamVid.title, "licence": CamVid.terms},
             "classes": [(c.name, c.colour) for c in CamVid.classes],
             "progression": asdict(self.progression),
             "segmenter": self.segmenter.state_dict(),

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
-import jinja2
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,14 +16,11 @@ from ros_ood_perception.demo.frame_source import FrameSource
 from ros_ood_perception.demo.recording import Recording, recorded_pixels
 from ros_ood_perception.node.image_messages import to_colour
 from ros_ood_perception.overlay import overlay_picture, score_picture, semantic_picture
-
-matplotlib.use("Agg")
-from matplotlib import pyplot
+from ros_ood_perception.report_page import data_uri, picture_uri, pyplot, svg_uri, write_page
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 EVENLY_SPACED = 8
 MOST_ANOMALOUS = 4
-PICTURE_WIDTH = 480
 
 FATES = {
     "published": ("Published", "#2a9d6f"),
@@ -75,10 +67,11 @@ def write_report(
         summary: what `summary.json` holds.
     """
     anomalous_share = {m.frame: m.share_set for m in recording.messages["anomaly_mask"]}
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     accounting = summary["accounting"]
     sent = max(accounting["sent"], 1)
-    html = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    write_page(
+        out / "report.html",
+        TEMPLATE,
         summary=summary,
         classes=bundle.description.classes,
         fates=[
@@ -88,10 +81,9 @@ def write_report(
         stages=_stages(summary["latency_ms"]["node"]),
         latency_chart=_latency_chart(recording),
         anomaly_chart=_anomaly_chart(anomalous_share),
-        heat_bar=_data_uri(score_picture(np.linspace(0, 1, 256, dtype=np.float32)[None].repeat(8, 0)), ".png"),
+        heat_bar=data_uri(score_picture(np.linspace(0, 1, 256, dtype=np.float32)[None].repeat(8, 0)), ".png"),
         frames=_shown_frames(out, topics, anomalous_share, recording, source, bundle),
     )
-    (out / "report.html").write_text(html, encoding="utf-8")
 
 
 def _stages(percentiles: Mapping[str, float]) -> list[dict[str, Any]]:
@@ -134,35 +126,14 @@ def _shown_frames(
                 title=f"{position + 1}. {frame.name}",
                 note=f"{anomalous_share[position]:.1%} of the pixels above the threshold",
                 pictures={
-                    "camera": _picture(image),
-                    "classes": _picture(semantic_picture(ids, colours)),
-                    "anomaly score": _picture(score_picture(score.astype(np.float32) / 255)),
-                    "above the threshold": _picture(overlay_picture(image, ids, mask, colours)),
+                    "camera": picture_uri(image),
+                    "classes": picture_uri(semantic_picture(ids, colours)),
+                    "anomaly score": picture_uri(score_picture(score.astype(np.float32) / 255)),
+                    "above the threshold": picture_uri(overlay_picture(image, ids, mask, colours)),
                 },
             )
         )
     return shown
-
-
-def _picture(rgb: NDArray[np.uint8]) -> str:
-    height, width = rgb.shape[:2]
-    if width > PICTURE_WIDTH:
-        size = (PICTURE_WIDTH, max(round(height * PICTURE_WIDTH / width), 1))
-        rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
-    return _data_uri(rgb, ".jpg")
-
-
-def _data_uri(rgb: NDArray[np.uint8], ending: str) -> str:
-    kind = {".jpg": "jpeg", ".png": "png"}[ending]
-    encoded = cv2.imencode(ending, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
-    return f"data:image/{kind};base64,{base64.b64encode(encoded.tobytes()).decode()}"
-
-
-def _svg(figure: Any) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", transparent=True)
-    pyplot.close(figure)
-    return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _axes(x_label: str, y_label: str) -> tuple[Any, Any]:
@@ -180,7 +151,7 @@ def _latency_chart(recording: Recording) -> str:
     latencies = [(m.arrived_at_ns - recording.sent[m.frame].sent_at_ns) / 1e6 for m in messages]
     axes.plot([m.frame + 1 for m in messages], latencies, ".", markersize=4, color="#2a6f9d")
     axes.set_ylim(bottom=0)
-    return _svg(figure)
+    return svg_uri(figure)
 
 
 def _anomaly_chart(anomalous_share: Mapping[int, float]) -> str:
@@ -189,4 +160,4 @@ def _anomaly_chart(anomalous_share: Mapping[int, float]) -> str:
     share = [100 * anomalous_share[f] for f in frames]
     axes.fill_between([f + 1 for f in frames], share, color="#e07b00", alpha=0.6, linewidth=0)
     axes.set_ylim(bottom=0)
-    return _svg(figure)
+    return svg_uri(figure)

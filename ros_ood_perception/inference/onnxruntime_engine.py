@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any, ClassVar
 
 import numpy as np
 import onnxruntime
@@ -12,7 +13,6 @@ from ros_ood_perception.bundle import Bundle
 from ros_ood_perception.inference.engine import EngineError, EngineOutput
 
 INPUTS = {"image": "tensor(uint8)"}
-OUTPUTS = {"semantic": "tensor(uint8)", "anomaly": "tensor(float)"}
 
 
 class OnnxRuntimeEngine:
@@ -26,6 +26,7 @@ class OnnxRuntimeEngine:
     """
 
     name = "onnxruntime"
+    outputs: ClassVar[dict[str, str]] = {"semantic": "tensor(uint8)", "anomaly": "tensor(float)"}
 
     def __init__(self, bundle: Bundle, num_threads: int = 0) -> None:
         options = onnxruntime.SessionOptions()
@@ -40,7 +41,7 @@ class OnnxRuntimeEngine:
             raise EngineError(f"ONNX Runtime cannot load the model of {bundle.folder}: {error}") from error
         for kind, found, wanted in (
             ("inputs", {i.name: i.type for i in self._session.get_inputs()}, INPUTS),
-            ("outputs", {o.name: o.type for o in self._session.get_outputs()}, OUTPUTS),
+            ("outputs", {o.name: o.type for o in self._session.get_outputs()}, self.outputs),
         ):
             if found != wanted:
                 raise EngineError(f"the model of {bundle.folder} has the {kind} {found}; a bundle has {wanted}")
@@ -48,17 +49,23 @@ class OnnxRuntimeEngine:
 
     def run(self, images: NDArray[np.uint8]) -> EngineOutput:
         """See `InferenceEngine.run`."""
+        semantic, anomaly = self._run(images)
+        return EngineOutput(semantic=semantic, anomaly_score=anomaly)
+
+    def _run(self, images: NDArray[np.uint8]) -> list[NDArray[Any]]:
+        """All of `outputs`, in that order."""
         try:
-            semantic, anomaly = self._session.run(list(OUTPUTS), {"image": np.ascontiguousarray(images)})
+            found = self._session.run(list(self.outputs), {"image": np.ascontiguousarray(images)})
         except Exception as error:  # as above
             raise EngineError(f"ONNX Runtime failed on images {images.shape} {images.dtype}: {error}") from error
+        semantic, anomaly = found[:2]
         expected = (len(images), *self._size)
         if semantic.shape != expected or anomaly.shape != expected:
             raise EngineError(
                 f"the model gives semantic {semantic.shape} and anomaly {anomaly.shape}; "
                 f"its bundle.yaml says {expected}"
             )
-        return EngineOutput(semantic=semantic, anomaly_score=anomaly)
+        return found
 
     def close(self) -> None:
         """Frees the session and its memory arena."""

@@ -10,8 +10,6 @@ import torch
 from ros_ood_perception.strict_yaml import SchemaError, from_mapping, read_yaml
 from training.models.deployed_segmenter import (
     DeployedSegmenter,
-    jensen_shannon_anomaly,
-    largest_jensen_shannon_to_uniform,
 )
 from training.models.segmenter import LadderSegmenter, SegmenterConfig
 from training.segmenter_training_config import SegmenterTrainingConfig
@@ -94,32 +92,6 @@ def test_pretrained_weights_come_from_a_local_folder(tmp_path: Path) -> None:
 def test_a_configuration_with_a_mistake_is_refused_and_the_field_named(data: dict[str, Any], message: str) -> None:
     with pytest.raises(SchemaError, match=message):
         from_mapping(data, SegmenterTrainingConfig, "config.yaml")
-
-
-@pytest.mark.parametrize(("num_classes", "value"), [(12, 0.54625), (19, 0.58867)])
-def test_the_largest_divergence_is_the_one_hots(num_classes: int, value: float) -> None:
-    assert largest_jensen_shannon_to_uniform(num_classes) == pytest.approx(value, abs=1e-5)
-
-
-def test_the_score_is_one_at_uniform_and_zero_at_certain_and_monotone_between() -> None:
-    certainty = torch.linspace(0, 200, 400)
-    logits = torch.zeros(1, 11, 1, 400)
-    logits[0, 3, 0] = certainty
-    score = jensen_shannon_anomaly(logits, 1.0)[0, 0, 0]
-    assert score[0] == pytest.approx(1.0, abs=1e-6)
-    assert score[-1] == pytest.approx(0.0, abs=1e-6)
-    assert (score.diff() <= 1e-6).all()
-
-
-def test_the_score_is_the_divergence_of_the_definition_in_double_precision() -> None:
-    logits = torch.randn(2, 7, 5, 6, dtype=torch.float64) * 3
-    for temperature in (1.0, 2.0, 10.0):
-        p = (logits / temperature).softmax(dim=1)
-        m = (p + 1 / 7) / 2
-        uniform = torch.full_like(p, 1 / 7)
-        divergence = 0.5 * (uniform * (uniform / m).log()).sum(1) + 0.5 * (p * (p / m).log()).sum(1)
-        expected = 1 - divergence / largest_jensen_shannon_to_uniform(7)
-        torch.testing.assert_close(jensen_shannon_anomaly(logits, temperature)[:, 0], expected, rtol=0, atol=1e-12)
 
 
 def test_the_deployed_model_gives_ids_and_score_at_its_input_size() -> None:

@@ -64,6 +64,7 @@ class LabelledFrames(Sequence[LabelledFrame]):
         splits: the splits that it has; the first one is read unless told otherwise.
         label_map: raw value of a label file -> class id, or 255.
         anomaly_map: raw value of a label file -> 0, 1 or 255.
+        unlabelled: frames that lie there without labels (a benchmark's hidden test frames).
 
     Raises:
         FileNotFoundError: a folder is missing or holds no frames, or an image has no labels; the message names it and
@@ -79,6 +80,7 @@ class LabelledFrames(Sequence[LabelledFrame]):
     splits: ClassVar[tuple[str, ...]] = ()
     label_map: Mapping[int, int] = {}
     anomaly_map: Mapping[int, int] = {}
+    unlabelled: Sequence[FramePaths] = ()
 
     def __init__(self, folder: Path, files: Iterable[FramePaths]) -> None:
         self.folder = folder
@@ -177,7 +179,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises:
         BrokenFrameError: not an image that can be decoded.
     """
-    return np.asarray(_opened(path).convert("RGB"))
+    return np.array(_opened(path).convert("RGB"))  # a copy: Pillow's own memory cannot be written to
 
 
 def read_label_map(path: Path) -> NDArray[np.uint8]:

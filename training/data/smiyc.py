@@ -30,11 +30,9 @@ class SmiycTrack(ImagesAndMasks):
         super().__init__(self.existing(Path(folder) / self.unzipped_as, Path(folder)))
 
     def pairs(self, root: Path) -> list[FramePaths]:
-        return [
-            paths
-            for paths in super().pairs(root)
-            if paths.labels.is_file() and not paths.name.startswith(self.left_out)
-        ]
+        found = super().pairs(root)
+        self.unlabelled = [paths for paths in found if not paths.labels.is_file()]
+        return [paths for paths in found if paths.labels.is_file() and not paths.name.startswith(self.left_out)]
 
 
 class SmiycAnomaly(SmiycTrack):

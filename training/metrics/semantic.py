@@ -32,6 +32,10 @@ class ConfusionMatrix:
         size = self.num_classes
         self.counts += np.bincount(true * size + guess, minlength=size * size).reshape(size, size)
 
+    def merge(self, other: ConfusionMatrix) -> None:
+        """Add the frames of another process."""
+        self.counts += other.counts
+
     def iou(self) -> NDArray[np.float64]:
         """Intersection over union of each class: (K,) float64, NaN for a class neither labelled nor predicted."""
         hits = np.diag(self.counts).astype(np.float64)

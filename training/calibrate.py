@@ -1,0 +1,176 @@
+"""Calibrate a bundle on labelled frames without anomalies: the score's temperature, then the anomaly thresholds.
+
+    python -m training.calibrate models/camvid_small --data camvid:FOLDER/val
+
+The temperature is the one at which the class probabilities fit the labels best (smallest cross-entropy, Guo et al.,
+arXiv 1706.04599); it is written into the graph. The thresholds are those that 0.1, 1 and 5 % of the inlier pixels
+reach, everywhere and on the drivable classes, each with a 95 % interval by bootstrap over frames. All of it goes into
+the bundle. Frames with anomalies are refused: what is tuned on them is not measured on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch.nn import functional
+
+from ros_ood_perception.bundle import Bundle, BundleError, Measurement, read_bundle, write_bundle
+from ros_ood_perception.inference.engine import EngineError
+from training.bundle_graph import GraphError, with_temperature
+from training.bundle_runner import BundleRunner
+from training.data.label_set import IGNORE
+from training.data.labelled_frames import LabelledFrames
+from training.evaluate import DataArgument, data_argument, measured_classes, open_frames
+from training.metrics.calibration_error import CalibrationError
+from training.operating_points import measured_operating_points
+
+TEMPERATURES = (0.05, 20.0)
+MOST_PIXELS = 2_000_000
+console = Console(stderr=True)
+
+
+@dataclass(frozen=True)
+class LabelledLogits:
+    """Pixels to fit a temperature on: logits (n, K) float32 and labels (n,) int64."""
+
+    logits: torch.Tensor
+    labels: torch.Tensor
+
+    def cross_entropy(self, temperature: float) -> float:
+        """Mean cross-entropy in nats of softmax(logits / T)."""
+        return float(functional.cross_entropy(self.logits / temperature, self.labels))
+
+    def calibration_error(self, temperature: float) -> float:
+        """Expected calibration error of the largest probability, a fraction."""
+        confidence, predicted = torch.softmax(self.logits / temperature, dim=1).max(dim=1)
+        metric = CalibrationError()
+        ids = predicted.numpy().astype(np.uint8)
+        metric.update(confidence.clamp(0, 1).numpy(), ids, self.labels.numpy().astype(np.uint8))
+        return metric.compute()
+
+
+def labelled_logits(bundle: Bundle, frames: LabelledFrames) -> LabelledLogits:
+    """Logits at their own resolution with the label of the frame's pixel there; at most `MOST_PIXELS`, chosen evenly.
+
+    Raises:
+        ValueError: no labelled pixel.
+    """
+    runner = BundleRunner(bundle, "onnxruntime")
+    generator = np.random.default_rng(0)
+    quota = max(MOST_PIXELS // len(frames), 1)
+    logits, labels = [], []
+    for frame in track(frames, "logits", console=console, disable=not console.is_terminal):
+        runner.perceive(frame.image)
+        found = runner.logits
+        size = (found.shape[2], found.shape[1])
+        small = cv2.resize(frame.labels, size, interpolation=cv2.INTER_NEAREST_EXACT)
+        valid = np.flatnonzero(small.ravel() != IGNORE)
+        chosen = generator.permutation(valid)[:quota]
+        logits.append(found.reshape(len(found), -1)[:, chosen].T.copy())
+        labels.append(small.ravel()[chosen].astype(np.int64))
+    runner.close()
+    if not sum(part.size for part in labels):
+        raise ValueError("none of the frames has a labelled pixel")
+    return LabelledLogits(torch.from_numpy(np.concatenate(logits)), torch.from_numpy(np.concatenate(labels)))
+
+
+def best_temperature(cross_entropy: Callable[[float], float]) -> float:
+    """The T in `TEMPERATURES` with the smallest cross-entropy, to four digits: golden-section search over log T."""
+    ratio = (math.sqrt(5) - 1) / 2
+    low, high = (math.log(t) for t in TEMPERATURES)
+    left, right = high - ratio * (high - low), low + ratio * (high - low)
+    at_left, at_right = cross_entropy(math.exp(left)), cross_entropy(math.exp(right))
+    while high - low > 1e-4:
+        if at_left < at_right:
+            high, right, at_right = right, left, at_left
+            left = high - ratio * (high - low)
+            at_left = cross_entropy(math.exp(left))
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + ratio * (high - low)
+            at_right = cross_entropy(math.exp(right))
+    return float(f"{math.exp((low + high) / 2):.4g}")
+
+
+def calibrate(bundle: Bundle, data: DataArgument, out: Path, temperature: float | None) -> Bundle:
+    """Write the calibrated bundle.
+
+    Args:
+        out: its folder; the bundle's own replaces it.
+        temperature: the one to take; None fits it.
+
+    Raises:
+        ValueError: frames with anomalies, other classes than the bundle's, or no labelled pixel.
+        GraphError: the graph has no temperature to set.
+    """
+    frames = open_frames(data, ())
+    if frames.has_anomalies:
+        raise ValueError(
+            f"{data.name} has anomalies; calibrate on frames of known classes only, such as a validation split"
+        )
+    if not measured_classes(bundle, frames, data.name):
+        raise ValueError(f"{data.name} has no classes to calibrate on")
+    pixels = labelled_logits(bundle, frames)
+    chosen = best_temperature(pixels.cross_entropy) if temperature is None else temperature
+    what = f"{data.name} ({data.split or data.path.name}, {len(frames)} frames)"
+    model = with_temperature(bundle.model, chosen)
+    given = "" if temperature is None else f" --temperature {temperature:g}"
+    command = f"python -m training.calibrate models/{bundle.description.name} --data {data.shown}{given}"
+    measured = [
+        Measurement(f"{name} at temperature {t:g}", round(function(t), 5), what, command)
+        for name, function in (("cross-entropy", pixels.cross_entropy), ("ECE", pixels.calibration_error))
+        for t in sorted({1.0, chosen})
+    ]
+    description = bundle.description
+    kept = [m for m in description.training.measurements if "at temperature" not in m.metric]
+    description = replace(
+        description,
+        score=replace(description.score, temperature=chosen),
+        training=replace(description.training, measurements=(*kept, *measured)),
+        operating_points=(),
+    )
+    points = measured_operating_points(replace(bundle, description=description, model=model), frames, what)
+    return write_bundle(out, replace(description, name=out.resolve().name, operating_points=points), model)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.calibrate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("bundle", type=Path, help="folder of the model bundle")
+    parser.add_argument("--data", type=data_argument, required=True, metavar="NAME:PATH[@SPLIT]")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write there instead of into the bundle")
+    parser.add_argument("--temperature", type=float, help="take this one instead of fitting it")
+    options = parser.parse_args(arguments)
+    if options.temperature is not None and not 0 < options.temperature < math.inf:
+        parser.error(f"--temperature is {options.temperature:g}; it must be positive")
+    try:
+        bundle = read_bundle(options.bundle)
+        calibrated = calibrate(bundle, options.data, options.out or options.bundle, options.temperature)
+    except (BundleError, EngineError, GraphError, OSError, ValueError) as error:
+        print(f"calibrate: {error}", file=sys.stderr)
+        return 2
+    description = calibrated.description
+    print(f"{calibrated.folder}: temperature {description.score.temperature:g}")
+    for measurement in description.training.measurements:
+        if "at temperature" in measurement.metric:
+            print(f"  {measurement.metric}: {measurement.value:.5f}")
+    for point in description.operating_points:
+        interval = point.threshold_interval or (point.threshold, point.threshold)
+        print(f"  {point.name}: score >= {point.threshold:.4f} ({interval[0]:.4f} to {interval[1]:.4f})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

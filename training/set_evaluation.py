@@ -1,0 +1,256 @@
+"""One score measured on one data set, frame by frame: all metrics that the set's labels allow."""
+
+from __future__ import annotations
+
+import heapq
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ros_ood_perception.bundle import OperatingPoint
+from training.data.labelled_frames import ANOMALY, INLIER, LabelledFrame
+from training.metrics.calibration_error import CalibrationError
+from training.metrics.component_smiyc import ANOMALY_TRACK, OBSTACLE_TRACK, ComponentFigures, SmiycComponentMetrics
+from training.metrics.open_semantic import OpenSemanticMetrics, Town, half_size, open_miou, threshold_at_recall
+from training.metrics.pixel_exact import ExactPixelMetrics
+from training.metrics.pixel_per_image import PerImagePixelMetrics
+from training.metrics.pixel_smiyc import SmiycPixelMetrics
+from training.metrics.score_counts import ScoreCounts
+from training.metrics.semantic import ConfusionMatrix
+from training.smiyc_scores import submitted, threshold_of_submitted
+
+COMPONENT_SIZES = {"smiyc_obstacle": OBSTACLE_TRACK, "smiyc_lostandfound": OBSTACLE_TRACK}
+"""By registered name; every other set is measured with the sizes of the AnomalyTrack."""
+
+TOWNS = {"streethazards_test": ("t5", "t6")}
+"""Sets of two towns, by registered name: open-mIoU takes the threshold of one from the other."""
+
+WORST_FRAMES = 3
+
+
+@dataclass(frozen=True)
+class ScoredFrame:
+    """What the second pass over a set needs of a frame, read back from the first.
+
+    Attributes:
+        value: (H, W) float16, `submitted` scores.
+        semantic: (H, W) uint8 predicted ids; None where the set has no towns.
+    """
+
+    name: str
+    value: NDArray[np.float16]
+    anomaly: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    semantic: NDArray[np.uint8] | None
+
+
+@dataclass(frozen=True)
+class WorstFrame:
+    """A frame with many wrong pixels: `share` of its inlier (or anomaly) pixels at the threshold."""
+
+    share: float
+    name: str
+
+
+@dataclass
+class SetEvaluation:
+    """Streaming metrics of one score on one set.
+
+    Frames are kept on disk in a temporary folder (5 bytes a pixel) between the two passes: component metrics need the
+    threshold that the pixel metrics give.
+
+    Args:
+        name: registered name of the set.
+        classes: names of the classes, when they are to be measured.
+        has_anomalies: whether the set labels anomalies.
+        operating_points: of the bundle; their rates are measured.
+    """
+
+    name: str
+    classes: Sequence[str]
+    has_anomalies: bool
+    operating_points: Sequence[OperatingPoint] = ()
+    frames: int = 0
+
+    confusion: ConfusionMatrix = field(init=False)
+    calibration: CalibrationError = field(default_factory=CalibrationError)
+    exact: ExactPixelMetrics = field(default_factory=ExactPixelMetrics)
+    official: SmiycPixelMetrics = field(default_factory=SmiycPixelMetrics)
+    per_image: PerImagePixelMetrics = field(default_factory=PerImagePixelMetrics)
+    false_alarms: list[WorstFrame] = field(default_factory=list)
+    misses: list[WorstFrame] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.confusion = ConfusionMatrix(max(len(self.classes), 1))
+        self._town_counts = {town: ScoreCounts() for town in self.towns}
+        self._spool = tempfile.TemporaryDirectory(prefix="ros_ood_perception_scores_")
+        self._names: list[str] = []
+
+    @property
+    def towns(self) -> tuple[str, ...]:
+        """The towns that open-mIoU compares; empty in most sets."""
+        return TOWNS.get(self.name, ()) if self.classes else ()
+
+    def update(
+        self,
+        frame: LabelledFrame,
+        semantic: NDArray[np.uint8],
+        score: NDArray[np.float32],
+        confidence: NDArray[np.float32] | None,
+    ) -> NDArray[np.float16]:
+        """Add one frame and what was computed for it.
+
+        Args:
+            semantic: (H, W) uint8 predicted ids.
+            score: (H, W) float32 in [0, 1].
+            confidence: (H, W) float32 in [0, 1], the largest class probability; None leaves out the calibration error.
+
+        Returns:
+            the value (H, W) float16 that is handed in to benchmarks.
+
+        Raises:
+            MetricInputError: the score has NaN, or labels and score differ in size.
+        """
+        value = submitted(score)
+        # What can refuse the frame comes first, so that it is in all metrics or in none.
+        self.exact.update(score, frame.anomaly)
+        if self.classes:
+            self.confusion.update(semantic, frame.labels)
+            if confidence is not None:
+                self.calibration.update(confidence, semantic, frame.labels)
+        if self.has_anomalies:
+            self.official.update(value, frame.anomaly)
+            self.per_image.update(score, frame.anomaly)
+            for town, counts in self._town_counts.items():
+                if frame.name.startswith(town):
+                    counts.update(*half_size(score, frame.anomaly))
+        kept: dict[str, Any] = {"value": value, "anomaly": frame.anomaly, "labels": frame.labels}
+        if self.towns:
+            kept["semantic"] = semantic
+        np.savez(Path(self._spool.name) / f"{self.frames}.npz", **kept)
+        self._names.append(frame.name)
+        self.frames += 1
+        return value
+
+    def scored_frames(self) -> Iterator[ScoredFrame]:
+        """The frames again, in order."""
+        for number, name in enumerate(self._names):
+            with np.load(Path(self._spool.name) / f"{number}.npz") as kept:
+                yield ScoredFrame(
+                    name, kept["value"], kept["anomaly"], kept["labels"], kept["semantic"] if self.towns else None
+                )
+
+    def close(self) -> None:
+        """Delete the kept frames."""
+        self._spool.cleanup()
+
+    def results(self) -> dict[str, Any]:
+        """All figures as plain values: fractions, None where undefined; what does not apply is absent."""
+        found: dict[str, Any] = {"frames": self.frames}
+        if self.classes:
+            iou = self.confusion.iou()
+            found["semantic"] = {
+                "mIoU": or_none(self.confusion.mean_iou()),
+                "IoU": {name: or_none(value) for name, value in zip(self.classes, iou, strict=True)},
+            }
+            if self.calibration.pixels.any():
+                found["semantic"]["ECE"] = or_none(self.calibration.compute())
+        threshold = self.operating_points[0].threshold if self.operating_points else None
+        if self.has_anomalies:
+            exact, official = self.exact.compute(), self.official.compute()
+            per_image = self.per_image.compute()
+            found["exact"] = {key: or_none(value) for key, value in _pixel(exact).items()}
+            found["official"] = {key: or_none(value) for key, value in _pixel(official).items()} | {
+                "best_f1": or_none(official.best_f1),
+                "threshold": or_none(threshold_of_submitted(official.threshold)),
+            }
+            found["per_image"] = {key: or_none(value) for key, value in _pixel(per_image).items()}
+            if np.isfinite(official.threshold):
+                threshold = threshold_of_submitted(official.threshold)
+                components = self._second_pass(official.threshold)
+                found["component"] = {
+                    "sIoU": or_none(components.siou),
+                    "PPV": or_none(components.ppv),
+                    "mean_F1": or_none(components.mean_f1),
+                    "true_components": components.true_components,
+                    "predicted_components": components.predicted_components,
+                    "minimum_size": asdict(COMPONENT_SIZES.get(self.name, ANOMALY_TRACK)),
+                }
+            else:
+                found["component"] = dict.fromkeys(("sIoU", "PPV", "mean_F1"))
+            found |= self._open_semantic()
+        if threshold is not None:
+            self._find_worst(threshold)
+        if self.operating_points:
+            found["operating_points"] = self._rates()
+        return found
+
+    def _second_pass(self, threshold: float) -> ComponentFigures:
+        metrics = SmiycComponentMetrics(threshold, COMPONENT_SIZES.get(self.name, ANOMALY_TRACK))
+        for frame in self.scored_frames():
+            metrics.update(frame.value, frame.anomaly)
+        return metrics.compute()
+
+    def _open_semantic(self) -> dict[str, Any]:
+        if not self.towns or not all(counts.num_anomalies for counts in self._town_counts.values()):
+            return {}
+        first, second = self.towns
+        metrics = {
+            town: OpenSemanticMetrics(len(self.classes), threshold_at_recall(self._town_counts[other]))
+            for town, other in ((first, second), (second, first))
+        }
+        for frame in self.scored_frames():
+            assert frame.semantic is not None
+            score = frame.value.astype(np.float32) + np.float32(1)
+            for town, measured in metrics.items():
+                if frame.name.startswith(town):
+                    measured.update(frame.semantic, score, frame.labels, frame.anomaly)
+        towns = [Town(measured.compute(), measured.frames) for measured in metrics.values()]
+        return {
+            "open_semantic": {"open_mIoU": or_none(open_miou(towns))}
+            | {town: or_none(result.open_miou) for town, result in zip(metrics, towns, strict=True)}
+        }
+
+    def _find_worst(self, threshold: float) -> None:
+        alarms, misses = [], []
+        for frame in self.scored_frames():
+            above = frame.value >= np.float16(threshold - 1.0)
+            inliers, anomalies = frame.anomaly == INLIER, frame.anomaly == ANOMALY
+            if inliers.any():
+                alarms.append(WorstFrame(float(above[inliers].mean()), frame.name))
+            if anomalies.any():
+                misses.append(WorstFrame(float((~above[anomalies]).mean()), frame.name))
+        self.false_alarms = heapq.nlargest(WORST_FRAMES, alarms, key=lambda worst: worst.share)
+        self.misses = heapq.nlargest(WORST_FRAMES, misses, key=lambda worst: worst.share)
+
+    def _rates(self) -> dict[str, dict[str, float | None]]:
+        """What each operating point of the bundle does on this set."""
+        counts = self.exact.counts
+        found = {}
+        for point in self.operating_points:
+            anomalies = inliers = 0
+            for part in counts.descending():
+                above = part.threshold >= np.float32(point.threshold)
+                anomalies += int(part.anomalies[above].sum())
+                inliers += int(part.inliers[above].sum())
+                if not above.all():
+                    break
+            rates = {"false_positive_rate": inliers / counts.num_inliers if counts.num_inliers else None}
+            if self.has_anomalies:
+                rates["true_positive_rate"] = anomalies / counts.num_anomalies if counts.num_anomalies else None
+            found[point.name] = {"threshold": point.threshold, **rates}
+        return found
+
+
+def _pixel(figures: Any) -> dict[str, float]:
+    return {"AP": figures.ap, "FPR95": figures.fpr95, "AUROC": figures.auroc}
+
+
+def or_none(value: float) -> float | None:
+    """The number, or None for what JSON does not have."""
+    return float(value) if np.isfinite(value) else None

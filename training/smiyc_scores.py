@@ -1,0 +1,51 @@
+"""Score files as the SegmentMeIfYouCan harness reads them: one HDF5 file a frame with the dataset `value` in float16.
+
+https://github.com/SegmentMeIfYouCan/road-anomaly-benchmark looks for them in its outputs folder, as
+`anomaly_p/METHOD/DATA_SET/FRAME.hdf5`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+DATA_SET_NAMES = {
+    "smiyc_anomaly": "AnomalyTrack-validation",
+    "smiyc_obstacle": "ObstacleTrack-validation",
+    "smiyc_lostandfound": "LostAndFound-testNoKnown",
+}
+"""What the harness calls the sets that we register under other names."""
+
+
+def submitted(score: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Score minus one, in float16: (H, W) float32 in [0, 1] -> (H, W) float16 in [-1, 0].
+
+    float16 has 2^-11 between its numbers just below 1, where the anomalies are, and would tie them. Just below 0 it
+    resolves 2^-24, which is all that the float32 score has there. The metrics use the order of scores only.
+    """
+    return (score - np.float32(1)).astype(np.float16)
+
+
+def threshold_of_submitted(value: float) -> float:
+    """A threshold on submitted values as one on scores in [0, 1]."""
+    return value + 1.0
+
+
+def write_scores(folder: Path, method: str, data_set: str, frame: str, value: NDArray[np.float16]) -> None:
+    """Write one frame's file below `folder`.
+
+    Args:
+        method: the model's name.
+        data_set: the set's name in the harness.
+        frame: the frame's name in the set.
+        value: (H, W) float16.
+    """
+    path = folder / "anomaly_p" / method / data_set / f"{frame}.hdf5"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".part")
+    with h5py.File(temporary, "w") as file:
+        file.create_dataset("value", data=value, compression=4)
+    temporary.replace(path)
