@@ -58,6 +58,7 @@ prepare_environment() {
         install_locked cv_bridge --require-hashes --no-deps
         ;;
       vehicle) install_locked vehicle --require-hashes ;;
+      reference) install_locked reference --no-deps ;;
       *) install_locked "$group" ;;
     esac
   done

@@ -8,6 +8,7 @@ compile() {
 compile --generate-hashes vehicle.in -o vehicle.txt
 compile --generate-hashes ros.in -o ros.txt
 compile --generate-hashes --no-deps cv_bridge.in -o cv_bridge.txt
+compile --no-deps reference.in -o reference.txt
 compile demo.in -o demo.txt
 compile development.in -o development.txt
 # torch brings its own CUDA packages, or none in its CPU build: both must install from the same file.

@@ -41,7 +41,7 @@ from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 from ros_ood_perception.strict_yaml import SchemaError, from_mapping
 from training.bundle_graph import name_logits
 from training.checkpoint import CheckpointError, load_checkpoint
-from training.data.camvid import CamVid
+from training.data.registry import open_training_frames
 from training.models.deployed_segmenter import DEFAULT_SCORE, DeployedSegmenter
 from training.models.segmenter import LadderSegmenter
 from training.operating_points import measured_operating_points
@@ -209,9 +209,9 @@ def export_bundle(
         noise = np.random.default_rng(0).integers(0, 256, (2, *model.input_size, 3), np.uint8)
         parity = measure_parity(model, bundle, noise)
     else:
-        frames = CamVid(data / config.data.validation)
+        frames = open_training_frames(config.data.set, data, config.data.validation, config.data.held_out)
         parity = measure_parity(model, bundle, (frames[i].image for i in range(len(frames))))
-        what = f"{CamVid.title} ({config.data.validation}, {len(frames)} frames)"
+        what = f"{frames.title} ({config.data.validation}, {len(frames)} frames)"
         description = replace(description, operating_points=measured_operating_points(bundle, frames, what))
     require_parity(parity)
     write_description(folder, description)

@@ -17,15 +17,19 @@ class DataConfig:
     """Which frames.
 
     Attributes:
-        root: folder that holds the splits; `--data` on the command line replaces it.
-        train, validation: the splits' folders below `root`.
+        set: registered name of the data set (`python -m training.evaluate --list`).
+        root: its folder; `--data` on the command line replaces it.
+        train, validation: the splits to train on and to choose by.
+        held_out: classes that are not to be learnt: frames that show them are left out, and they have no id.
         keep_in_memory: decode every training frame once.
         workers: processes that make crops.
     """
 
+    set: str = "camvid"
     root: str = "data/camvid"
     train: str = "train"
     validation: str = "val"
+    held_out: tuple[str, ...] = ()
     keep_in_memory: bool = True
     workers: int = 1
 

@@ -2,10 +2,10 @@
 
     python -m training.train_segmenter --config training/configs/camvid_small.yaml --data FOLDER
 
-FOLDER holds the splits of the data set (`train/`, `val/`). Checkpoints go to `runs/NAME/last.pt` (every epoch) and
-`best.pt` (best validation mIoU), TensorBoard files beside them (`tensorboard --logdir runs`). `--resume` goes on after
-the last finished epoch with the numbers that the uninterrupted run would have had. Under `torchrun`, or with
-`--devices`, several processes share each batch.
+FOLDER is the data set's (for CamVid: with the splits `train/` and `val/` in it); the config says which set it is.
+Checkpoints go to `runs/NAME/last.pt` (every epoch) and `best.pt` (best validation mIoU), TensorBoard files beside them
+(`tensorboard --logdir runs`). `--resume` goes on after the last finished epoch with the numbers that the uninterrupted
+run would have had. Under `torchrun`, or with `--devices`, several processes share each batch.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from torch.utils.tensorboard import SummaryWriter
 from ros_ood_perception.overlay import score_picture, semantic_picture
 from ros_ood_perception.strict_yaml import SchemaError, read_yaml
 from training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from training.data.camvid import CamVid
+from training.data.registry import open_training_frames
 from training.data.training_crops import AddressSampler, TrainingCrops
 from training.losses.cross_entropy import class_weights, dense_cross_entropy
 from training.metrics.semantic import ConfusionMatrix
@@ -115,8 +115,11 @@ class SegmenterTrainer:
         self.console = Console(stderr=True)
         if config.batch_size % fabric.world_size:
             raise SchemaError(f"batch_size {config.batch_size} cannot be shared by {fabric.world_size} processes")
-        train_frames = CamVid(data / config.data.train)
-        self.validation_frames = CamVid(data / config.data.validation)
+        train_frames, self.validation_frames = (
+            open_training_frames(config.data.set, data, split, config.data.held_out)
+            for split in (config.data.train, config.data.validation)
+        )
+        self.frames = train_frames
         self.num_classes = len(train_frames.classes)
         self.crops = TrainingCrops(
             train_frames, config.augmentation, config.seed, config.passes_per_epoch, config.data.keep_in_memory
@@ -171,8 +174,8 @@ class SegmenterTrainer:
             "command": self._command(),
             "code_version": code_version(),
             "machine": machine(),
-            "data_set": {"name": CamVid.title, "licence": CamVid.terms},
-            "classes": [(c.name, c.colour) for c in CamVid.classes],
+            "data_set": {"name": self.frames.title, "licence": self.frames.terms},
+            "classes": [(c.name, c.colour) for c in self.frames.classes],
             "progression": asdict(self.progression),
             "segmenter": self.segmenter.state_dict(),
             "average": self.average.state_dict(),
@@ -289,7 +292,7 @@ class SegmenterTrainer:
             confusion.update(ids, frame.labels)
             if writer is not None and index in self.config.picture_frames:
                 score = cv2.resize(anomaly[0].float().cpu().numpy(), (width, height))
-                colours = [c.colour for c in CamVid.classes]
+                colours = [c.colour for c in self.frames.classes]
                 panel = np.concatenate(
                     [
                         frame.image,
@@ -325,7 +328,7 @@ class SegmenterTrainer:
             writer.add_scalar("train/loss", loss, state.step)
             writer.add_scalar("train/learning_rate", learning_rate, state.step)
             writer.add_scalar("validation/mIoU", miou, state.step)
-            for label_class, iou in zip(CamVid.classes, confusion.iou(), strict=True):
+            for label_class, iou in zip(self.frames.classes, confusion.iou(), strict=True):
                 writer.add_scalar(f"validation/IoU/{label_class.name}", iou, state.step)
             writer.flush()
         self.console.print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +12,7 @@ from training.data.camvid_static import CamVidStatic
 from training.data.cityscapes import Cityscapes
 from training.data.fishyscapes_lostandfound import FishyscapesLostAndFound
 from training.data.fishyscapes_static import FishyscapesStatic
+from training.data.held_out import HeldOut
 from training.data.images_and_masks import ImagesAndMasks
 from training.data.kitti import Kitti
 from training.data.labelled_frames import LabelledFrames
@@ -63,6 +65,19 @@ def registered(name: str) -> str:
             f"no data set is called '{name}'; there are {', '.join(sorted(DATA_SETS))} (each may be followed by _WORD)"
         )
     return max(fitting, key=len)
+
+
+def open_training_frames(name: str, folder: Path | str, split: str, held_out: Sequence[str] = ()) -> LabelledFrames:
+    """Frames of known classes: a split of a set with classes, without the frames that show a held-out class.
+
+    Raises:
+        ValueError: no such set, split or class, or a set without classes.
+        FileNotFoundError: its folders are not there.
+    """
+    frames = open_data_set(name, folder, split)
+    if not frames.classes:
+        raise ValueError(f"{frames.title} has no classes to learn")
+    return HeldOut(frames, held_out).training if held_out else frames
 
 
 def open_data_set(name: str, folder: Path | str, split: str | None = None) -> LabelledFrames:

@@ -14,7 +14,9 @@ from training.metrics.anomaly_pixels import checked
 
 PAGES = 1 << 16
 PAGE_KEYS = 1 << 16
-CHUNK_BINS = 1 << 20
+CHUNK_BINS = 1 << 18
+SLICE = 1 << 17
+"""Pixels at a time: their indices stay in the processor's cache."""
 CARRY_AT = 1 << 31
 
 
@@ -89,11 +91,16 @@ class ScoreCounts:
         # Adding zero turns -0.0 into 0.0: they are one score.
         values = (score if counted.all() else score[counted]).astype(np.float32).ravel() + np.float32(0)
         labels = anomaly.ravel() if values.size == anomaly.size else anomaly[counted]
-        self._add(values, labels)
+        for start in range(0, values.size, SLICE):
+            self._add(values[start : start + SLICE], labels[start : start + SLICE])
+        anomalies = int(np.count_nonzero(labels))
+        self.num_anomalies += anomalies
+        self.num_inliers += values.size - anomalies
+        self._since_carry += values.size
+        if self._since_carry >= CARRY_AT:
+            self._carry()
 
     def _add(self, values: NDArray[np.float32], labels: NDArray[np.uint8]) -> None:
-        if not values.size:
-            return
         keys = values.view(np.uint32)
         if values.min() < 0:
             # Ordered as the numbers are: negative ones upside down, positive ones above them.
@@ -109,12 +116,6 @@ class ScoreCounts:
         cell += labels
         self._touched[page] = True
         np.add.at(self._table, cell, np.uint32(1))
-        anomalies = int(np.count_nonzero(labels))
-        self.num_anomalies += anomalies
-        self.num_inliers += values.size - anomalies
-        self._since_carry += values.size
-        if self._since_carry >= CARRY_AT:
-            self._carry()
 
     def _carry(self) -> None:
         """Move what is above half of uint32 elsewhere, before it overflows."""
