@@ -36,7 +36,9 @@ def checked(score: NDArray[Any], anomaly: NDArray[np.uint8]) -> tuple[NDArray[An
     if unknown:
         raise MetricInputError(f"label value(s) {unknown}; anomaly labels are 0 (inlier), 1 (anomaly), 255 (left out)")
     # The sum is NaN where any is; infinities of both signs give a NaN as well, so that is looked at again.
-    if np.isnan(score.sum(dtype=np.float64)):
+    with np.errstate(invalid="ignore"):
+        total = score.sum(dtype=np.float64)
+    if np.isnan(total):
         broken = int(np.count_nonzero(np.isnan(score[anomaly != IGNORE])))
         if broken:
             raise MetricInputError(

@@ -75,7 +75,8 @@ class SmiycComponentMetrics:
         """
         checked(score, anomaly)
         # Void is cleared before components are formed, and so are those that are too small to be ground truth after.
-        predicted = _components((score > self.threshold) & (anomaly != IGNORE))
+        # The board compares in the type of the score, which is float16, whatever its thresholds are.
+        predicted = _components((score > score.dtype.type(self.threshold)) & (anomaly != IGNORE))
         predicted = _without(predicted, np.bincount(predicted.ravel()) < self.sizes.predicted)
         true = _components(anomaly == ANOMALY)
         too_small = np.bincount(true.ravel()) < self.sizes.true

@@ -15,7 +15,9 @@ from training.metrics.pixel_exact import RECALL, PixelFigures
 def pixel_figures(positives: NDArray[Any], negatives: NDArray[Any]) -> PixelFigures:
     """AP, FPR95 and AUROC of one image.
 
-    FPR95 is taken where the recall is closest to 0.95, on whichever side (the highest threshold of several).
+    FPR95 is taken where the recall is closest to 0.95, on whichever side. Of several such thresholds it is the lowest
+    that the authors' own code looks at (https://github.com/hendrycks/anomaly-seg, `anom_utils.py`): the one with the
+    most false positives, and none below the first that finds all anomaly pixels.
 
     Args:
         positives, negatives: (n,) floating point scores, n >= 1 each.
@@ -23,14 +25,16 @@ def pixel_figures(positives: NDArray[Any], negatives: NDArray[Any]) -> PixelFigu
     scores = np.concatenate([positives, negatives])
     order = np.argsort(scores)[::-1]
     is_positive = order < positives.size
-    distinct = np.append(np.diff(scores[order]) != 0, True)
+    descending = scores[order]
+    distinct = np.append(descending[:-1] != descending[1:], True)
     tp = np.cumsum(is_positive)[distinct].astype(np.float64)
     fp = np.flatnonzero(distinct) + 1 - tp
     steps = np.diff(tp, prepend=0)
     tpr, fpr = tp / positives.size, fp / negatives.size
+    upwards = slice(int(np.searchsorted(tp, positives.size)), None, -1)
     return PixelFigures(
         ap=float((steps * tp / (tp + fp)).sum() / positives.size),
-        fpr95=float(fpr[np.argmin(np.abs(tpr - RECALL))]),
+        fpr95=float(fpr[upwards][np.argmin(np.abs(tpr[upwards] - RECALL))]),
         auroc=float((np.diff(fpr, prepend=0) * (tpr - 0.5 * steps / positives.size)).sum()),
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.metrics.anomaly_pixels import split
+from training.metrics.anomaly_pixels import MetricInputError, split
 from training.metrics.pixel_exact import RECALL
 
 QUANTILES = 384
@@ -46,13 +46,17 @@ class SmiycPixelMetrics:
         Raises:
             MetricInputError: sizes that differ, NaN, another label, or scores that float16 cannot hold.
         """
-        positives, negatives = (scores.astype(np.float16) for scores in split(score, anomaly))
+        with np.errstate(over="ignore"):
+            positives, negatives = (scores.astype(np.float16) for scores in split(score, anomaly))
         if not positives.size and not negatives.size:
             return
         kinds = [scores for scores in (positives, negatives) if scores.size]
         lowest, highest = min(scores.min() for scores in kinds), max(scores.max() for scores in kinds)
-        margin = np.maximum((highest - lowest) * np.float16(0.01), np.float16(0.01))
-        edges = [np.array([lowest - margin, highest + margin])]
+        if not (np.isfinite(lowest) and np.isfinite(highest)):
+            raise MetricInputError(f"scores from {lowest} to {highest} in float16; they must be finite there")
+        # In float64: above 32, a margin of 0.01 is lost in float16, and with it the last bin.
+        margin = max((float(highest) - float(lowest)) * 0.01, 0.01)
+        edges = [np.array([float(lowest) - margin, float(highest) + margin])]
         edges += [np.quantile(scores, np.linspace(0, 1, min(QUANTILES, scores.size))) for scores in kinds]
         bins = np.unique(np.concatenate(edges))
         # numpy's histogram closes its last bin on the right; no score reaches that edge.

@@ -53,13 +53,11 @@ class Counts:
     Attributes:
         threshold: (n,) float32, the bins' lower edges: a pixel of the bin or of a higher one has score >= threshold.
         anomalies, inliers: (n,) int64 pixels in each bin.
-        exact: (n,) bool, whether a bin can hold one float32 value only.
     """
 
     threshold: NDArray[np.float32]
     anomalies: NDArray[np.int64]
     inliers: NDArray[np.int64]
-    exact: NDArray[np.bool_]
 
 
 class ScoreCounts:
@@ -91,14 +89,14 @@ class ScoreCounts:
         # Adding zero turns -0.0 into 0.0: they are one score.
         values = (score if counted.all() else score[counted]).astype(np.float32).ravel() + np.float32(0)
         labels = anomaly.ravel() if values.size == anomaly.size else anomaly[counted]
+        if self._since_carry + values.size > CARRY_AT:
+            self._carry()
         for start in range(0, values.size, SLICE):
             self._add(values[start : start + SLICE], labels[start : start + SLICE])
         anomalies = int(np.count_nonzero(labels))
         self.num_anomalies += anomalies
         self.num_inliers += values.size - anomalies
         self._since_carry += values.size
-        if self._since_carry >= CARRY_AT:
-            self._carry()
 
     def _add(self, values: NDArray[np.float32], labels: NDArray[np.uint8]) -> None:
         keys = values.view(np.uint32)
@@ -166,11 +164,13 @@ class ScoreCounts:
             keys = ((page << 16) | ((bins - _START[page]) << _SHIFT[page])).astype(np.uint32)
             # Truncated keys of negative numbers are their bin's lower edge as well: the order of keys is the numbers'.
             bits = np.where(keys >> 31, keys & np.uint32((1 << 31) - 1), ~keys)
+            threshold = bits.view(np.float32)
+            # The lower edge of the bin of -infinity lies among the keys of NaN.
+            threshold[np.isnan(threshold)] = -np.inf
             yield Counts(
-                threshold=bits.view(np.float32),
+                threshold=threshold,
                 anomalies=anomalies[found],
                 inliers=inliers[found],
-                exact=_SHIFT[page] == 0,
             )
 
     def __getstate__(self) -> dict[str, Any]:
