@@ -55,12 +55,14 @@ class BundleRunner:
         self.scores = tuple(scores)
         engine = open_engine(bundle, engine_name)
         self.with_logits: LogitsEngine | None = None
+        self._why_no_logits = f"the engine '{engine.name}' gives no logits; {LogitsEngine.name} does"
         if engine.name == LogitsEngine.name:
             try:
                 self.with_logits = LogitsEngine(bundle)
             except GraphError as error:
                 if scores:
                     raise
+                self._why_no_logits = str(error)
                 warnings.warn(f"no confidences, and so no calibration error: {error}", stacklevel=2)
         elif scores:
             raise EngineError(f"--score needs the engine {LogitsEngine.name}; '{engine.name}' gives no logits")
@@ -80,10 +82,10 @@ class BundleRunner:
         """(K, h/4, w/4) float32 of the frame that `perceive` saw last.
 
         Raises:
-            EngineError: the engine gives none.
+            EngineError: the engine, or the bundle's graph, gives none.
         """
         if self.with_logits is None:
-            raise EngineError(f"the engine '{self.engine.name}' gives no logits; {LogitsEngine.name} does")
+            raise EngineError(self._why_no_logits)
         return self.with_logits.last_logits[0]
 
     def confidence(self, frame_size: tuple[int, int]) -> NDArray[np.float32] | None:

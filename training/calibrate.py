@@ -30,7 +30,7 @@ from training.bundle_graph import GraphError, with_temperature
 from training.bundle_runner import BundleRunner
 from training.data.label_set import IGNORE
 from training.data.labelled_frames import LabelledFrames
-from training.evaluate import DataArgument, data_argument, measured_classes, open_frames
+from training.evaluate import SCORE_METRICS, DataArgument, data_argument, measured_classes, open_frames
 from training.metrics.calibration_error import CalibrationError
 from training.operating_points import measured_operating_points
 
@@ -132,7 +132,9 @@ def calibrate(bundle: Bundle, data: DataArgument, out: Path, temperature: float 
         for t in sorted({1.0, chosen})
     ]
     description = bundle.description
-    kept = [m for m in description.training.measurements if "at temperature" not in m.metric]
+    # Figures of the anomaly score are those of the temperature that it had.
+    stale = () if chosen == description.score.temperature else SCORE_METRICS
+    kept = [m for m in description.training.measurements if "at temperature" not in m.metric and m.metric not in stale]
     description = replace(
         description,
         score=replace(description.score, temperature=chosen),

@@ -17,18 +17,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from ros_ood_perception.bundle import Bundle, BundleError, Measurement, read_bundle, write_description
 from ros_ood_perception.inference.engine import ENGINES, EngineError
+from ros_ood_perception.perception import FramePerception
 from training.bundle_graph import GraphError
 from training.bundle_runner import BundleRunner, LogitScore
 from training.data.held_out import HeldOut
@@ -38,7 +42,10 @@ from training.evaluation_report import EvaluatedSet, write_report
 from training.metrics.anomaly_pixels import MetricInputError
 from training.scores import SCORES
 from training.set_evaluation import SetEvaluation
-from training.smiyc_scores import DATA_SET_NAMES, submitted, write_scores
+from training.smiyc_scores import harness_folder, submitted, write_scores
+
+SCORE_METRICS = ("AP", "FPR95")
+"""What `--record` writes of a set with anomalies: figures of the score, which another temperature changes."""
 
 console = Console(stderr=True)
 
@@ -112,79 +119,117 @@ def measured_classes(bundle: Bundle, frames: LabelledFrames, name: str) -> list[
     if theirs and not frames.has_anomalies:
         raise ValueError(f"{name}: the bundle's classes are {own}; the data set's are {theirs}")
     if theirs:
-        console.print(f"{name}: has other classes than the bundle; only its anomalies are measured", highlight=False)
+        say(f"{name}: has other classes than the bundle; only its anomalies are measured")
     return []
+
+
+def say(message: str) -> None:
+    """To standard error as it is: square brackets in a file's name are no markup."""
+    console.print(message, markup=False, highlight=False, soft_wrap=True)
 
 
 @dataclass
 class SetRun:
-    """One data set, measured: by score, the first one the bundle's own.
+    """One data set, measured.
 
     Attributes:
+        evaluation: of the bundle's own score.
+        results: its figures.
+        other_results: the figures of the other scores that were asked for; none in a set without anomalies.
         left_out: a message for each frame that could not be read.
     """
 
     data: DataArgument
     frames: LabelledFrames
-    evaluations: dict[str, SetEvaluation]
+    evaluation: SetEvaluation
+    results: dict[str, Any]
+    other_results: dict[LogitScore, dict[str, Any]]
     left_out: list[str]
 
 
-def run_set(runner: BundleRunner, data: DataArgument, frames: LabelledFrames, save_scores: Path | None) -> SetRun:
+def run_set(
+    runner: BundleRunner,
+    data: DataArgument,
+    frames: LabelledFrames,
+    classes: Sequence[str],
+    save_scores: Path | None,
+) -> SetRun:
     """Run the bundle over one set.
 
     Frames that cannot be read are named and left out.
 
+    Args:
+        classes: to measure, as `measured_classes` gives them.
+
     Raises:
-        ValueError: the set cannot be measured with this bundle, or none of its frames could be read.
-        EngineError: the engine failed, or gave scores that are not in [0, 1].
+        EngineError: the engine failed, or gave scores that are not in [0, 1]; the message names the frame.
     """
     name = registered(data.name)
-    classes = measured_classes(runner.bundle, frames, data.name)
-    own = runner.bundle.description.score.name
-    points = runner.bundle.description.operating_points
-    evaluations = {own: SetEvaluation(name, classes, frames.has_anomalies, points)}
-    if frames.has_anomalies:
-        evaluations |= {str(score): SetEvaluation(name, [], True) for score in runner.scores}
-    method, folder_name = runner.bundle.description.name, DATA_SET_NAMES.get(name, data.name)
+    evaluation = SetEvaluation(name, classes, frames.has_anomalies, runner.bundle.description.operating_points)
+    others = {score: SetEvaluation(name, [], True) for score in runner.scores} if frames.has_anomalies else {}
     left_out: list[str] = []
+
+    def leave_out(error: BrokenFrameError) -> None:
+        say(f"left out: {error}")
+        left_out.append(str(error))
+
+    def perceived(image: NDArray[np.uint8], frame_name: str) -> FramePerception:
+        try:
+            return runner.perceive(image)
+        except EngineError as error:
+            raise EngineError(f"{data.name}, frame {frame_name}: {error}") from error
+
+    def save(frame_name: str, value: NDArray[np.float16]) -> None:
+        if save_scores is not None:
+            folder = harness_folder(name, data.name, data.split)
+            write_scores(save_scores, runner.bundle.description.name, folder, frame_name, value)
+
     for index in _tracked(range(len(frames)), data.name):
         try:
             frame = frames[index]
         except BrokenFrameError as error:
-            console.print(f"left out: {error}", highlight=False, soft_wrap=True)
-            left_out.append(str(error))
+            leave_out(error)
             continue
-        perceived = runner.perceive(frame.image)
-        confidence = runner.confidence(perceived.frame_size) if classes else None
-        for key, evaluation in evaluations.items():
-            score = perceived.anomaly_score
-            if key != own:
-                score = runner.other_score(LogitScore.parse(key), perceived.frame_size)
-            value = evaluation.update(frame, perceived.semantic, score, confidence)
-            if save_scores is not None and key == own:
-                write_scores(save_scores, method, folder_name, frame.name, value)
+        found = perceived(frame.image, frame.name)
+        confidence = runner.confidence(found.frame_size) if classes else None
+        save(frame.name, evaluation.update(frame, found.semantic, found.anomaly_score, confidence))
+        for score, other in others.items():
+            other.update(frame, found.semantic, runner.other_score(score, found.frame_size), None)
     if save_scores is not None and frames.unlabelled:
         for paths in _tracked(frames.unlabelled, f"{data.name}, frames without labels"):
-            value = submitted(runner.perceive(read_image(paths.image)).anomaly_score)
-            write_scores(save_scores, method, folder_name, paths.name, value)
-    if not evaluations[own].frames:
-        raise ValueError(f"{data.name}: none of the {len(frames)} frames in {data.path} could be read")
-    return SetRun(data, frames, evaluations, left_out)
+            try:
+                image = read_image(paths.image)
+            except BrokenFrameError as error:
+                leave_out(error)
+                continue
+            save(paths.name, submitted(perceived(image, paths.name).anomaly_score))
+    results, other_results = evaluation.results(), {}
+    # What was counted for the other scores is given back here: it is more than a hundred megabytes a score.
+    while others:
+        score, other = others.popitem()
+        other_results[score] = other.results()
+        other.close()
+    if left_out:
+        for figures in (results, *other_results.values()):
+            figures["left_out"] = left_out
+    ordered = {score: other_results[score] for score in runner.scores if score in other_results}
+    return SetRun(data, frames, evaluation, results, ordered, left_out)
 
 
 def _tracked(items: Any, title: str) -> Any:
     return track(items, title, console=console, disable=not console.is_terminal)
 
 
-def record(bundle: Bundle, run: SetRun, results: dict[str, Any]) -> Bundle:
+def record(bundle: Bundle, run: SetRun, held_out: Sequence[str]) -> Bundle:
     """The bundle with the set's figures in its training record; they replace earlier ones of the same data."""
-    what = f"{run.data.name} ({run.data.split or run.data.path.name}, {results['frames']} frames)"
+    title = f"{run.data.name}, {' and '.join(held_out)} as anomalies" if held_out else run.data.name
+    what = f"{title} ({run.data.split or run.data.path.name}, {run.results['frames']} frames)"
     command = f"python -m training.evaluate models/{bundle.description.name} --data {run.data.shown}"
-    figures = {"mIoU": results.get("semantic", {}).get("mIoU")}
-    figures |= {key: results.get("exact", {}).get(key) for key in ("AP", "FPR95")}
+    command += "".join(f" --held-out {shlex.quote(name)}" for name in held_out)
+    figures = {"mIoU": run.results.get("semantic", {}).get("mIoU")}
+    figures |= {key: run.results.get("exact", {}).get(key) for key in SCORE_METRICS}
     training = bundle.description.training
-    kept = [m for m in training.measurements if m.data != what]
+    kept = [m for m in training.measurements if m.data != what or m.metric not in figures]
     added = [Measurement(key, round(value, 4), what, command) for key, value in figures.items() if value is not None]
     description = replace(bundle.description, training=replace(training, measurements=(*kept, *added)))
     write_description(bundle.folder, description)
@@ -222,44 +267,35 @@ def main(arguments: list[str] | None = None) -> int:
         bundle = read_bundle(options.bundle)
         # All sets are opened before the first is measured: a wrong path must not cost the work on the others.
         opened = [(data, open_frames(data, options.held_out)) for data in options.data]
-        for data, frames in opened:
-            measured_classes(bundle, frames, data.name)
+        classes = [measured_classes(bundle, frames, data.name) for data, frames in opened]
         runner = BundleRunner(bundle, options.engine, options.score)
-        for data, frames in opened:
-            runs.append(run_set(runner, data, frames, options.save_scores))
+        for (data, frames), measured in zip(opened, classes, strict=True):
+            runs.append(run_set(runner, data, frames, measured, options.save_scores))
         runner.close()
+        if not any(run.results["frames"] for run in runs):
+            raise ValueError("none of the frames could be read")
         output: dict[str, Any] = {"bundle": bundle.description.name, "score": bundle.description.score.name, "sets": {}}
-        own = bundle.description.score.name
-        shown: list[EvaluatedSet] = []
         for run in runs:
-            for key, evaluation in run.evaluations.items():
-                results = evaluation.results()
-                if run.left_out:
-                    results["left_out"] = run.left_out
-                sets = (
-                    output["sets"]
-                    if key == own
-                    else output.setdefault("scores", {}).setdefault(key, {"sets": {}})["sets"]
-                )
-                sets[run.data.name] = results
-                if key == own:
-                    shown.append(EvaluatedSet(run.data.name, run.frames, evaluation, results))
-                    if options.record:
-                        bundle = record(bundle, run, results)
+            output["sets"][run.data.name] = run.results
+            for score, results in run.other_results.items():
+                scores = output.setdefault("scores", {})
+                scores.setdefault(str(score), {"sets": {}})["sets"][run.data.name] = results
+            if options.record:
+                bundle = record(bundle, run, options.held_out)
         if options.json is not None:
             options.json.parent.mkdir(parents=True, exist_ok=True)
             options.json.write_text(json.dumps(output, indent=2) + "\n", encoding="utf-8")
         options.out.mkdir(parents=True, exist_ok=True)
+        shown = [EvaluatedSet(run.data.name, run.frames, run.evaluation, run.results) for run in runs]
         write_report(options.out / "report.html", bundle, shown, output)
     except (BundleError, EngineError, GraphError, MetricInputError, OSError, ValueError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 2
     finally:
         for run in runs:
-            for evaluation in run.evaluations.values():
-                evaluation.close()
+            run.evaluation.close()
     print_tables(output)
-    console.print(f"report: {options.out / 'report.html'}", highlight=False)
+    say(f"report: {options.out / 'report.html'}")
     left_out = [message for run in runs for message in run.left_out]
     if left_out:
         print(f"evaluate: {len(left_out)} frame(s) left out:", *left_out, sep="\n  ", file=sys.stderr)
@@ -269,7 +305,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def print_tables(output: dict[str, Any]) -> None:
     """A table of anomalies for each set, with a row a score, and one of classes."""
-    by_score = {output["score"]: output["sets"]} | {
+    by_score = {f"{output['score']} (the bundle's)": output["sets"]} | {
         score: found["sets"] for score, found in output.get("scores", {}).items()
     }
     # Where the output goes to a file, nothing may be cut off for the width of a screen.

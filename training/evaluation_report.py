@@ -60,7 +60,8 @@ def _shown(evaluated: EvaluatedSet) -> dict[str, Any]:
     if evaluated.evaluation.has_anomalies and evaluated.results["exact"]["AP"] is not None:
         charts["Precision over recall"] = _precision_recall(evaluated)
         charts["ROC, false-positive rate from 0.01 %"] = _roc(evaluated)
-    charts["Scores of the pixels"] = _histogram(evaluated)
+    if evaluated.evaluation.frames:
+        charts["Scores of the pixels"] = _histogram(evaluated)
     if evaluated.evaluation.calibration.pixels.any():
         charts["Reliability of the classes"] = _reliability(evaluated)
     wanted = {worst.name for worst in (*evaluated.evaluation.false_alarms, *evaluated.evaluation.misses)}

@@ -70,10 +70,16 @@ class InlierScores:
         draws = np.random.default_rng(0).multinomial(len(frames), np.full(len(frames), 1 / len(frames)), REPLICATES)
         resampled = draws @ above
         share = resampled / np.maximum(resampled[:, :1], 1)
-        thresholds = np.where((share <= rate).any(axis=1), np.argmax(share <= rate, axis=1), LEVELS) / LEVELS
-        at_threshold = share[:, min(int(threshold * LEVELS), LEVELS - 1)]
-        low, high = (tuple(np.quantile(values, INTERVAL).tolist()) for values in (thresholds, at_threshold))
-        return (low[0], low[1]), (high[0], high[1])
+        reached = share <= rate
+        levels = np.where(reached.any(axis=1), np.argmax(reached, axis=1), LEVELS)
+        # Both intervals are rounded outwards: what lies between two levels is not known any more.
+        level = min(int(threshold * LEVELS), LEVELS - 1)
+        above_level = share[:, level + 1] if level + 1 < LEVELS else np.zeros(REPLICATES)
+        low, high = INTERVAL
+        return (
+            (float(np.quantile(np.maximum(levels - 1, 0), low)) / LEVELS, float(np.quantile(levels, high)) / LEVELS),
+            (float(np.quantile(above_level, low)), float(np.quantile(share[:, level], high))),
+        )
 
 
 def inlier_operating_points(

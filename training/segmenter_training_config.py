@@ -2,61 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field
 
 from training.data.augmentation import AugmentationConfig
 from training.losses.cross_entropy import ClassWeighting
 from training.models.segmenter import SegmenterConfig
+from training.training_run import DataConfig, ScheduleConfig
 
 
 @dataclass(frozen=True)
-class DataConfig:
-    """Which frames.
-
-    Attributes:
-        set: registered name of the data set (`python -m training.evaluate --list`).
-        root: its folder; `--data` on the command line replaces it.
-        train, validation: the splits to train on and to choose by.
-        held_out: classes that are not to be learnt: frames that show them are left out, and they have no id.
-        keep_in_memory: decode every training frame once.
-        workers: processes that make crops.
-    """
-
-    set: str = "camvid"
-    root: str = "data/camvid"
-    train: str = "train"
-    validation: str = "val"
-    held_out: tuple[str, ...] = ()
-    keep_in_memory: bool = True
-    workers: int = 1
-
-
-@dataclass(frozen=True)
-class OptimiserConfig:
+class OptimiserConfig(ScheduleConfig):
     """AdamW and its schedule.
 
     Attributes:
-        learning_rate: after warm-up.
         encoder_factor: the encoder's learning rate is this times the rest's (1/4 suits pretrained encoders).
-        final_factor: the schedule ends at this times `learning_rate`.
-        schedule: half a cosine, or (1 - t)^0.9.
-        warmup_steps: linear rise from 0.
         weight_decay: of weights with more than one dimension; biases and norms are not decayed.
     """
 
-    learning_rate: float = 1e-3
     encoder_factor: float = 1.0
-    final_factor: float = 1e-3
-    schedule: Literal["cosine", "polynomial"] = "cosine"
-    warmup_steps: int = 200
     weight_decay: float = 0.01
     gradient_clip_norm: float = 5.0
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "encoder_factor", "gradient_clip_norm"):
+        super().__post_init__()
+        for name in ("encoder_factor", "gradient_clip_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be positive")
 
@@ -101,9 +70,3 @@ class SegmenterTrainingConfig:
             raise ValueError(f"class_weighting_offset is {self.class_weighting_offset}; it must be above 1")
         if any(side < 32 or side % 32 for side in self.input_size):
             raise ValueError(f"input_size is {self.input_size}; height and width must be positive multiples of 32")
-
-    def digest(self) -> str:
-        """SHA-256 of all that shapes the result: everything but where the data lie and how many workers read them."""
-        values = asdict(self)
-        del values["data"]["root"], values["data"]["workers"], values["data"]["keep_in_memory"]
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -34,19 +34,28 @@ WORST_FRAMES = 3
 
 
 @dataclass(frozen=True)
+class TownFrame:
+    """score (H, W) float32 in [0, 1], semantic (H, W) uint8 predicted ids, labels (H, W) uint8 true ids or 255."""
+
+    score: NDArray[np.float32]
+    semantic: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
 class ScoredFrame:
     """What the second pass over a set needs of a frame, read back from the first.
 
     Attributes:
         value: (H, W) float16, `submitted` scores.
-        semantic: (H, W) uint8 predicted ids; None where the set has no towns.
+        anomaly: (H, W) uint8, 0 inlier, 1 anomaly, 255 where neither is known.
+        town: what open-mIoU needs; None in a set without towns.
     """
 
     name: str
     value: NDArray[np.float16]
     anomaly: NDArray[np.uint8]
-    labels: NDArray[np.uint8]
-    semantic: NDArray[np.uint8] | None
+    town: TownFrame | None
 
 
 @dataclass(frozen=True)
@@ -61,8 +70,8 @@ class WorstFrame:
 class SetEvaluation:
     """Streaming metrics of one score on one set.
 
-    Frames are kept on disk in a temporary folder (5 bytes a pixel) between the two passes: component metrics need the
-    threshold that the pixel metrics give.
+    Frames are kept on disk in a temporary folder (3 bytes a pixel, 9 in a set of two towns) between the two passes:
+    component metrics need the threshold that the pixel metrics give.
 
     Args:
         name: registered name of the set.
@@ -129,9 +138,9 @@ class SetEvaluation:
             for town, counts in self._town_counts.items():
                 if frame.name.startswith(town):
                     counts.update(*half_size(score, frame.anomaly))
-        kept: dict[str, Any] = {"value": value, "anomaly": frame.anomaly, "labels": frame.labels}
+        kept: dict[str, Any] = {"value": value, "anomaly": frame.anomaly}
         if self.towns:
-            kept["semantic"] = semantic
+            kept |= {"score": score, "semantic": semantic, "labels": frame.labels}
         np.savez(Path(self._spool.name) / f"{self.frames}.npz", **kept)
         self._names.append(frame.name)
         self.frames += 1
@@ -141,9 +150,8 @@ class SetEvaluation:
         """The frames again, in order."""
         for number, name in enumerate(self._names):
             with np.load(Path(self._spool.name) / f"{number}.npz") as kept:
-                yield ScoredFrame(
-                    name, kept["value"], kept["anomaly"], kept["labels"], kept["semantic"] if self.towns else None
-                )
+                town = TownFrame(kept["score"], kept["semantic"], kept["labels"]) if self.towns else None
+                yield ScoredFrame(name, kept["value"], kept["anomaly"], town)
 
     def close(self) -> None:
         """Delete the kept frames."""
@@ -205,11 +213,10 @@ class SetEvaluation:
             for town, other in ((first, second), (second, first))
         }
         for frame in self.scored_frames():
-            assert frame.semantic is not None
-            score = frame.value.astype(np.float32) + np.float32(1)
+            assert frame.town is not None
             for town, measured in metrics.items():
                 if frame.name.startswith(town):
-                    measured.update(frame.semantic, score, frame.labels, frame.anomaly)
+                    measured.update(frame.town.semantic, frame.town.score, frame.town.labels, frame.anomaly)
         towns = [Town(measured.compute(), measured.frames) for measured in metrics.values()]
         return {
             "open_semantic": {"open_mIoU": or_none(open_miou(towns))}

@@ -12,12 +12,22 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-DATA_SET_NAMES = {
-    "smiyc_anomaly": "AnomalyTrack-validation",
-    "smiyc_obstacle": "ObstacleTrack-validation",
-    "smiyc_lostandfound": "LostAndFound-testNoKnown",
-}
-"""What the harness calls the sets that we register under other names."""
+WHOLE_SETS = {"smiyc_anomaly": "AnomalyTrack-all", "smiyc_obstacle": "ObstacleTrack-all"}
+"""By registered name, the folder in which the harness looks for a set's scores."""
+
+
+def harness_folder(registered_name: str, name: str, split: str | None) -> str:
+    """DATA_SET in the path above. The harness keeps the frames of all splits of a set together: it looks for those of
+    `AnomalyTrack-validation` in `AnomalyTrack-all` (`dset_name` and `name_for_persistence` in its `datasets/`).
+
+    Args:
+        registered_name: of the set.
+        name: what the set is called here; taken where the harness does not know the set.
+        split: that was read; None for the set's first.
+    """
+    if registered_name == "smiyc_lostandfound":
+        return "LostAndFound-train" if split is not None and split.startswith("train") else "LostAndFound-test"
+    return WHOLE_SETS.get(registered_name, name)
 
 
 def submitted(score: NDArray[np.float32]) -> NDArray[np.float16]:

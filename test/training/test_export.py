@@ -106,7 +106,9 @@ def test_the_bundle_tells_where_it_comes_from(bundle: Path, checkpoint: Path) ->
     assert description.training.config_digest == saved["config_digest"]
     assert description.training.best_epoch == saved["progression"]["best_epoch"]
     assert description.training.parameters == sum(p.numel() for p in _parameters(saved))
-    assert [p.name for p in description.operating_points] == ["inlier_fpr_0.01", "inlier_fpr_0.05", "inlier_fpr_0.001"]
+    assert [p.name for p in description.operating_points] == [
+        f"{pixels}_fpr_{rate}" for pixels in ("inlier", "drivable") for rate in (0.01, 0.05, 0.001)
+    ]
 
 
 def _parameters(saved: dict[str, Any]) -> list[torch.nn.Parameter]:

@@ -37,7 +37,7 @@ def stirred(module: nn.Module, strength: float = 0.3) -> nn.Module:
         for parameter in module.parameters():
             # As training would: by less where more of them add up.
             size = strength / math.sqrt(parameter[0].numel())
-            parameter += size * torch.randn(parameter.shape, generator=generator).to(parameter.dtype)
+            parameter.add_(size * torch.randn(parameter.shape, generator=generator).to(parameter.dtype))
     for part in module.modules():
         if isinstance(part, ActivationNorm):
             part.initialised.fill_(True)

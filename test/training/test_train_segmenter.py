@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from training.checkpoint import FORMAT, CheckpointError, load_checkpoint, save_checkpoint
 from training.segmenter_training_config import OptimiserConfig
-from training.train_segmenter import learning_rate_factor, main
+from training.train_segmenter import main
 
 TINY = {
     "name": "tiny",
@@ -67,7 +67,7 @@ def test_training_learns_logs_and_leaves_checkpoints(tree: Path, tmp_path: Path)
     assert [entry["epoch"] for entry in history] == list(range(1, 9))
     assert history[-1]["loss"] < 0.8 * history[0]["loss"]
     best = load_checkpoint(tmp_path / "run" / "best.pt")["progression"]
-    assert best["best_miou"] == max(entry["validation_miou"] for entry in history)
+    assert best["best_quality"] == max(entry["mIoU"] for entry in history)
     events = EventAccumulator(str(tmp_path / "run"), size_guidance={"images": 0})
     events.Reload()
     assert len(events.Scalars("train/loss")) == 8
@@ -171,7 +171,7 @@ def test_bad_paths_are_named(tree: Path, tmp_path: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize("schedule", ["cosine", "polynomial"])
 def test_the_learning_rate_rises_then_falls_to_its_end(schedule: str) -> None:
     config = OptimiserConfig(schedule=schedule, warmup_steps=10, final_factor=0.01)  # type: ignore[arg-type]
-    factors = [learning_rate_factor(config, step, 1000) for step in range(1000)]
+    factors = [config.factor(step, 1000) for step in range(1000)]
     assert factors[0] == pytest.approx(0.1)
     assert factors[9] == factors[10] == pytest.approx(1.0)
     assert all(a >= b for a, b in itertools.pairwise(factors[10:]))

@@ -1,0 +1,399 @@
+"""What every training run does: epochs, progress bar, validation, checkpoints, resuming, log, command line."""
+
+from __future__ import annotations
+
+import abc
+import argparse
+import hashlib
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
+
+import cv2
+import torch
+from lightning_fabric import Fabric
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.tensorboard import SummaryWriter
+
+from ros_ood_perception.strict_yaml import SchemaError, read_yaml
+from training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from training.data.training_crops import AddressSampler
+from training.provenance import code_version, machine
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which frames.
+
+    Attributes:
+        set: registered name of the data set (`python -m training.evaluate --list`).
+        root: its folder; `--data` on the command line replaces it.
+        train, validation: the splits to train on and to choose by.
+        held_out: classes that are not to be learnt: frames that show them are left out, and they have no id.
+        keep_in_memory: decode every training frame once.
+        workers: processes that make crops.
+    """
+
+    set: str = "camvid"
+    root: str = "data/camvid"
+    train: str = "train"
+    validation: str = "val"
+    held_out: tuple[str, ...] = ()
+    keep_in_memory: bool = True
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """How a learning rate goes.
+
+    Attributes:
+        learning_rate: after warm-up.
+        final_factor: the schedule ends at this times `learning_rate`.
+        schedule: half a cosine, or (1 - t)^0.9.
+        warmup_steps: linear rise from 0.
+    """
+
+    learning_rate: float = 1e-3
+    final_factor: float = 1e-3
+    schedule: Literal["cosine", "polynomial"] = "cosine"
+    warmup_steps: int = 200
+
+    def __post_init__(self) -> None:
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate is {self.learning_rate}; it must be positive")
+
+    def factor(self, step: int, total_steps: int) -> float:
+        """What the learning rate of step `step` (from 0) of `total_steps` is, as a share of the configured one."""
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        t = (step - self.warmup_steps) / max(total_steps - self.warmup_steps, 1)
+        decay = 0.5 * (1 + math.cos(math.pi * t)) if self.schedule == "cosine" else (1 - t) ** 0.9
+        return self.final_factor + (1 - self.final_factor) * decay
+
+
+class RunConfig(Protocol):
+    """What the configuration of any run has: a dataclass with these fields."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def precision(self) -> str: ...
+    @property
+    def data(self) -> DataConfig: ...
+
+
+def config_digest(config: Any) -> str:
+    """SHA-256 of all that shapes the result: everything but where the data lie and how many workers read them."""
+    values = asdict(config)
+    for key in ("root", "workers", "keep_in_memory"):
+        del values["data"][key]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass
+class Progression:
+    """How far a run has come. Plain values, kept in the checkpoint.
+
+    Attributes:
+        best_quality, best_epoch: of the epoch that `best.pt` holds.
+        training_seconds: of this run and of those whose weights it started from.
+        history: the figures of each epoch.
+        earlier_commands, started_from: what made the weights that it started from, and the options that gave them.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    best_quality: float = -math.inf
+    best_epoch: int = -1
+    training_seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+    earlier_commands: list[str] = field(default_factory=list)
+    started_from: list[str] = field(default_factory=list)
+
+
+Config = TypeVar("Config", bound=RunConfig)
+
+
+class TrainingRun(abc.ABC, Generic[Config]):
+    """One run. A subclass owns models and optimisers, and says what a step, a validation and a checkpoint are.
+
+    Class attributes:
+        program: the module that is run.
+        kind: what its checkpoints hold; one kind cannot be resumed as another.
+        quality: the validation figure that chooses `best.pt`, as shown, and whether larger is better.
+
+    Raises:
+        SchemaError: the batch cannot be shared by the processes.
+    """
+
+    program: ClassVar[str]
+    kind: ClassVar[str]
+    quality: ClassVar[tuple[str, bool]]
+    loader: DataLoader[Any]
+    sampler: AddressSampler
+
+    def __init__(self, config: Config, config_path: Path, out: Path, fabric: Fabric) -> None:
+        if config.batch_size % fabric.world_size:
+            raise SchemaError(f"batch_size {config.batch_size} cannot be shared by {fabric.world_size} processes")
+        self.config = config
+        self.config_path = config_path
+        self.out = out
+        self.fabric = fabric
+        self.console = Console(stderr=True)
+        self.progression = Progression()
+        torch.manual_seed(config.seed)
+
+    @abc.abstractmethod
+    def step(self, batch: Any) -> dict[str, float]:
+        """One optimisation step; the losses, by name."""
+
+    @abc.abstractmethod
+    def validate(self, writer: SummaryWriter | None) -> dict[str, float]:
+        """The validation figures by name; also draws what the log shows."""
+
+    @abc.abstractmethod
+    def models(self) -> dict[str, Any]:
+        """What the checkpoint holds of models and optimisers: values with `state_dict` and `load_state_dict`."""
+
+    def record(self) -> dict[str, Any]:
+        """What else the checkpoint says."""
+        return {}
+
+    def share_out(self, data: Dataset[Any], length: int) -> None:
+        """Make the loader of training batches: the same crops for the same seed, whatever the number of processes.
+
+        Raises:
+            SchemaError: an epoch does not fill one batch.
+        """
+        config = self.config
+        self.sampler = AddressSampler(
+            data,
+            num_replicas=self.fabric.world_size,
+            rank=self.fabric.global_rank,
+            seed=config.seed,
+            drop_last=True,
+        )
+        self.loader = DataLoader(
+            data,
+            batch_size=config.batch_size // self.fabric.world_size,
+            sampler=self.sampler,
+            num_workers=config.data.workers,
+            drop_last=True,
+            worker_init_fn=lambda _: cv2.setNumThreads(0),
+        )
+        if not len(self.loader):
+            raise SchemaError(
+                f"{length} crops an epoch do not fill one batch of {config.batch_size}; "
+                "lower batch_size or raise passes_per_epoch"
+            )
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run."""
+        return self.config.epochs * len(self.loader)
+
+    def command(self) -> str:
+        """What makes this run again, with those before it."""
+        own = f"python -m {self.program} --config {self.config_path} --data FOLDER"
+        own += "".join(f" --{option} CHECKPOINT" for option in self.progression.started_from)
+        return "; ".join([*self.progression.earlier_commands, own])
+
+    def contents(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {
+            "kind": self.kind,
+            "config": asdict(self.config),  # type: ignore[call-overload]
+            "config_digest": config_digest(self.config),
+            "command": self.command(),
+            "code_version": code_version(),
+            "machine": machine(),
+            "progression": asdict(self.progression),
+            **self.record(),
+            **{name: model.state_dict() for name, model in self.models().items()},
+        }
+
+    def take_over_record(self, saved: dict[str, Any], option: str) -> None:
+        """Count another run, whose weights this one starts from, into this one's time and command.
+
+        Args:
+            option: of the command line, that gave its checkpoint.
+        """
+        self.progression.started_from.append(option)
+        self.progression.training_seconds += saved["progression"]["training_seconds"]
+        self.progression.earlier_commands.append(saved["command"])
+
+    def resume(self) -> None:
+        """Go on from `last.pt`.
+
+        Raises:
+            CheckpointError: none there, or one of another configuration.
+        """
+        path = self.out / "last.pt"
+        if not path.is_file():
+            raise CheckpointError(f"{path}: nothing to resume; start without --resume")
+        saved = load_checkpoint(path)
+        if saved.get("kind") != self.kind:
+            raise CheckpointError(f"{path}: holds a {saved.get('kind')} run, not a {self.kind} run; use another --out")
+        if saved["config_digest"] != config_digest(self.config):
+            changed = _differences(saved["config"], asdict(self.config))  # type: ignore[call-overload]
+            raise CheckpointError(
+                f"{path}: was trained with another configuration ({'; '.join(changed)}); "
+                "use that configuration, or another --out"
+            )
+        for name, model in self.models().items():
+            model.load_state_dict(saved[name])
+        self.progression = Progression(**saved["progression"])
+        self.console.print(f"resumed after epoch {self.progression.epoch} of {self.config.epochs}")
+
+    def run(self) -> None:
+        """Train to the last epoch; validate, checkpoint and log after each."""
+        writer = SummaryWriter(str(self.out)) if self.fabric.is_global_zero else None
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        shown = self.console.is_terminal and self.fabric.is_global_zero
+        with Progress(*columns, console=self.console, disable=not shown) as bar:
+            task = bar.add_task("training", total=self.total_steps, completed=self.progression.step)
+            while self.progression.epoch < self.config.epochs:
+                started = time.monotonic()
+                losses = self._train_epoch(lambda: bar.advance(task))
+                figures = self.validate(writer)
+                self.progression.epoch += 1
+                self.progression.training_seconds += time.monotonic() - started
+                self._close_epoch(losses, figures, writer)
+        if writer is not None:
+            writer.close()
+
+    def _train_epoch(self, advance: Callable[[], None]) -> dict[str, float]:
+        state = self.progression
+        self.sampler.set_epoch(state.epoch)
+        # Whatever draws from torch's generator draws the same after a resume, and other numbers in each process.
+        torch.manual_seed(self.config.seed + 1_000_003 * (state.epoch + 1) + 7919 * self.fabric.global_rank)
+        total: dict[str, float] = {}
+        batches: Iterable[Any] = self.loader
+        for batch in batches:
+            for name, value in self.step(batch).items():
+                if not math.isfinite(value):
+                    raise FloatingPointError(
+                        f"the loss {name} is {value} at step {state.step}; lower the learning rate and start anew"
+                    )
+                total[name] = total.get(name, 0.0) + value
+            state.step += 1
+            advance()
+        return {name: value / len(self.loader) for name, value in total.items()}
+
+    def _close_epoch(self, losses: dict[str, float], figures: dict[str, float], writer: SummaryWriter | None) -> None:
+        state = self.progression
+        name, larger_is_better = self.quality
+        quality = figures[name] if larger_is_better else -figures[name]
+        state.history.append({"epoch": state.epoch, **losses, **figures})
+        best = quality > state.best_quality
+        if best:
+            state.best_quality, state.best_epoch = quality, state.epoch
+        if not self.fabric.is_global_zero:
+            return
+        contents = self.contents()
+        # The best first: killed between the two, a resumed run makes this epoch again and finds it best again.
+        if best:
+            save_checkpoint(self.out / "best.pt", contents)
+        save_checkpoint(self.out / "last.pt", contents)
+        if writer is not None:
+            for kind, values in (("train", losses), ("validation", figures)):
+                for key, value in values.items():
+                    writer.add_scalar(f"{kind}/{key}", value, state.step)
+            writer.flush()
+        shown = "  ".join(f"{key} {value:.4f}" for key, value in losses.items())
+        self.console.print(
+            f"epoch {state.epoch:4d}/{self.config.epochs}  {shown}  validation {name} {figures[name]:.4f}"
+            f"{' (best)' if best else ''}  {state.training_seconds:.0f} s",
+            highlight=False,
+        )
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    found: list[str] = []
+    for key in sorted(set(old) | set(new)):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += _differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            found.append(f"{prefix}{key} was {before!r}, is {after!r}")
+    return found
+
+
+def command_line(
+    run_class: type[TrainingRun[Any]],
+    config_class: type[Any],
+    description: str | None,
+    arguments: list[str] | None,
+    initial: dict[str, str],
+    start: Callable[[Any, dict[str, Path]], None],
+) -> int:
+    """The command line of a trainer; returns the exit code.
+
+    Args:
+        run_class: called with (config, config path, data folder, out folder, fabric).
+        initial: options that take checkpoints to start from, with their help texts.
+        start: called with the run and the paths given for those options, unless the run is resumed.
+    """
+    program = run_class.program.rpartition(".")[2]
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {run_class.program}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", type=Path, required=True, help="YAML, see training/configs/")
+    parser.add_argument("--data", type=Path, help="folder of the data set; replaces data.root of the config")
+    parser.add_argument("--out", type=Path, help="where checkpoints and logs go (default: runs/NAME)")
+    for name, text in initial.items():
+        parser.add_argument(f"--{name}", type=Path, metavar="CHECKPOINT", help=text)
+    parser.add_argument("--resume", action="store_true", help="go on from OUT/last.pt")
+    parser.add_argument("--accelerator", default="auto", help="a Fabric accelerator: auto, cpu, cuda")
+    parser.add_argument("--devices", default="1", help="how many devices (processes on a CPU) share each batch")
+    parser.add_argument("--nodes", type=int, default=1, help="how many hosts, under torchrun")
+    options = parser.parse_args(arguments)
+    try:
+        config = read_yaml(options.config, config_class)
+        out = options.out or Path("runs") / config.name
+        if not options.resume and (out / "last.pt").exists():
+            raise CheckpointError(f"{out / 'last.pt'} exists; give --resume to go on, or another --out")
+        fabric = Fabric(
+            accelerator=options.accelerator,
+            devices=options.devices,
+            num_nodes=options.nodes,
+            precision=config.precision,
+        )
+        fabric.launch()
+        constructor: Any = run_class
+        run = constructor(config, options.config, options.data or Path(config.data.root), out, fabric)
+        if options.resume:
+            run.resume()
+        else:
+            given = {name: getattr(options, name.replace("-", "_")) for name in initial}
+            start(run, {name: path for name, path in given.items() if path is not None})
+        run.run()
+    except (SchemaError, CheckpointError, FileNotFoundError, FloatingPointError, ValueError) as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted; --resume goes on after the last finished epoch", file=sys.stderr)
+        return 130
+    return 0
