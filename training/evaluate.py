@@ -308,12 +308,12 @@ def print_tables(output: dict[str, Any]) -> None:
     by_score = {f"{output['score']} (the bundle's)": output["sets"]} | {
         score: found["sets"] for score, found in output.get("scores", {}).items()
     }
-    # Where the output goes to a file, nothing may be cut off for the width of a screen.
-    out = Console() if sys.stdout.isatty() else Console(width=160)
+    out = _output()
     for name, own in output["sets"].items():
         if "exact" not in own:
             continue
-        table = Table(title=f"{name}, {own['frames']} frames: anomalies, %", title_justify="left")
+        out.print(f"\n{name}, {own['frames']} frames: anomalies, %", highlight=False)
+        table = Table()
         table.add_column("score")
         for column in ("AP", "FPR95", "AUROC", "official AP", "official FPR95", "sIoU", "PPV", "mean F1"):
             table.add_column(column, justify="right")
@@ -327,7 +327,8 @@ def print_tables(output: dict[str, Any]) -> None:
     for name, found in output["sets"].items():
         if "semantic" not in found:
             continue
-        table = Table(title=f"{name}, {found['frames']} frames: classes", title_justify="left")
+        out.print(f"\n{name}, {found['frames']} frames: classes", highlight=False)
+        table = Table()
         table.add_column("class")
         table.add_column("IoU, %", justify="right")
         for label, iou in found["semantic"]["IoU"].items():
@@ -345,16 +346,22 @@ def print_tables(output: dict[str, Any]) -> None:
             )
 
 
+def _output() -> Console:
+    # Where the output goes to a file, nothing may be cut off for the width of a screen.
+    return Console() if sys.stdout.isatty() else Console(width=160)
+
+
 def percent(value: float | None) -> str:
     """A fraction as a percentage with two digits, or the word for what there is none of."""
     return "undefined" if value is None else f"{100 * value:.2f}"
 
 
 def _print_list() -> None:
-    out = Console()
+    out = _output()
     table = Table(title="Data sets", title_justify="left")
-    for column in ("name", "what", "splits", "where it is to be had"):
-        table.add_column(column)
+    table.add_column("name", no_wrap=True)
+    for column in ("what", "splits", "where it is to be had"):
+        table.add_column(column, overflow="fold")
     for name, data_set in DATA_SETS.items():
         described: Any = data_set
         table.add_row(name, described.title, ", ".join(described.splits) or "-", described.source)
