@@ -15,6 +15,7 @@ from ros_ood_perception.overlay import score_picture
 from ros_ood_perception.report_page import picture_uri, pyplot, svg_uri, write_page
 from training.data.labelled_frames import ANOMALY, INLIER, LabelledFrames
 from training.set_evaluation import SetEvaluation, WorstFrame
+from training.smiyc_scores import score_of_submitted
 
 TEMPLATE = Path(__file__).with_name("evaluation_report.html.jinja")
 HISTOGRAM_BINS = 64
@@ -95,7 +96,7 @@ def _panels(evaluated: EvaluatedSet, names: set[str]) -> dict[str, dict[str, str
         panels[scored.name] = {
             "frame": picture_uri(image),
             "labels": picture_uri(_label_picture(image, scored.anomaly)),
-            "anomaly score": picture_uri(score_picture(scored.value.astype(np.float32) + np.float32(1))),
+            "anomaly score": picture_uri(score_picture(score_of_submitted(scored.value))),
         }
     return panels
 

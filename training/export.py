@@ -43,10 +43,10 @@ from training.bundle_graph import name_logits
 from training.checkpoint import CheckpointError, load_checkpoint
 from training.data.registry import open_training_frames
 from training.models.deployed_segmenter import DEFAULT_SCORE, DeployedSegmenter
-from training.models.segmenter import LadderSegmenter
+from training.models.segmenter import LadderSegmenter, SegmenterConfig
 from training.operating_points import measured_operating_points
 from training.scores import SCORES
-from training.segmenter_training_config import SegmenterTrainingConfig
+from training.training_run import DataConfig
 
 OPSET = 17
 LOGITS_WEIGHT = "segmenter.classify.weight"
@@ -69,10 +69,10 @@ def deployed_segmenter(
     Args:
         input_size: height and width of the network's input; None takes the one it was validated with.
     """
-    config = from_mapping(checkpoint["config"], SegmenterTrainingConfig, "the checkpoint's configuration")
-    segmenter = LadderSegmenter(config.segmenter, len(checkpoint["classes"]))
+    config = from_mapping(checkpoint["config"]["segmenter"], SegmenterConfig, "the checkpoint's configuration")
+    segmenter = LadderSegmenter(config, len(checkpoint["classes"]))
     segmenter.load_state_dict(checkpoint["exported"])
-    size = input_size or config.input_size
+    size = input_size or tuple(checkpoint["config"]["input_size"])
     if any(side % segmenter.size_multiple for side in size):
         raise ExportError(
             f"--size {size[0]}x{size[1]}: height and width must be multiples of {segmenter.size_multiple} "
@@ -177,7 +177,9 @@ def export_bundle(
         CheckpointError, ExportError, FileNotFoundError: as their messages say; `folder` then has no `bundle.yaml`.
     """
     checkpoint = load_checkpoint(checkpoint_path)
-    config = from_mapping(checkpoint["config"], SegmenterTrainingConfig, str(checkpoint_path))
+    if "exported" not in checkpoint:
+        raise ExportError(f"{checkpoint_path}: holds no segmenter (it is of a {checkpoint.get('kind')} run)")
+    data_config = from_mapping(checkpoint["config"]["data"], DataConfig, str(checkpoint_path))
     model = deployed_segmenter(checkpoint, input_size, temperature, score)
     progression = checkpoint["progression"]
     contents = onnx_bytes(model, {"name": folder.resolve().name, "weights_licence": checkpoint["data_set"]["licence"]})
@@ -193,7 +195,7 @@ def export_bundle(
         input=InputDescription(*model.input_size),
         score=ScoreDescription(name=score, temperature=temperature),
         training=TrainingRecord(
-            data_sets=(f"{checkpoint['data_set']['name']} ({config.data.train})",),
+            data_sets=(f"{checkpoint['data_set']['name']} ({data_config.train})",),
             config_digest=checkpoint["config_digest"],
             code_version=checkpoint["code_version"],
             command=checkpoint["command"],
@@ -209,9 +211,9 @@ def export_bundle(
         noise = np.random.default_rng(0).integers(0, 256, (2, *model.input_size, 3), np.uint8)
         parity = measure_parity(model, bundle, noise)
     else:
-        frames = open_training_frames(config.data.set, data, config.data.validation, config.data.held_out)
+        frames = open_training_frames(data_config.set, data, data_config.validation, data_config.held_out)
         parity = measure_parity(model, bundle, (frames[i].image for i in range(len(frames))))
-        what = f"{frames.title} ({config.data.validation}, {len(frames)} frames)"
+        what = f"{frames.title} ({data_config.validation}, {len(frames)} frames)"
         description = replace(description, operating_points=measured_operating_points(bundle, frames, what))
     require_parity(parity)
     write_description(folder, description)

@@ -76,8 +76,10 @@ class InlierScores:
         level = min(int(threshold * LEVELS), LEVELS - 1)
         above_level = share[:, level + 1] if level + 1 < LEVELS else np.zeros(REPLICATES)
         low, high = INTERVAL
+        lowest, highest = float(np.quantile(np.maximum(levels - 1, 0), low)), float(np.quantile(levels, high))
         return (
-            (float(np.quantile(np.maximum(levels - 1, 0), low)) / LEVELS, float(np.quantile(levels, high)) / LEVELS),
+            # Between two neighbouring scores every threshold does the same; `threshold` is the upper one of them.
+            (min(lowest / LEVELS, threshold), max(highest / LEVELS, threshold)),
             (float(np.quantile(above_level, low)), float(np.quantile(share[:, level], high))),
         )
 

@@ -22,7 +22,7 @@ from training.metrics.pixel_per_image import PerImagePixelMetrics
 from training.metrics.pixel_smiyc import SmiycPixelMetrics
 from training.metrics.score_counts import ScoreCounts
 from training.metrics.semantic import ConfusionMatrix
-from training.smiyc_scores import submitted, threshold_of_submitted
+from training.smiyc_scores import score_of_submitted, submitted
 
 COMPONENT_SIZES = {"smiyc_obstacle": OBSTACLE_TRACK, "smiyc_lostandfound": OBSTACLE_TRACK}
 """By registered name; every other set is measured with the sizes of the AnomalyTrack."""
@@ -175,11 +175,11 @@ class SetEvaluation:
             found["exact"] = {key: or_none(value) for key, value in _pixel(exact).items()}
             found["official"] = {key: or_none(value) for key, value in _pixel(official).items()} | {
                 "best_f1": or_none(official.best_f1),
-                "threshold": or_none(threshold_of_submitted(official.threshold)),
+                "threshold": or_none(float(score_of_submitted(official.threshold))),
             }
             found["per_image"] = {key: or_none(value) for key, value in _pixel(per_image).items()}
             if np.isfinite(official.threshold):
-                threshold = threshold_of_submitted(official.threshold)
+                threshold = float(score_of_submitted(official.threshold))
                 components = self._second_pass(official.threshold)
                 found["component"] = {
                     "sIoU": or_none(components.siou),
@@ -225,8 +225,9 @@ class SetEvaluation:
 
     def _find_worst(self, threshold: float) -> None:
         alarms, misses = [], []
+        [lowest] = submitted(np.array([threshold], np.float32))
         for frame in self.scored_frames():
-            above = frame.value >= np.float16(threshold - 1.0)
+            above = frame.value >= lowest
             inliers, anomalies = frame.anomaly == INLIER, frame.anomaly == ANOMALY
             if inliers.any():
                 alarms.append(WorstFrame(float(above[inliers].mean()), frame.name))

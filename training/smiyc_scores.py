@@ -7,6 +7,7 @@ https://github.com/SegmentMeIfYouCan/road-anomaly-benchmark looks for them in it
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -30,18 +31,27 @@ def harness_folder(registered_name: str, name: str, split: str | None) -> str:
     return WHOLE_SETS.get(registered_name, name)
 
 
+SMALLEST_LOGARITHM = -150.0
+"""Below log2 of the smallest float32 above zero."""
+
+
 def submitted(score: NDArray[np.float32]) -> NDArray[np.float16]:
-    """Score minus one, in float16: (H, W) float32 in [0, 1] -> (H, W) float16 in [-1, 0].
+    """What is handed in for a score: the same order, in float16. (H, W) float32 in [0, 1] -> (H, W) float16 up to 0.
 
-    float16 has 2^-11 between its numbers just below 1, where the anomalies are, and would tie them. Just below 0 it
-    resolves 2^-24, which is all that the float32 score has there. The metrics use the order of scores only.
+    float16 has 2^-11 between its numbers just below 1, where the anomalies are, and would tie them. So the upper half
+    is handed in as score - 1: just below 0 float16 resolves 2^-24, which is all that a float32 score has there. The
+    lower half is log2(score) + 1/2, which keeps the order of confident pixels, at -1/2 and below. The metrics use the
+    order of the scores only.
     """
-    return (score - np.float32(1)).astype(np.float16)
+    with np.errstate(divide="ignore"):
+        logarithm = np.maximum(np.log2(score), np.float32(SMALLEST_LOGARITHM)) + np.float32(0.5)
+    return np.where(score >= 0.5, score - np.float32(1), logarithm).astype(np.float16)
 
 
-def threshold_of_submitted(value: float) -> float:
-    """A threshold on submitted values as one on scores in [0, 1]."""
-    return value + 1.0
+def score_of_submitted(value: NDArray[Any] | float) -> NDArray[np.float32]:
+    """The score that a submitted value stands for, up to float16: any shape -> float32 in [0, 1]."""
+    exact = np.asarray(value, np.float64)
+    return np.where(exact >= -0.5, exact + 1.0, np.exp2(np.minimum(exact, -0.5) - 0.5)).astype(np.float32)
 
 
 def write_scores(folder: Path, method: str, data_set: str, frame: str, value: NDArray[np.float16]) -> None:

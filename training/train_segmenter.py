@@ -23,7 +23,7 @@ from torch.utils.tensorboard import SummaryWriter
 from training.checkpoint import CheckpointError, load_checkpoint
 from training.data.registry import open_training_frames
 from training.data.training_crops import TrainingCrops
-from training.losses.cross_entropy import class_weights, dense_cross_entropy
+from training.losses.cross_entropy import class_weights, dense_cross_entropy, up_sampled
 from training.models.deployed_segmenter import DeployedSegmenter, normalise
 from training.models.segmenter import LadderSegmenter
 from training.segmenter_training_config import OptimiserConfig, SegmenterTrainingConfig
@@ -46,7 +46,7 @@ class SupervisedObjective(nn.Module):
 
     def forward(self, image: Tensor, labels: Tensor) -> Tensor:
         pixels = normalise(image.float()).contiguous(memory_format=torch.channels_last)
-        return dense_cross_entropy(self.segmenter(pixels), labels, self.weights)
+        return dense_cross_entropy(up_sampled(self.segmenter(pixels)), labels, self.weights)
 
 
 def build_optimiser(segmenter: LadderSegmenter, config: OptimiserConfig) -> torch.optim.AdamW:
@@ -95,10 +95,15 @@ class SegmenterTrainer(TrainingRun[SegmenterTrainingConfig]):
             config.class_weighting,
             config.class_weighting_offset,
         )
-        optimiser = build_optimiser(segmenter, config.optimiser)
-        self.objective, self.optimiser = fabric.setup(SupervisedObjective(segmenter, weights), optimiser)
         self.segmenter = segmenter
         self.average = AveragedModel(segmenter, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True)
+        self.set_up(weights)
+
+    def set_up(self, weights: Tensor) -> None:
+        """Make objective and optimiser, with the weights of the classes (K,)."""
+        optimiser = build_optimiser(self.segmenter, self.config.optimiser)
+        objective = SupervisedObjective(self.segmenter, weights)
+        self.objective, self.optimiser = self.fabric.setup(objective, optimiser)
 
     def models(self) -> dict[str, Any]:
         return {"segmenter": self.segmenter, "average": self.average, "optimiser": self.optimiser}
@@ -128,19 +133,23 @@ class SegmenterTrainer(TrainingRun[SegmenterTrainingConfig]):
 
     def step(self, batch: Any) -> dict[str, float]:
         image, labels = batch
+        self.objective.train()
+        loss = self.objective(self.fabric.to_device(image), self.fabric.to_device(labels))
+        self.fabric.backward(loss)
+        self.optimise_segmenter()
+        return {"loss": float(loss.detach())}
+
+    def optimise_segmenter(self) -> None:
+        """Take the optimiser's step on the gradients that are there, and clear them."""
         config = self.config.optimiser
         factor = config.factor(self.progression.step, self.total_steps)
         for group in self.optimiser.param_groups:
             group["lr"] = group["base_lr"] * factor
-        self.objective.train()
-        loss = self.objective(self.fabric.to_device(image), self.fabric.to_device(labels))
-        self.fabric.backward(loss)
-        self.fabric.clip_gradients(self.objective, self.optimiser, max_norm=config.gradient_clip_norm)
+        self.fabric.clip_gradients(self.segmenter, self.optimiser, max_norm=config.gradient_clip_norm)
         self.optimiser.step()
         self.optimiser.zero_grad()
         if self.config.ema_decay:
             self.average.update_parameters(self.segmenter)
-        return {"loss": float(loss.detach())}
 
     def validate(self, writer: SummaryWriter | None) -> dict[str, float]:
         confusion = validate_segmenter(

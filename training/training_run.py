@@ -19,6 +19,7 @@ import torch
 from lightning_fabric import Fabric
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 
@@ -201,6 +202,17 @@ class TrainingRun(abc.ABC, Generic[Config]):
                 "lower batch_size or raise passes_per_epoch"
             )
 
+    def step_generator(self) -> torch.Generator:
+        """Randomness of the current step: the same in every process, and again after a resume."""
+        return torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.progression.step)
+
+    def shared(self, values: Tensor) -> Tensor:
+        """This process's part of values drawn for the whole batch: (batch_size, ...) -> (batch_size / processes, ...).
+
+        Every process draws for the whole batch, so that a step is the same one however many share it.
+        """
+        return values[self.fabric.global_rank :: self.fabric.world_size]
+
     @property
     def total_steps(self) -> int:
         """Steps of the whole run."""
@@ -285,12 +297,12 @@ class TrainingRun(abc.ABC, Generic[Config]):
     def _train_epoch(self, advance: Callable[[], None]) -> dict[str, float]:
         state = self.progression
         self.sampler.set_epoch(state.epoch)
-        # Whatever draws from torch's generator draws the same after a resume, and other numbers in each process.
-        torch.manual_seed(self.config.seed + 1_000_003 * (state.epoch + 1) + 7919 * self.fabric.global_rank)
+        # Whatever draws from torch's generator draws the same after a resume.
+        torch.manual_seed(self.config.seed + 1_000_003 * (state.epoch + 1))
         total: dict[str, float] = {}
         batches: Iterable[Any] = self.loader
         for batch in batches:
-            for name, value in self.step(batch).items():
+            for name, value in self._over_processes(self.step(batch)).items():
                 if not math.isfinite(value):
                     raise FloatingPointError(
                         f"the loss {name} is {value} at step {state.step}; lower the learning rate and start anew"
@@ -299,6 +311,12 @@ class TrainingRun(abc.ABC, Generic[Config]):
             state.step += 1
             advance()
         return {name: value / len(self.loader) for name, value in total.items()}
+
+    def _over_processes(self, losses: dict[str, float]) -> dict[str, float]:
+        if self.fabric.world_size == 1:
+            return losses
+        values = self.fabric.to_device(torch.tensor(list(losses.values()), dtype=torch.float64))
+        return dict(zip(losses, self.fabric.all_reduce(values, reduce_op="mean").tolist(), strict=True))
 
     def _close_epoch(self, losses: dict[str, float], figures: dict[str, float], writer: SummaryWriter | None) -> None:
         state = self.progression

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.data.label_set import IGNORE
+from training.losses.mean_over_processes import mean_over_processes
 from training.models.segmenter import LOGIT_STRIDE
 
 ClassWeighting = Literal["none", "inverse_log"]
@@ -42,20 +43,27 @@ def class_weights(
     return torch.tensor(weights, dtype=torch.float32)
 
 
-def dense_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+def up_sampled(logits: Tensor) -> Tensor:
+    """Logits at the labels' resolution: (N, K, H/4, W/4) -> (N, K, H, W), bilinear.
+
+    In the logits' own precision: up-sampling is a convex combination, and half the bytes are twice the speed.
+    """
+    return functional.interpolate(logits, scale_factor=float(LOGIT_STRIDE), mode="bilinear", align_corners=False)
+
+
+def dense_cross_entropy(dense: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     """Cross-entropy at the labels' resolution: L_cls of the method.
 
     Args:
-        logits: (N, K, H/4, W/4) float; up-sampled bilinearly.
+        dense: logits (N, K, H, W) float, `up_sampled`.
         labels: (N, H, W) uint8 or int64, 255 ignored.
         weights: (K,) float.
 
     Returns:
-        () float: sum of the weighted losses over the sum of the weights of the valid pixels (0 without any).
+        () float: sum of the weighted losses over the sum of the weights of the valid pixels (0 without any); where
+        processes share the batch, over the mean of their sums.
     """
-    # In the logits' own precision: up-sampling is a convex combination, and half the bytes are twice the speed.
-    dense = functional.interpolate(logits, scale_factor=float(LOGIT_STRIDE), mode="bilinear", align_corners=False)
     target = labels.long()
     total = functional.cross_entropy(dense.float(), target, weights, ignore_index=IGNORE, reduction="sum")
     valid = target[target != IGNORE]
-    return total / weights[valid].sum().clamp(min=1e-6)
+    return total / mean_over_processes(weights[valid].sum()).clamp(min=1e-6)

@@ -202,36 +202,45 @@ class ImageFlow(nn.Module):
             total = total + _standard_normal(z)
         return total
 
-    def bits_per_dim(self, crops: Tensor) -> Tensor:
+    def bits_per_dim(self, crops: Tensor, noise: Tensor | None = None) -> Tensor:
         """-log2 p / (3 h w) of 8-bit crops with uniform dequantisation: (N, 3, h, w) uint8 or integers 0..255 -> (N,).
 
         An upper bound of the discrete model's bits (Theis et al., arXiv 1511.01844, section 3.1).
+
+        Args:
+            noise: (N, 3, h, w) float in [0, 1) to dequantise with; None draws it.
 
         Raises:
             ValueError: values that are not 0..255 (a crop scaled to 0..1, or scaled twice), or another size.
         """
         values = crops.detach().to(next(self.parameters()).dtype)
-        if crops.is_floating_point() and not bool(
-            ((values == values.round()) & (values >= 0) & (values < LEVELS)).all()
-        ):
+        integers = (values == values.round()) & (values >= 0) & (values < LEVELS)
+        if crops.dtype != torch.uint8 and not bool(integers.all()):
             raise ValueError("crops must hold the integers 0 to 255; they enter the flow as the camera gave them")
-        return -self(values + torch.rand_like(values)) / (math.log(2) * crops[0].numel())
+        noise = torch.rand_like(values) if noise is None else noise.to(values)
+        return -self(values + noise) / (math.log(2) * crops[0].numel())
+
+    def draw_latents(
+        self, count: int, height: int, width: int, generator: torch.Generator | None = None
+    ) -> list[Tensor]:
+        """Standard normal latents for `inverse`, on the CPU: one tensor (count, ...) a scale."""
+        dtype = next(self.parameters()).dtype
+        return [
+            torch.randn((count, *shape), dtype=dtype, generator=generator)
+            for shape in self.latent_shapes(height, width)
+        ]
 
     def sample(self, count: int, height: int, width: int, temperature: float = 1.0) -> Tensor:
         """Draw patches: (count, 3, height, width) float, in 0..255 up to the tails, not rounded.
 
-        Differentiable: a loss on the sample reaches the flow's parameters (the reparametrised x = f^-1(z)). Rounding or
-        clamping here would cut that path.
+        Differentiable: a loss on the sample reaches the flow's parameters (the reparametrised x = f^-1(z)). Rounding
+        here would cut that path.
 
         Args:
             temperature: standard deviation of the latents.
         """
-        parameter = next(self.parameters())
-        latents = [
-            torch.randn((count, *shape), dtype=parameter.dtype, device=parameter.device) * temperature
-            for shape in self.latent_shapes(height, width)
-        ]
-        return self.inverse(latents)
+        device = next(self.parameters()).device
+        return self.inverse([temperature * z.to(device) for z in self.draw_latents(count, height, width)])
 
     def inverse(self, latents: list[Tensor]) -> Tensor:
         """Latents of each scale -> patches (N, 3, h, w) float in the units of 0..256."""

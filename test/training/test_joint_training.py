@@ -1,0 +1,393 @@
+"""The joint objective: each loss moves what it should and nothing else."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from synthetic_camvid import write_camvid
+from torch import Tensor
+
+from training.checkpoint import load_checkpoint
+from training.data.label_set import IGNORE
+from training.joint_training_config import JointTrainingConfig
+from training.losses.cross_entropy import dense_cross_entropy, up_sampled
+from training.losses.negative import uniformity_loss
+from training.models.deployed_segmenter import normalise
+from training.models.flow.image_flow import FlowConfig, ImageFlow
+from training.models.segmenter import LadderSegmenter, SegmenterConfig
+from training.negatives import NegativeConfig, Placement, place, scaled_gradient, within_range
+from training.train_flow import main as train_flow
+from training.train_joint import JointObjective, NegativeDraw
+from training.train_joint import main as train_joint
+from training.train_segmenter import main as train_segmenter
+
+SEGMENTER = {
+    "backbone_settings": {
+        "embedding_size": 8,
+        "hidden_sizes": [8, 8, 16, 16],
+        "depths": [1, 1, 1, 1],
+        "layer_type": "basic",
+    },
+    "decoder_channels": 16,
+    "pooling_bins": [1],
+}
+FLOW = {"units": [1, 1, 1], "steps": [1, 1, 1], "growth": 0, "width": [6, 6, 6], "depth": [1, 1, 1]}
+SHARED = {"batch_size": 4, "passes_per_epoch": 2, "data": {"workers": 0}}
+
+
+def joint_config(**changes: Any) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "name": "joint",
+        "epochs": 2,
+        "input_size": [96, 128],
+        "picture_frames": [0],
+        "segmenter": SEGMENTER,
+        "flow": FLOW,
+        "augmentation": {"crop": [64, 64]},
+        "negatives": {"sides": [192, 384]},
+        "optimiser": {"learning_rate": 0.001, "warmup_steps": 1},
+        "flow_optimiser": {"learning_rate": 0.001, "warmup_steps": 1},
+        **SHARED,
+    }
+    for key, value in changes.items():
+        config[key] = {**config[key], **value} if isinstance(value, dict) else value
+    return config
+
+
+def objective(**changes: Any) -> JointObjective:
+    torch.manual_seed(0)
+    negatives = NegativeConfig(**changes.pop("negatives", {"sides": (192, 384)}))
+    config = JointTrainingConfig(
+        name="joint",
+        flow=FlowConfig(units=(1, 1, 1), steps=(1, 1, 1), growth=0, width=(6, 6, 6), depth=(1, 1, 1)),
+        negatives=negatives,
+        **changes,
+    )
+    settings: Any = SEGMENTER["backbone_settings"]
+    segmenter = LadderSegmenter(SegmenterConfig(backbone_settings=settings, decoder_channels=16, pooling_bins=(1,)), 11)
+    flow = ImageFlow(config.flow)
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter) / parameter[0].numel() ** 0.5)
+    flow.bits_per_dim(torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8))
+    made = JointObjective(segmenter, flow, torch.ones(11), config)
+    return made.train()
+
+
+def a_draw(made: JointObjective, seed: int = 0, count: int = 2) -> NegativeDraw:
+    generator = torch.Generator().manual_seed(seed)
+    placement = place(count, (64, 64), made.config.negatives, generator)
+    latents = made.flow.draw_latents(count, placement.height, placement.width, generator)
+    noise = torch.rand((count, 3, placement.height, placement.width), generator=generator)
+    return NegativeDraw(placement, latents, None, noise)
+
+
+def a_batch(seed: int = 1, count: int = 2) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.randint(0, 256, (count, 3, 64, 64), dtype=torch.uint8, generator=generator)
+    return image, torch.randint(0, 11, (count, 64, 64), dtype=torch.uint8, generator=generator)
+
+
+def moved(module: torch.nn.Module) -> bool:
+    return any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("loss", "segmenter_moves", "flow_moves"),
+    [("classes", True, True), ("likelihood", False, True), ("unsure", True, True)],
+)
+def test_each_loss_reaches_what_it_should(loss: str, segmenter_moves: bool, flow_moves: bool) -> None:
+    """L_cls reaches the flow too: its sample stands in the receptive field of pixels outside the patch."""
+    made = objective()
+    classes, likelihood, unsure = made(*a_batch(), a_draw(made))
+    {"classes": classes, "likelihood": likelihood, "unsure": unsure}[loss].backward()
+    assert moved(made.segmenter) == segmenter_moves
+    assert moved(made.flow) == flow_moves
+
+
+def test_the_flow_gets_a_gradient_from_l_jsd_alone_in_every_coupling() -> None:
+    made = objective()
+    made(*a_batch(), a_draw(made))[2].backward()
+    without = [n for n, p in made.flow.named_parameters() if p.grad is None or not bool(p.grad.abs().sum() > 0)]
+    assert not without
+
+
+def test_a_frozen_flow_gets_none_and_pays_nothing() -> None:
+    made = objective(negatives={"sides": (192, 384), "train_flow": False})
+    made.flow.requires_grad_(False)
+    classes, likelihood, unsure = made(*a_batch(), a_draw(made))
+    (classes + likelihood + unsure).backward()
+    assert float(likelihood) == 0
+    assert not moved(made.flow)
+    assert moved(made.segmenter)
+
+
+def test_the_push_scales_the_gradient_that_reaches_the_flow_and_nothing_else() -> None:
+    gradients = []
+    for push in (1.0, 0.25):
+        made = objective(negatives={"sides": (192, 384), "push": push})
+        made(*a_batch(), a_draw(made))[2].backward()
+        gradients.append(
+            [
+                torch.cat([p.grad.flatten() for p in part.parameters() if p.grad is not None])
+                for part in (made.flow, made.segmenter)
+            ]
+        )
+    torch.testing.assert_close(gradients[1][0], 0.25 * gradients[0][0], rtol=1e-3, atol=1e-8)
+    torch.testing.assert_close(gradients[1][1], gradients[0][1])
+
+
+def test_the_losses_are_those_of_the_formulas() -> None:
+    made = objective()
+    image, labels = a_batch()
+    draw = a_draw(made)
+    classes, likelihood, unsure = made(image, labels, draw)
+    placement = draw.placement
+    patches = made.flow.inverse(draw.latents).clamp(0, 255)
+    mixed = image.float().clone()
+    crops = []
+    inside = torch.zeros(2, 64, 64, dtype=torch.bool)
+    for i in range(2):
+        rows = slice(int(placement.top[i]), int(placement.top[i]) + placement.height)
+        columns = slice(int(placement.left[i]), int(placement.left[i]) + placement.width)
+        crops.append(image[i, :, rows, columns])
+        mixed[i, :, rows, columns] = patches[i]
+        inside[i, rows, columns] = True
+    dense = up_sampled(made.segmenter(normalise(mixed)))
+    p = dense.softmax(dim=1)
+    m = (p + 1 / 11) / 2
+    divergence = 0.5 * (1 / 11 * (1 / 11 / m).log()).sum(1) + 0.5 * (p * (p / m).log()).sum(1)
+    torch.testing.assert_close(unsure, divergence[inside].mean(), rtol=1e-4, atol=1e-6)
+    outside = labels.clone()
+    outside[inside] = IGNORE
+    torch.testing.assert_close(classes, dense_cross_entropy(dense, outside, torch.ones(11)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(likelihood, made.flow.bits_per_dim(torch.stack(crops), draw.noise).mean())
+
+
+def test_the_gradient_of_the_divergence_is_the_closed_form() -> None:
+    logits = torch.randn(1, 12, 2, 3, dtype=torch.float64, requires_grad=True)
+    mask = torch.ones(1, 2, 3, dtype=torch.bool)
+    (gradient,) = torch.autograd.grad(uniformity_loss(logits.double(), mask, "jensen_shannon") * 6, logits)
+    p = logits.detach().softmax(dim=1)
+    r = (p / ((p + 1 / 12) / 2)).log()
+    expected = 0.5 * p * (r - (p * r).sum(dim=1, keepdim=True))
+    # The loss is computed in float32, as in training.
+    torch.testing.assert_close(gradient, expected, rtol=0, atol=1e-6)
+
+
+def test_a_certain_prediction_is_left_alone_by_the_divergence_but_not_by_kullback_leibler() -> None:
+    mask = torch.ones(1, 1, 1, dtype=torch.bool)
+    gradients = {}
+    for divergence in ("jensen_shannon", "kullback_leibler"):
+        logits = torch.zeros(1, 11, 1, 1)
+        logits[0, 4] = 30.0
+        logits.requires_grad_()
+        (gradients[divergence],) = torch.autograd.grad(uniformity_loss(logits, mask, divergence), logits)  # type: ignore[arg-type]
+    assert gradients["jensen_shannon"].abs().max() < 1e-6
+    assert gradients["kullback_leibler"].abs().max() > 0.05
+
+
+def test_the_softmax_of_the_divergence_is_over_classes() -> None:
+    """Uniform over classes at every pixel but of other size from pixel to pixel: no divergence at all."""
+    logits = torch.arange(6.0).reshape(1, 1, 2, 3).expand(1, 11, 2, 3).contiguous()
+    assert float(uniformity_loss(logits, torch.ones(1, 2, 3, dtype=torch.bool), "jensen_shannon")) < 1e-6
+
+
+def test_only_what_is_pasted_is_pushed_towards_uniform() -> None:
+    logits = torch.randn(2, 11, 8, 8, requires_grad=True)
+    mask = torch.zeros(2, 8, 8, dtype=torch.bool)
+    mask[0, 2:4, 3:7] = True
+    uniformity_loss(logits, mask, "jensen_shannon").backward()
+    assert logits.grad is not None
+    assert bool((logits.grad.abs().sum(1) > 0)[mask].all())
+    assert not bool((logits.grad.abs().sum(1) > 0)[~mask].any())
+
+
+def test_patches_are_sized_by_the_crop_and_lie_within_it() -> None:
+    config = NegativeConfig()
+    assert config.side_range((768, 768)) == (16, 216)
+    assert config.side_range((320, 320)) == (8, 88)
+    generator = torch.Generator().manual_seed(0)
+    sizes = set()
+    for _ in range(200):
+        placement = place(3, (96, 128), NegativeConfig(sides=(64, 384)), generator)
+        sizes.add((placement.height, placement.width))
+        assert placement.height % 8 == 0
+        assert placement.width % 8 == 0
+        assert bool((placement.top + placement.height <= 96).all())
+        assert bool((placement.left + placement.width <= 128).all())
+    assert {h for h, _ in sizes} == {w for _, w in sizes} == set(range(8, 49, 8))
+
+
+def test_pasting_changes_the_region_and_nothing_else() -> None:
+    placement = place(2, (64, 96), NegativeConfig(sides=(300, 500), shape="blob"), torch.Generator().manual_seed(4))
+    image = torch.rand(2, 3, 64, 96)
+    patches = torch.full((2, 3, placement.height, placement.width), 7.0)
+    pasted = placement.paste(image, patches)
+    mask = placement.mask((64, 96))
+    assert 0.4 < float(mask.sum()) / (2 * placement.height * placement.width) < 0.6
+    assert torch.equal(pasted.permute(0, 2, 3, 1)[~mask], image.permute(0, 2, 3, 1)[~mask])
+    assert bool((pasted.permute(0, 2, 3, 1)[mask] == 7).all())
+    rectangle = Placement(
+        placement.height, placement.width, placement.top, placement.left, torch.ones_like(placement.inside)
+    )
+    assert torch.equal(rectangle.take(rectangle.paste(image, patches)), patches)
+
+
+def test_cutting_to_the_cameras_range_does_not_cut_the_gradient() -> None:
+    values = torch.tensor([-20.0, 100.0, 300.0], requires_grad=True)
+    cut = within_range(values)
+    assert cut.tolist() == [0, 100, 255]
+    scaled_gradient(cut, 0.5).sum().backward()
+    assert values.grad is not None
+    assert values.grad.tolist() == [0.5, 0.5, 0.5]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """Data, and a pre-trained segmenter and flow."""
+    folder = tmp_path_factory.mktemp("joint")
+    tree = write_camvid(folder / "camvid")
+    segmenter = {k: v for k, v in joint_config(name="seg").items() if k not in ("negatives", "flow", "flow_optimiser")}
+    flow = {
+        "name": "flow",
+        "epochs": 2,
+        "flow": FLOW,
+        "augmentation": {"crop": [32, 32]},
+        "validation_crops": 4,
+        **SHARED,
+    }
+    for run, config, program in (("seg", segmenter, train_segmenter), ("flow", flow, train_flow)):
+        (folder / f"{run}.yaml").write_text(yaml.safe_dump(config))
+        arguments = ["--config", str(folder / f"{run}.yaml"), "--data", str(tree), "--out", str(folder / run)]
+        assert program([*arguments, "--accelerator", "cpu"]) == 0
+    return tree, folder / "seg" / "best.pt", folder / "flow" / "best.pt"
+
+
+def joint_arguments(trained: tuple[Path, Path, Path], folder: Path, **changes: Any) -> list[str]:
+    tree, segmenter, flow = trained
+    (folder / "joint.yaml").write_text(yaml.safe_dump(joint_config(**changes)))
+    arguments = ["--config", str(folder / "joint.yaml"), "--data", str(tree), "--out", str(folder / "run")]
+    return [*arguments, "--accelerator", "cpu", "--segmenter", str(segmenter), "--flow", str(flow)]
+
+
+def test_the_flow_learns_and_its_likelihood_is_logged(trained: tuple[Path, Path, Path]) -> None:
+    history = load_checkpoint(trained[2])["progression"]["history"]
+    assert history[-1]["bits_per_dim"] < history[0]["bits_per_dim"]
+
+
+def test_joint_training_trains_both_and_exports(trained: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    from ros_ood_perception.bundle import read_bundle
+    from training.export import main as export
+
+    assert train_joint(joint_arguments(trained, tmp_path)) == 0
+    saved = load_checkpoint(tmp_path / "run" / "last.pt")
+    before, flow_before = load_checkpoint(trained[1]), load_checkpoint(trained[2])
+    assert any(not torch.equal(saved["segmenter"][k], v) for k, v in before["exported"].items())
+    assert any(not torch.equal(saved["flow"][k], v) for k, v in flow_before["flow"].items())
+    for name, value in saved["segmenter"].items():
+        if "running_" in name:
+            assert torch.equal(value, before["exported"][name]), f"{name}: batch statistics are frozen"
+    assert saved["command"].count("python -m training.") == 3
+    assert saved["command"].endswith("--segmenter CHECKPOINT --flow CHECKPOINT")
+    assert {"L_cls", "L_mle", "L_jsd", "mIoU", "negative_AP"} <= set(saved["progression"]["history"][0])
+    assert export([str(tmp_path / "run" / "last.pt"), str(tmp_path / "bundle"), "--data", str(trained[0])]) == 0
+    assert "train_joint" in read_bundle(tmp_path / "bundle").description.training.command
+
+
+def test_a_resumed_joint_run_has_the_numbers_of_an_uninterrupted_one(
+    trained: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from training.train_joint import JointTrainer
+
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    assert train_joint(joint_arguments(trained, whole)) == 0
+    close_epoch = JointTrainer._close_epoch
+
+    def interrupt_after_one(self: JointTrainer, *arguments: Any) -> None:
+        close_epoch(self, *arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(JointTrainer, "_close_epoch", interrupt_after_one)
+    assert train_joint(joint_arguments(trained, parts)) == 130
+    monkeypatch.undo()
+    assert train_joint([*joint_arguments(trained, parts), "--resume"]) == 0
+    a, b = (load_checkpoint(folder / "run" / "last.pt") for folder in (whole, parts))
+    assert a["progression"]["history"] == b["progression"]["history"]
+    for part in ("segmenter", "flow"):
+        assert all(torch.equal(value, b[part][name]) for name, value in a[part].items())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"negatives": {"source": "noise"}},
+        {"negatives": {"source": "crops", "shape": "blob"}},
+        {"negatives": {"train_flow": False}},
+        {"divergence": "kullback_leibler"},
+    ],
+    ids=["noise", "crops", "frozen flow", "KL"],
+)
+def test_what_is_there_for_comparison_runs(
+    changes: dict[str, Any], trained: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    assert train_joint(joint_arguments(trained, tmp_path, epochs=1, **changes)) == 0
+    saved = load_checkpoint(tmp_path / "run" / "last.pt")
+    flow_moved = any(not torch.equal(saved["flow"][k], v) for k, v in load_checkpoint(trained[2])["flow"].items())
+    assert flow_moved == ("divergence" in changes)
+
+
+def test_a_folder_of_real_negatives(trained: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    folder = str(trained[0] / "val" / "images")
+    assert (
+        train_joint(joint_arguments(trained, tmp_path, epochs=1, negatives={"source": "folder", "folder": folder})) == 0
+    )
+
+
+def test_a_missing_checkpoint_is_asked_for(
+    trained: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = joint_arguments(trained, tmp_path)
+    assert train_joint(arguments[: arguments.index("--flow")]) == 2
+    assert "give --flow: joint training starts from pre-trained checkpoints" in capsys.readouterr().err
+    swapped = joint_arguments(trained, tmp_path)
+    swapped[swapped.index("--flow") + 1] = str(trained[1])
+    assert train_joint(swapped) == 2
+    assert "holds no flow (it is of a segmenter run)" in capsys.readouterr().err
+
+
+def test_two_processes_take_the_step_of_one(trained: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    """Same global batch, same losses and same weights after an epoch, up to the order of floating-point sums."""
+    results = []
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        folder.mkdir()
+        command = [sys.executable, "-m", "training.train_joint", *joint_arguments(trained, folder, epochs=1)]
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            [*command, "--devices", str(processes)], capture_output=True, text=True, timeout=300, env=environment
+        )
+        assert done.returncode == 0, done.stderr
+        results.append(load_checkpoint(folder / "run" / "last.pt"))
+    one, two = results
+    # Both logged figures are those of the whole batch.
+    for name in ("L_cls", "L_mle", "L_jsd", "mIoU", "negative_AP"):
+        a, b = (r["progression"]["history"][0][name] for r in results)
+        assert b == pytest.approx(a, rel=1e-3), name
+    for part in ("segmenter", "flow"):
+        for name, value in one[part].items():
+            if value.is_floating_point():
+                torch.testing.assert_close(two[part][name], value, rtol=1e-3, atol=2e-5, msg=f"{part}.{name}")

@@ -1,0 +1,19 @@
+"""Denominators of losses under data parallelism."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def mean_over_processes(value: Tensor) -> Tensor:
+    """The mean of a count over the processes that share the batch, without a gradient: () -> ().
+
+    Data parallelism averages the processes' gradients. A loss that each process divides by its own count would then
+    weight their pixels unequally; divided by this mean, the average is the gradient of the whole batch's loss.
+    """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return value.detach()
+    total = value.detach().clone()
+    torch.distributed.all_reduce(total)
+    return total / torch.distributed.get_world_size()

@@ -1,0 +1,170 @@
+"""Negatives: what is pasted into training images so that the segmenter learns to be unsure where nothing known is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from training.data.labelled_frames import images_in, read_image
+from training.models.flow.image_flow import STRIDE
+
+NegativeSource = Literal["flow", "noise", "crops", "folder"]
+
+
+@dataclass(frozen=True)
+class NegativeConfig:
+    """Where negatives come from, and how they are pasted: one of one size into every image of a batch.
+
+    Attributes:
+        source: samples of the flow; uniform noise; crops of the batch's other images; or crops of the images of
+            `folder` (real negatives, as outlier exposure takes them). All but the first are for comparison.
+        folder: of images, for `folder`.
+        train_flow: whether the flow learns: the likelihood of what its samples replace, and, through the samples, what
+            the segmenter is unsure of. False freezes it.
+        push: factor on the gradient that reaches the flow through its samples.
+        sides: smallest and largest side of a patch at crops of `reference_crop` pixels; each side is drawn alone,
+            uniform over the multiples of 8. For other crops the range is scaled with the crop's smaller side.
+        reference_crop: see `sides`.
+        shape: the whole rectangle, or a smooth random region in it.
+    """
+
+    source: NegativeSource = "flow"
+    folder: str = ""
+    train_flow: bool = True
+    push: float = 1.0
+    sides: tuple[int, int] = (16, 216)
+    reference_crop: int = 768
+    shape: Literal["rectangle", "blob"] = "rectangle"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.sides[0] <= self.sides[1] or self.sides[1] > self.reference_crop:
+            raise ValueError(
+                f"sides is {self.sides}; it must be (smallest, largest) with 1 <= smallest <= largest <= reference_crop"
+            )
+        if self.push < 0:
+            raise ValueError(f"push is {self.push}; it must be at least 0")
+        if (self.source == "folder") != bool(self.folder):
+            raise ValueError("folder must be given when source is 'folder', and only then")
+
+    def side_range(self, crop: tuple[int, int]) -> tuple[int, int]:
+        """Smallest and largest side for a crop, multiples of 8 that fit into it."""
+        scale = min(crop) / self.reference_crop
+        low, high = (max(round(side * scale / STRIDE), 1) * STRIDE for side in self.sides)
+        return low, min(high, min(crop) // STRIDE * STRIDE)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the patches of one batch go.
+
+    Attributes:
+        height, width: of every patch, multiples of 8.
+        top, left: (N,) int64 places of their upper left corners.
+        inside: (N, height, width) bool, which pixels of the rectangle are pasted.
+    """
+
+    height: int
+    width: int
+    top: Tensor
+    left: Tensor
+    inside: Tensor
+
+    def take(self, image: Tensor) -> Tensor:
+        """The rectangles' contents: (N, C, H, W) -> (N, C, height, width)."""
+        return torch.stack(
+            [
+                one[:, top : top + self.height, left : left + self.width]
+                for one, top, left in zip(image, self.top.tolist(), self.left.tolist(), strict=True)
+            ]
+        )
+
+    def mask(self, size: tuple[int, int]) -> Tensor:
+        """s of the method: (N, H, W) bool, true where a negative is pasted."""
+        mask = torch.zeros((len(self.top), *size), dtype=torch.bool, device=self.inside.device)
+        for one, inside, top, left in zip(mask, self.inside, self.top.tolist(), self.left.tolist(), strict=True):
+            one[top : top + self.height, left : left + self.width] = inside
+        return mask
+
+    def paste(self, image: Tensor, patches: Tensor) -> Tensor:
+        """x' = (1 - s) x + pad(patches): image (N, 3, H, W) float, patches (N, 3, height, width) -> (N, 3, H, W)."""
+        height, width = image.shape[2:]
+        padded = torch.stack(
+            [
+                functional.pad(patch, (left, width - left - self.width, top, height - top - self.height))
+                for patch, top, left in zip(patches, self.top.tolist(), self.left.tolist(), strict=True)
+            ]
+        )
+        return torch.where(self.mask((height, width))[:, None], padded, image)
+
+
+def place(count: int, crop: tuple[int, int], config: NegativeConfig, generator: torch.Generator) -> Placement:
+    """Draw one size for the batch and a place for each of its `count` images."""
+    low, high = config.side_range(crop)
+
+    def draw(below: int, *shape: int) -> Tensor:
+        return torch.randint(below, shape, generator=generator)
+
+    height, width = (low + STRIDE * int(draw((high - low) // STRIDE + 1, 1)) for _ in range(2))
+    top, left = (draw(limit - side + 1, count) for limit, side in zip(crop, (height, width), strict=True))
+    inside = torch.ones(count, height, width, dtype=torch.bool)
+    if config.shape == "blob":
+        inside = blobs(count, height, width, generator)
+    return Placement(height, width, top, left, inside)
+
+
+def blobs(count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
+    """Smooth random regions that fill about half of their rectangle: (count, height, width) bool."""
+    coarse = torch.randn((count, 1, 5, 5), generator=generator)
+    field = functional.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=True)[:, 0]
+    y = torch.linspace(-1, 1, height)[:, None]
+    x = torch.linspace(-1, 1, width)[None]
+    # Falls off towards the rectangle's edge, so that the outline is the region's own.
+    field = field * 0.5 - 1.6 * (x.square() + y.square())
+    return field > field.flatten(1).quantile(0.5, dim=1)[:, None, None]
+
+
+def scaled_gradient(values: Tensor, factor: float) -> Tensor:
+    """The same values; gradients that flow back through them are multiplied by `factor`."""
+    return values if factor == 1 else values.detach() + factor * (values - values.detach())
+
+
+def within_range(patches: Tensor) -> Tensor:
+    """Patches cut to 0..255, as any camera's pixels are; the gradient passes as if they were not cut."""
+    return patches + (patches.clamp(0, 255) - patches).detach()
+
+
+class FolderOfNegatives:
+    """Random crops of the images of a folder, as patches.
+
+    Raises:
+        FileNotFoundError: no such folder, or no image in it.
+        BrokenFrameError: on drawing, an image that cannot be decoded.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir() or not images_in(folder):
+            raise FileNotFoundError(f"{folder}: no such folder of images (negatives.folder)")
+        self.paths = images_in(folder)
+
+    def draw(self, count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
+        """(count, 3, height, width) float, 0..255."""
+        patches = []
+        for number in torch.randint(len(self.paths), (count,), generator=generator).tolist():
+            image = torch.from_numpy(np.ascontiguousarray(read_image(self.paths[number]))).permute(2, 0, 1).float()
+            scale = max(height / image.shape[1], width / image.shape[2])
+            if scale > 1:
+                size = (math.ceil(image.shape[1] * scale), math.ceil(image.shape[2] * scale))
+                image = functional.interpolate(image[None], size=size, mode="bilinear", antialias=True)[0]
+            top, left = (
+                int(torch.randint(have - want + 1, (1,), generator=generator))
+                for have, want in ((image.shape[1], height), (image.shape[2], width))
+            )
+            patches.append(image[:, top : top + height, left : left + width])
+        return torch.stack(patches)

@@ -1,0 +1,137 @@
+"""Train the normalizing flow alone, by maximum likelihood on crops of training frames.
+
+    python -m training.train_flow --config training/configs/flow_fast.yaml --data FOLDER
+
+Checkpoints go to `runs/NAME/last.pt` (every epoch) and `best.pt` (fewest bits per dimension on validation crops),
+TensorBoard files with samples of several sizes beside them (`tensorboard --logdir runs`). `--resume` goes on after the
+last finished epoch. Under `torchrun`, or with `--devices`, several processes share each batch.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from training.data.augmentation import AugmentationConfig, random_crop
+from training.data.labelled_frames import LabelledFrames
+from training.data.registry import open_training_frames
+from training.data.training_crops import TrainingCrops
+from training.flow_training_config import FlowTrainingConfig
+from training.models.flow.image_flow import ImageFlow
+from training.training_run import TrainingRun, command_line
+
+SHOWN_SAMPLES = 8
+VALIDATION_BATCH = 32
+
+
+class LikelihoodObjective(nn.Module):
+    """Flow and loss as one module: crops (N, 3, h, w) uint8 and noise (N, 3, h, w) in [0, 1) -> () L_mle."""
+
+    def __init__(self, flow: ImageFlow) -> None:
+        super().__init__()
+        self.flow = flow
+
+    def forward(self, crops: Tensor, noise: Tensor) -> Tensor:
+        return self.flow.bits_per_dim(crops, noise).mean()
+
+
+class FlowTrainer(TrainingRun[FlowTrainingConfig]):
+    """A maximum-likelihood run: the flow and its optimiser."""
+
+    program = "training.train_flow"
+    kind = "flow"
+    quality = ("bits_per_dim", False)
+
+    def __init__(self, config: FlowTrainingConfig, config_path: Path, data: Path, out: Path, fabric: Fabric) -> None:
+        super().__init__(config, config_path, out, fabric)
+        self.frames, validation = (
+            open_training_frames(config.data.set, data, split, config.data.held_out)
+            for split in (config.data.train, config.data.validation)
+        )
+        crops = TrainingCrops(
+            self.frames, config.augmentation, config.seed, config.passes_per_epoch, config.data.keep_in_memory
+        )
+        self.share_out(crops, len(crops))
+        self.validation_crops = fixed_crops(validation, config.augmentation, config.validation_crops)
+        flow = ImageFlow(config.flow)
+        optimiser = torch.optim.Adamax(flow.parameters(), lr=config.optimiser.learning_rate)
+        self.objective, self.optimiser = fabric.setup(LikelihoodObjective(flow), optimiser)
+        self.flow = flow
+
+    def models(self) -> dict[str, Any]:
+        return {"flow": self.flow, "optimiser": self.optimiser}
+
+    def record(self) -> dict[str, Any]:
+        return {"data_set": {"name": self.frames.title, "licence": self.frames.terms}}
+
+    def step(self, batch: Any) -> dict[str, float]:
+        crops, _ = batch
+        config = self.config
+        factor = config.optimiser.factor(self.progression.step, self.total_steps)
+        for group in self.optimiser.param_groups:
+            group["lr"] = config.optimiser.learning_rate * factor
+        self.objective.train()
+        noise = self.shared(torch.rand((config.batch_size, *crops.shape[1:]), generator=self.step_generator()))
+        loss = self.objective(self.fabric.to_device(crops), self.fabric.to_device(noise))
+        self.fabric.backward(loss)
+        self.fabric.clip_gradients(self.objective, self.optimiser, max_norm=config.gradient_clip_norm)
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        return {"bits_per_dim": float(loss.detach())}
+
+    @torch.no_grad()
+    def validate(self, writer: SummaryWriter | None) -> dict[str, float]:
+        self.flow.eval()
+        bits = flow_bits_per_dim(self.flow, self.validation_crops, self.fabric)
+        if writer is not None:
+            log_samples(writer, self.flow, self.config.sample_sizes, self.progression.step, self.config.seed)
+        self.flow.train()
+        return {"bits_per_dim": bits}
+
+
+def fixed_crops(frames: LabelledFrames, config: AugmentationConfig, count: int) -> Tensor:
+    """The same crops of a set every time, spread over its frames: (count, 3, h, w) uint8."""
+    crops = []
+    for number in range(count):
+        frame = frames[number * len(frames) // count]
+        image, _ = random_crop(frame.image, frame.labels, config, np.random.default_rng((2112, number)))
+        crops.append(torch.from_numpy(image).permute(2, 0, 1))
+    return torch.stack(crops)
+
+
+def flow_bits_per_dim(flow: ImageFlow, crops: Tensor, fabric: Fabric) -> float:
+    """Mean bits per dimension of crops (N, 3, h, w) uint8, with the same dequantisation noise every time."""
+    generator = torch.Generator().manual_seed(2112)
+    total = 0.0
+    for part in crops.split(VALIDATION_BATCH):
+        noise = torch.rand(part.shape, generator=generator)
+        total += float(flow.bits_per_dim(fabric.to_device(part), fabric.to_device(noise)).sum())
+    return total / len(crops)
+
+
+def log_samples(
+    writer: SummaryWriter, flow: ImageFlow, sizes: tuple[tuple[int, int], ...], step: int, seed: int
+) -> None:
+    """Samples of each size beside each other, of the same latents in every epoch."""
+    device = next(flow.parameters()).device
+    for height, width in sizes:
+        generator = torch.Generator().manual_seed(seed)
+        latents = [z.to(device) for z in flow.draw_latents(SHOWN_SAMPLES, height, width, generator)]
+        patches = flow.inverse(latents).clamp(0, 255).to(torch.uint8).cpu()
+        writer.add_image(f"samples/{height}x{width}", torch.cat(list(patches), dim=2), step)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    return command_line(FlowTrainer, FlowTrainingConfig, __doc__, arguments, initial={}, start=lambda run, paths: None)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

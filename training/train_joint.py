@@ -1,0 +1,279 @@
+"""Train segmenter and normalizing flow jointly: the method that this package is built on.
+
+    python -m training.train_joint --config training/configs/joint_camvid.yaml --data FOLDER \\
+        --segmenter runs/camvid_small/best.pt --flow runs/flow_fast/best.pt
+
+Into every training image a sample of the flow is pasted. Outside it the segmenter learns the classes; inside it learns
+to be unsure, L_jsd. The flow learns the likelihood of the crop that was replaced, L_mle, and, through its sample, to
+make the segmenter unsure: L = L_cls + L_mle + beta L_jsd (Grcic et al., arXiv 2112.12833). Both start from pre-trained
+checkpoints. `--resume` goes on after the last finished epoch. Under `torchrun`, or with `--devices`, several processes
+share each batch. `python -m training.export runs/NAME/last.pt BUNDLE` exports the segmenter; the flow stays behind.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from training.checkpoint import CheckpointError, load_checkpoint
+from training.data.label_set import IGNORE
+from training.joint_training_config import JointTrainingConfig
+from training.losses.cross_entropy import dense_cross_entropy, up_sampled
+from training.losses.negative import uniformity_loss
+from training.metrics.pixel_exact import ExactPixelMetrics
+from training.models.deployed_segmenter import normalise
+from training.models.flow.image_flow import ImageFlow
+from training.models.segmenter import LadderSegmenter
+from training.negatives import FolderOfNegatives, NegativeConfig, Placement, place, scaled_gradient, within_range
+from training.train_flow import log_samples
+from training.train_segmenter import SegmenterTrainer, build_optimiser, load_exported
+from training.training_run import command_line
+
+SHOWN_SIZES = ((32, 32), (64, 64))
+NEGATIVE_SEED = 2112
+
+
+@dataclass(frozen=True)
+class NegativeDraw:
+    """The random choices of one step, for this process's images.
+
+    Attributes:
+        placement: where the patches go.
+        latents: of the flow, one tensor (N, ...) a scale; empty where patches are given.
+        patches: (N, 3, h, w) float, 0..255, where they do not come from the flow.
+        noise: (N, 3, h, w) in [0, 1), to dequantise the replaced crops with.
+    """
+
+    placement: Placement
+    latents: list[Tensor]
+    patches: Tensor | None
+    noise: Tensor
+
+
+class JointObjective(nn.Module):
+    """Segmenter, flow and the three losses as one module, so that data parallelism sees the whole step.
+
+    image (N, 3, H, W) uint8 RGB, labels (N, H, W) uint8 and a draw -> L_cls, L_mle, L_jsd, each () float32.
+    """
+
+    weights: Tensor
+
+    def __init__(
+        self, segmenter: LadderSegmenter, flow: ImageFlow, weights: Tensor, config: JointTrainingConfig
+    ) -> None:
+        super().__init__()
+        self.segmenter = segmenter
+        self.flow = flow
+        self.config = config
+        self.register_buffer("weights", weights, persistent=False)
+
+    def train(self, mode: bool = True) -> JointObjective:
+        super().train(mode)
+        if self.config.frozen_batch_norm:
+            for module in self.segmenter.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+    def forward(self, image: Tensor, labels: Tensor, draw: NegativeDraw) -> tuple[Tensor, Tensor, Tensor]:
+        placement = draw.placement
+        pixels = image.float()
+        likelihood = pixels.new_zeros(())
+        # The inverse of a flow in half precision is not its inverse.
+        with torch.autocast(image.device.type, enabled=False):
+            if draw.patches is None:
+                patches = within_range(self.flow.inverse(draw.latents))
+                patches = scaled_gradient(patches, self.config.negatives.push)
+            else:
+                patches = draw.patches
+            if self.config.flow_learns:
+                # The replaced crop enters the flow as the camera gave it, 0..255, and detached.
+                likelihood = self.flow.bits_per_dim(placement.take(image), draw.noise).mean()
+        mixed = normalise(placement.paste(pixels, patches)).contiguous(memory_format=torch.channels_last)
+        dense = up_sampled(self.segmenter(mixed))
+        mask = placement.mask((image.shape[2], image.shape[3]))
+        classes = dense_cross_entropy(dense, labels.masked_fill(mask, IGNORE), self.weights)
+        return classes, likelihood, uniformity_loss(dense, mask, self.config.divergence)
+
+
+class JointTrainer(SegmenterTrainer):
+    """A joint run: the segmenter and its running average, the flow, and an optimiser for each."""
+
+    program = "training.train_joint"
+    kind = "joint"
+    config: JointTrainingConfig
+
+    def set_up(self, weights: Tensor) -> None:
+        config = self.config
+        self.flow = ImageFlow(config.flow)
+        self.flow.requires_grad_(config.flow_learns)
+        self.folder = FolderOfNegatives(Path(config.negatives.folder)) if config.negatives.folder else None
+        optimisers: list[Any] = [build_optimiser(self.segmenter, config.optimiser)]
+        if config.flow_learns:
+            optimisers.append(torch.optim.Adamax(self.flow.parameters(), lr=config.flow_optimiser.learning_rate))
+        objective = JointObjective(self.segmenter, self.flow, weights, config)
+        self.objective, *prepared = self.fabric.setup(objective, *optimisers)
+        self.optimiser = prepared[0]
+        self.flow_optimiser = prepared[1] if config.flow_learns else None
+
+    def models(self) -> dict[str, Any]:
+        found = {**super().models(), "flow": self.flow}
+        return found if self.flow_optimiser is None else {**found, "flow_optimiser": self.flow_optimiser}
+
+    def start_from_both(self, paths: dict[str, Path]) -> None:
+        """Take the weights of a segmenter's run and of a flow's run.
+
+        Raises:
+            CheckpointError: one is not given, is of another kind, or of another network.
+        """
+        wanted = ["segmenter"] + (["flow"] if self.config.negatives.source == "flow" else [])
+        missing = [name for name in wanted if name not in paths]
+        if missing:
+            raise CheckpointError(
+                f"give --{' and --'.join(missing)}: joint training starts from pre-trained checkpoints"
+            )
+        saved = load_checkpoint(paths["segmenter"])
+        load_exported(self.segmenter, saved, paths["segmenter"])
+        load_exported(self.average.module, saved, paths["segmenter"])
+        self.take_over_record(saved, "segmenter")
+        if "flow" in paths:
+            saved = load_checkpoint(paths["flow"])
+            if "flow" not in saved:
+                raise CheckpointError(f"{paths['flow']}: holds no flow (it is of a {saved.get('kind')} run)")
+            try:
+                self.flow.load_state_dict(saved["flow"])
+            except RuntimeError as error:
+                raise CheckpointError(
+                    f"{paths['flow']}: is another flow than this configuration's ({error})"
+                ) from error
+            self.take_over_record(saved, "flow")
+
+    def draw(self, image: Tensor, generator: torch.Generator) -> NegativeDraw:
+        """The random choices for a batch: image (n, 3, H, W) uint8 of this process.
+
+        Every process draws all of them for the whole batch, so that a step is the same one however many share it.
+        """
+        config = self.config.negatives
+        crop = (image.shape[2], image.shape[3])
+        count = self.config.batch_size
+        placement = place(count, crop, config, generator)
+        height, width = placement.height, placement.width
+        noise = torch.rand((count, 3, height, width), generator=generator)
+        latents: list[Tensor] = []
+        patches = None
+        if config.source == "flow":
+            latents = self.flow.draw_latents(count, height, width, generator)
+        elif config.source == "noise":
+            patches = 255 * torch.rand((count, 3, height, width), generator=generator)
+        elif config.source == "folder":
+            assert self.folder is not None
+            patches = self.folder.draw(count, height, width, generator)
+        elsewhere = place(count, crop, config, generator)
+        own = Placement(height, width, *(self.shared(v) for v in (placement.top, placement.left, placement.inside)))
+        if config.source == "crops":
+            # Of another image of this process's own: no pixel crosses between processes.
+            top = self.shared(elsewhere.top).clamp(max=crop[0] - height)
+            left = self.shared(elsewhere.left).clamp(max=crop[1] - width)
+            patches = Placement(height, width, top, left, own.inside).take(image.roll(1, 0)).float()
+        else:
+            patches = None if patches is None else self.shared(patches)
+        device = self.fabric.to_device
+        return NegativeDraw(
+            placement=Placement(height, width, own.top, own.left, device(own.inside)),
+            latents=[device(self.shared(z)) for z in latents],
+            patches=None if patches is None else device(patches),
+            noise=device(self.shared(noise)),
+        )
+
+    def step(self, batch: Any) -> dict[str, float]:
+        image, labels = batch
+        config = self.config
+        self.objective.train()
+        draw = self.draw(image, self.step_generator())
+        classes, likelihood, unsure = self.objective(self.fabric.to_device(image), self.fabric.to_device(labels), draw)
+        self.fabric.backward(classes + likelihood + config.beta * unsure)
+        if self.flow_optimiser is not None:
+            factor = config.flow_optimiser.factor(self.progression.step, self.total_steps)
+            for group in self.flow_optimiser.param_groups:
+                group["lr"] = config.flow_optimiser.learning_rate * factor
+            self.fabric.clip_gradients(self.flow, self.flow_optimiser, max_norm=config.flow_gradient_clip_norm)
+            self.flow_optimiser.step()
+            self.flow_optimiser.zero_grad()
+        self.optimise_segmenter()
+        return {
+            "L_cls": float(classes.detach()),
+            "L_mle": float(likelihood.detach()),
+            "L_jsd": float(unsure.detach()),
+        }
+
+    def validate(self, writer: SummaryWriter | None) -> dict[str, float]:
+        figures = super().validate(writer)
+        figures["negative_AP"] = self.average_precision_on_negatives()
+        if writer is not None and self.config.negatives.source == "flow":
+            with torch.no_grad():
+                log_samples(writer, self.flow, SHOWN_SIZES, self.progression.step, self.config.seed)
+        return figures
+
+    @torch.no_grad()
+    def average_precision_on_negatives(self) -> float:
+        """AP of the anomaly score on validation frames with crops of others pasted in, in smooth outlines.
+
+        What training can choose by without ever seeing an anomaly. The same pastes every time.
+        """
+        config = NegativeConfig(source="crops", shape="blob", sides=(64, 320))
+        model = self.deployed().eval()
+        metric = ExactPixelMetrics()
+        frames = self.validation_frames
+        for index in range(self.fabric.global_rank, len(frames), self.fabric.world_size):
+            frame, other = frames[index], frames[(index + len(frames) // 2) % len(frames)]
+            size = (frame.image.shape[0], frame.image.shape[1])
+            generator = torch.Generator().manual_seed(NEGATIVE_SEED + index)
+            here, there = place(1, size, config, generator), place(1, size, config, generator)
+            taken = Placement(
+                here.height,
+                here.width,
+                there.top.clamp(max=size[0] - here.height),
+                there.left.clamp(max=size[1] - here.width),
+                here.inside,
+            ).take(torch.from_numpy(other.image).permute(2, 0, 1)[None])
+            # Other colours: a car from elsewhere would still be a car.
+            taken = taken[:, [2, 0, 1]].float()
+            pasted = here.paste(torch.from_numpy(frame.image).permute(2, 0, 1)[None].float(), taken)
+            with self.fabric.autocast():
+                _, score = model(self.fabric.to_device(pasted.to(torch.uint8).permute(0, 2, 3, 1).contiguous()))
+            dense = torch.nn.functional.interpolate(score[:, None].float(), size=size, mode="bilinear")[0, 0]
+            anomaly = torch.where(here.mask(size)[0], 1, 0).to(torch.uint8).numpy()
+            anomaly[(frame.labels == IGNORE) & (anomaly == 0)] = IGNORE
+            metric.update(dense.cpu().numpy(), anomaly)
+        if self.fabric.world_size > 1:
+            parts: list[Any] = [None] * self.fabric.world_size
+            torch.distributed.all_gather_object(parts, metric)
+            metric = ExactPixelMetrics()
+            for part in parts:
+                metric.merge(part)
+        return metric.compute().ap
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    return command_line(
+        JointTrainer,
+        JointTrainingConfig,
+        __doc__,
+        arguments,
+        initial={
+            "segmenter": "checkpoint of training.train_segmenter to start from",
+            "flow": "checkpoint of training.train_flow to start from",
+        },
+        start=lambda run, paths: run.start_from_both(paths),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
