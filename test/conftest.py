@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,15 +16,57 @@ def _shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def camvid() -> Path:
+def real_frames() -> Callable[[str], Path]:
+    """The folder of a set of real frames, by name; a test that asks for one that is not there is skipped."""
+
+    def folder_of(name: str) -> Path:
+        folder = _shared_data() / name
+        if not folder.is_dir():
+            pytest.skip(f"no frames at {folder} (set ROS_OOD_PERCEPTION_DATA to the folder that holds {name}/)")
+        return folder
+
+    return folder_of
+
+
+@pytest.fixture(scope="session")
+def camvid(real_frames: Callable[[str], Path]) -> Path:
     """The folder with CamVid's splits."""
-    folder = _shared_data() / "camvid"
-    if not folder.is_dir():
-        pytest.skip(f"no CamVid frames at {folder} (set ROS_OOD_PERCEPTION_DATA to the folder that holds camvid/)")
-    return folder
+    return real_frames("camvid")
 
 
 @pytest.fixture(scope="session")
 def shipped_bundle() -> Path:
     """The bundle that ships."""
     return ROOT / "models" / "camvid_small"
+
+
+# What follows imports training when it is used: not every machine that runs a part of the tests has it.
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`train/` and `val/` of six frames each, in CamVid's layout. Read only, as the two below: a test that changes one
+    makes its own copy."""
+    from synthetic_camvid import write_camvid
+
+    return write_camvid(tmp_path_factory.mktemp("data") / "camvid")
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny network trained on `tree`."""
+    from test_train_segmenter import train
+
+    folder = tmp_path_factory.mktemp("trained")
+    assert train(tree, folder, epochs=6) == 0
+    return folder / "run" / "best.pt"
+
+
+@pytest.fixture(scope="session")
+def bundle(checkpoint: Path, tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`checkpoint` as a bundle, with thresholds chosen on `tree`'s validation frames."""
+    from training.export import main as export
+
+    folder = tmp_path_factory.mktemp("bundle") / "tiny"
+    assert export([str(checkpoint), str(folder), "--data", str(tree)]) == 0
+    return folder

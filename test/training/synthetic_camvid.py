@@ -1,4 +1,4 @@
-"""A tiny tree in CamVid's layout: coloured blocks that even a tiny network tells apart."""
+"""Tiny trees in the layouts of data sets: blocks that even a tiny network tells apart, and noise as anomalies."""
 
 from __future__ import annotations
 
@@ -24,4 +24,24 @@ def write_camvid(folder: Path, frames: int = 6, size: tuple[int, int] = (96, 128
             name = f"{split}_{number:03d}.png"
             cv2.imwrite(str(folder / split / "images" / name), image)
             cv2.imwrite(str(folder / split / "labels" / name), labels)
+    return folder
+
+
+def write_anomalies(folder: Path, frames: int = 4, size: tuple[int, int] = (96, 128), shift: int = 0) -> Path:
+    """Write `images/` and `labels_masks/NAME_labels_semantic.png`: blocks with a noisy square that is the anomaly (1),
+    void (255) around it and in the rows below; the rest is 0. `shift` moves the squares."""
+    generator = np.random.default_rng(1)
+    for part in ("images", "labels_masks"):
+        (folder / part).mkdir(parents=True)
+    for number in range(frames):
+        blocks = cv2.resize(generator.integers(0, 12, (3, 4), np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST)
+        image = COLOURS[blocks].copy()
+        top, left, side = 10 + 3 * number, 8 + 20 * number + shift, 34
+        mask = np.zeros(size, np.uint8)
+        mask[top - 3 : top + side + 3, left - 3 : left + side + 3] = 255
+        mask[top : top + side, left : left + side] = 1
+        mask[-8:] = 255
+        image[mask == 1] = generator.integers(0, 256, (int((mask == 1).sum()), 3), np.uint8)
+        cv2.imwrite(str(folder / "images" / f"frame{number:04d}.png"), image)
+        cv2.imwrite(str(folder / "labels_masks" / f"frame{number:04d}_labels_semantic.png"), mask)
     return folder

@@ -7,36 +7,14 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from synthetic_camvid import write_camvid
-from test_train_segmenter import train
 
 from ros_ood_perception.bundle import read_bundle
 from ros_ood_perception.inference.engine import open_engine
 from training import export
 from training.checkpoint import load_checkpoint
 from training.data.camvid import CamVid
-from training.evaluate import main as evaluate
 from training.export import ExportError, deployed_segmenter, export_bundle, main, measure_parity, require_parity
 from training.models.deployed_segmenter import DeployedSegmenter
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_camvid(tmp_path_factory.mktemp("data") / "camvid")
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("trained")
-    assert train(tree, folder, epochs=6) == 0
-    return folder / "run" / "best.pt"
-
-
-@pytest.fixture(scope="module")
-def bundle(checkpoint: Path, tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bundle") / "tiny"
-    assert main([str(checkpoint), str(folder), "--data", str(tree)]) == 0
-    return folder
 
 
 def graph_of(folder: Path) -> onnx.ModelProto:
@@ -165,17 +143,3 @@ def test_parity_limits() -> None:
     for parity in (export.Parity(1, 0.999, 0.0), export.Parity(1, 1.0, 2e-4), export.Parity(0, 0.0, 0.0)):
         with pytest.raises(ExportError):
             require_parity(parity)
-
-
-def test_evaluation_measures_the_bundle_and_records_it(bundle: Path, tree: Path, tmp_path: Path) -> None:
-    import json
-
-    result = tmp_path / "result.json"
-    assert evaluate([str(bundle), "--data", f"camvid:{tree / 'val'}", "--json", str(result), "--record"]) == 0
-    measured = json.loads(result.read_text())["sets"]["camvid"]["semantic"]
-    assert 0 < measured["mIoU"] <= 1
-    [recorded] = read_bundle(bundle).description.training.measurements
-    assert recorded.value == pytest.approx(measured["mIoU"], abs=1e-4)
-    assert recorded.command.endswith("--data camvid:FOLDER/val")
-    assert evaluate([str(bundle), "--data", f"camvid:{tree / 'val'}", "--record"]) == 0
-    assert len(read_bundle(bundle).description.training.measurements) == 1

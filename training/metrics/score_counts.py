@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.label_set import IGNORE
+from training.data.labelled_frames import ANOMALY
 from training.metrics.anomaly_pixels import checked
 
 PAGES = 1 << 16
@@ -18,6 +19,8 @@ CHUNK_BINS = 1 << 18
 SLICE = 1 << 17
 """Pixels at a time: their indices stay in the processor's cache."""
 CARRY_AT = 1 << 31
+SORTED_PIXELS = 1 << 22
+"""Up to so many pixels are kept and sorted (20 MB)."""
 
 
 def _page_shifts() -> NDArray[np.int64]:
@@ -60,12 +63,10 @@ class Counts:
     inliers: NDArray[np.int64]
 
 
-class ScoreCounts:
-    """Pixels by score and label, over all frames.
+class BinTable:
+    """The counts of each bin and label.
 
-    The bins are finer than any difference between two networks' float32 scores (`_page_shifts`), so curves made of
-    them are those of the pooled pixels: average precision and FPR95 agree with sorting all pixels to 1e-6. The table is
-    a gigabyte of addresses, of which the operating system gives memory only to those that are used: about 140 MB for
+    A gigabyte of addresses, of which the operating system gives memory only to those that are used: about 140 MB for
     scores in [0, 1].
     """
 
@@ -75,27 +76,13 @@ class ScoreCounts:
         self._touched = np.zeros(PAGES, bool)
         self._carried: dict[int, int] = {}
         self._since_carry = 0
-        self.num_anomalies = 0
-        self.num_inliers = 0
 
-    def update(self, score: NDArray[Any], anomaly: NDArray[np.uint8]) -> None:
-        """Add one frame: score (H, W) floating point (kept as float32), anomaly (H, W) uint8 0, 1 or 255.
-
-        Raises:
-            MetricInputError: see `anomaly_pixels.checked`.
-        """
-        checked(score, anomaly)
-        counted = anomaly != IGNORE
-        # Adding zero turns -0.0 into 0.0: they are one score.
-        values = (score if counted.all() else score[counted]).astype(np.float32).ravel() + np.float32(0)
-        labels = anomaly.ravel() if values.size == anomaly.size else anomaly[counted]
+    def add(self, values: NDArray[np.float32], labels: NDArray[np.uint8]) -> None:
+        """Add pixels: (n,) float32 without NaN and without -0.0, (n,) uint8 0 or 1."""
         if self._since_carry + values.size > CARRY_AT:
             self._carry()
         for start in range(0, values.size, SLICE):
             self._add(values[start : start + SLICE], labels[start : start + SLICE])
-        anomalies = int(np.count_nonzero(labels))
-        self.num_anomalies += anomalies
-        self.num_inliers += values.size - anomalies
         self._since_carry += values.size
 
     def _add(self, values: NDArray[np.float32], labels: NDArray[np.uint8]) -> None:
@@ -125,8 +112,8 @@ class ScoreCounts:
                 cells[cell] = 0
         self._since_carry = 0
 
-    def merge(self, other: ScoreCounts) -> None:
-        """Add the frames of another process."""
+    def merge(self, other: BinTable) -> None:
+        """Add the counts of another table."""
         self._carry()
         other._carry()
         for first, last in other._runs():
@@ -134,8 +121,6 @@ class ScoreCounts:
         for index, count in other._carried.items():
             self._carried[index] = self._carried.get(index, 0) + count
         self._touched |= other._touched
-        self.num_anomalies += other.num_anomalies
-        self.num_inliers += other.num_inliers
         self._carry()
 
     def _runs(self) -> list[tuple[int, int]]:
@@ -151,7 +136,7 @@ class ScoreCounts:
         return runs
 
     def descending(self) -> Iterator[Counts]:
-        """All bins that hold pixels, highest score first, some at a time."""
+        """All bins that hold pixels, highest first, some at a time."""
         for first, last in reversed(self._runs()):
             cells = self._table[2 * first : 2 * last].astype(np.int64)
             for index, count in self._carried.items():
@@ -194,3 +179,70 @@ class ScoreCounts:
         self.__dict__.update(state)
         self._table = np.zeros(2 * _BINS, np.uint32)
         self._table[cells] = counts
+
+
+class ScoreCounts:
+    """Pixels by score and label, over all frames.
+
+    The first `SORTED_PIXELS` are kept as they are and sorted: their curves are exact. Beyond, pixels are counted in
+    bins that are finer than any difference between two networks' float32 scores (`_page_shifts`): average precision and
+    FPR95 agree with sorting all pixels to 1e-6.
+    """
+
+    def __init__(self) -> None:
+        self._pixels: list[tuple[NDArray[np.float32], NDArray[np.uint8]]] = []
+        self._bins: BinTable | None = None
+        self.num_anomalies = 0
+        self.num_inliers = 0
+
+    def update(self, score: NDArray[Any], anomaly: NDArray[np.uint8]) -> None:
+        """Add one frame: score (H, W) floating point (kept as float32), anomaly (H, W) uint8 0, 1 or 255.
+
+        Raises:
+            MetricInputError: see `anomaly_pixels.checked`.
+        """
+        checked(score, anomaly)
+        counted = anomaly != IGNORE
+        # Adding zero turns -0.0 into 0.0: they are one score.
+        values = score[counted].astype(np.float32) + np.float32(0)
+        labels = anomaly[counted]
+        anomalies = int(np.count_nonzero(labels))
+        self.num_anomalies += anomalies
+        self.num_inliers += values.size - anomalies
+        if self._bins is not None:
+            self._bins.add(values, labels)
+        else:
+            self._pixels.append((values, labels))
+            self._settle()
+
+    def merge(self, other: ScoreCounts) -> None:
+        """Add the frames of another process."""
+        self.num_anomalies += other.num_anomalies
+        self.num_inliers += other.num_inliers
+        self._pixels += other._pixels
+        if other._bins is not None:
+            self._bins = self._bins or BinTable()
+            self._bins.merge(other._bins)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Move the kept pixels into bins, where there are bins already or too many pixels to keep."""
+        if self._bins is None and sum(values.size for values, _ in self._pixels) <= SORTED_PIXELS:
+            return
+        self._bins = self._bins or BinTable()
+        for values, labels in self._pixels:
+            self._bins.add(values, labels)
+        self._pixels = []
+
+    def descending(self) -> Iterator[Counts]:
+        """All scores or bins that hold pixels, highest first, some at a time."""
+        if self._bins is not None:
+            yield from self._bins.descending()
+        elif self.num_anomalies + self.num_inliers:
+            values, labels = (np.concatenate(parts) for parts in zip(*self._pixels, strict=True))
+            order = np.argsort(values)[::-1]
+            values, anomalies = values[order], labels[order] == ANOMALY
+            last = np.flatnonzero(np.append(values[1:] != values[:-1], True))
+            both = np.diff(last, prepend=-1)
+            true = np.diff(np.cumsum(anomalies)[last], prepend=0)
+            yield Counts(threshold=values[last], anomalies=true, inliers=both - true)
