@@ -268,6 +268,9 @@ def main(arguments: list[str] | None = None) -> int:
         # All sets are opened before the first is measured: a wrong path must not cost the work on the others.
         opened = [(data, open_frames(data, options.held_out)) for data in options.data]
         classes = [measured_classes(bundle, frames, data.name) for data, frames in opened]
+        # And so are the folders to write to.
+        for folder in (options.out, *([options.json.parent] if options.json is not None else [])):
+            folder.mkdir(parents=True, exist_ok=True)
         runner = BundleRunner(bundle, options.engine, options.score)
         for (data, frames), measured in zip(opened, classes, strict=True):
             runs.append(run_set(runner, data, frames, measured, options.save_scores))
@@ -283,9 +286,7 @@ def main(arguments: list[str] | None = None) -> int:
             if options.record:
                 bundle = record(bundle, run, options.held_out)
         if options.json is not None:
-            options.json.parent.mkdir(parents=True, exist_ok=True)
             options.json.write_text(json.dumps(output, indent=2) + "\n", encoding="utf-8")
-        options.out.mkdir(parents=True, exist_ok=True)
         shown = [EvaluatedSet(run.data.name, run.frames, run.evaluation, run.results) for run in runs]
         write_report(options.out / "report.html", bundle, shown, output)
     except (BundleError, EngineError, GraphError, MetricInputError, OSError, ValueError) as error:

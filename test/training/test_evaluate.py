@@ -66,7 +66,7 @@ def evaluate(bundle: Path, folder: Path, *arguments: str) -> Run:
     stdout, stderr = io.StringIO(), io.StringIO()
     result = folder / "more" / "result.json"
     with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
-        code = main([str(bundle), *arguments, "--out", str(folder), "--json", str(result)])
+        code = main([str(bundle), "--out", str(folder), "--json", str(result), *arguments])
     output = json.loads(result.read_text()) if result.is_file() else {}
     return Run(code, output, stdout.getvalue(), stderr.getvalue(), folder)
 
@@ -361,6 +361,19 @@ def test_mistakes_in_the_data_are_named_before_anything_is_measured(
         assert run.code == 2
         assert re.search(f"^evaluate: .*{message}", run.stderr, re.MULTILINE), run.stderr
         assert not run.output
+
+
+@pytest.mark.parametrize("option", ["--json", "--out"])
+def test_a_folder_that_cannot_be_written_to_is_named_before_anything_is_measured(
+    option: str, bundle: Path, anomalies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate_module, "run_set", lambda *arguments: pytest.fail("a set was measured"))
+    (tmp_path / "file").write_text("in the way")
+    run = evaluate(
+        bundle, tmp_path, "--data", f"images_and_masks:{anomalies}", option, str(tmp_path / "file" / "x" / "y")
+    )
+    assert run.code == 2
+    assert str(tmp_path / "file") in run.stderr
 
 
 def test_a_set_with_other_classes_is_refused_and_one_with_anomalies_too_measured_without_its_classes(

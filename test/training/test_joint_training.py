@@ -13,8 +13,10 @@ import pytest
 import torch
 import yaml
 from synthetic_camvid import write_camvid
+from test_train_segmenter import TINY
 from torch import Tensor
 
+from ros_ood_perception.strict_yaml import from_mapping
 from training.checkpoint import load_checkpoint
 from training.data.label_set import IGNORE
 from training.joint_training_config import JointTrainingConfig
@@ -29,16 +31,7 @@ from training.train_joint import JointObjective, NegativeDraw
 from training.train_joint import main as train_joint
 from training.train_segmenter import main as train_segmenter
 
-SEGMENTER = {
-    "backbone_settings": {
-        "embedding_size": 8,
-        "hidden_sizes": [8, 8, 16, 16],
-        "depths": [1, 1, 1, 1],
-        "layer_type": "basic",
-    },
-    "decoder_channels": 16,
-    "pooling_bins": [1],
-}
+SEGMENTER: Any = TINY["segmenter"]
 FLOW = {"units": [1, 1, 1], "steps": [1, 1, 1], "growth": 0, "width": [6, 6, 6], "depth": [1, 1, 1]}
 SHARED = {"batch_size": 4, "passes_per_epoch": 2, "data": {"workers": 0}}
 
@@ -71,8 +64,7 @@ def objective(**changes: Any) -> JointObjective:
         negatives=negatives,
         **changes,
     )
-    settings: Any = SEGMENTER["backbone_settings"]
-    segmenter = LadderSegmenter(SegmenterConfig(backbone_settings=settings, decoder_channels=16, pooling_bins=(1,)), 11)
+    segmenter = LadderSegmenter(from_mapping(SEGMENTER, SegmenterConfig, "tiny"), 11)
     flow = ImageFlow(config.flow)
     with torch.no_grad():
         for parameter in flow.parameters():
