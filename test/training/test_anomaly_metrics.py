@@ -223,7 +223,7 @@ def test_the_area_and_average_precision_by_hand() -> None:
 
 @pytest.mark.parametrize("metric", [ExactPixelMetrics, SmiycPixelMetrics])
 @pytest.mark.parametrize("lowest", [0.1, 0.88], ids=["far below", "close"])
-def test_a_recall_of_exactly_95_percent_is_enough(metric: Any, lowest: float) -> None:
+def test_a_recall_of_exactly_95_percent_is_enough(metric: Any, lowest: float, counting: None) -> None:
     # 19 of 20 anomalies above all inliers but one, the last one below them.
     score = np.array([[0.95] + [0.9] * 19 + [lowest + 0.01, lowest]], np.float32)
     label = np.array([[0] + [1] * 19 + [0, 1]], np.uint8)

@@ -227,7 +227,7 @@ class ScoreCounts:
 
     def _settle(self) -> None:
         """Move the kept pixels into bins, where there are bins already or too many pixels to keep."""
-        if self._bins is None and sum(values.size for values, _ in self._pixels) <= SORTED_PIXELS:
+        if self._bins is None and self.num_anomalies + self.num_inliers <= SORTED_PIXELS:
             return
         self._bins = self._bins or BinTable()
         for values, labels in self._pixels:
