@@ -85,7 +85,11 @@ def labelled_logits(bundle: Bundle, frames: LabelledFrames) -> LabelledLogits:
 
 
 def best_temperature(cross_entropy: Callable[[float], float]) -> float:
-    """The T in `TEMPERATURES` with the smallest cross-entropy, to four digits: golden-section search over log T."""
+    """The T in `TEMPERATURES` with the smallest cross-entropy, to four digits: golden-section search over log T.
+
+    Raises:
+        ValueError: it lies at an end of the range.
+    """
     ratio = (math.sqrt(5) - 1) / 2
     low, high = (math.log(t) for t in TEMPERATURES)
     left, right = high - ratio * (high - low), low + ratio * (high - low)
@@ -99,7 +103,13 @@ def best_temperature(cross_entropy: Callable[[float], float]) -> float:
             low, left, at_left = left, right, at_right
             right = low + ratio * (high - low)
             at_right = cross_entropy(math.exp(right))
-    return float(f"{math.exp((low + high) / 2):.4g}")
+    found = float(f"{math.exp((low + high) / 2):.4g}")
+    if not 1.01 * TEMPERATURES[0] < found < 0.99 * TEMPERATURES[1]:
+        raise ValueError(
+            f"the cross-entropy is smallest at the end of the temperatures {TEMPERATURES[0]:g} to {TEMPERATURES[1]:g}; "
+            "the labels do not fit this bundle (--temperature sets one all the same)"
+        )
+    return found
 
 
 def calibrate(bundle: Bundle, data: DataArgument, out: Path, temperature: float | None) -> Bundle:

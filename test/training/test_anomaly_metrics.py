@@ -182,11 +182,20 @@ def test_the_exact_figures_are_those_of_scikit_learn_on_the_pooled_pixels(distri
 
 
 @pytest.mark.parametrize("offset", [0.01, 1.0, 8.0, 100.0])
-def test_scores_that_differ_in_their_last_bits_only_are_told_apart_at_any_offset(offset: float) -> None:
+def test_scores_that_differ_in_their_last_bits_only_are_told_apart_at_any_offset(offset: float, counting: None) -> None:
     steps = np.random.default_rng(0).integers(0, 60, (40, 50))
     score = np.float32(offset) + steps.astype(np.float32) * np.spacing(np.float32(offset))
     label = (np.random.default_rng(1).random((40, 50)) < steps / 120).astype(np.uint8)
     assert values(exactly([(score, label)]).compute()) == pytest.approx(by_scikit_learn([(score, label)]), abs=1e-6)
+
+
+def test_processes_whose_scores_crowd_in_other_places_agree_on_what_is_a_tie(binned: None) -> None:
+    near_eight = [(np.float32(8) + np.round(s, 1) * np.float32(1e-4), label) for s, label in frames_of("uniform", 0)]
+    low = [(np.round(s, 1) / np.float32(10), label) for s, label in frames_of("uniform", 1)]
+    metrics = exactly([*near_eight[:1], *low[:1]])
+    metrics.merge(exactly(low[1:]))
+    metrics.merge(exactly(near_eight[1:]))
+    assert values(metrics.compute()) == pytest.approx(by_scikit_learn([*near_eight, *low]), abs=1e-6)
 
 
 pixels = st.lists(st.tuples(st.integers(-40, 40), st.sampled_from([0, 0, 1, 255])), min_size=1, max_size=60)
