@@ -1,0 +1,263 @@
+"""A calibrated camera: pixels to rays and back, as `sensor_msgs/CameraInfo` defines it. Knows no ROS."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+DISTORTION_COEFFICIENTS = {"plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (4,)}
+"""How many coefficients each model may have, in OpenCV's order; `fisheye` is read as `equidistant`."""
+MAX_REPROJECTION_ERROR_PX = 0.05
+MAX_TANGENT = 50.0  # rays of a perspective camera farther than 88.9 degrees from the axis are not looked for
+LARGEST_NUMBER = 1e9  # of a calibration: no camera has such a focal length or coefficient
+UNDISTORT_ITERATIONS = 1000  # near the fold of a strong distortion it converges slowly
+
+
+class CameraError(ValueError):
+    """A calibration or pose that cannot be used. The message names the field, what was there and the remedy."""
+
+
+class RegionOfInterest(Protocol):
+    """`sensor_msgs/RegionOfInterest`."""
+
+    x_offset: int
+    y_offset: int
+    height: int
+    width: int
+    do_rectify: bool
+
+
+class CameraInfoMessage(Protocol):
+    """`sensor_msgs/CameraInfo`: the class of rclpy or that of `rosbags`, whose fields have the same names."""
+
+    height: int
+    width: int
+    distortion_model: str
+    d: Sequence[float]
+    k: Sequence[float]
+    r: Sequence[float]
+    p: Sequence[float]
+    binning_x: int
+    binning_y: int
+
+    @property
+    def roi(self) -> RegionOfInterest: ...
+
+
+@dataclass(frozen=True)
+class CameraModel:
+    """Which ray each pixel sees. The centre of the top left pixel is (0, 0), as in OpenCV.
+
+    Rays are in the camera's optical frame (x right, y down, z forward) after `rotation`, which is CameraInfo's R: the
+    frame in which `image_geometry` gives rays too. R is the identity but for stereo pairs.
+
+    Attributes:
+        height, width: of the image, pixels.
+        focal_x, focal_y, centre_x, centre_y: pixels of this image.
+        distortion_model: a key of `DISTORTION_COEFFICIENTS`.
+        coefficients: of the distortion, empty for none.
+        rotation: 3 x 3, row by row.
+    """
+
+    height: int
+    width: int
+    focal_x: float
+    focal_y: float
+    centre_x: float
+    centre_y: float
+    distortion_model: str = "plumb_bob"
+    coefficients: tuple[float, ...] = ()
+    rotation: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if self.height < 1 or self.width < 1:
+            raise CameraError(f"the image size is {self.width}x{self.height}; both must be positive")
+        numbers = (self.focal_x, self.focal_y, self.centre_x, self.centre_y, *self.coefficients, *self.rotation)
+        # Written so that NaN is refused as well.
+        if not all(abs(number) < LARGEST_NUMBER for number in numbers):
+            raise CameraError(
+                f"the calibration holds a number that is not finite, or absurd: {numbers}; calibrate the camera"
+            )
+        if not (self.focal_x > 0 and self.focal_y > 0):
+            raise CameraError(
+                f"the focal lengths are {self.focal_x} and {self.focal_y}; both must be positive (zero means an "
+                "uncalibrated camera: calibrate it)"
+            )
+        allowed = DISTORTION_COEFFICIENTS.get(self.distortion_model)
+        if allowed is None:
+            raise CameraError(
+                f"distortion_model is '{self.distortion_model}'; known are {', '.join(DISTORTION_COEFFICIENTS)}"
+            )
+        if self.coefficients and len(self.coefficients) not in allowed:
+            raise CameraError(
+                f"D has {len(self.coefficients)} coefficients; {self.distortion_model} has "
+                f"{' or '.join(map(str, allowed))}, or none for no distortion"
+            )
+        rotation = np.reshape(self.rotation, (3, 3)) if len(self.rotation) == 9 else None
+        if rotation is None or not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3):
+            raise CameraError(f"R is {self.rotation}; it must be a 3 x 3 rotation (the identity for a single camera)")
+
+    @classmethod
+    def from_camera_info(
+        cls, info: CameraInfoMessage, image_size: tuple[int, int], rectified: bool = False
+    ) -> CameraModel:
+        """The camera of the images that come with this CameraInfo.
+
+        `rectified` says which images those are: raw ones (K and D hold, then R) or rectified ones such as `image_rect`
+        (P holds, without distortion; its fourth column, the place of the other eye of a stereo pair, does not change
+        the rays of this one). Binning and region of interest are applied as `image_geometry` applies them.
+
+        Args:
+            image_size: height and width of the images, pixels.
+
+        Raises:
+            CameraError: uncalibrated, of an unknown model, or of images of another size.
+        """
+        roi, binning = info.roi, (max(1, int(info.binning_x)), max(1, int(info.binning_y)))
+        full_height, full_width = int(roi.height) or int(info.height), int(roi.width) or int(info.width)
+        height, width = image_size
+        if (full_height // binning[1], full_width // binning[0]) != (height, width):
+            raise CameraError(
+                f"camera_info is of {full_width // binning[0]}x{full_height // binning[1]} images (width {info.width}, "
+                f"height {info.height}, roi {roi.width}x{roi.height}, binning {binning[0]}x{binning[1]}), the image "
+                f"is {width}x{height}; publish the camera_info of these images (image_proc's resize node scales it)"
+            )
+        if rectified and roi.do_rectify:
+            raise CameraError(
+                "roi.do_rectify of camera_info is set: which part of the rectified image was cut out is not in it; "
+                "rectify the whole image, or give the raw one"
+            )
+        matrix = np.array(info.p if rectified else info.k, np.float64)
+        name, size = ("P", 12) if rectified else ("K", 9)
+        if matrix.size != size:
+            raise CameraError(f"{name} of camera_info has {matrix.size} numbers; it must have {size}")
+        matrix = matrix.reshape(3, -1)[:, :3]
+        if not np.isfinite(matrix).all() or matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
+            raise CameraError(f"{name} of camera_info is {matrix.ravel().tolist()}; the camera is not calibrated")
+        if abs(matrix[0, 1]) > 1e-9 or not np.allclose(matrix[[1, 2, 2, 2], [0, 0, 1, 2]], (0, 0, 0, 1)):
+            raise CameraError(
+                f"{name} of camera_info is {matrix.ravel().tolist()}; it must be [fx 0 cx, 0 fy cy, 0 0 1]"
+            )
+        # R of a publisher that leaves it out is all zero.
+        rotation = np.array(info.r, np.float64).ravel()
+        turned = not rectified and rotation.size and bool(np.any(rotation))
+        model = {"": "plumb_bob", "fisheye": "equidistant"}.get(info.distortion_model, info.distortion_model)
+        return cls(
+            height=height,
+            width=width,
+            focal_x=float(matrix[0, 0]) / binning[0],
+            focal_y=float(matrix[1, 1]) / binning[1],
+            centre_x=(float(matrix[0, 2]) - int(roi.x_offset)) / binning[0],
+            centre_y=(float(matrix[1, 2]) - int(roi.y_offset)) / binning[1],
+            distortion_model="plumb_bob" if rectified else model,
+            coefficients=() if rectified else tuple(float(value) for value in info.d),
+            rotation=tuple(rotation.tolist()) if turned else cls.rotation,
+        )
+
+    def rays(self, pixels: ArrayLike) -> NDArray[np.float64]:
+        """Unit rays (N, 3) of pixels (N, 2) u, v; NaN where the distortion has no inverse.
+
+        Where a distortion polynomial turns back (outside the field of view that the camera was calibrated for), two
+        rays would have the same pixel; there is none then.
+        """
+        pixels = np.asarray(pixels, np.float64).reshape(-1, 2)
+        distorted = (pixels - (self.centre_x, self.centre_y)) / (self.focal_x, self.focal_y)
+        if self.distortion_model == "equidistant":
+            rays = self._equidistant_rays(distorted)
+        else:
+            rays = self._perspective_rays(pixels, distorted)
+        rays[~np.isfinite(pixels).all(axis=1)] = np.nan
+        return rays @ np.reshape(self.rotation, (3, 3)).T
+
+    def pixels(self, points: ArrayLike) -> NDArray[np.float64]:
+        """Pixels (N, 2) of points or directions (N, 3) in the optical frame; NaN where none sees them."""
+        xyz: NDArray[np.float64] = np.asarray(points, np.float64).reshape(-1, 3) @ np.reshape(self.rotation, (3, 3))
+        radius = np.hypot(xyz[:, 0], xyz[:, 1])
+        if self.distortion_model == "equidistant":
+            angle = np.arctan2(radius, xyz[:, 2])
+            seen = angle < self._largest_angle
+            scale = np.divide(self._bent_angle(angle), radius, out=np.zeros_like(radius), where=radius > 0)
+            pixels = xyz[:, :2] * scale[:, None] * (self.focal_x, self.focal_y) + (self.centre_x, self.centre_y)
+        else:
+            seen = (xyz[:, 2] > 0) & (radius < xyz[:, 2] * self._largest_tangent)
+            pixels = np.empty((len(xyz), 2))
+            if seen.any():
+                pixels[seen] = self._project(xyz[seen] / xyz[seen, 2:])
+        pixels[~seen] = np.nan
+        return pixels
+
+    @property
+    def _matrix(self) -> NDArray[np.float64]:
+        return np.array([[self.focal_x, 0, self.centre_x], [0, self.focal_y, self.centre_y], [0, 0, 1]])
+
+    def _project(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Perspective pixels of points (N, 3) with z = 1, before `rotation`."""
+        origin = np.zeros(3)
+        found, _ = cv2.projectPoints(points, origin, origin, self._matrix, np.array(self.coefficients))
+        return found.reshape(-1, 2)
+
+    def _perspective_rays(self, pixels: NDArray[np.float64], distorted: NDArray[np.float64]) -> NDArray[np.float64]:
+        rays: NDArray[np.float64] = np.concatenate([distorted, np.ones((len(distorted), 1))], axis=1)
+        known = np.isfinite(rays).all(axis=1)
+        if self.coefficients and known.any():
+            criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, UNDISTORT_ITERATIONS, 1e-6)
+            found = cv2.undistortPointsIter(
+                pixels[known][:, None], self._matrix, np.array(self.coefficients), None, None, criteria
+            )
+            rays[known, :2] = found.reshape(-1, 2)
+            # OpenCV gives something for every pixel: what does not come back to its pixel is no ray of it.
+            with np.errstate(invalid="ignore", over="ignore"):
+                error = np.abs(self._project(rays[known]) - pixels[known]).max(axis=1)
+                tangent = np.hypot(rays[known, 0], rays[known, 1])
+                wrong = ~((error <= MAX_REPROJECTION_ERROR_PX) & (tangent < self._largest_tangent))
+            rays[np.flatnonzero(known)[wrong]] = np.nan
+        lengths: NDArray[np.float64] = np.linalg.norm(rays, axis=1, keepdims=True)
+        return rays / lengths
+
+    @cached_property
+    def _largest_tangent(self) -> float:
+        """Distance from the axis, at z = 1, at which the radial distortion first turns back."""
+        if not self.coefficients:
+            return MAX_TANGENT
+        k1, k2, _p1, _p2, k3, k4, k5, k6 = (*self.coefficients, *[0.0] * 8)[:8]
+        tangent = np.linspace(0, MAX_TANGENT, 100_001)
+        square = tangent**2
+        with np.errstate(all="ignore"):
+            numerator = 1 + square * (k1 + square * (k2 + square * k3))
+            denominator = 1 + square * (k4 + square * (k5 + square * k6))
+            bent = tangent * numerator / denominator
+        turns = np.flatnonzero(~(np.diff(bent) > 0) | ~(denominator[1:] > 0))
+        return float(tangent[turns[0]]) if len(turns) else MAX_TANGENT
+
+    def _bent_angle(self, angle: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Kannala and Brandt: angle (1 + k1 angle^2 + k2 angle^4 + k3 angle^6 + k4 angle^8)."""
+        k1, k2, k3, k4 = self.coefficients or (0.0,) * 4
+        square = angle**2
+        return angle * (1 + square * (k1 + square * (k2 + square * (k3 + square * k4))))
+
+    @cached_property
+    def _largest_angle(self) -> float:
+        """Angle from the axis, radians, at which the distortion first turns back; pi where it never does."""
+        angle = np.linspace(0, math.pi, 10_001)
+        turns = np.flatnonzero(~(np.diff(self._bent_angle(angle)) > 0))
+        return float(angle[turns[0]]) if len(turns) else math.pi
+
+    def _equidistant_rays(self, distorted: NDArray[np.float64]) -> NDArray[np.float64]:
+        # Not cv2.fisheye.undistortPoints: it gives tangents, and so nothing at 90 degrees from the axis and beyond.
+        bent = np.linalg.norm(distorted, axis=1)
+        low, high = np.zeros_like(bent), np.full_like(bent, self._largest_angle)
+        inside = bent < self._bent_angle(high)
+        for _ in range(50):  # bisection: the function rises all the way, and 2^-50 of pi is below what doubles resolve
+            middle = (low + high) / 2
+            above = self._bent_angle(middle) > bent
+            high, low = np.where(above, middle, high), np.where(above, low, middle)
+        angle = np.where(inside, (low + high) / 2, np.nan)
+        direction = np.divide(distorted, bent[:, None], out=np.zeros_like(distorted), where=bent[:, None] > 0)
+        return np.concatenate([direction * np.sin(angle)[:, None], np.cos(angle)[:, None]], axis=1)
