@@ -1,0 +1,243 @@
+"""Anomaly score to connected regions: hysteresis, minimum area, region of interest, and where each stands."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ros_ood_perception.perception import FramePerception
+
+FOOT_COLUMNS = 17
+"""Foot points of a region, at most: a car at 10 m then has one every 25 cm."""
+FOOT_BAND = 0.15
+"""How much higher than its lowest point a region may stand, as a fraction of its height in the picture."""
+
+
+@dataclass(frozen=True)
+class RegionSettings:
+    """Which regions of the anomaly score count.
+
+    Attributes:
+        hysteresis: in (0, 1]. A region holds a pixel whose score is at least the threshold, and grows over neighbours
+            whose score is at least `hysteresis` times the threshold. 1: the anomaly mask itself.
+        min_area: fraction of the frame's pixels, in [0, 1]; a smaller region is dropped.
+        max_regions: only so many are kept, the largest ones.
+        drivable_ids: class ids of drivable ground. A region counts if a foot point of it is on or near such ground.
+            None: wherever it is.
+        surroundings: how near, as a fraction of the frame's height, in [0, 1].
+    """
+
+    hysteresis: float = 0.8
+    min_area: float = 0.0002
+    max_regions: int = 64
+    drivable_ids: frozenset[int] | None = None
+    surroundings: float = 0.05
+
+    def __post_init__(self) -> None:
+        # Written so that NaN is refused as well.
+        if not 0 < self.hysteresis <= 1:
+            raise ValueError(f"hysteresis is {self.hysteresis}; it must be in (0, 1], 1 for none")
+        for name in ("min_area", "surroundings"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it is a fraction of the frame, in [0, 1]")
+        if self.max_regions < 1:
+            raise ValueError(f"max_regions is {self.max_regions}; it must be at least 1")
+        if self.drivable_ids is not None and not all(0 <= number <= 255 for number in self.drivable_ids):
+            raise ValueError(f"drivable_ids are {sorted(self.drivable_ids)}; class ids are 0 to 255")
+
+
+@dataclass(frozen=True)
+class Box:
+    """Smallest box around a region: left, top, width, height, pixels of the frame."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Region:
+    """A connected region of one frame.
+
+    Attributes:
+        score: mean anomaly score of its pixels, in [0, 1].
+        peak_score: their highest.
+        area: pixels of the frame.
+        box: pixels of the frame.
+        foot_points: u, v (the centre of the top left pixel is 0, 0) of where it stands, left to right, at most
+            `FOOT_COLUMNS`.
+        foot_is_cut: it reaches the frame's lower edge or the ego mask: it may stand nearer than its foot points.
+    """
+
+    score: float
+    peak_score: float
+    area: int
+    box: Box
+    foot_points: tuple[tuple[float, float], ...]
+    foot_is_cut: bool
+
+
+@dataclass(frozen=True)
+class RegionFinder:
+    """Finds the regions of a frame, the largest first. Deterministic; works at the engine's resolution.
+
+    At the engine's resolution because the score has no more detail than that: the frame's own is bilinear between these
+    pixels, and foot points are interpolated the same way. Boxes are exact to one engine pixel.
+
+    Attributes:
+        settings: which regions count.
+        ego_mask: (H, W) bool of any size, True where the camera sees the own vehicle: never part of a region. None:
+            nowhere.
+    """
+
+    settings: RegionSettings = field(default_factory=RegionSettings)
+    ego_mask: NDArray[np.bool_] | None = None
+
+    def __call__(self, result: FramePerception) -> tuple[Region, ...]:
+        """The regions of one frame."""
+        score, settings = result.engine_anomaly_score, self.settings
+        height, width = score.shape
+        high = np.float32(result.anomaly_threshold)
+        low = np.float32(high * np.float32(settings.hysteresis))
+        mask = (score >= low).view(np.uint8)
+        ego = None
+        if self.ego_mask is not None:
+            ego = cv2.resize(self.ego_mask.view(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+            mask[ego > 0] = 0
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8, ltype=cv2.CV_32S)
+        if count == 1:
+            return ()
+        areas = stats[:, cv2.CC_STAT_AREA]
+        large = areas >= max(1.0, settings.min_area * height * width)
+        large[0] = False  # the background
+        if low < high:
+            # Only pixels of regions that are large enough: most frames have few.
+            seeds = labels[(score >= high) & (mask > 0)]
+            large &= np.bincount(seeds, minlength=count) > 0
+        # Not by label: how OpenCV numbers regions depends on its threads.
+        order = np.lexsort((stats[:, cv2.CC_STAT_LEFT], stats[:, cv2.CC_STAT_TOP], -areas))
+        near_drivable = self._near_drivable(result)
+        regions = []
+        for label in order[large[order]]:
+            region = _region(int(label), labels, stats[label], result, float(low), ego, near_drivable)
+            if region is not None:
+                regions.append(region)
+                if len(regions) == settings.max_regions:
+                    break
+        return tuple(regions)
+
+    def _near_drivable(self, result: FramePerception) -> NDArray[np.uint8] | None:
+        """(h, w) uint8, 1 on drivable ground and near it; None where that does not matter."""
+        if self.settings.drivable_ids is None:
+            return None
+        return dilated(drivable_mask(result, self.settings.drivable_ids), self.settings.surroundings)
+
+
+def drivable_mask(result: FramePerception, drivable_ids: Collection[int]) -> NDArray[np.uint8]:
+    """(h, w) uint8 at the engine's resolution: 1 where the class is one of these ids."""
+    table = np.zeros(256, np.uint8)
+    table[list(drivable_ids)] = 1
+    return cv2.LUT(result.engine_semantic, table)
+
+
+def dilated(mask: NDArray[np.uint8], reach: float) -> NDArray[np.uint8]:
+    """The mask grown by a square of `reach` times its height to each side."""
+    pixels = round(reach * mask.shape[0])
+    if not pixels:
+        return mask
+    return cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_RECT, (2 * pixels + 1, 2 * pixels + 1)))
+
+
+def read_ego_mask(path: Path | str) -> NDArray[np.bool_]:
+    """An image that is not black where the camera sees the own vehicle: (H, W) bool.
+
+    Raises:
+        ValueError: not a readable image.
+    """
+    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if image is None:
+        raise ValueError(f"{path}: the ego mask cannot be read; it must be an image (PNG), white on the own vehicle")
+    return image > 0
+
+
+def _region(
+    label: int,
+    labels: NDArray[np.int32],
+    stats: NDArray[np.int32],
+    result: FramePerception,
+    low: float,
+    ego: NDArray[np.uint8] | None,
+    near_drivable: NDArray[np.uint8] | None,
+) -> Region | None:
+    """The region of one label; None if it stands outside the region of interest."""
+    left, top, width, height, area = (int(value) for value in stats)
+    score = result.engine_anomaly_score
+    rows, columns = score.shape
+    inside = labels[top : top + height, left : left + width] == label
+    # Lowest pixel of each column, from the box's top. A connected region has one in every column of its box.
+    lowest = height - 1 - np.argmax(inside[::-1], axis=0)
+    columns_used = _telling_columns(lowest)
+    x, y = left + columns_used, top + lowest[columns_used]
+    below = np.minimum(y + 1, rows - 1)
+    if near_drivable is not None and not near_drivable[below, x].any():
+        return None
+    cut = y == rows - 1
+    if ego is not None:
+        cut |= ego[below, x] > 0
+    # Where the score falls through the low threshold on its way to the pixel below, as bilinear interpolation has it.
+    here, under = score[y, x].astype(np.float64), score[below, x].astype(np.float64)
+    falls = ~cut & (under < low)
+    edge = np.where(falls, np.divide(here - low, here - under, out=np.full_like(here, 0.5), where=falls), 0.5)
+    u = left + np.unique(np.linspace(0, width - 1, FOOT_COLUMNS).round())
+    v = _standing_line(u, x, y + edge, FOOT_BAND * height)
+    # Engine pixels to the frame's: both have the centre of their first pixel at 0.
+    scale_x, scale_y = result.frame_size[1] / columns, result.frame_size[0] / rows
+    values = score[top : top + height, left : left + width][inside]
+    frame_left, frame_top = int(left * scale_x), int(top * scale_y)
+    return Region(
+        score=float(values.mean(dtype=np.float64)),
+        peak_score=float(values.max()),
+        area=round(area * scale_x * scale_y),
+        box=Box(
+            frame_left,
+            frame_top,
+            int(np.ceil((left + width) * scale_x)) - frame_left,
+            int(np.ceil((top + height) * scale_y)) - frame_top,
+        ),
+        foot_points=tuple(zip(((u + 0.5) * scale_x - 0.5).tolist(), ((v + 0.5) * scale_y - 0.5).tolist(), strict=True)),
+        foot_is_cut=bool(cut.any()),
+    )
+
+
+def _telling_columns(lowest: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of the lowest pixels (N,), the first, the last, and the lowest of each of `FOOT_COLUMNS` stretches."""
+    length = -(-len(lowest) // FOOT_COLUMNS)
+    padded = np.pad(lowest, (0, -len(lowest) % length), constant_values=-1).reshape(-1, length)
+    found = padded.argmax(axis=1) + length * np.arange(len(padded))
+    return np.unique(np.concatenate([[0], found, [len(lowest) - 1]]))
+
+
+def _standing_line(
+    u: NDArray[np.float64], x: NDArray[np.int64], v: NDArray[np.float64], band: float
+) -> NDArray[np.float64]:
+    """Rows (M,) at columns u (M,) where the thing stands, of the lower edge v (N,) of its picture at columns x (N,).
+
+    What hangs over the ground (the belly of a car, the side of a tyre) has its lower edge on ground that is farther
+    away. So gaps are bridged by the lower convex hull, and no part is taken to stand more than `band` higher in the
+    picture than the lowest one: rather too near than too far.
+    """
+    hull: list[int] = []
+    for i in range(len(x)):
+        # v grows downwards: drop a point above the line from its predecessor to the new one.
+        while len(hull) > 1 and (
+            (v[hull[-1]] - v[hull[-2]]) * (x[i] - x[hull[-2]]) <= (v[i] - v[hull[-2]]) * (x[hull[-1]] - x[hull[-2]])
+        ):
+            hull.pop()
+        hull.append(i)
+    return np.maximum(np.interp(u, x[hull], v[hull]), v.max() - band)
