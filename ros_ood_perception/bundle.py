@@ -7,7 +7,9 @@ A bundle is untrusted until `read_bundle` has returned: the schema is known, the
 from __future__ import annotations
 
 import hashlib
+import re
 import reprlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +21,9 @@ from ros_ood_perception.strict_yaml import SchemaError, from_mapping, load_yaml
 FORMAT_VERSION = 1
 MODEL_FILE = "model.onnx"
 DESCRIPTION_FILE = "bundle.yaml"
+ANOMALY_AT_LOGITS = "anomaly_at_logits"
+"""The graph's tensor (N, 1, h/4, w/4) float32 that the output `anomaly` is up-sampled from; not in older bundles."""
+
 UNLABELLED_ID = 255
 """The class id that no bundle may use: consumers read it as unlabelled."""
 
@@ -109,6 +114,42 @@ class Measurement:
 
 
 @dataclass(frozen=True)
+class ModelVariant:
+    """Another file of the folder with the same model, for engines and precisions that `model.onnx` does not serve.
+
+    Attributes:
+        format: `onnx`, read by TensorRT, ONNX Runtime and OpenVINO; `torch`, a program of `torch.export`.
+        precision: what the network computes in; resizing, normalisation and the score are float32 in all of them.
+        file: its name in the bundle's folder.
+        sha256: of the file.
+        label_agreement: share of the pixels that had the class that `model.onnx` gives them, 0 to 1.
+        score_difference: mean absolute difference of the anomaly score from that of `model.onnx`.
+        measured_on: the frames that both were measured on when the file was made, and by which engine.
+    """
+
+    format: Literal["onnx", "torch"]
+    precision: Literal["fp32", "fp16", "int8"]
+    file: str
+    sha256: str
+    label_agreement: float
+    score_difference: float
+    measured_on: str
+
+    def __post_init__(self) -> None:
+        # The name is joined to the folder: it must not lead out of it.
+        if not _FILE_NAME.fullmatch(self.file) or self.file in (MODEL_FILE, DESCRIPTION_FILE):
+            raise ValueError(
+                f"the file of a variant is {reprlib.repr(self.file)}; it must be a plain name of letters, digits, "
+                f"'_', '-' and '.', and neither {MODEL_FILE} nor {DESCRIPTION_FILE}"
+            )
+        if (self.format, self.precision) in (("onnx", "fp32"), ("torch", "int8")):
+            raise ValueError(f"a variant is {self.format} {self.precision}, which is not possible beside {MODEL_FILE}")
+
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
+
+
+@dataclass(frozen=True)
 class TrainingRecord:
     """Where the weights come from."""
 
@@ -137,6 +178,7 @@ class BundleDescription:
     score: ScoreDescription
     training: TrainingRecord
     operating_points: tuple[OperatingPoint, ...] = field(default=())
+    variants: tuple[ModelVariant, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -151,6 +193,12 @@ class BundleDescription:
         points = [p.name for p in self.operating_points]
         if len(set(points)) < len(points):
             raise ValueError(f"two operating points have one name: {points}")
+        for kind, values in (
+            ("format and precision", [f"{v.format} {v.precision}" for v in self.variants]),
+            ("file", [v.file for v in self.variants]),
+        ):
+            if len(set(values)) < len(values):
+                raise ValueError(f"two variants have one {kind}: {values}")
 
     def operating_point(self, name: str) -> OperatingPoint:
         """The operating point of that name, or the first one for ''.
@@ -168,6 +216,10 @@ class BundleDescription:
             raise BundleError(f"the bundle '{self.name}' has no operating point '{name}'; it has {', '.join(names)}")
         return self.operating_points[names.index(name) if name else 0]
 
+    def variant(self, format: str, precision: str) -> ModelVariant | None:
+        """The variant of that format and precision, or None."""
+        return next((v for v in self.variants if (v.format, v.precision) == (format, precision)), None)
+
     @property
     def colours(self) -> list[tuple[int, int, int]]:
         """(R, G, B) of each class, by id."""
@@ -184,6 +236,14 @@ class Bundle:
     folder: Path
     description: BundleDescription
     model: bytes = field(repr=False)
+
+    def variant_bytes(self, variant: ModelVariant) -> bytes:
+        """The contents of a variant's file, checked again as they are read.
+
+        Raises:
+            BundleError: the file is gone, or was changed since the bundle was read.
+        """
+        return _verified(self.folder / variant.file, variant.sha256)
 
 
 def read_bundle(folder: Path | str) -> Bundle:
@@ -213,29 +273,53 @@ def read_bundle(folder: Path | str) -> Bundle:
         description = from_mapping(data, BundleDescription, str(description_path))
     except SchemaError as error:
         raise BundleError(str(error)) from error
+    bundle = Bundle(folder=folder, description=description, model=_verified(model_path, description.model_sha256))
+    for variant in description.variants:
+        # Not kept: most machines use none of them.
+        bundle.variant_bytes(variant)
+    return bundle
+
+
+def _verified(path: Path, sha256: str) -> bytes:
     try:
-        model = model_path.read_bytes()
+        contents = path.read_bytes()
     except OSError as error:
-        raise BundleError(f"{model_path}: cannot be read ({error.strerror}); copy the whole bundle folder") from error
-    digest = hashlib.sha256(model).hexdigest()
-    if digest != description.model_sha256:
+        raise BundleError(f"{path}: cannot be read ({error.strerror}); copy the whole bundle folder") from error
+    digest = hashlib.sha256(contents).hexdigest()
+    if digest != sha256:
         raise BundleError(
-            f"{model_path}: SHA-256 is {digest}, {DESCRIPTION_FILE} says {description.model_sha256}; the file was "
+            f"{path}: SHA-256 is {digest}, {DESCRIPTION_FILE} says {sha256}; the file was "
             "changed or not copied whole. Restore it, or export the bundle again"
         )
-    return Bundle(folder=folder, description=description, model=model)
+    return contents
 
 
-def write_bundle(folder: Path, description: BundleDescription, model: bytes) -> Bundle:
-    """Write a bundle, replacing what is there; `model_sha256` of the description is set from `model`.
+def write_bundle(
+    folder: Path, description: BundleDescription, model: bytes, variant_files: Mapping[str, bytes] | None = None
+) -> Bundle:
+    """Write a bundle, replacing what is there.
 
-    Interrupted in between, the folder holds a pair that does not match, which every reader refuses.
+    Interrupted in between, the folder holds files that do not match, which every reader refuses.
+
+    Args:
+        description: its digests are set from the contents. Of its variants those are kept that have contents.
+        variant_files: contents of the variants by file name; None for a bundle that is to have none.
     """
-    description = replace(description, model_sha256=hashlib.sha256(model).hexdigest())
+    files = variant_files or {}
+    description = replace(
+        description,
+        model_sha256=hashlib.sha256(model).hexdigest(),
+        variants=tuple(
+            replace(v, sha256=hashlib.sha256(files[v.file]).hexdigest())
+            for v in description.variants
+            if v.file in files
+        ),
+    )
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f"{MODEL_FILE}.part"
-    temporary.write_bytes(model)
-    temporary.replace(folder / MODEL_FILE)
+    for name, contents in {MODEL_FILE: model, **{v.file: files[v.file] for v in description.variants}}.items():
+        temporary = folder / f"{name}.part"
+        temporary.write_bytes(contents)
+        temporary.replace(folder / name)
     write_description(folder, description)
     return read_bundle(folder)
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from ros_ood_perception.bundle import Bundle
+from ros_ood_perception.bundle import ANOMALY_AT_LOGITS, Bundle
 from ros_ood_perception.inference.engine import EngineError, EngineOutput
 from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 from training.models.segmenter import LOGIT_STRIDE
@@ -36,12 +36,28 @@ def name_logits(graph: onnx.ModelProto, producer_weight: str) -> None:
     producers = [node for node in graph.graph.node if producer_weight in node.input]
     if len(producers) != 1 or TEMPERATURE not in {tensor.name for tensor in graph.graph.initializer}:
         raise GraphError("the exporter changed the names of the logits' weights or of the temperature")
-    old = producers[0].output[0]
+    _rename(graph, producers[0].output[0], LOGITS)
+
+
+def name_anomaly_at_logits(graph: onnx.ModelProto) -> None:
+    """Call the score before it is up-sampled `ANOMALY_AT_LOGITS`.
+
+    Raises:
+        GraphError: the output `anomaly` is not made by an up-sampling.
+    """
+    producers = {name: node for node in graph.graph.node for name in node.output}
+    resize = producers[producers["anomaly"].input[0]]
+    if resize.op_type != "Resize":
+        raise GraphError(f"the anomaly score comes out of a {resize.op_type}, not of an up-sampling")
+    _rename(graph, resize.input[0], ANOMALY_AT_LOGITS)
+
+
+def _rename(graph: onnx.ModelProto, old: str, new: str) -> None:
     for node in graph.graph.node:
         for names in (node.input, node.output):
             for index, name in enumerate(names):
                 if name == old:
-                    names[index] = LOGITS
+                    names[index] = new
 
 
 def with_temperature(model: bytes, temperature: float) -> bytes:

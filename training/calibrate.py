@@ -152,7 +152,12 @@ def calibrate(bundle: Bundle, data: DataArgument, out: Path, temperature: float 
         operating_points=(),
     )
     points = measured_operating_points(replace(bundle, description=description, model=model), frames, what)
-    return write_bundle(out, replace(description, name=out.resolve().name, operating_points=points), model)
+    # The score of a torch program takes its temperature from the description, when it is loaded.
+    files = {v.file: bundle.variant_bytes(v) for v in description.variants}
+    for variant in description.variants:
+        if variant.format == "onnx":
+            files[variant.file] = with_temperature(files[variant.file], chosen)
+    return write_bundle(out, replace(description, name=out.resolve().name, operating_points=points), model, files)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -5,6 +5,7 @@
 One ONNX graph from the camera's bytes to class ids and anomaly score (opset 17), and `bundle.yaml` beside it. FOLDER
 holds the splits of the training set: on its validation frames the graph is compared with the network in PyTorch, and
 the anomaly thresholds are chosen. Without `--data` the bundle has no operating points and parity is checked on noise.
+`--with` adds the model at other precisions, for GPUs (see training/precisions.py).
 """
 
 from __future__ import annotations
@@ -12,15 +13,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
-import tempfile
-import warnings
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
 
@@ -34,28 +32,24 @@ from ros_ood_perception.bundle import (
     InputDescription,
     ScoreDescription,
     TrainingRecord,
-    read_bundle,
-    write_description,
+    write_bundle,
 )
+from ros_ood_perception.inference.engine import EngineError, EngineOutput
 from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
+from ros_ood_perception.inference.parity import Parity, ParityMeter, fixed_frames
 from ros_ood_perception.strict_yaml import SchemaError, from_mapping
-from training.bundle_graph import name_logits
 from training.checkpoint import CheckpointError, load_checkpoint
 from training.data.registry import open_training_frames
 from training.models.deployed_segmenter import DEFAULT_SCORE, DeployedSegmenter
 from training.models.segmenter import LadderSegmenter, SegmenterConfig
+from training.onnx_graph import ExportError, onnx_bytes
 from training.operating_points import measured_operating_points
+from training.precisions import CALIBRATION_FRAMES, COMPARED_FRAMES, VARIANTS, make_variants, spread
 from training.scores import SCORES
 from training.training_run import DataConfig
 
-OPSET = 17
-LOGITS_WEIGHT = "segmenter.classify.weight"
 LABEL_AGREEMENT = 0.999
 SCORE_DIFFERENCE = 1e-4
-
-
-class ExportError(RuntimeError):
-    """The graph cannot be exported, or does not compute what the network computes."""
 
 
 def deployed_segmenter(
@@ -81,72 +75,16 @@ def deployed_segmenter(
     return DeployedSegmenter(segmenter, size, temperature, score).eval()
 
 
-def onnx_bytes(model: DeployedSegmenter, properties: dict[str, str]) -> bytes:
-    """The model as an ONNX file: opset 17, N, H, W of the input dynamic, no traces of this machine.
-
-    Raises:
-        ExportError: the exporter made another opset than 17.
-    """
-    height, width = model.input_size
-    example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
-    axes = {"image": {0: "N", 1: "H", 2: "W"}, "semantic": {0: "N"}, "anomaly": {0: "N"}}
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
-        # PyTorch would rather we used its new exporter, which writes opset 18 and cannot convert it down to 17.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.filterwarnings("ignore", category=torch.jit._trace.TracerWarning)
-        torch.onnx.export(
-            model,
-            (example,),
-            str(Path(folder) / MODEL_FILE),
-            opset_version=OPSET,
-            dynamo=False,
-            input_names=["image"],
-            output_names=["semantic", "anomaly"],
-            dynamic_axes=axes,
-        )
-        graph = onnx.load(Path(folder) / MODEL_FILE)
-    opsets = {entry.domain or "ai.onnx": entry.version for entry in graph.opset_import}
-    if opsets != {"ai.onnx": OPSET}:
-        raise ExportError(f"the exporter wrote the opsets {opsets}; TensorRT 8.6 needs {OPSET} alone")
-    name_logits(graph, LOGITS_WEIGHT)
-    graph.doc_string = ""
-    for node in graph.graph.node:
-        node.doc_string = ""
-        del node.metadata_props[:]
-    onnx.helper.set_model_props(graph, properties)
-    onnx.checker.check_model(graph, full_check=True)
-    return graph.SerializeToString()
-
-
-@dataclass(frozen=True)
-class Parity:
-    """The graph in ONNX Runtime against the network in PyTorch.
-
-    Attributes:
-        frames: how many were compared.
-        label_agreement: share of the pixels with the same class.
-        score_difference: largest absolute difference of the anomaly score.
-    """
-
-    frames: int
-    label_agreement: float
-    score_difference: float
-
-
 def measure_parity(model: DeployedSegmenter, bundle: Bundle, images: Iterable[NDArray[np.uint8]]) -> Parity:
     """Run both on the same frames, (H, W, 3) uint8 each."""
     engine = OnnxRuntimeEngine(bundle)
-    frames, equal, pixels, difference = 0, 0, 0, 0.0
+    meter = ParityMeter()
     for image in images:
         with torch.no_grad():
             semantic, anomaly = model(torch.from_numpy(image)[None])
-        output = engine.run(image[None])
-        equal += int((semantic.numpy() == output.semantic).sum())
-        pixels += output.semantic.size
-        difference = max(difference, float(np.abs(anomaly.numpy() - output.anomaly_score).max()))
-        frames += 1
+        meter.add(EngineOutput(semantic.numpy(), anomaly.numpy()), engine.run(image[None]))
     engine.close()
-    return Parity(frames, equal / max(pixels, 1), difference)
+    return meter.parity()
 
 
 def require_parity(parity: Parity) -> None:
@@ -170,11 +108,16 @@ def export_bundle(
     input_size: tuple[int, int] | None = None,
     temperature: float = 1.0,
     score: str = DEFAULT_SCORE,
+    variants: Sequence[str] = ("fp16",),
 ) -> Parity:
     """Write a bundle, verified and compared with the network.
 
+    Args:
+        variants: of `training.precisions.VARIANTS`.
+
     Raises:
-        CheckpointError, ExportError, FileNotFoundError: as their messages say; `folder` then has no `bundle.yaml`.
+        CheckpointError, ExportError, EngineError, FileNotFoundError: as their messages say; `folder` then has no
+            `bundle.yaml`.
     """
     checkpoint = load_checkpoint(checkpoint_path)
     if "exported" not in checkpoint:
@@ -184,8 +127,8 @@ def export_bundle(
     progression = checkpoint["progression"]
     contents = onnx_bytes(model, {"name": folder.resolve().name, "weights_licence": checkpoint["data_set"]["licence"]})
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / DESCRIPTION_FILE).unlink(missing_ok=True)
-    (folder / MODEL_FILE).write_bytes(contents)
+    for stale in (DESCRIPTION_FILE, MODEL_FILE, *(file for _, _, file in VARIANTS.values())):
+        (folder / stale).unlink(missing_ok=True)
     description = BundleDescription(
         format_version=FORMAT_VERSION,
         name=folder.resolve().name,
@@ -207,17 +150,23 @@ def export_bundle(
         ),
     )
     bundle = Bundle(folder, description, contents)
+    calibration: list[NDArray[np.uint8]] = []
     if data is None:
         noise = np.random.default_rng(0).integers(0, 256, (2, *model.input_size, 3), np.uint8)
         parity = measure_parity(model, bundle, noise)
+        compared, what = fixed_frames(*model.input_size), "drawn street scenes"
     else:
         frames = open_training_frames(data_config.set, data, data_config.validation, data_config.held_out)
         parity = measure_parity(model, bundle, (frames[i].image for i in range(len(frames))))
         what = f"{frames.title} ({data_config.validation}, {len(frames)} frames)"
         description = replace(description, operating_points=measured_operating_points(bundle, frames, what))
+        compared, what = spread(frames, COMPARED_FRAMES), f"{frames.title} ({data_config.validation})"
+        if "int8" in variants:
+            training_frames = open_training_frames(data_config.set, data, data_config.train, data_config.held_out)
+            calibration = spread(training_frames, CALIBRATION_FRAMES)
     require_parity(parity)
-    write_description(folder, description)
-    read_bundle(folder)
+    made, files = make_variants(bundle, model, variants, compared, what, calibration)
+    write_bundle(folder, replace(description, variants=made), contents, files)
     return parity
 
 
@@ -235,7 +184,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("checkpoint", type=Path, help="best.pt or last.pt of a training run")
     parser.add_argument(
-        "bundle", type=Path, help="folder to write, and the model's name; model.onnx and bundle.yaml are replaced"
+        "bundle", type=Path, help="folder to write, and the model's name; the files of a bundle in it are replaced"
     )
     parser.add_argument("--data", type=Path, help="folder with the splits of the training set")
     parser.add_argument("--size", type=_size, help="HEIGHTxWIDTH of the network's input (default: the validated one)")
@@ -243,14 +192,29 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--score", choices=SCORES, default=DEFAULT_SCORE, help=f"anomaly score (default: {DEFAULT_SCORE})"
     )
+    parser.add_argument(
+        "--with",
+        dest="variants",
+        nargs="*",
+        choices=VARIANTS,
+        default=["fp16"],
+        metavar="NAME",
+        help=f"the model at other precisions, of {', '.join(VARIANTS)} (default: fp16); int8 needs --data",
+    )
     options = parser.parse_args(arguments)
     if not options.temperature > 0:
         parser.error(f"--temperature is {options.temperature:g}; it must be positive")
     try:
         parity = export_bundle(
-            options.checkpoint, options.bundle, options.data, options.size, options.temperature, options.score
+            options.checkpoint,
+            options.bundle,
+            options.data,
+            options.size,
+            options.temperature,
+            options.score,
+            options.variants,
         )
-    except (CheckpointError, ExportError, SchemaError, FileNotFoundError, ValueError) as error:
+    except (CheckpointError, ExportError, EngineError, SchemaError, FileNotFoundError, ValueError) as error:
         print(f"export: {error}", file=sys.stderr)
         return 2
     print(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ros_ood_perception.bundle import BundleError, read_bundle, write_description
+from ros_ood_perception.bundle import BundleError, read_bundle, write_bundle, write_description
 
 
 @pytest.fixture
@@ -106,3 +107,66 @@ def test_a_hostile_description_is_refused_with_the_files_name(bundle: Path, text
 def test_an_unknown_operating_point_is_named_with_those_there_are(shipped_bundle: Path) -> None:
     with pytest.raises(BundleError, match=r"no operating point 'strict'; it has inlier_fpr_0\.01"):
         read_bundle(shipped_bundle).description.operating_point("strict")
+
+
+def variant(**changes: object) -> dict[str, object]:
+    return {
+        "format": "onnx",
+        "precision": "fp16",
+        "file": "model_fp16.onnx",
+        "sha256": hashlib.sha256(b"half").hexdigest(),
+        "label_agreement": 0.999,
+        "score_difference": 1e-4,
+        "measured_on": "6 frames",
+    } | changes
+
+
+def test_a_variant_is_found_by_format_and_precision_and_its_file_is_checked(bundle: Path) -> None:
+    change(bundle, lambda d: d.update(variants=[variant()]))
+    with pytest.raises(BundleError, match=r"model_fp16\.onnx: cannot be read .*copy the whole bundle folder"):
+        read_bundle(bundle)
+    (bundle / "model_fp16.onnx").write_bytes(b"half")
+    opened = read_bundle(bundle)
+    found = opened.description.variant("onnx", "fp16")
+    assert found is not None
+    assert opened.variant_bytes(found) == b"half"
+    assert opened.description.variant("onnx", "int8") is None
+    assert opened.description.variant("torch", "fp16") is None
+    (bundle / "model_fp16.onnx").write_bytes(b"other")
+    with pytest.raises(BundleError, match=r"model_fp16\.onnx: SHA-256 is"):
+        opened.variant_bytes(found)
+
+
+def test_a_bundle_without_variants_reads_as_before(bundle: Path) -> None:
+    change(bundle, lambda d: d.pop("variants", None))
+    assert read_bundle(bundle).description.variants == ()
+
+
+@pytest.mark.parametrize(
+    ("variants", "message"),
+    [
+        ([variant(file="../model.onnx")], "must be a plain name"),
+        ([variant(file="/etc/passwd")], "must be a plain name"),
+        ([variant(file="..")], "must be a plain name"),
+        ([variant(file="bundle.yaml")], "neither model.onnx nor bundle.yaml"),
+        ([variant(precision="fp8")], r"'variants\[0\]\.precision' is 'fp8'"),
+        ([variant(precision="fp32")], "onnx fp32, which is not possible beside model.onnx"),
+        ([variant(), variant(file="again.onnx")], "two variants have one format and precision"),
+        ([variant(), variant(precision="int8")], "two variants have one file"),
+        ([variant(digest="")], r"unknown key\(s\) variants\[0\]\.digest"),
+    ],
+)
+def test_an_impossible_variant_is_refused(bundle: Path, variants: list[dict[str, object]], message: str) -> None:
+    change(bundle, lambda d: d.update(variants=variants))
+    with pytest.raises(BundleError, match=message):
+        read_bundle(bundle)
+
+
+def test_writing_a_bundle_keeps_the_variants_that_have_contents(bundle: Path, tmp_path: Path) -> None:
+    change(bundle, lambda d: d.update(variants=[variant()]))
+    (bundle / "model_fp16.onnx").write_bytes(b"half")
+    opened = read_bundle(bundle)
+    kept = write_bundle(tmp_path / "kept", opened.description, opened.model, {"model_fp16.onnx": b"changed"})
+    [written] = kept.description.variants
+    assert kept.variant_bytes(written) == b"changed"
+    assert write_bundle(tmp_path / "bare", opened.description, opened.model).description.variants == ()

@@ -23,8 +23,8 @@ from training.bundle_graph import LOGITS, TEMPERATURE
 from training.calibrate import LabelledLogits, best_temperature, main
 from training.data.label_set import CAMVID
 from training.data.registry import open_data_set
-from training.export import LOGITS_WEIGHT
 from training.export import main as export
+from training.onnx_graph import LOGITS_WEIGHT
 from training.operating_points import LEVELS, InlierScores, drivable_ids, inlier_operating_points
 
 RATES = {"0.01": 0.01, "0.05": 0.05, "0.001": 0.001}
@@ -173,7 +173,7 @@ def test_without_out_the_bundle_itself_is_calibrated_and_again(bundle: Path, tre
     # The second time finds what the first one did, and replaces it.
     assert len(description.training.measurements) == 4
     assert len(description.operating_points) == 6
-    assert {path.name for path in own.iterdir()} == {"model.onnx", "bundle.yaml"}
+    assert {path.name for path in own.iterdir()} == {"model.onnx", "model_fp16.onnx", "bundle.yaml"}
 
 
 def test_figures_of_the_score_at_another_temperature_are_not_kept(bundle: Path, tree: Path, tmp_path: Path) -> None:

@@ -10,11 +10,13 @@ import torch
 
 from ros_ood_perception.bundle import read_bundle
 from ros_ood_perception.inference.engine import open_engine
+from ros_ood_perception.inference.parity import Parity
 from training import export
 from training.checkpoint import load_checkpoint
 from training.data.camvid import CamVid
-from training.export import ExportError, deployed_segmenter, export_bundle, main, measure_parity, require_parity
+from training.export import deployed_segmenter, export_bundle, main, measure_parity, require_parity
 from training.models.deployed_segmenter import DeployedSegmenter
+from training.onnx_graph import ExportError, onnx_bytes
 
 
 def graph_of(folder: Path) -> onnx.ModelProto:
@@ -126,11 +128,9 @@ def test_an_impossible_size_is_refused_with_the_multiple(
 def test_a_graph_that_differs_from_the_network_is_not_exported(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = export.onnx_bytes
-
     def exports_another_temperature(model: DeployedSegmenter, properties: dict[str, str]) -> bytes:
         other = DeployedSegmenter(model.segmenter, model.input_size, 1.5).eval()
-        return whole(other, properties)
+        return onnx_bytes(other, properties)
 
     monkeypatch.setattr(export, "onnx_bytes", exports_another_temperature)
     with pytest.raises(ExportError, match="the score differs by up to"):
@@ -139,7 +139,7 @@ def test_a_graph_that_differs_from_the_network_is_not_exported(
 
 
 def test_parity_limits() -> None:
-    require_parity(export.Parity(1, 0.9991, 9e-5))
-    for parity in (export.Parity(1, 0.999, 0.0), export.Parity(1, 1.0, 2e-4), export.Parity(0, 0.0, 0.0)):
+    require_parity(Parity(1, 0.9991, 9e-5))
+    for parity in (Parity(1, 0.999, 0.0), Parity(1, 1.0, 2e-4), Parity(0, 0.0, 0.0)):
         with pytest.raises(ExportError):
             require_parity(parity)
