@@ -15,7 +15,9 @@ from torch.nn import functional
 from training.data.labelled_frames import images_in, read_image
 from training.models.flow.image_flow import STRIDE
 
-NegativeSource = Literal["flow", "noise", "crops", "folder"]
+NegativeSource = Literal["flow", "noise", "textures", "crops", "folder", "none"]
+
+MAGNIFICATIONS = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True)
@@ -23,9 +25,15 @@ class NegativeConfig:
     """Where negatives come from, and how they are pasted: one of one size into every image of a batch.
 
     Attributes:
-        source: samples of the flow; uniform noise; crops of the batch's other images; or crops of the images of
-            `folder` (real negatives, as outlier exposure takes them). All but the first are for comparison.
+        source: samples of the flow; uniform noise; procedural textures; crops of the batch's other images; crops of the
+            images of `folder` (real negatives, as outlier exposure takes them); or nothing, which leaves L_cls alone.
+            All but the first are for comparison.
         folder: of images, for `folder`.
+        shuffle_channels: of `crops` and `folder`: give each patch's colour channels another order.
+        magnification: of `flow`: smallest and largest factor by which samples are enlarged before they are pasted,
+            powers of two of at most 8; drawn for each batch. The crop that a sample replaces is reduced by the same
+            factor before the flow learns it. A flow's structure ends at its receptive field; enlarged, it has the
+            smooth areas and long edges of things that are near.
         train_flow: whether the flow learns: the likelihood of what its samples replace, and, through the samples, what
             the segmenter is unsure of. False freezes it.
         push: factor on the gradient that reaches the flow through its samples.
@@ -37,6 +45,8 @@ class NegativeConfig:
 
     source: NegativeSource = "flow"
     folder: str = ""
+    shuffle_channels: bool = False
+    magnification: tuple[int, int] = (1, 1)
     train_flow: bool = True
     push: float = 1.0
     sides: tuple[int, int] = (16, 216)
@@ -52,12 +62,37 @@ class NegativeConfig:
             raise ValueError(f"push is {self.push}; it must be at least 0")
         if (self.source == "folder") != bool(self.folder):
             raise ValueError("folder must be given when source is 'folder', and only then")
+        if self.shuffle_channels and self.source not in ("crops", "folder"):
+            raise ValueError(f"shuffle_channels is for the sources crops and folder; source is '{self.source}'")
+        low, high = self.magnification
+        if low not in MAGNIFICATIONS or high not in MAGNIFICATIONS or low > high:
+            raise ValueError(
+                f"magnification is {self.magnification}; it must be (smallest, largest) of {MAGNIFICATIONS}"
+            )
+        if self.magnification != (1, 1) and self.source != "flow":
+            raise ValueError(f"magnification is for the source flow; source is '{self.source}'")
 
-    def side_range(self, crop: tuple[int, int]) -> tuple[int, int]:
-        """Smallest and largest side for a crop, multiples of 8 that fit into it."""
+    def side_range(self, crop: tuple[int, int], magnification: int = 1) -> tuple[int, int]:
+        """Smallest and largest side for a crop, multiples of 8 times the magnification that fit into it.
+
+        Raises:
+            ValueError: none does.
+        """
+        unit = STRIDE * magnification
         scale = min(crop) / self.reference_crop
-        low, high = (max(round(side * scale / STRIDE), 1) * STRIDE for side in self.sides)
-        return low, min(high, min(crop) // STRIDE * STRIDE)
+        low, high = (max(round(side * scale / unit), 1) * unit for side in self.sides)
+        high = min(high, min(crop) // unit * unit)
+        if low > high:
+            raise ValueError(
+                f"no patch side that is a multiple of {unit} fits into a crop of {crop[0]}x{crop[1]}; lower "
+                "negatives.magnification or enlarge augmentation.crop"
+            )
+        return low, high
+
+    def magnifications(self) -> list[int]:
+        """Those that a batch draws from."""
+        low, high = self.magnification
+        return [factor for factor in MAGNIFICATIONS if low <= factor <= high]
 
 
 @dataclass(frozen=True)
@@ -68,6 +103,7 @@ class Placement:
         height, width: of every patch, multiples of 8.
         top, left: (N,) int64 places of their upper left corners.
         inside: (N, height, width) bool, which pixels of the rectangle are pasted.
+        magnification: the flow's sample is 1/magnification of the patch's height and width.
     """
 
     height: int
@@ -75,6 +111,7 @@ class Placement:
     top: Tensor
     left: Tensor
     inside: Tensor
+    magnification: int = 1
 
     def take(self, image: Tensor) -> Tensor:
         """The rectangles' contents: (N, C, H, W) -> (N, C, height, width)."""
@@ -84,6 +121,19 @@ class Placement:
                 for one, top, left in zip(image, self.top.tolist(), self.left.tolist(), strict=True)
             ]
         )
+
+    def take_reduced(self, image: Tensor) -> Tensor:
+        """The rectangles' contents as the flow learns them: (N, 3, H, W) uint8 -> (N, 3, height / m, width / m) uint8."""
+        contents = self.take(image)
+        if self.magnification == 1:
+            return contents
+        return functional.avg_pool2d(contents.float(), self.magnification).round().to(torch.uint8)
+
+    def enlarge(self, samples: Tensor) -> Tensor:
+        """The flow's samples as they are pasted: (N, 3, height / m, width / m) float -> (N, 3, height, width)."""
+        if self.magnification == 1:
+            return samples
+        return functional.interpolate(samples, scale_factor=float(self.magnification), mode="bilinear")
 
     def mask(self, size: tuple[int, int]) -> Tensor:
         """s of the method: (N, H, W) bool, true where a negative is pasted."""
@@ -106,17 +156,27 @@ class Placement:
 
 def place(count: int, crop: tuple[int, int], config: NegativeConfig, generator: torch.Generator) -> Placement:
     """Draw one size for the batch and a place for each of its `count` images."""
-    low, high = config.side_range(crop)
 
     def draw(below: int, *shape: int) -> Tensor:
         return torch.randint(below, shape, generator=generator)
 
-    height, width = (low + STRIDE * int(draw((high - low) // STRIDE + 1, 1)) for _ in range(2))
+    magnifications = config.magnifications()
+    magnification = magnifications[int(draw(len(magnifications), 1))] if len(magnifications) > 1 else magnifications[0]
+    low, high = config.side_range(crop, magnification)
+    unit = STRIDE * magnification
+    height, width = (low + unit * int(draw((high - low) // unit + 1, 1)) for _ in range(2))
     top, left = (draw(limit - side + 1, count) for limit, side in zip(crop, (height, width), strict=True))
-    inside = torch.ones(count, height, width, dtype=torch.bool)
-    if config.shape == "blob":
+    inside = torch.full((count, height, width), config.source != "none")
+    if config.shape == "blob" and config.source != "none":
         inside = blobs(count, height, width, generator)
-    return Placement(height, width, top, left, inside)
+    return Placement(height, width, top, left, inside, magnification)
+
+
+def channels_shuffled(patches: Tensor, generator: torch.Generator) -> Tensor:
+    """Each patch with its colour channels in another order than its own: (N, 3, h, w) -> (N, 3, h, w)."""
+    orders = torch.tensor([[0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]])
+    chosen = orders[torch.randint(len(orders), (len(patches),), generator=generator)]
+    return torch.stack([patch[order] for patch, order in zip(patches, chosen.tolist(), strict=True)])
 
 
 def blobs(count: int, height: int, width: int, generator: torch.Generator) -> Tensor:

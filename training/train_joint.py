@@ -13,7 +13,7 @@ share each batch. `python -m training.export runs/NAME/last.pt BUNDLE` exports t
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
+from ros_ood_perception.bundle import BundleError
+from training.bundle_weights import BundleWeightsError, checkpoint_of_bundle
 from training.checkpoint import CheckpointError, load_checkpoint
 from training.data.label_set import IGNORE
 from training.joint_training_config import JointTrainingConfig
@@ -30,7 +32,16 @@ from training.metrics.pixel_exact import ExactPixelMetrics
 from training.models.deployed_segmenter import normalise
 from training.models.flow.image_flow import ImageFlow
 from training.models.segmenter import LadderSegmenter
-from training.negatives import FolderOfNegatives, NegativeConfig, Placement, place, scaled_gradient, within_range
+from training.negatives import (
+    FolderOfNegatives,
+    NegativeConfig,
+    Placement,
+    channels_shuffled,
+    place,
+    scaled_gradient,
+    within_range,
+)
+from training.procedural_textures import procedural_textures
 from training.train_flow import log_samples
 from training.train_segmenter import SegmenterTrainer, build_optimiser, load_exported
 from training.training_run import command_line
@@ -88,13 +99,13 @@ class JointObjective(nn.Module):
         # The inverse of a flow in half precision is not its inverse.
         with torch.autocast(image.device.type, enabled=False):
             if draw.patches is None:
-                patches = within_range(self.flow.inverse(draw.latents))
+                patches = placement.enlarge(within_range(self.flow.inverse(draw.latents)))
                 patches = scaled_gradient(patches, self.config.negatives.push)
             else:
                 patches = draw.patches
             if self.config.flow_learns:
                 # The replaced crop enters the flow as the camera gave it, 0..255, and detached.
-                likelihood = self.flow.bits_per_dim(placement.take(image), draw.noise).mean()
+                likelihood = self.flow.bits_per_dim(placement.take_reduced(image), draw.noise).mean()
         mixed = normalise(placement.paste(pixels, patches)).contiguous(memory_format=torch.channels_last)
         dense = up_sampled(self.segmenter(mixed))
         mask = placement.mask((image.shape[2], image.shape[3]))
@@ -127,7 +138,7 @@ class JointTrainer(SegmenterTrainer):
         return found if self.flow_optimiser is None else {**found, "flow_optimiser": self.flow_optimiser}
 
     def start_from_both(self, paths: dict[str, Path]) -> None:
-        """Take the weights of a segmenter's run and of a flow's run.
+        """Take the weights of a segmenter's run, or of a bundle, and of a flow's run.
 
         Raises:
             CheckpointError: one is not given, is of another kind, or of another network.
@@ -138,7 +149,7 @@ class JointTrainer(SegmenterTrainer):
             raise CheckpointError(
                 f"give --{' and --'.join(missing)}: joint training starts from pre-trained checkpoints"
             )
-        saved = load_checkpoint(paths["segmenter"])
+        saved = self.pretrained_segmenter(paths["segmenter"])
         load_exported(self.segmenter, saved, paths["segmenter"])
         load_exported(self.average.module, saved, paths["segmenter"])
         self.take_over_record(saved, "segmenter")
@@ -154,6 +165,24 @@ class JointTrainer(SegmenterTrainer):
                 ) from error
             self.take_over_record(saved, "flow")
 
+    def pretrained_segmenter(self, path: Path) -> dict[str, Any]:
+        """The checkpoint at `path`, or what a bundle's folder there says in its place.
+
+        Raises:
+            CheckpointError: neither, or of another network.
+        """
+        if not path.is_dir():
+            return load_checkpoint(path)
+        if not self.config.frozen_batch_norm:
+            raise CheckpointError(
+                f"{path}: a bundle's weights hold no batch statistics; set frozen_batch_norm: true, or start from the "
+                "checkpoint that it was exported from"
+            )
+        try:
+            return checkpoint_of_bundle(path, self.segmenter)
+        except (BundleError, BundleWeightsError) as error:
+            raise CheckpointError(str(error)) from error
+
     def draw(self, image: Tensor, generator: torch.Generator) -> NegativeDraw:
         """The random choices for a batch: image (n, 3, H, W) uint8 of this process.
 
@@ -164,28 +193,35 @@ class JointTrainer(SegmenterTrainer):
         count = self.config.batch_size
         placement = place(count, crop, config, generator)
         height, width = placement.height, placement.width
-        noise = torch.rand((count, 3, height, width), generator=generator)
+        sampled = (height // placement.magnification, width // placement.magnification)
+        noise = torch.rand((count, 3, *sampled), generator=generator)
         latents: list[Tensor] = []
         patches = None
         if config.source == "flow":
-            latents = self.flow.draw_latents(count, height, width, generator)
+            latents = self.flow.draw_latents(count, *sampled, generator)
         elif config.source == "noise":
             patches = 255 * torch.rand((count, 3, height, width), generator=generator)
+        elif config.source == "textures":
+            patches = procedural_textures(count, height, width, generator)
+        elif config.source == "none":
+            patches = torch.zeros((count, 3, height, width))
         elif config.source == "folder":
             assert self.folder is not None
             patches = self.folder.draw(count, height, width, generator)
         elsewhere = place(count, crop, config, generator)
-        own = Placement(height, width, *(self.shared(v) for v in (placement.top, placement.left, placement.inside)))
+        own = replace(placement, **{name: self.shared(getattr(placement, name)) for name in ("top", "left", "inside")})
         if config.source == "crops":
             # Of another image of this process's own: no pixel crosses between processes.
             top = self.shared(elsewhere.top).clamp(max=crop[0] - height)
             left = self.shared(elsewhere.left).clamp(max=crop[1] - width)
-            patches = Placement(height, width, top, left, own.inside).take(image.roll(1, 0)).float()
+            patches = replace(own, top=top, left=left).take(image.roll(1, 0)).float()
         else:
             patches = None if patches is None else self.shared(patches)
+        if config.shuffle_channels and patches is not None:
+            patches = channels_shuffled(patches, generator)
         device = self.fabric.to_device
         return NegativeDraw(
-            placement=Placement(height, width, own.top, own.left, device(own.inside)),
+            placement=replace(own, inside=device(own.inside)),
             latents=[device(self.shared(z)) for z in latents],
             patches=None if patches is None else device(patches),
             noise=device(self.shared(noise)),
@@ -268,7 +304,7 @@ def main(arguments: list[str] | None = None) -> int:
         __doc__,
         arguments,
         initial={
-            "segmenter": "checkpoint of training.train_segmenter to start from",
+            "segmenter": "checkpoint of training.train_segmenter, or a bundle's folder, to start from",
             "flow": "checkpoint of training.train_flow to start from",
         },
         start=lambda run, paths: run.start_from_both(paths),

@@ -10,7 +10,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
@@ -357,6 +357,12 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
     return found
 
 
+def _computes_bf16() -> bool:
+    """Whether this CPU multiplies bf16 numbers itself; others emulate it."""
+    found = torch.cpu.get_capabilities()
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16") or found.get("bf16"))
+
+
 def command_line(
     run_class: type[TrainingRun[Any]],
     config_class: type[Any],
@@ -386,10 +392,13 @@ def command_line(
     parser.add_argument("--resume", action="store_true", help="go on from OUT/last.pt")
     parser.add_argument("--accelerator", default="auto", help="a Fabric accelerator: auto, cpu, cuda")
     parser.add_argument("--devices", default="1", help="how many devices (processes on a CPU) share each batch")
+    parser.add_argument("--precision", help="a Fabric precision, such as 32-true or bf16-mixed; replaces the config's")
     parser.add_argument("--nodes", type=int, default=1, help="how many hosts, under torchrun")
     options = parser.parse_args(arguments)
     try:
         config = read_yaml(options.config, config_class)
+        if options.precision is not None:
+            config = replace(config, precision=options.precision)
         out = options.out or Path("runs") / config.name
         if not options.resume and (out / "last.pt").exists():
             raise CheckpointError(f"{out / 'last.pt'} exists; give --resume to go on, or another --out")
@@ -400,6 +409,12 @@ def command_line(
             precision=config.precision,
         )
         fabric.launch()
+        if config.precision.startswith("bf16") and fabric.device.type == "cpu" and not _computes_bf16():
+            print(
+                f"{program}: this processor has no bf16 instructions: precision {config.precision} takes several times "
+                "as long as --precision 32-true",
+                file=sys.stderr,
+            )
         constructor: Any = run_class
         run = constructor(config, options.config, options.data or Path(config.data.root), out, fabric)
         if options.resume:
