@@ -80,7 +80,7 @@ def checkpoint_of_bundle(folder: Path, segmenter: LadderSegmenter) -> dict[str, 
 
 
 def _module_of(node: str) -> str:
-    """`/segmenter/context/reduce/reduce.0/Conv` -> `context.reduce.0`: each container's name is repeated in its parts'."""
+    """`/segmenter/context/reduce/reduce.0/Conv` -> `context.reduce.0`: a container's name is repeated in its parts'."""
     parts: list[str] = []
     for part in node.split("/")[2:-1]:
         if parts and part.startswith(f"{parts[-1]}."):

@@ -123,7 +123,7 @@ class Placement:
         )
 
     def take_reduced(self, image: Tensor) -> Tensor:
-        """The rectangles' contents as the flow learns them: (N, 3, H, W) uint8 -> (N, 3, height / m, width / m) uint8."""
+        """The contents as the flow learns them: (N, 3, H, W) uint8 -> (N, 3, height / m, width / m) uint8."""
         contents = self.take(image)
         if self.magnification == 1:
             return contents

@@ -112,6 +112,7 @@ class Progression:
     Attributes:
         best_quality, best_epoch: of the epoch that `best.pt` holds.
         training_seconds: of this run and of those whose weights it started from.
+        step_seconds: of this run's steps alone, without validation.
         history: the figures of each epoch.
         earlier_commands, started_from: what made the weights that it started from, and the options that gave them.
     """
@@ -121,6 +122,7 @@ class Progression:
     best_quality: float = -math.inf
     best_epoch: int = -1
     training_seconds: float = 0.0
+    step_seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
     earlier_commands: list[str] = field(default_factory=list)
     started_from: list[str] = field(default_factory=list)
@@ -287,6 +289,7 @@ class TrainingRun(abc.ABC, Generic[Config]):
             while self.progression.epoch < self.config.epochs:
                 started = time.monotonic()
                 losses = self._train_epoch(lambda: bar.advance(task))
+                self.progression.step_seconds += time.monotonic() - started
                 figures = self.validate(writer)
                 self.progression.epoch += 1
                 self.progression.training_seconds += time.monotonic() - started

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -16,16 +17,27 @@ from synthetic_camvid import write_camvid
 from test_train_segmenter import TINY
 from torch import Tensor
 
+from ros_ood_perception.bundle import read_bundle
+from ros_ood_perception.inference.engine import open_engine
 from ros_ood_perception.strict_yaml import from_mapping
 from training.checkpoint import load_checkpoint
 from training.data.label_set import IGNORE
+from training.export import main as export
 from training.joint_training_config import JointTrainingConfig
 from training.losses.cross_entropy import dense_cross_entropy, up_sampled
 from training.losses.negative import uniformity_loss
 from training.models.deployed_segmenter import normalise
 from training.models.flow.image_flow import FlowConfig, ImageFlow
 from training.models.segmenter import LadderSegmenter, SegmenterConfig
-from training.negatives import NegativeConfig, Placement, place, scaled_gradient, within_range
+from training.negatives import (
+    NegativeConfig,
+    Placement,
+    channels_shuffled,
+    place,
+    scaled_gradient,
+    within_range,
+)
+from training.procedural_textures import procedural_textures
 from training.train_flow import main as train_flow
 from training.train_joint import JointObjective, NegativeDraw
 from training.train_joint import main as train_joint
@@ -234,6 +246,50 @@ def test_pasting_changes_the_region_and_nothing_else() -> None:
     assert torch.equal(rectangle.take(rectangle.paste(image, patches)), patches)
 
 
+def test_enlarged_samples_fill_the_patch_and_the_flow_learns_the_reduced_crop() -> None:
+    config = NegativeConfig(sides=(300, 700), magnification=(4, 4))
+    placement = place(2, (128, 160), config, torch.Generator().manual_seed(3))
+    assert placement.magnification == 4
+    assert placement.height % 32 == placement.width % 32 == 0
+    sampled = (placement.height // 4, placement.width // 4)
+    image = torch.randint(0, 256, (2, 3, 128, 160), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    reduced = placement.take_reduced(image)
+    assert reduced.shape == (2, 3, *sampled)
+    assert reduced.dtype == torch.uint8
+    corner = placement.take(image)[:, :, :4, :4].float().mean(dim=(2, 3))
+    torch.testing.assert_close(reduced[:, :, 0, 0].float(), corner, atol=0.5, rtol=0)
+    sample = torch.rand(2, 3, *sampled, requires_grad=True)
+    enlarged = placement.enlarge(sample)
+    assert enlarged.shape == (2, 3, placement.height, placement.width)
+    enlarged.sum().backward()
+    assert sample.grad is not None
+    assert bool((sample.grad > 0).all())
+
+
+def test_a_magnification_that_no_patch_allows_is_refused() -> None:
+    with pytest.raises(ValueError, match="lower negatives"):
+        NegativeConfig(magnification=(8, 8)).side_range((32, 32), 8)
+    with pytest.raises(ValueError, match=r"magnification is \(3, 4\)"):
+        NegativeConfig(magnification=(3, 4))
+
+
+def test_textures_are_varied_and_within_the_cameras_range() -> None:
+    textures = procedural_textures(16, 48, 72, torch.Generator().manual_seed(0))
+    assert textures.shape == (16, 3, 48, 72)
+    assert 0 <= float(textures.min()) <= float(textures.max()) <= 255
+    colours = textures.mean(dim=(2, 3))
+    assert float(colours.std(dim=0).min()) > 20
+    again = procedural_textures(16, 48, 72, torch.Generator().manual_seed(0))
+    assert torch.equal(textures, again)
+
+
+def test_shuffled_channels_are_the_same_channels_in_another_order() -> None:
+    patches = torch.arange(3.0)[None, :, None, None].expand(20, 3, 2, 2)
+    shuffled = channels_shuffled(patches, torch.Generator().manual_seed(0))[:, :, 0, 0]
+    assert torch.equal(shuffled.sort(dim=1).values, torch.arange(3.0).expand(20, 3))
+    assert not bool((shuffled == torch.arange(3.0)).all(dim=1).any())
+
+
 def test_cutting_to_the_cameras_range_does_not_cut_the_gradient() -> None:
     values = torch.tensor([-20.0, 100.0, 300.0], requires_grad=True)
     cut = within_range(values)
@@ -278,7 +334,6 @@ def test_the_flow_learns_and_its_likelihood_is_logged(trained: tuple[Path, Path,
 
 def test_joint_training_trains_both_and_exports(trained: tuple[Path, Path, Path], tmp_path: Path) -> None:
     from ros_ood_perception.bundle import read_bundle
-    from training.export import main as export
 
     assert train_joint(joint_arguments(trained, tmp_path)) == 0
     saved = load_checkpoint(tmp_path / "run" / "last.pt")
@@ -325,10 +380,13 @@ def test_a_resumed_joint_run_has_the_numbers_of_an_uninterrupted_one(
     [
         {"negatives": {"source": "noise"}},
         {"negatives": {"source": "crops", "shape": "blob"}},
+        {"negatives": {"source": "crops", "shuffle_channels": True}},
+        {"negatives": {"source": "textures"}},
+        {"negatives": {"source": "none"}},
         {"negatives": {"train_flow": False}},
         {"divergence": "kullback_leibler"},
     ],
-    ids=["noise", "crops", "frozen flow", "KL"],
+    ids=["noise", "crops", "crops in other colours", "textures", "nothing", "frozen flow", "KL"],
 )
 def test_what_is_there_for_comparison_runs(
     changes: dict[str, Any], trained: tuple[Path, Path, Path], tmp_path: Path
@@ -344,6 +402,36 @@ def test_a_folder_of_real_negatives(trained: tuple[Path, Path, Path], tmp_path: 
     assert (
         train_joint(joint_arguments(trained, tmp_path, epochs=1, negatives={"source": "folder", "folder": folder})) == 0
     )
+
+
+def test_nothing_pasted_is_cross_entropy_alone(trained: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    assert train_joint(joint_arguments(trained, tmp_path, epochs=1, negatives={"source": "none"})) == 0
+    [losses] = load_checkpoint(tmp_path / "run" / "last.pt")["progression"]["history"]
+    assert losses["L_jsd"] == losses["L_mle"] == 0
+    assert losses["L_cls"] > 0
+
+
+def test_joint_training_starts_from_a_bundle_and_keeps_what_it_knows(
+    trained: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = tmp_path / "bundle"
+    assert export([str(trained[1]), str(bundle)]) == 0
+    # A learning rate that moves nothing: what is exported again is what was there.
+    still = {"epochs": 1, "optimiser": {"learning_rate": 1e-12, "warmup_steps": 1}, "ema_decay": 0.0}
+    arguments = joint_arguments(trained, tmp_path, **still)
+    arguments[arguments.index("--segmenter") + 1] = str(bundle)
+    assert train_joint(arguments) == 0
+    again = tmp_path / "again"
+    assert export([str(tmp_path / "run" / "last.pt"), str(again)]) == 0
+    image = np.random.default_rng(0).integers(0, 256, (1, 96, 128, 3), np.uint8)
+    before, after = (open_engine(read_bundle(folder), "onnxruntime").run(image) for folder in (bundle, again))
+    np.testing.assert_allclose(after.anomaly_score, before.anomaly_score, atol=1e-4)
+
+    (tmp_path / "other").mkdir()
+    arguments = joint_arguments(trained, tmp_path / "other", frozen_batch_norm=False)
+    arguments[arguments.index("--segmenter") + 1] = str(bundle)
+    assert train_joint(arguments) == 2
+    assert "set frozen_batch_norm: true" in capsys.readouterr().err
 
 
 def test_a_missing_checkpoint_is_asked_for(

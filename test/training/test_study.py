@@ -1,0 +1,128 @@
+"""A study: every variant from the same pre-trained networks, measured on the same sets, in rows that stay."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from synthetic_camvid import write_anomalies, write_camvid
+from test_joint_training import joint_config
+from test_train_segmenter import TINY
+
+from training.study import main as study
+from training.study_report import main as report
+from training.study_report import mean_and_spread
+
+VARIANTS: dict[str, Any] = {"cross_entropy": {"negatives": {"source": "none"}}, "flow": {"beta": 0.5}}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_camvid(folder / "camvid")
+    write_anomalies(folder / "smiyc_anomaly_val")
+    return folder
+
+
+def write_study(folder: Path, **changes: Any) -> Path:
+    data = {"workers": 0, "root": "data/camvid"}
+    parts: dict[str, Any] = {
+        "segmenter": {**TINY, "epochs": 1, "data": data},
+        "flow": {
+            "name": "flow",
+            "epochs": 1,
+            "batch_size": 4,
+            "validation_crops": 4,
+            "sample_sizes": [[16, 16]],
+            "flow": joint_config()["flow"],
+            "augmentation": {"crop": [32, 32]},
+            "data": data,
+        },
+        "joint": joint_config(epochs=1, data=data),
+    }
+    for name, values in parts.items():
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(values))
+    config = {
+        "name": "tiny",
+        **{name: str(folder / f"{name}.yaml") for name in parts},
+        "seeds": [3],
+        "variants": VARIANTS,
+        "sets": ["camvid:camvid@val", "smiyc_anomaly_val:smiyc_anomaly_val"],
+        "scores": ["maximum_softmax"],
+        **changes,
+    }
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def arguments(path: Path, data: Path, *more: str) -> list[str]:
+    folder = path.parent
+    return [
+        *("--config", str(path), "--data", str(data), "--results", str(folder / "results.json")),
+        *("--runs", str(folder / "runs"), *more),
+    ]
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((path.parent / "results.json").read_text())["rows"]
+    return found
+
+
+def test_a_study_measures_every_variant_once_and_goes_on_where_it_was_stopped(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held_out = {"held_out": ["bicyclist"], "held_out_set": "camvid:camvid@val", "held_out_variants": ["flow"]}
+    path = write_study(tmp_path, **held_out)
+    assert study(arguments(path, data, "--variant", "cross_entropy")) == 0
+    assert [row["variant"] for row in rows(path)] == ["cross_entropy"]
+    pretrained = (tmp_path / "runs" / "seed3" / "segmenter" / "last.pt").stat().st_mtime_ns
+
+    assert study(arguments(path, data)) == 0
+    found = rows(path)
+    assert [(row["variant"], row["held_out"]) for row in found] == [
+        ("cross_entropy", []),
+        ("flow", []),
+        ("flow", ["bicyclist"]),
+    ]
+    assert (tmp_path / "runs" / "seed3" / "segmenter" / "last.pt").stat().st_mtime_ns == pretrained
+    assert found[0]["steps"] == found[1]["steps"] > 0
+    own = found[1]["measured"]["jensen_shannon_to_uniform"]
+    assert 0 < own["smiyc_anomaly_val"]["exact"]["AP"] <= 1
+    assert 0 <= own["camvid"]["semantic"]["mIoU"] <= 1
+    assert "AP" in found[1]["measured"]["maximum_softmax"]["smiyc_anomaly_val"]["exact"]
+
+    before = (tmp_path / "results.json").read_bytes()
+    assert study(arguments(path, data)) == 0
+    assert (tmp_path / "results.json").read_bytes() == before
+
+    capsys.readouterr()
+    assert report([str(tmp_path / "results.json")]) == 0
+    tables = capsys.readouterr().out
+    assert "| flow | 1 |" in tables
+    assert "bicyclist held out" in tables
+    ap = 100 * own["smiyc_anomaly_val"]["exact"]["AP"]
+    assert f"{ap:.1f} / " in tables
+
+
+def test_a_study_says_what_is_wrong_before_it_trains(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_study(tmp_path)
+    assert study(arguments(path, data, "--variant", "flo")) == 2
+    assert "the study has cross_entropy, flow" in capsys.readouterr().err
+    (tmp_path / "results.json").write_text(json.dumps({"study": "another", "rows": []}))
+    assert study(arguments(path, data)) == 2
+    assert "holds no rows of the study 'tiny'" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+    assert report([str(path)]) == 2
+    assert "not the results of a study" in capsys.readouterr().err
+
+
+def test_mean_and_spread() -> None:
+    assert mean_and_spread([0.1, 0.2, 0.3]) == "20.0 ± 10.0"
+    assert mean_and_spread([0.125]) == "12.5"
+    assert mean_and_spread([None]) == "-"

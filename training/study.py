@@ -1,0 +1,261 @@
+"""Run a study: variants of joint training from the same pre-trained networks, for several seeds, on the same sets.
+
+    python -m training.study --config training/configs/study_camvid.yaml --data DATA --results docs/study/results.json
+
+DATA is the folder that holds the sets that the configuration names. Each seed's segmenter and flow are pre-trained
+once; then every variant is trained from them, exported and measured. A row goes into RESULTS as soon as it is there,
+and what is there is not done again: interrupted, the same command goes on (within a training run after its last
+finished epoch). `--variant` and `--seed` do a part. `python -m training.study_report RESULTS` makes the tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from ros_ood_perception.bundle import BundleError, read_bundle
+from ros_ood_perception.strict_yaml import SchemaError, from_mapping, load_yaml, read_yaml
+from training import evaluate, export, train_flow, train_joint, train_segmenter
+from training.checkpoint import CheckpointError, load_checkpoint
+from training.joint_training_config import JointTrainingConfig
+from training.provenance import code_version, machine
+from training.study_config import StudyConfig
+from training.training_run import config_digest
+
+HELD_OUT = "held_out"
+console = Console(stderr=True)
+
+
+class StudyError(RuntimeError):
+    """A stage of the study failed; its own message stands above."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one chain of pre-training and joint training lies: a seed, with or without classes held out."""
+
+    folder: Path
+    seed: int
+    held_out: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study on its way.
+
+    Attributes:
+        data: folder of the sets.
+        runs: folder of checkpoints and bundles.
+        results: the JSON file of finished rows.
+        precision: replaces that of every configuration; None leaves them.
+    """
+
+    config: StudyConfig
+    data: Path
+    runs: Path
+    results: Path
+    precision: str | None = None
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The finished rows.
+
+        Raises:
+            SchemaError: the file is not one of this study's.
+        """
+        if not self.results.exists():
+            return []
+        try:
+            found = json.loads(self.results.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise SchemaError(f"{self.results}: not JSON ({error}); move it away to start anew") from error
+        if not isinstance(found, dict) or found.get("study") != self.config.name or "rows" not in found:
+            raise SchemaError(
+                f"{self.results}: holds no rows of the study '{self.config.name}'; give another --results"
+            )
+        rows: list[dict[str, Any]] = found["rows"]
+        return rows
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Write one more row, so that the file holds the old rows or all of them."""
+        contents = {"study": self.config.name, "config": asdict(self.config), "rows": [*self.rows(), row]}
+        self.results.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.results.with_suffix(f".{os.getpid()}.part")
+        temporary.write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
+        os.replace(temporary, self.results)
+
+    def run(self, variants: Sequence[str], seeds: Sequence[int]) -> None:
+        """All that is missing of these.
+
+        Raises:
+            StudyError, SchemaError, CheckpointError: a stage failed.
+        """
+        for seed in seeds:
+            self._run_chain(Place(self.runs / f"seed{seed}", seed, ()), variants)
+            if self.config.held_out:
+                chosen = [name for name in variants if name in self.config.held_out_variants]
+                self._run_chain(Place(self.runs / f"seed{seed}_{HELD_OUT}", seed, self.config.held_out), chosen)
+
+    def _run_chain(self, place: Place, variants: Sequence[str]) -> None:
+        done = {(row["variant"], row["seed"], tuple(row["held_out"])) for row in self.rows()}
+        missing = [name for name in variants if (name, place.seed, place.held_out) not in done]
+        if not missing:
+            return
+        segmenter, flow = self._pretrained_segmenter(place), self._pretrained_flow(place)
+        for name in missing:
+            say(f"{name}, seed {place.seed}{' without ' + ', '.join(place.held_out) if place.held_out else ''}")
+            self.add(self._row(place, name, segmenter, flow))
+
+    def _pretrained_segmenter(self, place: Place) -> Path:
+        given = Path(self.config.segmenter)
+        if given.is_dir():
+            if place.held_out:
+                raise SchemaError(f"segmenter is the bundle {given}: it has learnt {', '.join(place.held_out)}")
+            return given
+        out = place.folder / "segmenter"
+        self._train(train_segmenter.main, load_yaml(given), place, out, [])
+        return out / "best.pt"
+
+    def _pretrained_flow(self, place: Place) -> Path:
+        out = place.folder / "flow"
+        self._train(train_flow.main, load_yaml(Path(self.config.flow)), place, out, [])
+        return out / "best.pt"
+
+    def _train(
+        self,
+        main: Callable[[list[str]], int],
+        values: dict[str, Any],
+        place: Place,
+        out: Path,
+        arguments: list[str],
+    ) -> None:
+        """Train to the end, or go on to it; nothing where it has been reached."""
+        values = merged(values, {"seed": place.seed, "data": {"held_out": list(place.held_out)}})
+        if self.precision is not None:
+            values["precision"] = self.precision
+        last = out / "last.pt"
+        if last.exists() and load_checkpoint(last)["progression"]["epoch"] >= values["epochs"]:
+            return
+        out.mkdir(parents=True, exist_ok=True)
+        path = out / "config.yaml"
+        path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+        root = Path(values["data"]["root"]).name
+        common = ["--config", str(path), "--data", str(self.data / root), "--out", str(out)]
+        if main([*common, *(["--resume"] if last.exists() else arguments)]) != 0:
+            raise StudyError(f"{out}: training failed")
+
+    def _row(self, place: Place, name: str, segmenter: Path, flow: Path) -> dict[str, Any]:
+        out = place.folder / "variants" / name
+        values = merged(load_yaml(Path(self.config.joint)), self.config.variants[name])
+        from_mapping(values, JointTrainingConfig, f"{self.config.joint}, variant {name}")
+        self._train(train_joint.main, values, place, out, ["--segmenter", str(segmenter), "--flow", str(flow)])
+        saved = load_checkpoint(out / "last.pt")
+        bundle = out / "bundle"
+        if export.main([str(out / "last.pt"), str(bundle)]) != 0:
+            raise StudyError(f"{out}: export failed")
+        started = time.monotonic()
+        measured = self._measure(place, bundle)
+        progression = saved["progression"]
+        joint = from_mapping(saved["config"], JointTrainingConfig, str(out))
+        return {
+            "variant": name,
+            "seed": place.seed,
+            "held_out": list(place.held_out),
+            "changes": self.config.variants[name],
+            "steps": progression["step"],
+            "seconds_per_step": round(progression["step_seconds"] / progression["step"], 4),
+            "validation": progression["history"][-1],
+            "measured": measured,
+            "measuring_seconds": round(time.monotonic() - started, 1),
+            "config_digest": config_digest(joint),
+            "model_sha256": read_bundle(bundle).description.model_sha256,
+            "code_version": code_version(),
+            "machine": machine(),
+        }
+
+    def _measure(self, place: Place, bundle: Path) -> dict[str, Any]:
+        """Figures by set and score, as `training.evaluate --json` gives them."""
+        sets = (self.config.held_out_set,) if place.held_out else self.config.sets
+        output = bundle.parent / "measured.json"
+        arguments = [str(bundle), "--json", str(output), "--out", str(bundle.parent / "report")]
+        for text in sets:
+            set_name, _, path = text.partition(":")
+            arguments += ["--data", f"{set_name}:{self.data / path}"]
+        for text in self.config.scores:
+            arguments += ["--score", text]
+        for text in place.held_out:
+            arguments += ["--held-out", text]
+        # 1: a frame could not be read; the figures say which.
+        if evaluate.main(arguments) not in (0, 1):
+            raise StudyError(f"{bundle}: cannot be measured")
+        found = json.loads(output.read_text(encoding="utf-8"))
+        by_score = {found["score"]: found["sets"], **{key: value["sets"] for key, value in found["scores"].items()}}
+        return {score: {name: trimmed(figures) for name, figures in sets.items()} for score, sets in by_score.items()}
+
+
+def trimmed(figures: dict[str, Any]) -> dict[str, Any]:
+    """What the tables need of a set's figures."""
+    kept = {key: figures[key] for key in ("frames", "exact", "left_out") if key in figures}
+    if "semantic" in figures:
+        kept["semantic"] = {key: figures["semantic"][key] for key in ("mIoU", "IoU")}
+    return kept
+
+
+def merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """A copy of nested mappings with some values replaced."""
+    result = dict(values)
+    for key, value in changes.items():
+        old = result.get(key)
+        result[key] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return result
+
+
+def say(message: str) -> None:
+    """To standard error, as it is."""
+    console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", type=Path, required=True, help="YAML, see training/configs/study_camvid.yaml")
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds the sets")
+    parser.add_argument("--results", type=Path, required=True, help="JSON file; rows that are missing are added")
+    parser.add_argument("--runs", type=Path, help="where checkpoints and bundles go (default: runs/study_NAME)")
+    parser.add_argument("--variant", action="append", help="only this one; may be repeated")
+    parser.add_argument("--seed", type=int, action="append", help="only this one; may be repeated")
+    parser.add_argument("--precision", help="a Fabric precision that replaces the configurations', such as 32-true")
+    options = parser.parse_args(arguments)
+    try:
+        config = read_yaml(options.config, StudyConfig)
+        unknown = sorted(set(options.variant or ()) - set(config.variants))
+        if unknown:
+            raise SchemaError(f"--variant {unknown[0]}: the study has {', '.join(config.variants)}")
+        unknown_seeds = sorted(set(options.seed or ()) - set(config.seeds))
+        if unknown_seeds:
+            raise SchemaError(f"--seed {unknown_seeds[0]}: the study has {', '.join(map(str, config.seeds))}")
+        runs = options.runs or Path("runs") / f"study_{config.name}"
+        study = Study(config, options.data, runs, options.results, options.precision)
+        study.run(options.variant or list(config.variants), options.seed or list(config.seeds))
+    except (StudyError, SchemaError, CheckpointError, BundleError, OSError) as error:
+        print(f"study: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("study: interrupted; the same command goes on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
