@@ -39,6 +39,7 @@ from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 from ros_ood_perception.inference.parity import Parity, ParityMeter, fixed_frames
 from ros_ood_perception.strict_yaml import SchemaError, from_mapping
 from training.checkpoint import CheckpointError, load_checkpoint
+from training.data.data_config import DataConfig
 from training.data.registry import open_training_frames
 from training.models.deployed_segmenter import DEFAULT_SCORE, DeployedSegmenter
 from training.models.segmenter import LadderSegmenter, SegmenterConfig
@@ -46,7 +47,6 @@ from training.onnx_graph import ExportError, onnx_bytes
 from training.operating_points import measured_operating_points
 from training.precisions import CALIBRATION_FRAMES, COMPARED_FRAMES, VARIANTS, make_variants, spread
 from training.scores import SCORES
-from training.training_run import DataConfig
 
 LABEL_AGREEMENT = 0.999
 SCORE_DIFFERENCE = 1e-4
@@ -125,6 +125,9 @@ def export_bundle(
     data_config = from_mapping(checkpoint["config"]["data"], DataConfig, str(checkpoint_path))
     model = deployed_segmenter(checkpoint, input_size, temperature, score)
     progression = checkpoint["progression"]
+    data_set = checkpoint["data_set"]
+    # Older checkpoints are of one set, and name it only.
+    trained_on = data_set.get("parts", [(data_set["name"], data_config.train)])
     contents = onnx_bytes(model, {"name": folder.resolve().name, "weights_licence": checkpoint["data_set"]["licence"]})
     folder.mkdir(parents=True, exist_ok=True)
     for stale in (DESCRIPTION_FILE, MODEL_FILE, *(file for _, _, file in VARIANTS.values())):
@@ -138,7 +141,7 @@ def export_bundle(
         input=InputDescription(*model.input_size),
         score=ScoreDescription(name=score, temperature=temperature),
         training=TrainingRecord(
-            data_sets=(f"{checkpoint['data_set']['name']} ({data_config.train})",),
+            data_sets=tuple(f"{title} ({split})" for title, split in trained_on),
             config_digest=checkpoint["config_digest"],
             code_version=checkpoint["code_version"],
             command=checkpoint["command"],

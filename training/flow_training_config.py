@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from training.data.augmentation import AugmentationConfig
+from training.data.data_config import DataConfig
 from training.models.flow.image_flow import STRIDE, FlowConfig
-from training.training_run import DataConfig, ScheduleConfig
+from training.training_run import ScheduleConfig
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,8 @@ class FlowTrainingConfig:
         name: of the model, and of its folder below `runs/`.
         epochs, passes_per_epoch: an epoch takes `passes_per_epoch` crops of every training frame, then validates.
         batch_size: crops per step, over all processes together.
+        accumulation_steps: micro-batches that each process divides its part of a batch into; their gradients add up to
+            the batch's, in less memory.
         precision: a Lightning Fabric precision. Inverting a flow needs `32-true`.
         validation_crops: fixed crops of the validation frames that bits per dimension are measured on.
         sample_sizes: heights and widths of the samples that TensorBoard shows, pixels.
@@ -30,6 +33,7 @@ class FlowTrainingConfig:
     epochs: int = 30
     passes_per_epoch: int = 8
     batch_size: int = 32
+    accumulation_steps: int = 1
     precision: str = "32-true"
     validation_crops: int = 256
     sample_sizes: tuple[tuple[int, int], ...] = ((32, 32), (64, 64), (96, 160))
@@ -40,7 +44,7 @@ class FlowTrainingConfig:
     gradient_clip_norm: float = 50.0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "passes_per_epoch", "batch_size", "validation_crops"):
+        for name in ("epochs", "passes_per_epoch", "batch_size", "accumulation_steps", "validation_crops"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for size in self.sample_sizes:

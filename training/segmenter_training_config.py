@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from training.data.augmentation import AugmentationConfig
+from training.data.data_config import DataConfig
 from training.losses.cross_entropy import ClassWeighting
 from training.models.segmenter import SegmenterConfig
-from training.training_run import DataConfig, ScheduleConfig
+from training.training_run import ScheduleConfig
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class SegmenterTrainingConfig:
         name: of the model, and of its folder below `runs/`.
         epochs, passes_per_epoch: an epoch visits every training frame `passes_per_epoch` times, then validates.
         batch_size: crops per step, over all processes together.
+        accumulation_steps: micro-batches that each process divides its part of a batch into; their gradients add up to
+            the batch's, in less memory.
         ema_decay: of the running average of the weights that is validated and exported; 0 switches it off.
         input_size: height and width of the exported graph's network input; validation uses it.
         precision: a Lightning Fabric precision, such as `32-true` or `bf16-mixed`.
@@ -49,6 +52,7 @@ class SegmenterTrainingConfig:
     epochs: int = 100
     passes_per_epoch: int = 1
     batch_size: int = 8
+    accumulation_steps: int = 1
     ema_decay: float = 0.0
     input_size: tuple[int, int] = (384, 512)
     precision: str = "32-true"
@@ -61,7 +65,7 @@ class SegmenterTrainingConfig:
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "passes_per_epoch", "batch_size"):
+        for name in ("epochs", "passes_per_epoch", "batch_size", "accumulation_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if not 0 <= self.ema_decay < 1:

@@ -10,6 +10,7 @@ last finished epoch. Under `torchrun`, or with `--devices`, several processes sh
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +20,31 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
+from training.command_line import command_line
 from training.data.augmentation import AugmentationConfig, random_crop
 from training.data.labelled_frames import LabelledFrames
-from training.data.registry import open_training_frames
 from training.data.training_crops import TrainingCrops
+from training.data.training_frames import open_data
 from training.flow_training_config import FlowTrainingConfig
 from training.models.flow.image_flow import ImageFlow
-from training.training_run import TrainingRun, command_line
+from training.training_run import TrainingRun
 
 SHOWN_SAMPLES = 8
 VALIDATION_BATCH = 32
 
 
 class LikelihoodObjective(nn.Module):
-    """Flow and loss as one module: crops (N, 3, h, w) uint8 and noise (N, 3, h, w) in [0, 1) -> () L_mle."""
+    """Flow and loss as one module.
+
+    crops (N, 3, h, w) uint8, noise (N, 3, h, w) in [0, 1), the flow's noise channels -> () float32, L_mle.
+    """
 
     def __init__(self, flow: ImageFlow) -> None:
         super().__init__()
         self.flow = flow
 
-    def forward(self, crops: Tensor, noise: Tensor) -> Tensor:
-        return self.flow.bits_per_dim(crops, noise).mean()
+    def forward(self, crops: Tensor, noise: Tensor, augmentation: list[Tensor]) -> Tensor:
+        return self.flow.bits_per_dim(crops, noise, augmentation).mean()
 
 
 class FlowTrainer(TrainingRun[FlowTrainingConfig]):
@@ -49,12 +54,11 @@ class FlowTrainer(TrainingRun[FlowTrainingConfig]):
     kind = "flow"
     quality = ("bits_per_dim", False)
 
-    def __init__(self, config: FlowTrainingConfig, config_path: Path, data: Path, out: Path, fabric: Fabric) -> None:
+    def __init__(
+        self, config: FlowTrainingConfig, config_path: Path, folders: Mapping[str, Path], out: Path, fabric: Fabric
+    ) -> None:
         super().__init__(config, config_path, out, fabric)
-        self.frames, validation = (
-            open_training_frames(config.data.set, data, split, config.data.held_out)
-            for split in (config.data.train, config.data.validation)
-        )
+        self.frames, validation = open_data(config.data, folders)
         crops = TrainingCrops(
             self.frames, config.augmentation, config.seed, config.passes_per_epoch, config.data.keep_in_memory
         )
@@ -69,7 +73,7 @@ class FlowTrainer(TrainingRun[FlowTrainingConfig]):
         return {"flow": self.flow, "optimiser": self.optimiser}
 
     def record(self) -> dict[str, Any]:
-        return {"data_set": {"name": self.frames.title, "licence": self.frames.terms}}
+        return {"data_set": {"name": self.frames.title, "licence": self.frames.terms, "parts": self.frames.parts}}
 
     def step(self, batch: Any) -> dict[str, float]:
         crops, _ = batch
@@ -78,13 +82,27 @@ class FlowTrainer(TrainingRun[FlowTrainingConfig]):
         for group in self.optimiser.param_groups:
             group["lr"] = config.optimiser.learning_rate * factor
         self.objective.train()
-        noise = self.shared(torch.rand((config.batch_size, *crops.shape[1:]), generator=self.step_generator()))
-        loss = self.objective(self.fabric.to_device(crops), self.fabric.to_device(noise))
-        self.fabric.backward(loss)
+        generator = self.step_generator()
+        noise = torch.rand((config.batch_size, *crops.shape[1:]), generator=generator)
+        height, width = crops.shape[2:]
+        augmentation = self.flow.draw_augmentation(config.batch_size, height, width, generator)
+        crops, noise, *augmentation = (
+            self.fabric.to_device(values) for values in (crops, self.shared(noise), *map(self.shared, augmentation))
+        )
+        if self.progression.step == 0:
+            # The whole batch sets the activation norms, not its first micro-batch.
+            with torch.no_grad():
+                self.flow.bits_per_dim(crops, noise, augmentation)
+
+        def losses_of(part: slice) -> tuple[Tensor, dict[str, Tensor]]:
+            bits = self.objective(crops[part], noise[part], [channels[part] for channels in augmentation])
+            return bits / config.accumulation_steps, {"bits_per_dim": bits / config.accumulation_steps}
+
+        losses = self.accumulate(losses_of)
         self.fabric.clip_gradients(self.objective, self.optimiser, max_norm=config.gradient_clip_norm)
         self.optimiser.step()
         self.optimiser.zero_grad()
-        return {"bits_per_dim": float(loss.detach())}
+        return losses
 
     @torch.no_grad()
     def validate(self, writer: SummaryWriter | None) -> dict[str, float]:

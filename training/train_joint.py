@@ -24,9 +24,10 @@ from torch.utils.tensorboard import SummaryWriter
 from ros_ood_perception.bundle import BundleError
 from training.bundle_weights import BundleWeightsError, checkpoint_of_bundle
 from training.checkpoint import CheckpointError, load_checkpoint
+from training.command_line import command_line
 from training.data.label_set import IGNORE
 from training.joint_training_config import JointTrainingConfig
-from training.losses.cross_entropy import dense_cross_entropy, up_sampled
+from training.losses.cross_entropy import dense_cross_entropy, up_sampled, weight_of_valid_pixels
 from training.losses.negative import uniformity_loss
 from training.metrics.pixel_exact import ExactPixelMetrics
 from training.models.deployed_segmenter import normalise
@@ -42,9 +43,9 @@ from training.negatives import (
     within_range,
 )
 from training.procedural_textures import procedural_textures
+from training.shared_batch import mean_over_processes
 from training.train_flow import log_samples
 from training.train_segmenter import SegmenterTrainer, build_optimiser, load_exported
-from training.training_run import command_line
 
 SHOWN_SIZES = ((32, 32), (64, 64))
 NEGATIVE_SEED = 2112
@@ -59,18 +60,50 @@ class NegativeDraw:
         latents: of the flow, one tensor (N, ...) a scale; empty where patches are given.
         patches: (N, 3, h, w) float, 0..255, where they do not come from the flow.
         noise: (N, 3, h, w) in [0, 1), to dequantise the replaced crops with.
+        augmentation: noise channels of the flow that learns those crops; None has the flow draw them.
     """
 
     placement: Placement
     latents: list[Tensor]
     patches: Tensor | None
     noise: Tensor
+    augmentation: list[Tensor] | None = None
+
+    def part(self, chosen: slice) -> NegativeDraw:
+        """The draw of some of the images."""
+        placement = self.placement
+        return NegativeDraw(
+            replace(
+                placement,
+                top=placement.top[chosen],
+                left=placement.left[chosen],
+                inside=placement.inside[chosen],
+            ),
+            [z[chosen] for z in self.latents],
+            None if self.patches is None else self.patches[chosen],
+            self.noise[chosen],
+            None if self.augmentation is None else [channels[chosen] for channels in self.augmentation],
+        )
+
+
+@dataclass(frozen=True)
+class Denominators:
+    """What the sums over pixels are divided by: () float, of the whole batch as a process sees it.
+
+    Attributes:
+        classes: weight of the pixels that have a class and are not pasted over.
+        unsure: number of pasted pixels.
+    """
+
+    classes: Tensor
+    unsure: Tensor
 
 
 class JointObjective(nn.Module):
     """Segmenter, flow and the three losses as one module, so that data parallelism sees the whole step.
 
-    image (N, 3, H, W) uint8 RGB, labels (N, H, W) uint8 and a draw -> L_cls, L_mle, L_jsd, each () float32.
+    image (N, 3, H, W) uint8 RGB, labels (N, H, W) uint8 and a draw -> L_cls, L_mle, L_jsd, each () float32. Where the
+    images are a part of the batch, the denominators of the batch make L_cls and L_jsd its shares of the batch's.
     """
 
     weights: Tensor
@@ -92,7 +125,9 @@ class JointObjective(nn.Module):
                     module.eval()
         return self
 
-    def forward(self, image: Tensor, labels: Tensor, draw: NegativeDraw) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, image: Tensor, labels: Tensor, draw: NegativeDraw, denominators: Denominators | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         placement = draw.placement
         pixels = image.float()
         likelihood = pixels.new_zeros(())
@@ -105,12 +140,21 @@ class JointObjective(nn.Module):
                 patches = draw.patches
             if self.config.flow_learns:
                 # The replaced crop enters the flow as the camera gave it, 0..255, and detached.
-                likelihood = self.flow.bits_per_dim(placement.take_reduced(image), draw.noise).mean()
+                crops = placement.take_reduced(image)
+                likelihood = self.flow.bits_per_dim(crops, draw.noise, draw.augmentation).mean()
         mixed = normalise(placement.paste(pixels, patches)).contiguous(memory_format=torch.channels_last)
         dense = up_sampled(self.segmenter(mixed))
         mask = placement.mask((image.shape[2], image.shape[3]))
-        classes = dense_cross_entropy(dense, labels.masked_fill(mask, IGNORE), self.weights)
-        return classes, likelihood, uniformity_loss(dense, mask, self.config.divergence)
+        of_classes, of_unsure = (None, None) if denominators is None else (denominators.classes, denominators.unsure)
+        classes = dense_cross_entropy(dense, labels.masked_fill(mask, IGNORE), self.weights, of_classes)
+        return classes, likelihood, uniformity_loss(dense, mask, self.config.divergence, of_unsure)
+
+    def denominators(self, labels: Tensor, draw: NegativeDraw) -> Denominators:
+        """Of the batch of which this process has labels (N, H, W) uint8."""
+        mask = draw.placement.mask((labels.shape[1], labels.shape[2]))
+        weight = weight_of_valid_pixels(labels.masked_fill(mask, IGNORE), self.weights)
+        classes, unsure = mean_over_processes(torch.stack([weight, mask.sum().to(weight)]))
+        return Denominators(classes, unsure)
 
 
 class JointTrainer(SegmenterTrainer):
@@ -196,9 +240,11 @@ class JointTrainer(SegmenterTrainer):
         sampled = (height // placement.magnification, width // placement.magnification)
         noise = torch.rand((count, 3, *sampled), generator=generator)
         latents: list[Tensor] = []
+        augmentation: list[Tensor] = []
         patches = None
         if config.source == "flow":
             latents = self.flow.draw_latents(count, *sampled, generator)
+            augmentation = self.flow.draw_augmentation(count, *sampled, generator)
         elif config.source == "noise":
             patches = 255 * torch.rand((count, 3, height, width), generator=generator)
         elif config.source == "textures":
@@ -209,7 +255,12 @@ class JointTrainer(SegmenterTrainer):
             assert self.folder is not None
             patches = self.folder.draw(count, height, width, generator)
         elsewhere = place(count, crop, config, generator)
-        own = replace(placement, **{name: self.shared(getattr(placement, name)) for name in ("top", "left", "inside")})
+        own = replace(
+            placement,
+            top=self.shared(placement.top),
+            left=self.shared(placement.left),
+            inside=self.shared(placement.inside),
+        )
         if config.source == "crops":
             # Of another image of this process's own: no pixel crosses between processes.
             top = self.shared(elsewhere.top).clamp(max=crop[0] - height)
@@ -225,15 +276,23 @@ class JointTrainer(SegmenterTrainer):
             latents=[device(self.shared(z)) for z in latents],
             patches=None if patches is None else device(patches),
             noise=device(self.shared(noise)),
+            augmentation=[device(self.shared(channels)) for channels in augmentation],
         )
 
     def step(self, batch: Any) -> dict[str, float]:
-        image, labels = batch
         config = self.config
         self.objective.train()
-        draw = self.draw(image, self.step_generator())
-        classes, likelihood, unsure = self.objective(self.fabric.to_device(image), self.fabric.to_device(labels), draw)
-        self.fabric.backward(classes + likelihood + config.beta * unsure)
+        draw = self.draw(batch[0], self.step_generator())
+        image, labels = (self.fabric.to_device(part) for part in batch)
+        denominators = self.objective.denominators(labels, draw)
+
+        def losses_of(part: slice) -> tuple[Tensor, dict[str, Tensor]]:
+            classes, likelihood, unsure = self.objective(image[part], labels[part], draw.part(part), denominators)
+            likelihood = likelihood / config.accumulation_steps
+            loss = classes + likelihood + config.beta * unsure
+            return loss, {"L_cls": classes, "L_mle": likelihood, "L_jsd": unsure}
+
+        losses = self.accumulate(losses_of)
         if self.flow_optimiser is not None:
             factor = config.flow_optimiser.factor(self.progression.step, self.total_steps)
             for group in self.flow_optimiser.param_groups:
@@ -242,11 +301,7 @@ class JointTrainer(SegmenterTrainer):
             self.flow_optimiser.step()
             self.flow_optimiser.zero_grad()
         self.optimise_segmenter()
-        return {
-            "L_cls": float(classes.detach()),
-            "L_mle": float(likelihood.detach()),
-            "L_jsd": float(unsure.detach()),
-        }
+        return losses
 
     def validate(self, writer: SummaryWriter | None) -> dict[str, float]:
         figures = super().validate(writer)

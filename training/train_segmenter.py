@@ -11,6 +11,7 @@ run would have had. Under `torchrun`, or with `--devices`, several processes sha
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +22,23 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 
 from training.checkpoint import CheckpointError, load_checkpoint
-from training.data.registry import open_training_frames
+from training.command_line import command_line
 from training.data.training_crops import TrainingCrops
-from training.losses.cross_entropy import class_weights, dense_cross_entropy, up_sampled
+from training.data.training_frames import open_data
+from training.losses.cross_entropy import class_weights, dense_cross_entropy, up_sampled, weight_of_valid_pixels
 from training.models.deployed_segmenter import DeployedSegmenter, normalise
 from training.models.segmenter import LadderSegmenter
 from training.segmenter_training_config import OptimiserConfig, SegmenterTrainingConfig
-from training.training_run import TrainingRun, command_line
+from training.shared_batch import mean_over_processes
+from training.training_run import TrainingRun
 from training.validate_segmenter import log_classes, validate_segmenter
 
 
 class SupervisedObjective(nn.Module):
     """Segmenter and loss as one module, so that mixed precision and data parallelism see the whole step.
 
-    image (N, 3, H, W) uint8 RGB, labels (N, H, W) uint8 -> () float32, L_cls.
+    image (N, 3, H, W) uint8 RGB, labels (N, H, W) uint8, the denominator of `dense_cross_entropy` () -> () float32,
+    L_cls.
     """
 
     weights: Tensor
@@ -44,9 +48,9 @@ class SupervisedObjective(nn.Module):
         self.segmenter = segmenter
         self.register_buffer("weights", weights, persistent=False)
 
-    def forward(self, image: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, image: Tensor, labels: Tensor, denominator: Tensor | None = None) -> Tensor:
         pixels = normalise(image.float()).contiguous(memory_format=torch.channels_last)
-        return dense_cross_entropy(up_sampled(self.segmenter(pixels)), labels, self.weights)
+        return dense_cross_entropy(up_sampled(self.segmenter(pixels)), labels, self.weights, denominator)
 
 
 def build_optimiser(segmenter: LadderSegmenter, config: OptimiserConfig) -> torch.optim.AdamW:
@@ -76,13 +80,10 @@ class SegmenterTrainer(TrainingRun[SegmenterTrainingConfig]):
     quality = ("mIoU", True)
 
     def __init__(
-        self, config: SegmenterTrainingConfig, config_path: Path, data: Path, out: Path, fabric: Fabric
+        self, config: SegmenterTrainingConfig, config_path: Path, folders: Mapping[str, Path], out: Path, fabric: Fabric
     ) -> None:
         super().__init__(config, config_path, out, fabric)
-        self.frames, self.validation_frames = (
-            open_training_frames(config.data.set, data, split, config.data.held_out)
-            for split in (config.data.train, config.data.validation)
-        )
+        self.frames, self.validation_frames = open_data(config.data, folders)
         crops = TrainingCrops(
             self.frames, config.augmentation, config.seed, config.passes_per_epoch, config.data.keep_in_memory
         )
@@ -110,7 +111,7 @@ class SegmenterTrainer(TrainingRun[SegmenterTrainingConfig]):
 
     def record(self) -> dict[str, Any]:
         return {
-            "data_set": {"name": self.frames.title, "licence": self.frames.terms},
+            "data_set": {"name": self.frames.title, "licence": self.frames.terms, "parts": self.frames.parts},
             "classes": [(c.name, c.colour) for c in self.frames.classes],
             "exported": self.deployed().segmenter.state_dict(),
         }
@@ -132,12 +133,17 @@ class SegmenterTrainer(TrainingRun[SegmenterTrainingConfig]):
         return DeployedSegmenter(model, self.config.input_size, temperature=1.0)
 
     def step(self, batch: Any) -> dict[str, float]:
-        image, labels = batch
+        image, labels = (self.fabric.to_device(part) for part in batch)
         self.objective.train()
-        loss = self.objective(self.fabric.to_device(image), self.fabric.to_device(labels))
-        self.fabric.backward(loss)
+        denominator = mean_over_processes(weight_of_valid_pixels(labels, self.objective.weights))
+
+        def losses_of(part: slice) -> tuple[Tensor, dict[str, Tensor]]:
+            loss = self.objective(image[part], labels[part], denominator)
+            return loss, {"loss": loss}
+
+        losses = self.accumulate(losses_of)
         self.optimise_segmenter()
-        return {"loss": float(loss.detach())}
+        return losses
 
     def optimise_segmenter(self) -> None:
         """Take the optimiser's step on the gradients that are there, and clear them."""

@@ -1,16 +1,14 @@
-"""What every training run does: epochs, progress bar, validation, checkpoints, resuming, log, command line."""
+"""What every training run does: epochs, progress bar, validation, checkpoints, resuming, log."""
 
 from __future__ import annotations
 
 import abc
-import argparse
 import hashlib
 import json
 import math
-import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
@@ -23,32 +21,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 
-from ros_ood_perception.strict_yaml import SchemaError, read_yaml
+from ros_ood_perception.strict_yaml import SchemaError
 from training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from training.config_changes import as_options
+from training.data.data_config import DataConfig
 from training.data.training_crops import AddressSampler
 from training.provenance import code_version, machine
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """Which frames.
-
-    Attributes:
-        set: registered name of the data set (`python -m training.evaluate --list`).
-        root: its folder; `--data` on the command line replaces it.
-        train, validation: the splits to train on and to choose by.
-        held_out: classes that are not to be learnt: frames that show them are left out, and they have no id.
-        keep_in_memory: decode every training frame once.
-        workers: processes that make crops.
-    """
-
-    set: str = "camvid"
-    root: str = "data/camvid"
-    train: str = "train"
-    validation: str = "val"
-    held_out: tuple[str, ...] = ()
-    keep_in_memory: bool = True
-    workers: int = 1
 
 
 @dataclass(frozen=True)
@@ -92,16 +70,25 @@ class RunConfig(Protocol):
     @property
     def batch_size(self) -> int: ...
     @property
+    def accumulation_steps(self) -> int: ...
+    @property
     def precision(self) -> str: ...
     @property
     def data(self) -> DataConfig: ...
 
 
 def config_digest(config: Any) -> str:
-    """SHA-256 of all that shapes the result: everything but where the data lie and how many workers read them."""
+    """SHA-256 of all that shapes the result: not where the data lie, how many workers read them, or into how many
+    micro-batches a batch is divided."""
     values = asdict(config)
-    for key in ("root", "workers", "keep_in_memory"):
+    del values["accumulation_steps"]
+    for part in (values["data"], *values["data"]["more"]):
+        del part["root"]
+    for key in ("workers", "keep_in_memory"):
         del values["data"][key]
+    if not values["data"]["more"]:
+        # As runs on one set have had it from the first version on: theirs can be resumed.
+        del values["data"]["more"]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
@@ -139,6 +126,9 @@ class TrainingRun(abc.ABC, Generic[Config]):
         kind: what its checkpoints hold; one kind cannot be resumed as another.
         quality: the validation figure that chooses `best.pt`, as shown, and whether larger is better.
 
+    Attributes:
+        changes: to the configuration's file, from the command line.
+
     Raises:
         SchemaError: the batch cannot be shared by the processes.
     """
@@ -148,10 +138,16 @@ class TrainingRun(abc.ABC, Generic[Config]):
     quality: ClassVar[tuple[str, bool]]
     loader: DataLoader[Any]
     sampler: AddressSampler
+    objective: Any
+    changes: tuple[str, ...] = ()
 
     def __init__(self, config: Config, config_path: Path, out: Path, fabric: Fabric) -> None:
-        if config.batch_size % fabric.world_size:
-            raise SchemaError(f"batch_size {config.batch_size} cannot be shared by {fabric.world_size} processes")
+        parts = fabric.world_size * config.accumulation_steps
+        if config.batch_size % parts:
+            raise SchemaError(
+                f"batch_size {config.batch_size} cannot be shared by {fabric.world_size} process(es) in "
+                f"{config.accumulation_steps} micro-batch(es) each; it must be a multiple of {parts}"
+            )
         self.config = config
         self.config_path = config_path
         self.out = out
@@ -208,6 +204,29 @@ class TrainingRun(abc.ABC, Generic[Config]):
         """Randomness of the current step: the same in every process, and again after a resume."""
         return torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.progression.step)
 
+    def accumulate(self, losses_of: Callable[[slice], tuple[Tensor, dict[str, Tensor]]]) -> dict[str, float]:
+        """The gradient of this process's part of the batch, one micro-batch after the other.
+
+        The gradients of the micro-batches add up in the parameters; processes exchange them once, with the last.
+
+        Args:
+            losses_of: the places of a micro-batch in this process's part -> what to minimise, and losses to log, by
+                name. All are its shares of the whole batch's losses, so that they add up to them.
+
+        Returns:
+            The losses to log.
+        """
+        steps = self.config.accumulation_steps
+        size = self.config.batch_size // (self.fabric.world_size * steps)
+        totals: dict[str, Tensor] = {}
+        for number in range(steps):
+            with self.fabric.no_backward_sync(self.objective, enabled=number < steps - 1):
+                loss, shown = losses_of(slice(number * size, (number + 1) * size))
+                self.fabric.backward(loss)
+            for name, value in shown.items():
+                totals[name] = totals.get(name, 0) + value.detach()
+        return {name: float(value) for name, value in totals.items()}
+
     def shared(self, values: Tensor) -> Tensor:
         """This process's part of values drawn for the whole batch: (batch_size, ...) -> (batch_size / processes, ...).
 
@@ -222,7 +241,10 @@ class TrainingRun(abc.ABC, Generic[Config]):
 
     def command(self) -> str:
         """What makes this run again, with those before it."""
-        own = f"python -m {self.program} --config {self.config_path} --data FOLDER"
+        own = f"python -m {self.program} --config {self.config_path}{as_options(self.changes)}"
+        data = self.config.data
+        sets = [f"{name}:" for name in (data.set, *(further.set for further in data.more))] if data.more else [""]
+        own += "".join(f" --data {name}FOLDER" for name in sets)
         own += "".join(f" --{option} CHECKPOINT" for option in self.progression.started_from)
         return "; ".join([*self.progression.earlier_commands, own])
 
@@ -358,78 +380,3 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
         elif before != after:
             found.append(f"{prefix}{key} was {before!r}, is {after!r}")
     return found
-
-
-def _computes_bf16() -> bool:
-    """Whether this CPU multiplies bf16 numbers itself; others emulate it."""
-    found = torch.cpu.get_capabilities()
-    return bool(found.get("avx512_bf16") or found.get("amx_bf16") or found.get("bf16"))
-
-
-def command_line(
-    run_class: type[TrainingRun[Any]],
-    config_class: type[Any],
-    description: str | None,
-    arguments: list[str] | None,
-    initial: dict[str, str],
-    start: Callable[[Any, dict[str, Path]], None],
-) -> int:
-    """The command line of a trainer; returns the exit code.
-
-    Args:
-        run_class: called with (config, config path, data folder, out folder, fabric).
-        initial: options that take checkpoints to start from, with their help texts.
-        start: called with the run and the paths given for those options, unless the run is resumed.
-    """
-    program = run_class.program.rpartition(".")[2]
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {run_class.program}",
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--config", type=Path, required=True, help="YAML, see training/configs/")
-    parser.add_argument("--data", type=Path, help="folder of the data set; replaces data.root of the config")
-    parser.add_argument("--out", type=Path, help="where checkpoints and logs go (default: runs/NAME)")
-    for name, text in initial.items():
-        parser.add_argument(f"--{name}", type=Path, metavar="CHECKPOINT", help=text)
-    parser.add_argument("--resume", action="store_true", help="go on from OUT/last.pt")
-    parser.add_argument("--accelerator", default="auto", help="a Fabric accelerator: auto, cpu, cuda")
-    parser.add_argument("--devices", default="1", help="how many devices (processes on a CPU) share each batch")
-    parser.add_argument("--precision", help="a Fabric precision, such as 32-true or bf16-mixed; replaces the config's")
-    parser.add_argument("--nodes", type=int, default=1, help="how many hosts, under torchrun")
-    options = parser.parse_args(arguments)
-    try:
-        config = read_yaml(options.config, config_class)
-        if options.precision is not None:
-            config = replace(config, precision=options.precision)
-        out = options.out or Path("runs") / config.name
-        if not options.resume and (out / "last.pt").exists():
-            raise CheckpointError(f"{out / 'last.pt'} exists; give --resume to go on, or another --out")
-        fabric = Fabric(
-            accelerator=options.accelerator,
-            devices=options.devices,
-            num_nodes=options.nodes,
-            precision=config.precision,
-        )
-        fabric.launch()
-        if config.precision.startswith("bf16") and fabric.device.type == "cpu" and not _computes_bf16():
-            print(
-                f"{program}: this processor has no bf16 instructions: precision {config.precision} takes several times "
-                "as long as --precision 32-true",
-                file=sys.stderr,
-            )
-        constructor: Any = run_class
-        run = constructor(config, options.config, options.data or Path(config.data.root), out, fabric)
-        if options.resume:
-            run.resume()
-        else:
-            given = {name: getattr(options, name.replace("-", "_")) for name in initial}
-            start(run, {name: path for name, path in given.items() if path is not None})
-        run.run()
-    except (SchemaError, CheckpointError, FileNotFoundError, FloatingPointError, ValueError) as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"{program}: interrupted; --resume goes on after the last finished epoch", file=sys.stderr)
-        return 130
-    return 0

@@ -44,7 +44,7 @@ from training.train_joint import main as train_joint
 from training.train_segmenter import main as train_segmenter
 
 SEGMENTER: Any = TINY["segmenter"]
-FLOW = {"units": [1, 1, 1], "steps": [1, 1, 1], "growth": 0, "width": [6, 6, 6], "depth": [1, 1, 1]}
+FLOW = {"units": [2, 1, 1], "steps": [1, 1, 1], "growth": 2, "width": [6, 6, 6], "depth": [1, 1, 1]}
 SHARED = {"batch_size": 4, "passes_per_epoch": 2, "data": {"workers": 0}}
 
 
@@ -132,6 +132,37 @@ def test_a_frozen_flow_gets_none_and_pays_nothing() -> None:
     assert float(likelihood) == 0
     assert not moved(made.flow)
     assert moved(made.segmenter)
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_the_gradients_of_micro_batches_add_up_to_the_batchs(parts: int) -> None:
+    """Though they hold unequal numbers of valid and of pasted pixels."""
+    gradients, losses = [], []
+    for count in (1, parts):
+        made = objective(negatives={"sides": (192, 384), "shape": "blob"})
+        image, labels = a_batch(count=4)
+        labels[0, :40] = IGNORE
+        draw = a_draw(made, count=4)
+        draw.placement.inside[0, :8] = False
+        denominators = made.denominators(labels, draw)
+        total = torch.zeros(3)
+        for start in range(0, 4, 4 // count):
+            part = slice(start, start + 4 // count)
+            classes, likelihood, unsure = made(image[part], labels[part], draw.part(part), denominators)
+            found = torch.stack([classes, likelihood / count, unsure])
+            (found * torch.tensor([1.0, 1.0, 0.3])).sum().backward()
+            total += found.detach()
+        losses.append(total)
+        gradients.append({n: p.grad.clone() for n, p in made.named_parameters() if p.grad is not None})
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-5, atol=1e-6)
+    assert gradients[1].keys() == gradients[0].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_a_precision_that_scales_the_loss_is_refused() -> None:
+    with pytest.raises(ValueError, match="precision is 16-mixed, which scales the loss; use bf16-mixed or 32-true"):
+        JointTrainingConfig(name="joint", precision="16-mixed")
 
 
 def test_the_push_scales_the_gradient_that_reaches_the_flow_and_nothing_else() -> None:
@@ -446,28 +477,93 @@ def test_a_missing_checkpoint_is_asked_for(
     assert "holds no flow (it is of a segmenter run)" in capsys.readouterr().err
 
 
-def test_two_processes_take_the_step_of_one(trained: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    """Same global batch, same losses and same weights after an epoch, up to the order of floating-point sums."""
+def test_micro_batches_take_the_step_of_the_batch(trained: tuple[Path, Path, Path], tmp_path: Path) -> None:
     results = []
-    for processes in (1, 2):
-        folder = tmp_path / str(processes)
+    for parts in (1, 2):
+        folder = tmp_path / str(parts)
         folder.mkdir()
-        command = [sys.executable, "-m", "training.train_joint", *joint_arguments(trained, folder, epochs=1)]
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
-        environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            [*command, "--devices", str(processes)], capture_output=True, text=True, timeout=300, env=environment
-        )
-        assert done.returncode == 0, done.stderr
+        assert train_joint(joint_arguments(trained, folder, epochs=1, accumulation_steps=parts)) == 0
         results.append(load_checkpoint(folder / "run" / "last.pt"))
     one, two = results
+    # How a batch is divided shapes no result: a run may go on with other numbers of micro-batches.
+    assert one["config_digest"] == two["config_digest"]
+    assert_same_training(one, two)
+
+
+def test_two_processes_under_torchrun_take_the_step_of_one(trained: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    """Each with two micro-batches."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    two.mkdir()
+    assert train_joint(joint_arguments(trained, one, epochs=1)) == 0
+    arguments = joint_arguments(trained, two, epochs=1, accumulation_steps=2)
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", free_port()]
+    log = run_program([*launcher, "-m", "training.train_joint", *arguments])
+    assert log.count("epoch    1/1") == 1, "processes that know of each other log once"
+    assert_same_training(*(load_checkpoint(folder / "run" / "last.pt") for folder in (one, two)))
+
+
+def free_port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
+def run_program(arguments: list[str]) -> str:
+    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=300, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def assert_same_training(one: dict[str, Any], other: dict[str, Any]) -> None:
+    """Same losses and same weights after an epoch, up to the order of floating-point sums."""
+    a, b = (saved["progression"]["history"][0] for saved in (one, other))
     # Both logged figures are those of the whole batch.
-    for name in ("L_cls", "L_mle", "L_jsd", "mIoU", "negative_AP"):
-        a, b = (r["progression"]["history"][0][name] for r in results)
-        assert b == pytest.approx(a, rel=1e-3), name
+    assert {name: b[name] for name in a} == {name: pytest.approx(value, rel=1e-3) for name, value in a.items()}
     for part in ("segmenter", "flow"):
-        for name, value in one[part].items():
+        for name, value in one.get(part, {}).items():
             if value.is_floating_point():
-                torch.testing.assert_close(two[part][name], value, rtol=1e-3, atol=2e-5, msg=f"{part}.{name}")
+                torch.testing.assert_close(other[part][name], value, rtol=1e-3, atol=2e-5, msg=f"{part}.{name}")
+
+
+def flow_arguments(tree: Path, folder: Path, **changes: Any) -> list[str]:
+    config = {"name": "flow", "flow": FLOW, "augmentation": {"crop": [32, 32]}, "validation_crops": 4, **SHARED}
+    folder.mkdir()
+    (folder / "flow.yaml").write_text(yaml.safe_dump({**config, "epochs": 1, **changes}))
+    arguments = ["--config", str(folder / "flow.yaml"), "--data", str(tree), "--out", str(folder / "run")]
+    return [*arguments, "--accelerator", "cpu"]
+
+
+def test_a_flow_is_pre_trained_the_same_in_two_processes_and_in_micro_batches(
+    trained: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    """From the activation norms' first statistics on, and with noise channels."""
+    assert train_flow(flow_arguments(trained[0], tmp_path / "one")) == 0
+    assert train_flow(flow_arguments(trained[0], tmp_path / "parts", accumulation_steps=4)) == 0
+    arguments = flow_arguments(trained[0], tmp_path / "two")
+    run_program(["-m", "training.train_flow", *arguments, "--devices", "2"])
+    one, parts, two = (load_checkpoint(tmp_path / name / "run" / "last.pt") for name in ("one", "parts", "two"))
+    assert_same_training(one, parts)
+    assert_same_training(one, two)
+
+
+def test_a_batch_that_cannot_be_divided_is_refused(
+    trained: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train_flow(flow_arguments(trained[0], tmp_path / "run", accumulation_steps=3)) == 2
+    assert "batch_size 4 cannot be shared by 1 process(es) in 3 micro-batch(es) each" in capsys.readouterr().err
+
+
+def test_options_that_contradict_torchrun_are_refused(
+    trained: tuple[Path, Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, value in {"TORCHELASTIC_RUN_ID": "1", "LOCAL_WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "3"}.items():
+        monkeypatch.setenv(name, value)
+    assert train_flow([*flow_arguments(trained[0], tmp_path / "run"), "--devices", "1"]) == 2
+    assert "torchrun started 2 process(es) on each of 3 host(s)" in capsys.readouterr().err

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
 from training.data.augmentation import AugmentationConfig, class_mixed, random_crop
-from training.data.labelled_frames import LabelledFrame, LabelledFrames
+from training.data.labelled_frames import LabelledFrame
 
 
 class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
@@ -25,7 +25,7 @@ class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
     """
 
     def __init__(
-        self, frames: LabelledFrames, config: AugmentationConfig, seed: int, passes: int, keep_in_memory: bool
+        self, frames: Sequence[LabelledFrame], config: AugmentationConfig, seed: int, passes: int, keep_in_memory: bool
     ) -> None:
         self.frames = frames
         self.config = config

@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.data.label_set import IGNORE
-from training.losses.mean_over_processes import mean_over_processes
 from training.models.segmenter import LOGIT_STRIDE
 
 ClassWeighting = Literal["none", "inverse_log"]
@@ -51,19 +50,24 @@ def up_sampled(logits: Tensor) -> Tensor:
     return functional.interpolate(logits, scale_factor=float(LOGIT_STRIDE), mode="bilinear", align_corners=False)
 
 
-def dense_cross_entropy(dense: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+def weight_of_valid_pixels(labels: Tensor, weights: Tensor) -> Tensor:
+    """Sum of the class weights of the pixels that have a class: (N, H, W) uint8 or int64, (K,) float -> () float."""
+    target = labels.long()
+    return weights[target[target != IGNORE]].sum()
+
+
+def dense_cross_entropy(dense: Tensor, labels: Tensor, weights: Tensor, denominator: Tensor | None = None) -> Tensor:
     """Cross-entropy at the labels' resolution: L_cls of the method.
 
     Args:
         dense: logits (N, K, H, W) float, `up_sampled`.
         labels: (N, H, W) uint8 or int64, 255 ignored.
         weights: (K,) float.
+        denominator: () float, what the sum is divided by where these images are a part of the batch; None: the
+            `weight_of_valid_pixels` of these images.
 
     Returns:
-        () float: sum of the weighted losses over the sum of the weights of the valid pixels (0 without any); where
-        processes share the batch, over the mean of their sums.
+        () float: sum of the weighted losses over the denominator; 0 without a valid pixel.
     """
-    target = labels.long()
-    total = functional.cross_entropy(dense.float(), target, weights, ignore_index=IGNORE, reduction="sum")
-    valid = target[target != IGNORE]
-    return total / mean_over_processes(weights[valid].sum()).clamp(min=1e-6)
+    total = functional.cross_entropy(dense.float(), labels.long(), weights, ignore_index=IGNORE, reduction="sum")
+    return total / (weight_of_valid_pixels(labels, weights) if denominator is None else denominator).clamp(min=1e-6)

@@ -6,7 +6,6 @@ from typing import Literal
 
 from torch import Tensor
 
-from training.losses.mean_over_processes import mean_over_processes
 from training.scores import jensen_shannon_to_uniform, kullback_leibler_to_uniform
 
 Divergence = Literal["jensen_shannon", "kullback_leibler"]
@@ -17,7 +16,7 @@ _DIVERGENCES = {
 }
 
 
-def uniformity_loss(logits: Tensor, mask: Tensor, divergence: Divergence) -> Tensor:
+def uniformity_loss(logits: Tensor, mask: Tensor, divergence: Divergence, denominator: Tensor | None = None) -> Tensor:
     """Mean divergence between the prediction and the uniform distribution over the pixels of a mask.
 
     `jensen_shannon`: JSD(U, p), whose gradient d JSD / d logit_k = 1/2 p_k (r_k - sum_j p_j r_j), r = log(p / m),
@@ -27,10 +26,12 @@ def uniformity_loss(logits: Tensor, mask: Tensor, divergence: Divergence) -> Ten
     Args:
         logits: (N, K, H, W) float.
         mask: (N, H, W) bool, where negatives were pasted.
+        denominator: () float, what the sum is divided by where these images are a part of the batch; None: the number
+            of the mask's pixels.
 
     Returns:
         () float in nats; 0 where the mask is empty.
     """
     chosen = logits.permute(0, 2, 3, 1)[mask]
     total = _DIVERGENCES[divergence](chosen[:, :, None, None].float()).sum()
-    return total / mean_over_processes(mask.sum().to(total)).clamp(min=1)
+    return total / (mask.sum().to(total) if denominator is None else denominator).clamp(min=1)

@@ -6,13 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from training.models.flow.transform import Transform
+from training.shared_batch import mean_over_processes
 
 
 class ActivationNorm(Transform):
     """z = (x - shift) exp(log_scale), per channel (Kingma and Dhariwal, Glow, arXiv 1807.03039, section 3.1).
 
-    The first batch in training mode sets shift and scale so that its own z has mean 0 and variance 1; from then on
-    they are learnt like any other parameter.
+    The first batch in training mode sets shift and scale so that its own z has mean 0 and variance 1, over all
+    processes that share it; from then on they are learnt like any other parameter.
 
     (N, C, H, W) <-> (N, C, H, W).
     """
@@ -36,11 +37,9 @@ class ActivationNorm(Transform):
 
     @torch.no_grad()
     def _initialise(self, x: Tensor) -> None:
-        variance, mean = torch.var_mean(x.float(), dim=(0, 2, 3))
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            # Every process must start from one scale: that of the first.
-            torch.distributed.broadcast(variance, 0)
-            torch.distributed.broadcast(mean, 0)
+        # The processes' parts are of one size, so that the mean of their means is the batch's.
+        mean = mean_over_processes(x.mean(dim=(0, 2, 3)))
+        variance = mean_over_processes((x - mean[:, None, None]).square().mean(dim=(0, 2, 3)))
         self.shift.copy_(mean)
         self.log_scale.copy_(-0.5 * torch.log(variance + 1e-6))
         self.initialised.fill_(True)

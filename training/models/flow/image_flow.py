@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -100,13 +101,17 @@ class Scale(nn.Module):
             self.units.append(nn.ModuleList(Step(channels, width, depth) for _ in range(steps)))
         self.channels = channels
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x (N, C, H, W) -> z and the sum of the log-determinants and noise terms (N,)."""
+    def forward(self, x: Tensor, augmentation: Sequence[Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """x (N, C, H, W) -> z and the sum of the log-determinants and noise terms (N,).
+
+        `augmentation` are the noise channels, one tensor (N, growth, H, W) between two units; None draws them.
+        """
         total = x.new_zeros(len(x))
         seen: list[Tensor] = []
         for number, unit in enumerate(self.units):
             if number and len(self.noise):
-                x, term = self.noise[number - 1](x, torch.cat(seen, dim=1))
+                noise = None if augmentation is None else augmentation[number - 1]
+                x, term = self.noise[number - 1](x, torch.cat(seen, dim=1), noise)
                 total = total + term
             seen.append(x)
             for step in unit:  # type: ignore[attr-defined]
@@ -171,9 +176,12 @@ class ImageFlow(nn.Module):
             shapes.append((channels - kept, height >> (level + 1), width >> (level + 1)))
         return shapes
 
-    def transform(self, patches: Tensor) -> tuple[list[Tensor], Tensor]:
+    def transform(self, patches: Tensor, augmentation: Sequence[Tensor] | None = None) -> tuple[list[Tensor], Tensor]:
         """Continuous patches (N, 3, h, w) float in [0, 256] -> the latents of each scale, and the sum of the
         log-determinants and noise terms (N,) in nats.
+
+        Args:
+            augmentation: the noise channels of `draw_augmentation`; None draws them.
 
         Raises:
             ValueError: the size is not a positive multiple of 8.
@@ -184,7 +192,8 @@ class ImageFlow(nn.Module):
         latents = []
         for level, scale in enumerate(self.scales):
             x, _ = self.squeeze(x)
-            x, term = scale(x)
+            own = self.augmented(level)
+            x, term = scale(x, None if augmentation is None else augmentation[own.start : own.stop])
             total = total + term
             if level < 2:
                 kept = x.shape[1] // 2
@@ -192,23 +201,26 @@ class ImageFlow(nn.Module):
                 x = x[:, :kept]
         return [*latents, x], total
 
-    def forward(self, patches: Tensor) -> Tensor:
+    def forward(self, patches: Tensor, augmentation: Sequence[Tensor] | None = None) -> Tensor:
         """Log-likelihood of continuous patches, in nats: (N, 3, h, w) float in [0, 256] -> (N,) float.
 
         With growth it is a one-sample lower bound (see `NoiseAugmentation`). The density is over the values 0..256.
         """
-        latents, total = self.transform(patches)
+        latents, total = self.transform(patches, augmentation)
         for z in latents:
             total = total + _standard_normal(z)
         return total
 
-    def bits_per_dim(self, crops: Tensor, noise: Tensor | None = None) -> Tensor:
+    def bits_per_dim(
+        self, crops: Tensor, noise: Tensor | None = None, augmentation: Sequence[Tensor] | None = None
+    ) -> Tensor:
         """-log2 p / (3 h w) of 8-bit crops with uniform dequantisation: (N, 3, h, w) uint8 or integers 0..255 -> (N,).
 
         An upper bound of the discrete model's bits (Theis et al., arXiv 1511.01844, section 3.1).
 
         Args:
             noise: (N, 3, h, w) float in [0, 1) to dequantise with; None draws it.
+            augmentation: the noise channels of `draw_augmentation`; None draws them.
 
         Raises:
             ValueError: values that are not 0..255 (a crop scaled to 0..1, or scaled twice), or another size.
@@ -218,7 +230,30 @@ class ImageFlow(nn.Module):
         if crops.dtype != torch.uint8 and not bool(integers.all()):
             raise ValueError("crops must hold the integers 0 to 255; they enter the flow as the camera gave them")
         noise = torch.rand_like(values) if noise is None else noise.to(values)
-        return -self(values + noise) / (math.log(2) * crops[0].numel())
+        return -self(values + noise, augmentation) / (math.log(2) * crops[0].numel())
+
+    def augmented(self, level: int) -> range:
+        """Which of the tensors of `draw_augmentation` the scale `level` takes."""
+        counts = [len(scale.noise) for scale in self.scales]  # type: ignore[arg-type]
+        return range(sum(counts[:level]), sum(counts[: level + 1]))
+
+    def draw_augmentation(
+        self, count: int, height: int, width: int, generator: torch.Generator | None = None
+    ) -> list[Tensor]:
+        """Standard normal noise channels for `bits_per_dim`, on the CPU: one tensor (count, growth, ...) a place.
+
+        None without growth.
+        """
+        dtype = next(self.parameters()).dtype
+        return [
+            torch.randn(
+                (count, self.config.growth, height >> (level + 1), width >> (level + 1)),
+                dtype=dtype,
+                generator=generator,
+            )
+            for level in range(3)
+            for _ in self.augmented(level)
+        ]
 
     def draw_latents(
         self, count: int, height: int, width: int, generator: torch.Generator | None = None

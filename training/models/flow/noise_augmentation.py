@@ -30,11 +30,14 @@ class NoiseAugmentation(nn.Module):
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """x (N, C, H, W), context (N, D, H, W) -> z (N, C + growth, H, W) and its term of the bound (N,), in nats."""
+    def forward(self, x: Tensor, context: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """x (N, C, H, W), context (N, D, H, W) -> z (N, C + growth, H, W) and its term of the bound (N,), in nats.
+
+        `noise` is e (N, growth, H, W), standard normal; None draws it.
+        """
         raw, shift = self.last(functional.silu(self.first(context))).chunk(2, dim=1)
         log_scale = 2.0 * torch.tanh(raw / 2.0)
-        noise = torch.randn_like(shift)
+        noise = torch.randn_like(shift) if noise is None else noise.to(shift)
         negative_log_density = 0.5 * (noise.square() + math.log(2 * math.pi))
         z = torch.cat([x, noise * log_scale.exp() + shift], dim=1)
         return z, (negative_log_density + log_scale).sum(dim=(1, 2, 3))

@@ -1,0 +1,71 @@
+"""The frames that a run trains on: those of one set, or of several with the same classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from training.data.data_config import DataConfig
+from training.data.label_set import LabelClass
+from training.data.labelled_frames import LabelledFrame, LabelledFrames
+from training.data.registry import open_training_frames
+
+
+class TrainingFrames(Sequence[LabelledFrame]):
+    """Frames of several sets, one set after the other; each is decoded when it is asked for.
+
+    Attributes:
+        parts: (title, split) of each set.
+        title: their titles together.
+        terms: the licences of all, each once.
+        classes: of every set, in the order of their ids.
+
+    Raises:
+        ValueError: a set has other classes than the first.
+    """
+
+    def __init__(self, sets: Sequence[tuple[LabelledFrames, str]]) -> None:
+        first = sets[0][0]
+        for frames, _ in sets:
+            if frames.classes != first.classes:
+                raise ValueError(
+                    f"{frames.title} has the classes {_names(frames.classes)}; to be trained on with {first.title} it "
+                    f"must have {_names(first.classes)}"
+                )
+        self.sets = [frames for frames, _ in sets]
+        self.parts = [(frames.title, split) for frames, split in sets]
+        self.title = " + ".join(frames.title for frames in self.sets)
+        self.terms = "; ".join(dict.fromkeys(frames.terms for frames in self.sets))
+        self.classes: tuple[LabelClass, ...] = first.classes
+
+    def __len__(self) -> int:
+        return sum(len(frames) for frames in self.sets)
+
+    def __getitem__(self, index: int) -> LabelledFrame:  # type: ignore[override]
+        left = index
+        for frames in self.sets:
+            if 0 <= left < len(frames):
+                return frames[left]
+            left -= len(frames)
+        raise IndexError(f"frame {index} of {len(self)}")
+
+
+def open_data(config: DataConfig, folders: Mapping[str, Path]) -> tuple[TrainingFrames, LabelledFrames]:
+    """The frames to train on, and those to validate on.
+
+    Args:
+        folders: of each set, as `config.folders` gives them.
+
+    Raises:
+        ValueError: no such set, split or class, a set without classes, or sets of different classes.
+        FileNotFoundError: a folder is not there.
+    """
+    wanted = [(config.set, config.train), *((further.set, further.train) for further in config.more)]
+    sets = [(open_training_frames(name, folders[name], split, config.held_out), split) for name, split in wanted]
+    return TrainingFrames(sets), open_training_frames(
+        config.set, folders[config.set], config.validation, config.held_out
+    )
+
+
+def _names(classes: Sequence[LabelClass]) -> str:
+    return ", ".join(known.name for known in classes)
