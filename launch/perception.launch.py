@@ -1,46 +1,103 @@
-"""Start the perception node for one camera, configured and active.
+"""Start the perception node, configured and active, for one camera or several.
 
 ros2 launch ros_ood_perception perception.launch.py bundle:=FOLDER input_image:=/camera/image_raw
+ros2 launch ros_ood_perception perception.launch.py bundle:=FOLDER cameras:=front,left,right preset:=autoware
 """
+
+from __future__ import annotations
 
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
-from launch.actions import DeclareLaunchArgument, EmitEvent, RegisterEventHandler, SetEnvironmentVariable
-from launch.conditions import IfCondition
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    OpaqueFunction,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+    TimerAction,
+)
+from launch.event_handlers import OnProcessStart
 from launch.events import matches_action
-from launch.substitutions import LaunchConfiguration
+from launch.events.process import ProcessStarted
+from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import LifecycleNode
 from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
 
-from launch import LaunchDescription
+from launch import Action, LaunchContext, LaunchDescription
+from ros_ood_perception.topic_presets import check_topic, read_preset, remappings
 
 PACKAGE = "ros_ood_perception"
+RESPAWN_DELAY_S = 2.0
+RESPAWN_CONFIGURE_DELAY_S = 5.0
+"""A node that died is still on the graph for a while, and would take the request to configure for its successor."""
+
+ENVIRONMENT = {
+    # Large messages are otherwise mapped and unmapped each time: 60 % of a subscriber's CPU.
+    "MALLOC_MMAP_THRESHOLD_": "268435456",
+    "MALLOC_TRIM_THRESHOLD_": "536870912",
+}
+# Without a profile Fast DDS loses images above 512 KB; 2.x (Humble, Jazzy) reads the second name.
+PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 
 
 def generate_launch_description() -> LaunchDescription:
-    """The node, the transport's environment, and the two transitions that make it active."""
+    """The arguments, the transport's environment, the node, and the transitions that make it active."""
     share = Path(get_package_share_directory(PACKAGE))
-    profile = str(share / "config" / "fastdds_large_images.xml")
-    arguments = [
-        DeclareLaunchArgument(
-            "bundle", default_value=str(share / "models" / "camvid_small"), description="Folder of the model bundle"
+    arguments = {
+        "bundle": ("", "Folder of the model bundle; empty: the parameter file's"),
+        "engine": ("", "What runs the model; empty: the parameter file's"),
+        "cameras": ("", "Names of the cameras, separated by commas; empty: one without a name"),
+        "preset": ("plain", "Names of topics: plain, nav2, autoware (config/topics), or the path of a .yaml file"),
+        "input_image": ("", "Topic of the images, with {camera} for a camera's name; empty: the preset's"),
+        "input_camera_info": ("", "Topic of the calibration, likewise"),
+        "params_file": (str(share / "config" / "perception_node.param.yaml"), "Parameter file"),
+        "namespace": ("", "Namespace of the node"),
+        "use_sim_time": ("false", "Take the time from /clock"),
+        "autostart": ("true", "Configure and activate the node, and again whenever it was respawned"),
+        "respawn": ("true", "Start the node again when it dies"),
+        "log_level": ("info", "debug, info, warn, error or fatal"),
+        "transport_profile": (
+            str(share / "config" / "fastdds_large_images.xml"),
+            "Fast DDS profile for large images, where the environment names none; empty: none",
         ),
-        DeclareLaunchArgument(
-            "input_image", default_value="/camera/image_raw", description="Topic of the camera's images"
-        ),
-        DeclareLaunchArgument(
-            "params_file",
-            default_value=str(share / "config" / "perception_node.param.yaml"),
-            description="Parameter file",
-        ),
-        DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node"),
-        DeclareLaunchArgument("use_sim_time", default_value="false", description="Take the time from /clock"),
-        DeclareLaunchArgument("autostart", default_value="true", description="Configure and activate the node"),
-        DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error or fatal"),
-    ]
+    }
+    return LaunchDescription(
+        [
+            *(
+                DeclareLaunchArgument(name, default_value=default, description=description)
+                for name, (default, description) in arguments.items()
+            ),
+            # What the user has set stays.
+            *(
+                SetEnvironmentVariable(name, EnvironmentVariable(name, default_value=value))
+                for name, value in ENVIRONMENT.items()
+            ),
+            OpaqueFunction(function=_set_profile),
+            OpaqueFunction(function=_start),
+        ]
+    )
+
+
+def _set_profile(context: LaunchContext) -> list[Action]:
+    profile = LaunchConfiguration("transport_profile").perform(context)
+    if not profile or any(context.environment.get(name) for name in PROFILE_VARIABLES):
+        return []
+    return [SetEnvironmentVariable(name, profile) for name in PROFILE_VARIABLES]
+
+
+def _start(context: LaunchContext) -> list[Action]:
+    """The node and its transitions; here, because remap rules and parameters depend on the arguments' values."""
+    values = {
+        name: LaunchConfiguration(name).perform(context)
+        for name in ("bundle", "engine", "cameras", "preset", "input_image", "input_camera_info")
+    }
+    cameras = [name.strip() for name in values["cameras"].split(",") if name.strip()]
+    parameters: dict[str, object] = {name: values[name] for name in ("bundle", "engine") if values[name]}
+    if cameras:
+        parameters["cameras"] = cameras
     node = LifecycleNode(
         package=PACKAGE,
         executable="perception_node",
@@ -48,39 +105,53 @@ def generate_launch_description() -> LaunchDescription:
         namespace=LaunchConfiguration("namespace"),
         parameters=[
             LaunchConfiguration("params_file"),
-            {"bundle": LaunchConfiguration("bundle"), "use_sim_time": LaunchConfiguration("use_sim_time")},
+            {**parameters, "use_sim_time": LaunchConfiguration("use_sim_time")},
         ],
-        remappings=[("~/input/image", LaunchConfiguration("input_image"))],
-        arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
+        remappings=remappings(_topics(values), cameras),
+        ros_arguments=["--log-level", LaunchConfiguration("log_level")],
         output="screen",
+        respawn=LaunchConfiguration("respawn"),
+        respawn_delay=RESPAWN_DELAY_S,
     )
-    autostart = IfCondition(LaunchConfiguration("autostart"))
-    configure = EmitEvent(
-        event=ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=Transition.TRANSITION_CONFIGURE),
-        condition=autostart,
-    )
-    activate = EmitEvent(
-        event=ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=Transition.TRANSITION_ACTIVATE),
-    )
-    return LaunchDescription(
-        [
-            *arguments,
-            # Without this profile Fast DDS loses images above 512 KB; 2.x (Humble, Jazzy) reads the second name.
-            SetEnvironmentVariable("FASTDDS_DEFAULT_PROFILES_FILE", profile),
-            SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", profile),
-            # Large messages are otherwise mapped and unmapped each time: 60 % of a subscriber's CPU.
-            SetEnvironmentVariable("MALLOC_MMAP_THRESHOLD_", "268435456"),
-            SetEnvironmentVariable("MALLOC_TRIM_THRESHOLD_", "536870912"),
-            RegisterEventHandler(
-                OnStateTransition(
-                    target_lifecycle_node=node,
-                    start_state="configuring",
-                    goal_state="inactive",
-                    entities=[activate],
-                ),
-                condition=autostart,
-            ),
-            node,
-            configure,
-        ]
-    )
+    if LaunchConfiguration("autostart").perform(context).lower() not in ("true", "1"):
+        return [node]
+    return [*_autostart(node), node]
+
+
+def _topics(values: dict[str, str]) -> dict[str, str]:
+    topics = read_preset(values["preset"])
+    for argument, private in (("input_image", "input/image"), ("input_camera_info", "input/camera_info")):
+        if values[argument]:
+            check_topic(private, values[argument], f"the argument {argument}")
+            topics[private] = values[argument]
+    if values["input_image"]:
+        # As image_transport names it.
+        topics["input/image/compressed"] = f"{values['input_image']}/compressed"
+    return topics
+
+
+def _autostart(node: LifecycleNode) -> list[Action]:
+    """Configure whenever the process starts, activate whenever the node was configured."""
+    started: list[int] = []
+
+    def change(transition: int) -> EmitEvent:
+        return EmitEvent(event=ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=transition))
+
+    def configure(event: ProcessStarted, _context: LaunchContext) -> Action:
+        started.append(event.pid)
+        configuring = change(Transition.TRANSITION_CONFIGURE)
+        if len(started) == 1:
+            return configuring
+        return TimerAction(period=RESPAWN_CONFIGURE_DELAY_S, actions=[configuring])
+
+    return [
+        RegisterEventHandler(OnProcessStart(target_action=node, on_start=configure)),
+        RegisterEventHandler(
+            OnStateTransition(
+                target_lifecycle_node=node,
+                start_state="configuring",
+                goal_state="inactive",
+                entities=[change(Transition.TRANSITION_ACTIVATE)],
+            )
+        ),
+    ]

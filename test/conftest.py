@@ -8,12 +8,16 @@ import os
 # each of their operations makes them fifty times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+SOURCES = ("ros_ood_perception", "launch", "config", "models", "resource", "package.xml", "setup.py", "setup.cfg")
 
 
 def _shared_data() -> Path:
@@ -43,6 +47,24 @@ def camvid(real_frames: Callable[[str], Path]) -> Path:
 def shipped_bundle() -> Path:
     """The bundle that ships."""
     return ROOT / "models" / "camvid_small"
+
+
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A colcon workspace with the package built in it."""
+    workspace = tmp_path_factory.mktemp("workspace")
+    package = workspace / "src" / "ros_ood_perception"
+    package.mkdir(parents=True)
+    for name in SOURCES:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, package / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, package / name)
+    command = [str(Path(sys.executable).with_name("colcon")), "--log-base", "log", "build"]
+    built = subprocess.run(command, cwd=workspace, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout + built.stderr
+    return workspace
 
 
 # What follows imports training when it is used: not every machine that runs a part of the tests has it.

@@ -30,6 +30,15 @@ from ros_ood_perception.ground_map import GridSettings
 from ros_ood_perception.obstacle_cloud import POINT, POINT_FIELDS
 from ros_ood_perception.obstacles import Obstacle
 
+OBSTACLE_TOPICS = {
+    "obstacles": "output/anomaly/obstacles",
+    "obstacle_markers": "output/anomaly/obstacle_markers",
+    "obstacle_detections": "output/anomaly/detections",
+    "free_ground": "output/ground/free",
+    "ground_grid": "output/ground/grid",
+}
+"""Name, as in the parameter `outputs`, to topic below `~/` or `~/CAMERA/`."""
+
 ORANGE = ColorRGBA(r=1.0, g=0.55, b=0.0, a=1.0)
 MARKER_LIFETIME_S = 1
 """RViz drops them so long after the last frame: what is shown is never older."""

@@ -1,0 +1,202 @@
+"""The launch files, run by the real launch_ros from the package as `colcon build` installs it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("launch_ros", reason="launch_ros is not installed (it comes with a ROS 2 distribution)")
+pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARE = "install/ros_ood_perception/share/ros_ood_perception"
+ENVIRONMENT = {
+    "ROS_DOMAIN_ID": str(101 + os.getpid() % 100),
+    "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+}
+
+
+class Launched:
+    """`ros2 launch` of one of the package's files, in a process group of its own."""
+
+    def __init__(self, workspace: Path, log: Path, file: str, arguments: list[str], **environment: str) -> None:
+        # From the installed package, not from this checkout.
+        path = [part for part in os.environ.get("PYTHONPATH", "").split(":") if part and Path(part) != ROOT]
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("FASTDDS_DEF", "FASTRTPS_DEF", "MALLOC_"))}
+        command = [sys.executable, str(ROOT / "test" / "ros" / "run_launch_file.py"), f"{SHARE}/launch/{file}"]
+        script = "source install/setup.bash && exec " + " ".join(f"'{part}'" for part in [*command, *arguments])
+        self._log = log
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                ["bash", "-c", script],
+                cwd=workspace,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={
+                    **clean,
+                    "PYTHONPATH": ":".join(path),
+                    "ROS_LOG_DIR": str(log.parent),
+                    **ENVIRONMENT,
+                    **environment,
+                },
+                start_new_session=True,
+            )
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def wait_for(self, pattern: str, times: int = 1, timeout_s: float = 60.0) -> re.Match[str]:
+        """Wait until the log has the pattern so often; its last match."""
+        deadline = time.monotonic() + timeout_s
+        while len(found := list(re.finditer(pattern, self.log))) < times:
+            assert time.monotonic() < deadline, f"no {pattern!r} in\n{self.log}"
+            assert self.process.poll() is None, self.log
+            time.sleep(0.1)
+        return found[-1]
+
+    def wait_for_node(self, times: int = 1) -> int:
+        """Wait until the node is active for that many times; its process id."""
+        self.wait_for(r"active: listening", times)
+        return int(self.wait_for(r"\[perception_node-\d+\]: process started with pid \[(\d+)\]", times).group(1))
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait()
+
+
+Launch = Callable[..., Launched]
+
+
+@pytest.fixture
+def launch(workspace: Path, tmp_path: Path) -> Iterator[Launch]:
+    started: list[Launched] = []
+
+    def start(file: str, *arguments: str, **environment: str) -> Launched:
+        log = tmp_path / f"launch_{len(started)}.log"
+        started.append(Launched(workspace, log, file, list(arguments), **environment))
+        return started[-1]
+
+    yield start
+    for launched in started:
+        launched.close()
+
+
+def environment_of(process: int) -> dict[str, str]:
+    pairs = Path(f"/proc/{process}/environ").read_bytes().decode().split("\0")
+    return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+
+
+def command_of(process: int) -> str:
+    return Path(f"/proc/{process}/cmdline").read_bytes().decode().replace("\0", " ")
+
+
+def test_the_node_is_active_with_the_transports_environment_and_ends_with_the_launch(
+    launch: Launch, shipped_bundle: Path
+) -> None:
+    launched = launch(
+        "perception.launch.py", f"bundle:={shipped_bundle}", "input_image:=/front/image", "namespace:=car"
+    )
+    process = launched.wait_for_node()
+    environment = environment_of(process)
+    assert environment["FASTDDS_DEFAULT_PROFILES_FILE"].endswith(f"{SHARE}/config/fastdds_large_images.xml")
+    assert environment["MALLOC_MMAP_THRESHOLD_"] == "268435456"
+    assert "~/input/image:=/front/image" in command_of(process)
+    assert "~/input/camera_info:=/camera/camera_info" in command_of(process)
+    assert "__ns:=/car" in command_of(process)
+    launched.process.send_signal(signal.SIGINT)
+    assert launched.process.wait(20) == 0
+    assert "process has finished cleanly" in launched.log
+
+
+def test_a_node_that_is_killed_is_active_again(launch: Launch, shipped_bundle: Path) -> None:
+    launched = launch("perception.launch.py", f"bundle:={shipped_bundle}")
+    first = launched.wait_for_node()
+    os.kill(first, signal.SIGKILL)
+    assert launched.wait_for_node(times=2) != first
+
+
+def test_what_the_user_set_in_the_environment_stays(launch: Launch, shipped_bundle: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.xml"
+    shutil.copy(ROOT / "config" / "fastdds_large_images.xml", mine)
+    launched = launch(
+        "perception.launch.py",
+        f"bundle:={shipped_bundle}",
+        FASTDDS_DEFAULT_PROFILES_FILE=str(mine),
+        MALLOC_TRIM_THRESHOLD_="1000000",
+    )
+    environment = environment_of(launched.wait_for_node())
+    assert environment["FASTDDS_DEFAULT_PROFILES_FILE"] == str(mine)
+    assert "FASTRTPS_DEFAULT_PROFILES_FILE" not in environment
+    assert environment["MALLOC_TRIM_THRESHOLD_"] == "1000000"
+
+
+def test_each_camera_of_a_preset_has_its_topics(launch: Launch, shipped_bundle: Path) -> None:
+    launched = launch(
+        "perception.launch.py",
+        f"bundle:={shipped_bundle}",
+        "cameras:=front, left",
+        "preset:=autoware",
+        "autostart:=false",
+    )
+    process = int(launched.wait_for(r"process started with pid \[(\d+)\]").group(1))
+    for camera in ("front", "left"):
+        assert f"~/{camera}/input/image:=/sensing/camera/{camera}/image_raw" in command_of(process)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["preset:=apollo"], "no such preset of topics; there are autoware, nav2, plain"),
+        (["cameras:=front,left", "input_image:=/image"], r"would both be /image; write {camera} in its name"),
+        (["input_image:=not a topic"], "the argument input_image: input/image becomes 'not a topic'"),
+    ],
+)
+def test_an_argument_that_cannot_work_ends_the_launch_with_the_reason(
+    launch: Launch, arguments: list[str], message: str
+) -> None:
+    launched = launch("perception.launch.py", *arguments)
+    assert launched.process.wait(30) != 0
+    assert message in launched.log
+
+
+def test_without_autostart_the_node_waits_to_be_configured(launch: Launch, shipped_bundle: Path) -> None:
+    launched = launch("perception.launch.py", f"bundle:={shipped_bundle}", "autostart:=false")
+    launched.wait_for(r"process started with pid")
+    time.sleep(4)
+    assert "configured" not in launched.log
+    assert launched.process.poll() is None
+
+
+def test_a_replay_starts_the_bag_once_the_node_is_active(launch: Launch, shipped_bundle: Path, tmp_path: Path) -> None:
+    # `ros2 bag` is not where launch_ros is alone: what is started is seen, and what a player would print.
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "ros2").write_text('#!/bin/sh\necho "played: $*"\n')
+    (tools / "ros2").chmod(0o755)
+    launched = launch(
+        "replay.launch.py",
+        f"bundle:={shipped_bundle}",
+        "bag:=/bags/drive",
+        "rate:=0.5",
+        "rviz:=false",
+        "exit_at_end:=true",
+        PATH=f"{tools}:{os.environ['PATH']}",
+    )
+    assert launched.process.wait(60) == 0, launched.log
+    assert "played: bag play /bags/drive --clock --rate 0.5" in launched.log
+    assert launched.log.index("active: listening") < launched.log.index("played:")
