@@ -135,7 +135,7 @@ class GroundMap:
     def _free(self, result: FramePerception) -> NDArray[np.bool_]:
         """(h, w) bool at the engine's resolution."""
         low = np.float32(result.anomaly_threshold) * np.float32(self._hysteresis)
-        free = drivable_mask(result, self._drivable_ids) > 0
+        free = drivable_mask(result.engine_semantic, self._drivable_ids) > 0
         return free & (result.engine_anomaly_score < low) & (self._ego == 0)
 
     def _pixels_of_cells(self, scale: tuple[float, float], engine_size: tuple[int, int]) -> NDArray[np.int64]:

@@ -114,44 +114,29 @@ class RegionFinder:
         if count == 1:
             return ()
         areas = stats[:, cv2.CC_STAT_AREA]
+        # Most frames have few regions that are large enough, and only those cost more than this.
         large = areas >= max(1.0, settings.min_area * height * width)
         large[0] = False  # the background
         if low < high:
-            # Only pixels of regions that are large enough: most frames have few.
             seeds = labels[(score >= high) & (mask > 0)]
             large &= np.bincount(seeds, minlength=count) > 0
         # Not by label: how OpenCV numbers regions depends on its threads.
         order = np.lexsort((stats[:, cv2.CC_STAT_LEFT], stats[:, cv2.CC_STAT_TOP], -areas))
-        near_drivable = self._near_drivable(result)
         regions = []
         for label in order[large[order]]:
-            region = _region(int(label), labels, stats[label], result, float(low), ego, near_drivable)
+            region = _region(int(label), labels, stats[label], result, float(low), ego, settings)
             if region is not None:
                 regions.append(region)
                 if len(regions) == settings.max_regions:
                     break
         return tuple(regions)
 
-    def _near_drivable(self, result: FramePerception) -> NDArray[np.uint8] | None:
-        """(h, w) uint8, 1 on drivable ground and near it; None where that does not matter."""
-        if self.settings.drivable_ids is None:
-            return None
-        return dilated(drivable_mask(result, self.settings.drivable_ids), self.settings.surroundings)
 
-
-def drivable_mask(result: FramePerception, drivable_ids: Collection[int]) -> NDArray[np.uint8]:
-    """(h, w) uint8 at the engine's resolution: 1 where the class is one of these ids."""
+def drivable_mask(semantic: NDArray[np.uint8], drivable_ids: Collection[int]) -> NDArray[np.uint8]:
+    """Of class ids (h, w) uint8: 1 where the class is one of these, else 0."""
     table = np.zeros(256, np.uint8)
     table[list(drivable_ids)] = 1
-    return cv2.LUT(result.engine_semantic, table)
-
-
-def dilated(mask: NDArray[np.uint8], reach: float) -> NDArray[np.uint8]:
-    """The mask grown by a square of `reach` times its height to each side."""
-    pixels = round(reach * mask.shape[0])
-    if not pixels:
-        return mask
-    return cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_RECT, (2 * pixels + 1, 2 * pixels + 1)))
+    return cv2.LUT(semantic, table)
 
 
 def read_ego_mask(path: Path | str) -> NDArray[np.bool_]:
@@ -173,7 +158,7 @@ def _region(
     result: FramePerception,
     low: float,
     ego: NDArray[np.uint8] | None,
-    near_drivable: NDArray[np.uint8] | None,
+    settings: RegionSettings,
 ) -> Region | None:
     """The region of one label; None if it stands outside the region of interest."""
     left, top, width, height, area = (int(value) for value in stats)
@@ -185,7 +170,9 @@ def _region(
     columns_used = _telling_columns(lowest)
     x, y = left + columns_used, top + lowest[columns_used]
     below = np.minimum(y + 1, rows - 1)
-    if near_drivable is not None and not near_drivable[below, x].any():
+    if settings.drivable_ids is not None and not _near_drivable(
+        result.engine_semantic, settings.drivable_ids, x, below, round(settings.surroundings * rows)
+    ):
         return None
     cut = y == rows - 1
     if ego is not None:
@@ -213,6 +200,24 @@ def _region(
         foot_points=tuple(zip(((u + 0.5) * scale_x - 0.5).tolist(), ((v + 0.5) * scale_y - 0.5).tolist(), strict=True)),
         foot_is_cut=bool(cut.any()),
     )
+
+
+def _near_drivable(
+    semantic: NDArray[np.uint8],
+    drivable_ids: Collection[int],
+    x: NDArray[np.int64],
+    y: NDArray[np.int64],
+    reach: int,
+) -> bool:
+    """Whether a pixel with one of these ids is at most `reach` columns and rows from one of the pixels x, y (N,)."""
+    # Only the part of the frame that matters: to grow the ground of the whole of it costs more than all the rest.
+    top, left = max(0, int(y.min()) - reach), max(0, int(x.min()) - reach)
+    part = semantic[top : int(y.max()) + reach + 1, left : int(x.max()) + reach + 1]
+    drivable = drivable_mask(np.ascontiguousarray(part), drivable_ids)
+    if reach:
+        square = cv2.getStructuringElement(cv2.MORPH_RECT, (2 * reach + 1, 2 * reach + 1))
+        drivable = cv2.dilate(drivable, square)
+    return bool(drivable[y - top, x - left].any())
 
 
 def _telling_columns(lowest: NDArray[np.int64]) -> NDArray[np.int64]:
