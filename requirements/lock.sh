@@ -7,11 +7,13 @@ compile() {
 }
 compile --generate-hashes vehicle.in -o vehicle.txt
 compile --generate-hashes ros.in -o ros.txt
+compile --generate-hashes ros-jazzy.in -o ros-jazzy.txt
 compile --generate-hashes --no-deps cv_bridge.in -o cv_bridge.txt
 compile --no-deps reference.in -o reference.txt
 compile demo.in -o demo.txt
-compile development.in -o development.txt
 # torch brings its own CUDA packages, or none in its CPU build: both must install from the same file.
 compile training.in -o training.all
 grep -vE '^(nvidia-|cuda-|triton|setuptools)' training.all > training.txt
 rm training.all
+# After training.txt, which constrains it: both hold onnx.
+compile development.in -o development.txt

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -31,6 +34,7 @@ def test_colcon_build_installs_what_the_vehicle_needs(workspace: Path) -> None:
         "launch/perception.launch.py",
         "launch/replay.launch.py",
         "config/perception_node.param.yaml",
+        "config/perception_node.schema.json",
         "config/fastdds_large_images.xml",
         "config/topics/plain.yaml",
         "config/topics/nav2.yaml",
@@ -79,18 +83,53 @@ def test_the_installed_executable_starts_the_node(workspace: Path, tmp_path: Pat
 
 def test_the_parameter_file_holds_the_nodes_parameters_and_defaults() -> None:
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-    from ros_ood_perception.node.parameters import DECLARATIONS
+    from ros_ood_perception.node.parameter_declarations import DECLARATIONS
 
-    written = yaml.safe_load((ROOT / "config" / "perception_node.param.yaml").read_text())["/**"]["ros__parameters"]
-    assert written == {declaration.name: declaration.default for declaration in DECLARATIONS}
+    written = flat(
+        yaml.safe_load((ROOT / "config" / "perception_node.param.yaml").read_text())["/**"]["ros__parameters"]
+    )
+    defaults = {d.name: list(d.default) if isinstance(d.default, tuple) else d.default for d in DECLARATIONS}
+    assert written == defaults
+
+
+def flat(parameters: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested groups as dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in parameters.items():
+        found.update(flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value})
+    return found
+
+
+def test_the_schema_is_the_declarations_and_the_parameter_files_keep_to_it() -> None:
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    from ros_ood_perception.node.parameter_schema import parameter_schema
+
+    schema = json.loads((ROOT / "config" / "perception_node.schema.json").read_text())
+    assert schema == parameter_schema(), "run: python -m ros_ood_perception.node.parameter_schema > config/..."
+    files = sorted((ROOT / "config").rglob("*.param.yaml"))
+    assert files
+    for file in files:
+        jsonschema.validate(yaml.safe_load(file.read_text()), schema)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("anomaly_threshold", 7.0), ("num_threads", "many"), ("engine", "abacus"), ("anomaly_treshold", 0.5)],
+)
+def test_the_schema_refuses_what_the_node_would(name: str, value: object) -> None:
+    schema = json.loads((ROOT / "config" / "perception_node.schema.json").read_text())
+    parameters = {"bundle": "somewhere", name: value}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"/**": {"ros__parameters": parameters}}, schema)
 
 
 def test_the_readme_names_every_parameter_and_topic() -> None:
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-    from ros_ood_perception.node.parameters import DECLARATIONS
+    from ros_ood_perception.node.output_topics import INPUT_TOPICS, OUTPUT_TOPICS, STATE_TOPIC
+    from ros_ood_perception.node.parameter_declarations import DECLARATIONS
 
     readme = (ROOT / "README.md").read_text()
     assert not re.search(r"@[A-Z]+@", readme)
-    topics = ("input/image", "output/semantic/mask", "output/anomaly/score", "output/anomaly/mask", "debug/overlay")
+    topics = (*INPUT_TOPICS.values(), *OUTPUT_TOPICS.values(), STATE_TOPIC)
     for name in [d.name for d in DECLARATIONS] + [f"~/{topic}" for topic in topics]:
         assert f"`{name}`" in readme, name

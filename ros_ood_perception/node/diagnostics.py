@@ -1,72 +1,41 @@
-"""What the node says of itself on /diagnostics: the frame accounting, and how long each stage took."""
+"""What the node says of its cameras on /diagnostics and on each camera's `output/state`."""
 
 from __future__ import annotations
 
-import threading
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
-from ros_ood_perception.node.frame_accounting import AccountingSnapshot
+from ros_ood_perception.node.health import CameraHealth, State
 
-KEPT_SAMPLES = 1000
-PERCENTILES = (50, 95, 99)
-
-
-class StageLatencies:
-    """The last durations of each stage. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._samples: dict[str, deque[float]] = {}
-
-    def add(self, durations_ms: Mapping[str, float]) -> None:
-        """Durations of one frame, milliseconds, by stage."""
-        with self._lock:
-            for stage, duration in durations_ms.items():
-                self._samples.setdefault(stage, deque(maxlen=KEPT_SAMPLES)).append(duration)
-
-    def percentiles(self) -> dict[str, float]:
-        """`STAGE_ms_pNN` of the last thousand frames."""
-        with self._lock:
-            samples = {stage: np.array(values) for stage, values in self._samples.items()}
-        return {
-            f"{stage}_ms_p{percentile}": float(np.percentile(values, percentile))
-            for stage, values in samples.items()
-            for percentile in PERCENTILES
-        }
+LEVELS: dict[State, bytes] = {
+    "inactive": DiagnosticStatus.WARN,
+    "waiting": DiagnosticStatus.WARN,
+    "active": DiagnosticStatus.OK,
+    "stale": DiagnosticStatus.ERROR,
+    "rejected": DiagnosticStatus.ERROR,
+    "failed": DiagnosticStatus.ERROR,
+}
 
 
-def diagnostic_array(
-    stamp: Time,
-    name: str,
-    hardware_id: str,
-    active: bool,
-    accounting: AccountingSnapshot,
-    facts: Mapping[str, str | float],
-) -> DiagnosticArray:
-    """One status: OK while active and nothing failed, WARN when inactive or frames were malformed or failed."""
-    trouble = accounting.malformed + accounting.failed
-    if not active:
-        level, message = DiagnosticStatus.WARN, "inactive"
-    elif trouble:
-        level, message = DiagnosticStatus.WARN, f"active; {accounting.malformed} malformed, {accounting.failed} failed"
-    elif not accounting.sent:
-        level, message = DiagnosticStatus.WARN, "active; no frame has arrived"
-    else:
-        level, message = DiagnosticStatus.OK, "active"
-    values = {**accounting.as_dict(), **facts}
-    status = DiagnosticStatus(
+def status(name: str, hardware_id: str, health: CameraHealth, facts: Mapping[str, str | float]) -> DiagnosticStatus:
+    """One camera: level and message from its health; the facts as key and value."""
+    level = LEVELS[health.state]
+    if level == DiagnosticStatus.OK and health.implausible:
+        level = DiagnosticStatus.WARN
+    return DiagnosticStatus(
         level=level,
         name=name,
-        message=message,
+        message=health.message,
         hardware_id=hardware_id,
-        values=[KeyValue(key=key, value=_text(value)) for key, value in values.items()],
+        values=[KeyValue(key=key, value=_text(value)) for key, value in facts.items()],
     )
-    array = DiagnosticArray(status=[status])
+
+
+def diagnostic_array(stamp: Time, statuses: Sequence[DiagnosticStatus]) -> DiagnosticArray:
+    """The statuses of all cameras under one stamp."""
+    array = DiagnosticArray(status=list(statuses))
     array.header.stamp = stamp
     return array
 

@@ -35,6 +35,9 @@ class AccountingSnapshot:
         return asdict(self)
 
 
+MAX_PUBLISHERS = 64
+"""How many publishers' numbering is kept: a publisher that restarts for ever must not fill the memory."""
+
 FATES = ("replaced_unread", "too_old", "malformed", "failed", "published")
 
 
@@ -57,7 +60,11 @@ class FrameAccounting:
             last = self._last_number.get(publisher)
             if last is not None and number > last + 1:
                 self._lost += number - last - 1
+            # The newest last, so that the first is the one that was silent longest.
+            self._last_number.pop(publisher, None)
             self._last_number[publisher] = number
+            if len(self._last_number) > MAX_PUBLISHERS:
+                del self._last_number[next(iter(self._last_number))]
 
     def forget_publishers(self) -> None:
         """What is sent while nothing is subscribed is not lost: start each publisher's numbering anew."""

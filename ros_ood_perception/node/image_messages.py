@@ -13,6 +13,9 @@ from std_msgs.msg import Header
 CHANNELS = {"mono8": 1, "bgr8": 3, "rgb8": 3, "bgra8": 4, "rgba8": 4}
 """Encodings that are read as a view of the message's bytes, and how many bytes a pixel has."""
 
+DEFAULT_MAX_PIXELS = 4096 * 4096
+"""Height times width of the largest image that is taken unless told otherwise."""
+
 NOT_CAMERA_COLOURS = ("mono16", "16U", "16S", "32F", "32S", "64F", "8S")
 """How encodings begin that hold measurements (depth, thermal), not what a colour camera sees."""
 
@@ -40,23 +43,57 @@ class MalformedImageError(ValueError):
         self.kind = kind
 
 
-def check_image(message: Image) -> None:
+def check_not_empty(height: int, width: int) -> None:
+    """Check that an image has pixels.
+
+    Raises:
+        MalformedImageError: it has none.
+    """
+    if height == 0 or width == 0:
+        raise MalformedImageError(
+            "zero size", f"height is {height} and width is {width}; the camera driver publishes empty images"
+        )
+
+
+def check_not_too_large(height: int, width: int, max_pixels: int) -> None:
+    """Check that an image has no more than `max_pixels`.
+
+    Raises:
+        MalformedImageError: it has more.
+    """
+    if height * width > max_pixels:
+        raise MalformedImageError(
+            "image too large",
+            f"the image is {width}x{height}, more than {max_pixels} pixels; if that is right, raise the parameter "
+            "max_image_pixels",
+        )
+
+
+def check_stamp(seconds: int) -> None:
+    """Check the seconds of a header's stamp.
+
+    Raises:
+        MalformedImageError: before 1970.
+    """
+    if seconds < 0:
+        raise MalformedImageError(
+            "stamp before 1970", f"the header's stamp has {seconds} s; the camera driver must stamp its frames"
+        )
+
+
+def check_image(message: Image, max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
     """Check everything that the message declares against the bytes that it carries. Costs microseconds.
+
+    Args:
+        max_pixels: height times width of the largest image that is taken.
 
     Raises:
         MalformedImageError: with the field, its value and the remedy.
     """
     height, width, step = message.height, message.width, message.step
     encoding = message.encoding
-    if height == 0 or width == 0:
-        raise MalformedImageError(
-            "zero size", f"height is {height} and width is {width}; the camera driver publishes empty images"
-        )
-    if message.header.stamp.sec < 0:
-        raise MalformedImageError(
-            "stamp before 1970",
-            f"the header's stamp has {message.header.stamp.sec} s; the camera driver must stamp its frames",
-        )
+    check_stamp(message.header.stamp.sec)
+    check_not_empty(height, width)
     if encoding.startswith(NOT_CAMERA_COLOURS):
         raise MalformedImageError(
             "encoding of no colour camera",
@@ -76,6 +113,8 @@ def check_image(message: Image) -> None:
             f"data has {len(message.data)} bytes, height * step = {height} * {step} needs {height * step}; "
             "the publisher sends cut images",
         )
+    # Last: a height that the data belies is a cut image, not a large one.
+    check_not_too_large(height, width, max_pixels)
 
 
 def _least_pixel_bytes(encoding: str) -> int:

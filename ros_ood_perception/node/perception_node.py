@@ -1,9 +1,9 @@
-"""The lifecycle node: camera frames in; class ids, anomaly score and anomaly mask out.
+"""The lifecycle node: frames of one camera or several in; class ids, anomaly score, mask and obstacles out.
 
     ros2 run ros_ood_perception perception_node --ros-args -p bundle:=FOLDER -r ~/input/image:=/camera/image_raw
 
 Two threads beside the main one, which waits for signals: the executor's thread only checks messages and leaves them in
-a one-frame slot; the inference thread converts, runs the engine and publishes.
+a one-frame slot a camera; the inference thread converts, runs the engine and publishes.
 """
 
 from __future__ import annotations
@@ -14,83 +14,52 @@ import sys
 import threading
 import time
 import traceback
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType, JumpThreshold
+from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
-from rclpy.lifecycle import LifecycleNode, LifecyclePublisher, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
-from rclpy.subscription import Subscription
-from rclpy.time import Time
-from sensor_msgs.msg import Image
 
-from ros_ood_perception.bundle import Bundle, BundleError, read_bundle
-from ros_ood_perception.inference.engine import EngineError, InferenceEngine, open_engine
-from ros_ood_perception.node.diagnostics import StageLatencies, diagnostic_array
-from ros_ood_perception.node.frame_accounting import FrameAccounting
-from ros_ood_perception.node.image_messages import MalformedImageError, check_image, to_colour, to_message
-from ros_ood_perception.node.latest_frame import LatestFrame
-from ros_ood_perception.node.parameters import NodeParameters, NodeSettings, ParameterError
-from ros_ood_perception.overlay import overlay_picture
-from ros_ood_perception.perception import FramePerception, Perception
-
-if TYPE_CHECKING:
-    # Not there before Kilted.
-    from rclpy.subscription import MessageInfo
+from ros_ood_perception.bundle import Bundle, BundleDescription, BundleError, read_bundle
+from ros_ood_perception.inference.engine import ENGINES, EngineError, InferenceEngine, open_engine
+from ros_ood_perception.node.camera import Camera, ReceivedFrame
+from ros_ood_perception.node.diagnostics import diagnostic_array, status
+from ros_ood_perception.node.engine_supervisor import EngineSupervisor
+from ros_ood_perception.node.frame_slots import FrameSlots
+from ros_ood_perception.node.health import CameraHealth
+from ros_ood_perception.node.inference_loop import InferenceLoop
+from ros_ood_perception.node.label_info import label_info_type
+from ros_ood_perception.node.parameters import FixedSettings, LiveSettings, NodeParameters, ParameterError
+from ros_ood_perception.node.transport import FIX, PROFILE_VARIABLES, SharedMemory, shared_memory
+from ros_ood_perception.perception import Perception
 
 NODE_NAME = "perception_node"
-DIAGNOSTICS_PERIOD_S = 1.0
 SIGNAL_CHECK_PERIOD_S = 0.1
-PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
-"""Where Fast DDS looks for its transport profile: 3.x, and 2.x (Humble, Jazzy)."""
-
-
-OUTPUT_TOPICS = ("~/output/semantic/mask", "~/output/anomaly/mask", "~/output/anomaly/score", "~/debug/overlay")
-
-
-@dataclass(frozen=True)
-class ReceivedImage:
-    """A checked message and when it came, on the monotonic clock in seconds."""
-
-    message: Image
-    received_at: float
 
 
 @dataclass(frozen=True)
 class Configured:
     """All that configure makes and cleanup gives back."""
 
-    settings: NodeSettings
     bundle: Bundle
-    engine: InferenceEngine
-    perception: Perception
-    semantic_mask: LifecyclePublisher[Image]
-    anomaly_mask: LifecyclePublisher[Image]
-    anomaly_score: LifecyclePublisher[Image]
-    overlay: LifecyclePublisher[Image]
-
-    @property
-    def publishers(self) -> tuple[LifecyclePublisher[Image], ...]:
-        return (self.semantic_mask, self.anomaly_mask, self.anomaly_score, self.overlay)
+    supervisor: EngineSupervisor
+    cameras: tuple[Camera, ...]
 
 
 @dataclass(frozen=True)
 class Active:
     """All that activate makes and deactivate gives back."""
 
-    subscription: Subscription[Image]
-    slot: LatestFrame[ReceivedImage]
-    thread: threading.Thread
+    slots: FrameSlots[ReceivedFrame]
+    loop: InferenceLoop
 
 
 RCLError = rclpy_implementation.RCLError
@@ -113,87 +82,95 @@ def _told(transition: Transition) -> Transition:
 
 
 class PerceptionNode(LifecycleNode):
-    """One camera, one engine."""
+    """Several cameras, one engine."""
 
     def __init__(self, name: str = NODE_NAME) -> None:
         super().__init__(name)
-        self._settings_source = NodeParameters(self)
+        self._node_parameters = NodeParameters(self)
+        self._live: LiveSettings | None = None
         self._configured: Configured | None = None
         self._active: Active | None = None
-        self._accounting = FrameAccounting()
-        self._latencies = StageLatencies()
-        self._logged: Counter[str] = Counter()
-        self._logged_lock = threading.Lock()
-        self._input_topic = ""
         self._finalized = False
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self.create_timer(DIAGNOSTICS_PERIOD_S, self.publish_diagnostics)
+        # Of a steady clock: with simulated time and no /clock, a ROS timer would never say that there is none.
+        self._timer = self.create_timer(1.0, self.publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._engine_lost = self.create_guard_condition(self._on_engine_lost)
+        self._jumps = self.get_clock().create_jump_callback(
+            JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True),
+            post_callback=self._on_clock_jump,
+        )
 
     # -- transitions ---------------------------------------------------------------------------------------------
 
     @_told
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load and verify the bundle, open the engine, run it once, make the publishers."""
-        engine: InferenceEngine | None = None
+        supervisor: EngineSupervisor | None = None
         try:
-            settings = self._settings_source.read()
-            bundle = read_bundle(settings.bundle)
-            threshold = settings.anomaly_threshold
-            if threshold is None:
-                threshold = bundle.description.operating_point(settings.operating_point).threshold
-            engine = open_engine(bundle, settings.engine, settings.num_threads)
-            perception = Perception(engine, threshold, len(bundle.description.classes))
-            warm_up = np.zeros((bundle.description.input.height, bundle.description.input.width, 3), np.uint8)
+            fixed, live = self._node_parameters.read()
+            bundle = read_bundle(fixed.bundle)
+            threshold = live.threshold(bundle.description)
+            supervisor = self._supervisor(fixed, bundle)
             started = time.monotonic()
-            perception(warm_up)
+            supervisor.open()
         except (ParameterError, BundleError, EngineError) as error:
-            if engine is not None:
-                engine.close()
             self.get_logger().error(f"configure failed: {error}")
             return TransitionCallbackReturn.FAILURE
-        publishers: list[LifecyclePublisher[Image]] = []
+        cameras: list[Camera] = []
+        memory = shared_memory(rclpy.get_rmw_implementation_identifier(), os.environ)
         try:
-            for topic in OUTPUT_TOPICS:
-                publishers.append(self._output(topic))
+            for name in fixed.cameras:
+                perception = Perception(supervisor, threshold, len(bundle.description.classes))
+                cameras.append(Camera(self, name, fixed, bundle.description, perception, memory))
         except Exception:
-            for publisher in publishers:
-                self.destroy_lifecycle_publisher(publisher)
-            engine.close()
+            for camera in cameras:
+                camera.close()
+            supervisor.close()
             raise
-        self._configured = Configured(settings, bundle, engine, perception, *publishers)
-        self._warn_of_small_segment()
-        self._accounting = FrameAccounting()
-        self._latencies = StageLatencies()
-        self._logged.clear()
-        self._settings_source.locked = True
+        self._configured = Configured(bundle, supervisor, tuple(cameras))
+        self._node_parameters.lock(lambda settings: _check(settings, bundle), self._on_live_settings)
+        self._on_live_settings(live)
+        self._say_what_is_missing(memory)
         self.get_logger().info(
             f"configured: bundle '{bundle.description.name}' ({bundle.description.model_sha256[:12]}) on "
-            f"{engine.name}, threshold {threshold:.4f}, first run {(time.monotonic() - started) * 1e3:.0f} ms"
+            f"{supervisor.name}, threshold {threshold:.4f}, opened and run once in "
+            f"{(time.monotonic() - started) * 1e3:.0f} ms, cameras: {', '.join(fixed.cameras) or 'one'}"
         )
         return super().on_configure(state)
 
     @_told
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start the inference thread, then listen."""
-        configured = self._configured
-        if configured is None:
+        configured, live = self._configured, self._live
+        if configured is None or live is None:
             self.get_logger().error("activate failed: the node is not configured")
             return TransitionCallbackReturn.FAILURE
-        slot: LatestFrame[ReceivedImage] = LatestFrame()
-        self._accounting.forget_publishers()
-        subscription = self._input(slot)
+        try:
+            # It may have been given up since.
+            configured.supervisor.open()
+        except EngineError as error:
+            self.get_logger().error(f"activate failed: {error}")
+            return TransitionCallbackReturn.FAILURE
+        slots: FrameSlots[ReceivedFrame] = FrameSlots(len(configured.cameras))
+        slots.limit_rate(live.max_rate_hz)
+        topics = [camera.listen(_into(slots, number)) for number, camera in enumerate(configured.cameras)]
         result = super().on_activate(state)
+        description = configured.bundle.description
+        loop = InferenceLoop(
+            configured.cameras, slots, configured.supervisor, description, self._settings, self._engine_lost.trigger
+        )
+        for camera in configured.cameras:
+            camera.outputs.announce(live, live.threshold(description), "")
+            camera.publish_state(live)
         # Last, so that nothing that fails above leaves a thread waiting.
-        thread = threading.Thread(target=self._infer_frames, args=(configured, slot), name="inference")
-        thread.start()
-        self._input_topic = subscription.topic_name
-        self._active = Active(subscription, slot, thread)
-        self.get_logger().info(f"active: listening on {subscription.topic_name}")
+        loop.start()
+        self._active = Active(slots, loop)
+        self.get_logger().info(f"active: listening on {', '.join(topics)}")
         return result
 
     @_told
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop listening, finish the frame in hand and the one in the slot, say where every frame went."""
+        """Stop listening, finish the frames in hand and in the slots, say where every frame went."""
         self._stop()
         self.get_logger().info("inactive")
         return super().on_deactivate(state)
@@ -219,181 +196,143 @@ class PerceptionNode(LifecycleNode):
         self._give_back()
         return TransitionCallbackReturn.SUCCESS
 
-    def _output(self, topic: str) -> LifecyclePublisher[Image]:
-        # A profile for each: rclpy writes a topic's overrides into the object that it is given.
-        return self.create_lifecycle_publisher(
-            Image,
-            topic,
-            QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-        )
+    def _supervisor(self, fixed: FixedSettings, bundle: Bundle) -> EngineSupervisor:
+        frame = np.zeros((1, bundle.description.input.height, bundle.description.input.width, 3), np.uint8)
 
-    def _input(self, slot: LatestFrame[ReceivedImage]) -> Subscription[Image]:
-        def with_info(message: Image, info: MessageInfo) -> None:
-            self._on_image(slot, message, info)
+        def open_and_run_once(name: str) -> InferenceEngine:
+            engine = open_engine(bundle, name, fixed.num_threads)
+            try:
+                engine.run(frame)
+            except BaseException:
+                engine.close()
+                raise
+            return engine
 
-        def without_info(message: Image) -> None:
-            self._on_image(slot, message, None)
+        others = [name for name in ENGINES if name not in ("auto", fixed.engine)]
+        return EngineSupervisor(open_and_run_once, fixed.engine, others, fixed.failure_policy, self._on_engine_event)
 
-        # Humble calls back without the message's sequence number.
-        callback = with_info if hasattr(Subscription, "CallbackType") else without_info
-        return self.create_subscription(
-            Image,
-            "~/input/image",
-            callback,
-            QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-        )
-
-    def _warn_of_small_segment(self) -> None:
+    def _say_what_is_missing(self, memory: SharedMemory) -> None:
+        log = self.get_logger()
         fast_dds = rclpy.get_rmw_implementation_identifier().startswith("rmw_fastrtps")
-        if fast_dds and not any(os.environ.get(name) for name in PROFILE_VARIABLES):
-            self.get_logger().warning(
-                "no Fast DDS profile is set: images above 512 KB may be lost without a word. Set "
-                f"{' and '.join(PROFILE_VARIABLES)} to config/fastdds_large_images.xml of this package, for the camera "
-                "driver, this node and its consumers"
+        if fast_dds and not any(os.environ.get(name) for name in PROFILE_VARIABLES) and memory.segment_bytes:
+            log.warning(
+                f"no Fast DDS profile is set: images above {memory.segment_bytes // 1024} KB may be lost without a "
+                f"word. To mend it, {FIX}"
+            )
+        if label_info_type() is None:
+            log.warning(
+                "vision_msgs is not installed: output/semantic/label_info is not published, so Nav2's semantic "
+                "segmentation layer, which needs it, will drop the masks. On a distribution: "
+                "sudo apt install ros-$ROS_DISTRO-vision-msgs"
             )
 
     def _stop(self) -> None:
         active, self._active = self._active, None
+        configured = self._configured
+        if configured is None:
+            return
+        for camera in configured.cameras:
+            camera.stop_listening()
         if active is None:
             return
-        self.destroy_subscription(active.subscription)
-        active.slot.close()
-        active.thread.join()
+        active.loop.finish()
+        for camera in configured.cameras:
+            camera.deactivate()
         self.publish_diagnostics()
 
     def _give_back(self) -> None:
         configured, self._configured = self._configured, None
-        self._settings_source.locked = False
+        self._node_parameters.unlock()
         if configured is None:
             return
-        for publisher in configured.publishers:
-            self.destroy_lifecycle_publisher(publisher)
-        configured.engine.close()
+        for camera in configured.cameras:
+            camera.close()
+        configured.supervisor.close()
 
     def shut_down(self) -> None:
         """The last transition, from whatever state; nothing more once a client has shut the node down."""
         if not self._finalized:
             self.trigger_shutdown()
+        self._jumps.unregister()
 
-    # -- a frame's way -------------------------------------------------------------------------------------------
+    # -- what changes while it runs ------------------------------------------------------------------------------
 
-    def _on_image(self, slot: LatestFrame[ReceivedImage], message: Image, info: MessageInfo | None) -> None:
-        received_at = time.monotonic()
-        self._accounting.receive(*self._numbering(info))
-        try:
-            check_image(message)
-        except MalformedImageError as error:
-            self._settle_malformed(error)
-            return
-        if slot.put(ReceivedImage(message, received_at)) is not None:
-            self._accounting.settle("replaced_unread")
+    def _settings(self) -> LiveSettings:
+        assert self._live is not None
+        return self._live
 
-    def _numbering(self, info: MessageInfo | None) -> tuple[bytes, int | None]:
-        """Who sent a message, and its number among the sender's; (b"", None) where that cannot be known."""
-        if info is None:
-            return b"", None
-        number = info.get("publication_sequence_number")
-        gid = info.get("publisher_gid")
-        if gid is not None:
-            return bytes(gid["data"]), number
-        # Jazzy numbers the messages, but does not say whose they are: with one publisher there is no doubt.
-        return b"", number if self.count_publishers(self._input_topic) == 1 else None
+    def _on_live_settings(self, live: LiveSettings) -> None:
+        # One reference: a frame sees either all of the old settings or all of the new ones.
+        self._live = live
+        self._timer.timer_period_ns = round(live.diagnostics_period_s * 1e9)
+        if self._active is not None:
+            self._active.slots.limit_rate(live.max_rate_hz)
 
-    def _infer_frames(self, configured: Configured, slot: LatestFrame[ReceivedImage]) -> None:
-        while (received := slot.take()) is not None:
-            try:
-                fate = self._infer(configured, received)
-            except MalformedImageError as error:
-                self._settle_malformed(error)
-                continue
-            except Exception as error:  # whatever it was, the frame is accounted for and the next one gets its chance
-                self._log_once(f"failed: {type(error).__name__}", f"a frame failed: {type(error).__name__}: {error}")
-                fate = "failed"
-            self._accounting.settle(fate)
+    def _on_engine_event(self, text: str) -> None:
+        self.get_logger().error(text)
 
-    def _infer(self, configured: Configured, received: ReceivedImage) -> str:
-        message, settings = received.message, configured.settings
-        begun = time.monotonic()
-        if settings.max_frame_age_ms > 0:
-            age_ms = (self.get_clock().now() - Time.from_msg(message.header.stamp)).nanoseconds / 1e6
-            if age_ms > settings.max_frame_age_ms:
-                self._log_once(
-                    "too old", f"a frame is {age_ms:.0f} ms old; max_frame_age_ms is {settings.max_frame_age_ms:.0f}"
-                )
-                return "too_old"
-        image = to_colour(message, configured.bundle.description.input.colour_order)
-        converted = time.monotonic()
-        result = configured.perception(image)
-        inferred = time.monotonic()
-        self._publish(configured, message, image, result)
-        published = time.monotonic()
-        self._latencies.add(
-            {
-                "wait": (begun - received.received_at) * 1e3,
-                "conversion": (converted - begun) * 1e3,
-                "inference": (inferred - converted) * 1e3,
-                "publish": (published - inferred) * 1e3,
-                "receive_to_publish": (published - received.received_at) * 1e3,
-            }
-        )
-        return "published"
+    def _on_engine_lost(self) -> None:
+        # On the executor's thread: the inference thread cannot wait for its own end.
+        if self._active is not None:
+            self.get_logger().fatal("no engine is left: going inactive. Activate the node to try again")
+            self.trigger_deactivate()
 
-    def _publish(self, configured: Configured, message: Image, image: np.ndarray, result: FramePerception) -> None:
-        """What nobody subscribes to is not computed."""
-        header = message.header
-        if configured.semantic_mask.get_subscription_count():
-            configured.semantic_mask.publish(to_message(result.semantic, "mono8", header))
-        if configured.anomaly_mask.get_subscription_count():
-            mask = result.anomaly_mask.astype(np.uint8) * np.uint8(255)
-            configured.anomaly_mask.publish(to_message(mask, "mono8", header))
-        if configured.anomaly_score.get_subscription_count():
-            encoding = configured.settings.score_encoding
-            score = result.anomaly_score if encoding == "32FC1" else score_to_mono8(result.anomaly_score)
-            configured.anomaly_score.publish(to_message(score, encoding, header))
-        if configured.overlay.get_subscription_count():
-            description = configured.bundle.description
-            rgb = image if description.input.colour_order == "rgb" else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-            picture = overlay_picture(rgb, result.semantic, result.anomaly_mask, description.colours)
-            configured.overlay.publish(to_message(picture, "rgb8", header))
-
-    def _settle_malformed(self, error: MalformedImageError) -> None:
-        self._accounting.settle("malformed")
-        self._log_once(f"malformed: {error.kind}", f"malformed image dropped: {error}")
+    def _on_clock_jump(self, _jump: object) -> None:
+        if self._configured is not None:
+            for camera in self._configured.cameras:
+                camera.restart_time()
 
     # -- what the node says of itself ----------------------------------------------------------------------------
 
-    def _log_once(self, kind: str, text: str) -> None:
-        with self._logged_lock:
-            self._logged[kind] += 1
-            first = self._logged[kind] == 1
-        if first:
-            self.get_logger().error(f"{text} (logged once; counted in /diagnostics as '{kind}')")
-
     def publish_diagnostics(self) -> None:
-        """Where every frame went, and how long the stages took."""
-        with self._logged_lock:
-            facts: dict[str, str | float] = dict(self._logged)
-        facts.update(self._latencies.percentiles())
-        configured = self._configured
-        if configured is not None:
-            facts["engine"] = configured.engine.name
-            facts["bundle"] = configured.bundle.description.name
-            facts["model_sha256"] = configured.bundle.description.model_sha256
-            facts["anomaly_threshold"] = repr(configured.perception.anomaly_threshold)
-            for publisher in configured.publishers:
-                facts[f"subscribers of {publisher.topic_name}"] = str(publisher.get_subscription_count())
+        """How each camera is, where its frames went, how long the stages took."""
+        configured, live = self._configured, self._live
         stamp = self.get_clock().now().to_msg()
-        name = f"{self.get_fully_qualified_name().lstrip('/')}: camera"
-        self._diagnostics.publish(
-            diagnostic_array(stamp, name, self.get_name(), self._active is not None, self._accounting.snapshot(), facts)
-        )
+        if configured is None or live is None:
+            nothing = status(
+                self.get_fully_qualified_name().lstrip("/"),
+                self.get_name(),
+                CameraHealth("inactive", "the node is not configured"),
+                {},
+            )
+            self._diagnostics.publish(diagnostic_array(stamp, [nothing]))
+            return
+        description = configured.bundle.description
+        supervisor = configured.supervisor
+        threshold = live.threshold(description)
+        facts: dict[str, str | float] = {
+            "engine": supervisor.name,
+            "engine_open": str(supervisor.is_open).lower(),
+            "engine_failures": supervisor.failures,
+            "engine_reopened": supervisor.reopened,
+            "bundle": description.name,
+            "model_sha256": description.model_sha256,
+            "score_temperature": repr(description.score.temperature),
+            "operating_point": _operating_point(live, description),
+            "anomaly_threshold": repr(threshold),
+        }
+        if self.get_parameter("use_sim_time").value and not self.get_clock().now().nanoseconds:
+            facts["clock"] = "use_sim_time is set, but nothing has come on /clock (ros2 bag play --clock)"
+        statuses = []
+        for camera in configured.cameras:
+            statuses.append(camera.report(live, facts))
+            camera.publish_state(live)
+        self._diagnostics.publish(diagnostic_array(stamp, statuses))
 
 
-def score_to_mono8(score: np.ndarray) -> np.ndarray:
-    """Anomaly score (H, W) float32 in [0, 1] to the nearest of 256 grey levels."""
-    return np.rint(score * np.float32(255)).astype(np.uint8)
+def _check(live: LiveSettings, bundle: Bundle) -> None:
+    live.threshold(bundle.description)
+
+
+def _operating_point(live: LiveSettings, description: BundleDescription) -> str:
+    """The name of what gives the threshold."""
+    if live.anomaly_threshold is not None:
+        return "none: anomaly_threshold is set"
+    return description.operating_point(live.operating_point).name
+
+
+def _into(slots: FrameSlots[ReceivedFrame], camera: int) -> Callable[[ReceivedFrame], bool]:
+    return lambda frame: slots.put(camera, frame) is not None
 
 
 def main(arguments: list[str] | None = None) -> int:

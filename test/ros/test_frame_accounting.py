@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import threading
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ros_ood_perception.node.frame_accounting import FATES, FrameAccounting
-from ros_ood_perception.node.latest_frame import LatestFrame
+from ros_ood_perception.node.frame_accounting import FATES, MAX_PUBLISHERS, FrameAccounting
 
 
 def total(accounting: FrameAccounting) -> tuple[int, int]:
@@ -58,26 +55,11 @@ def test_an_unknown_fate_is_refused() -> None:
         FrameAccounting().settle("vanished")
 
 
-def test_a_newer_frame_replaces_an_unread_one() -> None:
-    slot: LatestFrame[int] = LatestFrame()
-    assert slot.put(1) is None
-    assert slot.put(2) == 1
-    assert slot.take() == 2
-
-
-def test_a_closed_slot_gives_what_is_left_and_then_none() -> None:
-    slot: LatestFrame[int] = LatestFrame()
-    slot.put(1)
-    slot.close()
-    assert slot.take() == 1
-    assert slot.take() is None
-
-
-def test_closing_wakes_a_waiting_reader() -> None:
-    slot: LatestFrame[int] = LatestFrame()
-    taken: list[int | None] = []
-    reader = threading.Thread(target=lambda: taken.append(slot.take()))
-    reader.start()
-    slot.close()
-    reader.join(5)
-    assert taken == [None]
+def test_a_publisher_that_restarts_for_ever_fills_no_memory() -> None:
+    accounting = FrameAccounting()
+    for start in range(3 * MAX_PUBLISHERS):
+        accounting.receive(str(start).encode(), 1)
+    assert len(accounting._last_number) == MAX_PUBLISHERS
+    # The one that spoke last is still known.
+    accounting.receive(str(3 * MAX_PUBLISHERS - 1).encode(), 3)
+    assert accounting.snapshot().lost_in_transport == 1

@@ -18,7 +18,7 @@ from sensor_msgs.msg import Image
 from ros_ood_perception.bundle import read_bundle
 from ros_ood_perception.inference.engine import open_engine
 from ros_ood_perception.node.image_messages import to_array, to_colour
-from ros_ood_perception.node.perception_node import PROFILE_VARIABLES
+from ros_ood_perception.node.transport import PROFILE_VARIABLES
 from ros_ood_perception.perception import Perception
 
 StartNode = Callable[..., NodeProcess]
@@ -192,14 +192,14 @@ def test_an_impossible_parameter_fails_configure_and_names_it(
     assert bench.transition("configure")
 
 
-def test_parameters_are_locked_while_configured_and_free_after_cleanup(bench: Bench, start_node: StartNode) -> None:
+def test_what_is_read_at_configure_is_locked_until_cleanup(bench: Bench, start_node: StartNode) -> None:
     start_node()
     assert bench.transition("configure")
-    [(accepted, reason)] = bench.set(anomaly_threshold=0.2)
+    [(accepted, reason)] = bench.set(num_threads=1)
     assert not accepted
-    assert "anomaly_threshold: read at configure" in reason
+    assert "num_threads: read at configure" in reason
     assert bench.transition("cleanup")
-    assert bench.set(anomaly_threshold=0.2) == [(True, "")]
+    assert bench.set(num_threads=1) == [(True, "")]
 
 
 def test_a_frame_that_is_too_old_is_dropped_and_counted(bench: Bench, start_node: StartNode) -> None:
@@ -305,7 +305,7 @@ def test_a_missing_transport_profile_is_warned_of_with_the_fix(
         monkeypatch.delenv(variable)
     node = start_node()
     assert bench.transition("configure")
-    assert "images above 512 KB may be lost without a word. Set FASTDDS_DEFAULT_PROFILES_FILE" in node.log
+    assert "images above 512 KB may be lost without a word. To mend it, set FASTDDS_DEFAULT_PROFILES_FILE" in node.log
 
 
 def test_a_transition_that_the_state_does_not_allow_is_refused_and_the_node_lives(

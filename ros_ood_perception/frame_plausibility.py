@@ -1,0 +1,94 @@
+"""Does a frame look like what a working camera sees? Frozen, black, blown out, blurred, of another size. Knows no ROS.
+
+A network gives an answer for a frozen or a blind camera too, and a confident one; this says that it means nothing. The
+limits lie far from ordinary road frames: `test_frame_plausibility.py` holds them against real ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+SAMPLED_WIDTH = 160
+"""Every k-th pixel of every k-th row is looked at, so that about so many remain of a row."""
+DARK_BELOW, DARK_SHARE = 16, 0.95
+BRIGHT_FROM, BRIGHT_SHARE = 250, 0.5
+MIN_SHARPNESS = 0.01
+"""Variance of the Laplacian over the variance of the grey values, in the middle of the image at full resolution."""
+MIN_VARIANCE = 4.0
+FROZEN_AFTER = 10
+"""So many frames, one after the other, with the same pixels to the bit: sensor noise makes that impossible."""
+SHARPNESS_EVERY_S = 0.5
+MAX_ASPECT_DIFFERENCE = 0.1
+
+
+class FramePlausibility:
+    """Follows the frames of one camera. Not thread-safe.
+
+    Args:
+        model_size: height and width of the bundle's input, pixels: a frame of another aspect is stretched to it.
+    """
+
+    def __init__(self, model_size: tuple[int, int]) -> None:
+        self._model_size = model_size
+        self._first_size: tuple[int, int] | None = None
+        self._last_digest = b""
+        self._repeated = 0
+        self._sharpness_due = 0.0
+        self._blurred = False
+
+    def problems(self, image: NDArray[np.uint8], now_s: float) -> dict[str, str]:
+        """What is wrong with a frame; empty when nothing is.
+
+        Args:
+            image: (H, W, 3) uint8.
+            now_s: of a monotonic clock, seconds; sharpness costs milliseconds and is not looked at for every frame.
+
+        Returns:
+            Kind (`frozen`, `black`, `blown_out`, `blurred`, `wrong_size`) to a sentence.
+        """
+        found: dict[str, str] = {}
+        if size_problem := self._size_problem(image.shape[0], image.shape[1]):
+            found["wrong_size"] = size_problem
+        step = max(1, image.shape[1] // SAMPLED_WIDTH)
+        sample = np.ascontiguousarray(image[::step, ::step])
+        digest = hashlib.blake2b(sample.data, digest_size=16).digest()
+        self._repeated = self._repeated + 1 if digest == self._last_digest else 0
+        self._last_digest = digest
+        if self._repeated >= FROZEN_AFTER:
+            found["frozen"] = f"the last {self._repeated + 1} frames are equal to the bit"
+        grey = sample.mean(axis=2)
+        dark, bright = float((grey < DARK_BELOW).mean()), float((grey >= BRIGHT_FROM).mean())
+        if dark > DARK_SHARE:
+            found["black"] = f"{dark:.0%} of the pixels are darker than {DARK_BELOW} of 255"
+        elif bright > BRIGHT_SHARE:
+            found["blown_out"] = f"{bright:.0%} of the pixels are at {BRIGHT_FROM} of 255 or above"
+        elif self._is_blurred(image, now_s):
+            found["blurred"] = "no sharp edge in the middle of the image: out of focus, dirt, fog, or motion"
+        return found
+
+    def _size_problem(self, height: int, width: int) -> str | None:
+        self._first_size = self._first_size or (height, width)
+        if (height, width) != self._first_size:
+            return f"{width}x{height}, the first frame had {self._first_size[1]}x{self._first_size[0]}"
+        aspect, wanted = width / height, self._model_size[1] / self._model_size[0]
+        if abs(aspect / wanted - 1) > MAX_ASPECT_DIFFERENCE:
+            return (
+                f"{width}x{height} is stretched to the model's {self._model_size[1]}x{self._model_size[0]}; export a "
+                "bundle of the camera's aspect, or crop"
+            )
+        return None
+
+    def _is_blurred(self, image: NDArray[np.uint8], now_s: float) -> bool:
+        if now_s >= self._sharpness_due:
+            self._sharpness_due = now_s + SHARPNESS_EVERY_S
+            height, width = image.shape[:2]
+            middle = image[height // 4 : max(3 * height // 4, 1), width // 4 : max(3 * width // 4, 1)]
+            grey = cv2.cvtColor(np.ascontiguousarray(middle), cv2.COLOR_RGB2GRAY)
+            variance = float(grey.var())
+            edges = float(cv2.Laplacian(grey, cv2.CV_32F).var())
+            self._blurred = variance < MIN_VARIANCE or edges / variance < MIN_SHARPNESS
+        return self._blurred

@@ -1,0 +1,388 @@
+"""One camera: its subscription, what came of its frames, and what is known of its health."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus
+from numpy.typing import NDArray
+from rclpy.lifecycle import LifecycleNode
+from rclpy.publisher import Publisher
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.subscription import Subscription
+from rclpy.time import Time
+from sensor_msgs.msg import CompressedImage, Image
+
+from ros_ood_perception.bundle import BundleDescription
+from ros_ood_perception.frame_plausibility import FramePlausibility
+from ros_ood_perception.inference.engine import EngineError
+from ros_ood_perception.node import compressed_images
+from ros_ood_perception.node.camera_outputs import CameraOutputs
+from ros_ood_perception.node.diagnostics import status
+from ros_ood_perception.node.frame_accounting import FrameAccounting
+from ros_ood_perception.node.frame_timeline import FrameTime, FrameTimeline
+from ros_ood_perception.node.health import CameraHealth, CameraPulse, StageLatencies
+from ros_ood_perception.node.image_messages import MalformedImageError, check_image, to_colour
+from ros_ood_perception.node.logged_kinds import LoggedKinds
+from ros_ood_perception.node.output_topics import INPUT_TOPICS, STATE_TOPIC, camera_topic
+from ros_ood_perception.node.parameters import FixedSettings, LiveSettings
+from ros_ood_perception.node.qos_events import subscription_events
+from ros_ood_perception.node.transport import SharedMemory
+from ros_ood_perception.perception import Perception
+
+if TYPE_CHECKING:
+    # Not there before Kilted.
+    from rclpy.subscription import MessageInfo
+
+
+@dataclass(frozen=True)
+class ReceivedFrame:
+    """A checked message and when it came, on the monotonic clock in seconds."""
+
+    message: Image | CompressedImage
+    received_at: float
+
+
+class Camera:
+    """One camera of the node, from configure to cleanup.
+
+    The executor's thread calls `listen`, `stop_listening`, `report` and `close`; the inference thread `use`. What both
+    touch is thread-safe.
+
+    Args:
+        node: whose lifecycle the outputs follow.
+        name: or "" for the camera without a name.
+        settings: of the node.
+        description: of the bundle.
+        perception: of this camera alone: it may remember earlier frames.
+        memory: what the transport can carry.
+    """
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        name: str,
+        settings: FixedSettings,
+        description: BundleDescription,
+        perception: Perception,
+        memory: SharedMemory,
+    ) -> None:
+        self.name = name
+        self.accounting = FrameAccounting()
+        self._node = node
+        self._settings = settings
+        self._description = description
+        self._perception = perception
+        self._memory = memory
+        self._latencies = StageLatencies()
+        self._pulse = CameraPulse()
+        self._timeline = FrameTimeline()
+        self._plausibility = FramePlausibility((description.input.height, description.input.width))
+        self._kinds = LoggedKinds(node.get_logger().error, f"camera '{name}': " if name else "")
+        self._subscription: Subscription[Any] | None = None
+        self._put: Callable[[ReceivedFrame], bool] = lambda frame: False
+        self._numbers_reset = False
+        self._largest_bytes = 0
+        self._lost_in_transport = 0
+        self._last_state: tuple[str, str] | None = None
+        # The inference thread says what a frame changed, the executor's thread what its absence did.
+        self._state_lock = threading.Lock()
+        self._state: Publisher[DiagnosticStatus] | None = None
+        self.outputs = CameraOutputs(node, name, description)
+        try:
+            # Not a lifecycle publisher: it also says that the node is inactive.
+            self._state = node.create_publisher(
+                DiagnosticStatus,
+                camera_topic(name, STATE_TOPIC),
+                QoSProfile(
+                    depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
+                ),
+            )
+        except BaseException:
+            self.outputs.close()
+            raise
+
+    @property
+    def title(self) -> str:
+        """The name in diagnostics."""
+        return f"{self._node.get_fully_qualified_name().lstrip('/')}: {self.name or 'camera'}"
+
+    # -- listening -----------------------------------------------------------------------------------------------
+
+    def listen(self, put: Callable[[ReceivedFrame], bool]) -> str:
+        """Subscribe; gives back the topic.
+
+        Args:
+            put: leaves a frame for inference, and says whether an unread one had to make place for it.
+        """
+        self._put = put
+        self.accounting.forget_publishers()
+        self._timeline.restart()
+        compressed = self._settings.image_transport == "compressed"
+        topic = camera_topic(self.name, INPUT_TOPICS[self._settings.image_transport])
+
+        def with_info(message: Any, info: MessageInfo) -> None:
+            self._on_message(message, info)
+
+        def without_info(message: Any) -> None:
+            self._on_message(message, None)
+
+        # Humble calls back without the message's sequence number.
+        callback = with_info if hasattr(Subscription, "CallbackType") else without_info
+        self._subscription = self._node.create_subscription(
+            CompressedImage if compressed else Image,
+            topic,
+            callback,
+            QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
+            event_callbacks=subscription_events(self._node, topic, self._on_lost, self._on_matched),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+        self._pulse.activate(time.monotonic())
+        return str(self._subscription.topic_name)
+
+    def stop_listening(self) -> None:
+        """Destroy the subscription: no frame comes any more."""
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            self._node.destroy_subscription(subscription)
+
+    def deactivate(self) -> None:
+        """The last frame has been used: say that nothing follows."""
+        self._pulse.deactivate()
+
+    def close(self) -> None:
+        """Destroy all publishers."""
+        self.stop_listening()
+        self.outputs.close()
+        state, self._state = self._state, None
+        if state is not None:
+            self._node.destroy_publisher(state)
+
+    def restart_time(self) -> None:
+        """The node's clock jumped: stamps before and after cannot be compared."""
+        self._timeline.restart()
+
+    def _on_lost(self, count: int) -> None:
+        self._lost_in_transport += count
+
+    def _on_matched(self) -> None:
+        # Jazzy does not say whose a number is: after a publisher came or went, numbering begins anew.
+        self._numbers_reset = True
+
+    def _on_message(self, message: Image | CompressedImage, info: MessageInfo | None) -> None:
+        received_at = time.monotonic()
+        publisher, number = self._numbering(info)
+        self.accounting.receive(publisher, number)
+        self._pulse.received(received_at)
+        self._check_transport(message)
+        try:
+            if isinstance(message, Image):
+                check_image(message, self._settings.max_image_pixels)
+            else:
+                compressed_images.check_compressed(message, self._settings.max_image_pixels)
+        except MalformedImageError as error:
+            self._settle_malformed(error)
+            return
+        if self._put(ReceivedFrame(message, received_at)):
+            self.accounting.settle("replaced_unread")
+
+    def _numbering(self, info: MessageInfo | None) -> tuple[bytes, int | None]:
+        """Who sent a message, and its number among the sender's; (b"", None) where that cannot be known."""
+        if info is None:
+            return b"", None
+        number = info.get("publication_sequence_number")
+        gid = info.get("publisher_gid")
+        if gid is not None:
+            return bytes(gid["data"]), number
+        if self._numbers_reset:
+            self._numbers_reset = False
+            self.accounting.forget_publishers()
+        # With one publisher there is no doubt whose it is.
+        subscription = self._subscription
+        alone = subscription is not None and self._node.count_publishers(subscription.topic_name) == 1
+        return b"", number if alone else None
+
+    def _check_transport(self, message: Image | CompressedImage) -> None:
+        size = len(message.data)
+        if size <= self._largest_bytes:
+            return
+        self._largest_bytes = size
+        if problem := self._memory.problem_of("a frame of the camera", size):
+            self._kinds.add("frame larger than the transport's segment", problem)
+
+    # -- a frame's way -------------------------------------------------------------------------------------------
+
+    def use(self, frame: ReceivedFrame, live: LiveSettings, threshold: float) -> bool:
+        """Convert, infer, publish; the frame is accounted for however it ends.
+
+        Returns:
+            Whether its results were published.
+
+        Raises:
+            EngineError: of the engine, after the frame was counted as failed.
+        """
+        fate = "failed"
+        try:
+            fate = self._use(frame, live, threshold)
+            self.accounting.settle(fate)
+        except MalformedImageError as error:
+            self._settle_malformed(error)
+        except EngineError as error:
+            self._settle_failed(error)
+            raise
+        except Exception as error:  # whatever it was, the frame is accounted for and the next one gets its chance
+            self._settle_failed(error)
+        finally:
+            self.publish_state(live)
+        return fate == "published"
+
+    def _use(self, frame: ReceivedFrame, live: LiveSettings, threshold: float) -> str:
+        message = frame.message
+        begun = time.monotonic()
+        when = self._follow_time(message)
+        if self._is_too_old(when, live):
+            return "too_old"
+        order = self._description.input.colour_order
+        image = to_colour(message, order) if isinstance(message, Image) else compressed_images.decode(message, order)
+        converted = time.monotonic()
+        self._perception.anomaly_threshold = threshold
+        result = self._perception(image)
+        inferred = time.monotonic()
+        self.outputs.publish(message.header, image, result, live)
+        published = time.monotonic()
+        stages = {
+            "wait": begun - frame.received_at,
+            "conversion": converted - begun,
+            "inference": inferred - converted,
+            "publish": published - inferred,
+            "receive_to_publish": published - frame.received_at,
+        }
+        durations = {stage: seconds * 1e3 for stage, seconds in stages.items()}
+        if when.age_ms is not None:
+            # From the stamp to the end of publishing, on the node's clock (simulated or not).
+            durations["age"] = when.age_ms + (published - begun) * 1e3
+        self._latencies.add(durations)
+        self._pulse.published(published, self._doubts(image, published))
+        return "published"
+
+    def _follow_time(self, message: Image | CompressedImage) -> FrameTime:
+        stamp_ns = Time.from_msg(message.header.stamp).nanoseconds
+        when = self._timeline.follow(stamp_ns, self._node.get_clock().now().nanoseconds)
+        if when.went_back:
+            self._kinds.add(
+                "stamp went back",
+                "a frame's stamp is before the one of the frame before it: a bag began again, a clock was set back, or "
+                "two publishers share the topic. The frame is used; what was remembered of earlier ones is forgotten",
+            )
+        if when.repeated:
+            self._kinds.add("stamp repeated", "two frames have the same stamp; the camera driver must stamp each")
+        if when.in_future:
+            self._kinds.add(
+                "stamp in the future",
+                f"a frame's stamp is {-(when.age_ms or 0.0) / 1e3:.1f} s ahead of this node's clock; synchronise the "
+                "clocks (PTP, chrony), or set use_sim_time for simulated time",
+            )
+        return when
+
+    def _is_too_old(self, when: FrameTime, live: LiveSettings) -> bool:
+        if not live.max_frame_age_ms or when.age_ms is None or when.age_ms <= live.max_frame_age_ms:
+            return False
+        self._kinds.add(
+            "too old",
+            f"a frame is {when.age_ms:.0f} ms old; max_frame_age_ms is {live.max_frame_age_ms:.0f}. If it comes from a "
+            "bag, set use_sim_time and play with --clock; if not, the clocks differ or the camera is behind",
+        )
+        self._pulse.refused("rejected", "frames are older than max_frame_age_ms")
+        return True
+
+    def _doubts(self, image: NDArray[np.uint8], now: float) -> Mapping[str, str]:
+        doubts = self._plausibility.problems(image, now)
+        for kind, text in doubts.items():
+            self._kinds.add(f"implausible: {kind}", f"the frames are implausible ({kind}): {text}")
+        return doubts
+
+    def _settle_malformed(self, error: MalformedImageError) -> None:
+        self.accounting.settle("malformed")
+        self._pulse.refused("rejected", f"malformed frames ({error.kind})")
+        self._kinds.add(f"malformed: {error.kind}", f"malformed image dropped: {error}")
+
+    def _settle_failed(self, error: Exception) -> None:
+        self.accounting.settle("failed")
+        kind = type(error).__name__
+        self._pulse.refused("failed", f"a frame failed ({kind})")
+        self._kinds.add(f"failed: {kind}", f"a frame failed: {kind}: {error}")
+
+    # -- what is said of the camera ------------------------------------------------------------------------------
+
+    def health(self, live: LiveSettings) -> CameraHealth:
+        """Now."""
+        return self._pulse.health(time.monotonic(), live.stale_after_s)
+
+    def publish_state(self, live: LiveSettings) -> None:
+        """Publish `output/state` if it is another than the last one published."""
+        with self._state_lock:
+            self._publish_state(self.health(live))
+
+    def _publish_state(self, health: CameraHealth) -> None:
+        # Not the reason: it counts seconds.
+        state = (health.state, ", ".join(sorted(health.implausible)))
+        if state == self._last_state or self._state is None:
+            return
+        self._last_state = state
+        stamp = self._node.get_clock().now().nanoseconds
+        facts: dict[str, str | float] = {
+            "state": health.state,
+            "valid": "true" if health.valid else "false",
+            "since_ns": str(stamp),
+        }
+        self._state.publish(status(self.title, self._node.get_name(), health, facts))
+
+    def report(self, live: LiveSettings, node_facts: Mapping[str, str | float]) -> DiagnosticStatus:
+        """The camera's part of /diagnostics.
+
+        Args:
+            node_facts: what holds for all cameras.
+        """
+        now = time.monotonic()
+        health = self._pulse.health(now, live.stale_after_s)
+        snapshot = self.accounting.snapshot()
+        received_hz, published_hz = self._pulse.rates_hz(now)
+        facts: dict[str, str | float] = {
+            "state": health.state,
+            **snapshot.as_dict(),
+            "lost_by_middleware": self._lost_in_transport,
+            "overwritten_in_queue": max(0, snapshot.lost_in_transport - self._lost_in_transport),
+            "received_hz": received_hz,
+            "published_hz": published_hz,
+            **self._latencies.percentiles(),
+            **self._kinds.counts(),
+            **{f"subscribers of {topic}": count for topic, count in self.outputs.subscriber_counts().items()},
+            **node_facts,
+        }
+        return status(self.title, self._node.get_name(), self._explained(health), facts)
+
+    def _explained(self, health: CameraHealth) -> CameraHealth:
+        """Why nothing comes, as far as the graph says it."""
+        subscription = self._subscription
+        if health.state not in ("waiting", "stale") or subscription is None:
+            return health
+        topic = subscription.topic_name
+        publishers = self._node.get_publishers_info_by_topic(topic)
+        wanted = "CompressedImage" if self._settings.image_transport == "compressed" else "Image"
+        others = sorted({info.topic_type for info in publishers if not info.topic_type.endswith(f"/{wanted}")})
+        if others:
+            why = (
+                f"{topic} is published as {', '.join(others)}, and {wanted} is expected: remap "
+                f"{INPUT_TOPICS[self._settings.image_transport]} or set image_transport"
+            )
+        elif not publishers:
+            why = f"nobody publishes on {topic}: start the camera, or remap {topic} to its topic"
+        else:
+            why = f"{len(publishers)} publishers on {topic}, but none of their frames arrives" + self._memory.hint()
+        return CameraHealth(health.state, f"{health.reason}; {why}", health.implausible)

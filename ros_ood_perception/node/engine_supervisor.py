@@ -1,0 +1,157 @@
+"""Keeps one engine open, and decides what happens when it fails: open it again, the next engine, or give up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ros_ood_perception.inference.engine import EngineError, EngineOutput, InferenceEngine
+
+AfterFailures = Literal["fallback", "inactive", "retry"]
+
+
+class EngineUnavailableError(EngineError):
+    """No engine is open at the moment; the failure that closed it has been reported already."""
+
+
+@dataclass(frozen=True)
+class FailurePolicy:
+    """What to do when an engine fails.
+
+    Attributes:
+        max_failures: so many failures without a good run between them are one too many.
+        after_failures: then take the next engine (and give up after the last), give up, or go on trying.
+        first_retry_s: pause before the engine is opened again; doubled with every failure.
+        longest_retry_s: the longest pause.
+    """
+
+    max_failures: int = 3
+    after_failures: AfterFailures = "fallback"
+    first_retry_s: float = 1.0
+    longest_retry_s: float = 30.0
+
+
+class EngineSupervisor:
+    """An `InferenceEngine` that closes after a failure and opens again on a later run.
+
+    One thread at a time may use it; `name`, `failures`, `reopened` and `given_up` may be read from any.
+
+    Args:
+        open_engine: opens an engine by its name, and runs it once; raises `EngineError`.
+        name: of the first engine.
+        fallbacks: names of the engines to try after it, in this order.
+        policy: see there.
+        log: takes a line for every change.
+        clock: seconds, monotonic.
+
+    Attributes:
+        name: of the engine that runs, or of the last that did.
+        failures: of runs and of attempts to open, since the supervisor was made.
+        reopened: how often an engine was opened again after a failure.
+        given_up: nothing will run until `open` is called.
+    """
+
+    def __init__(
+        self,
+        open_engine: Callable[[str], InferenceEngine],
+        name: str,
+        fallbacks: Sequence[str],
+        policy: FailurePolicy,
+        log: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._open_engine = open_engine
+        self._wanted = name
+        self._fallbacks = list(fallbacks)
+        self._policy = policy
+        self._log = log
+        self._clock = clock
+        self._engine: InferenceEngine | None = None
+        self._in_a_row = 0
+        self._retry_at = 0.0
+        self.name = name
+        self.failures = 0
+        self.reopened = 0
+        self.given_up = False
+
+    @property
+    def is_open(self) -> bool:
+        """An engine is open, so the next run will use it."""
+        return self._engine is not None
+
+    def open(self) -> None:
+        """Open the wanted engine, unless one is open.
+
+        Raises:
+            EngineError: it cannot be opened.
+        """
+        if self._engine is None:
+            self._engine = self._open_engine(self._wanted)
+            self.name = self._engine.name
+        self._in_a_row = 0
+        self.given_up = False
+
+    def close(self) -> None:
+        """Close what is open."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
+
+    def run(self, images: NDArray[np.uint8]) -> EngineOutput:
+        """See `InferenceEngine.run`; opens the engine first when its pause is over.
+
+        Raises:
+            EngineUnavailableError: no engine is open.
+            EngineError: the engine failed; report it with `report_failure`.
+        """
+        if self._engine is None:
+            self._open_again()
+        assert self._engine is not None
+        return self._engine.run(images)
+
+    def _open_again(self) -> None:
+        if self.given_up:
+            raise EngineUnavailableError(f"the engine '{self.name}' was given up")
+        left_s = self._retry_at - self._clock()
+        if left_s > 0:
+            raise EngineUnavailableError(f"the engine '{self._wanted}' is closed; it is opened again in {left_s:.1f} s")
+        try:
+            self._engine = self._open_engine(self._wanted)
+        except EngineError as error:
+            self.report_failure(error)
+            raise EngineUnavailableError(f"the engine '{self._wanted}' cannot be opened again: {error}") from error
+        self.name = self._engine.name
+        self.reopened += 1
+        self._log(f"engine '{self.name}' is open again")
+
+    def report_success(self) -> None:
+        """A run gave a good result: earlier failures are forgiven."""
+        self._in_a_row = 0
+
+    def report_failure(self, error: Exception) -> None:
+        """A run failed, or gave what no engine may give: close the engine, and go on as the policy says."""
+        self.close()
+        self.failures += 1
+        self._in_a_row += 1
+        pause_s = min(self._policy.first_retry_s * 2.0 ** (self._in_a_row - 1), self._policy.longest_retry_s)
+        self._retry_at = self._clock() + pause_s
+        if self._in_a_row < self._policy.max_failures or self._policy.after_failures == "retry":
+            self._log(
+                f"engine '{self._wanted}' failed ({error}), {self._in_a_row} times in a row; it is opened again in "
+                f"{pause_s:g} s"
+            )
+            return
+        if self._policy.after_failures == "fallback" and self._fallbacks:
+            failed, self._wanted = self._wanted, self._fallbacks.pop(0)
+            self._in_a_row = 0
+            self._retry_at = self._clock()
+            self._log(f"engine '{failed}' failed {self._policy.max_failures} times in a row; next: '{self._wanted}'")
+            return
+        self.given_up = True
+        why = "no engine is left to fall back to" if self._policy.after_failures == "fallback" else "as configured"
+        self._log(f"engine '{self._wanted}' failed {self._in_a_row} times in a row ({error}): given up, {why}")

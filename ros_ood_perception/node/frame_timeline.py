@@ -1,0 +1,46 @@
+"""What a camera's stamps say: how old a frame is, and whether time went back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FUTURE_TOLERANCE_NS = 500_000_000
+"""Stamps farther ahead of the node's clock than this mean that the two clocks differ."""
+
+
+@dataclass(frozen=True)
+class FrameTime:
+    """One stamp beside the one before it and the node's clock.
+
+    Attributes:
+        age_ms: node's clock minus stamp; None while the node's clock is at 0 (simulated time, and no /clock yet).
+        went_back: the stamp is before the last frame's: a bag began again, or a clock was set back.
+        repeated: the stamp is the last frame's.
+        in_future: the stamp is ahead of the node's clock by more than the tolerance.
+    """
+
+    age_ms: float | None
+    went_back: bool
+    repeated: bool
+    in_future: bool
+
+
+class FrameTimeline:
+    """Follows the stamps of one camera. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._last_ns: int | None = None
+
+    def restart(self) -> None:
+        """The clock jumped, or the camera was away: the next stamp is compared with none."""
+        self._last_ns = None
+
+    def follow(self, stamp_ns: int, now_ns: int) -> FrameTime:
+        """The next frame's stamp, and the node's clock (0 for a clock that has not begun), nanoseconds."""
+        last, self._last_ns = self._last_ns, stamp_ns
+        return FrameTime(
+            age_ms=(now_ns - stamp_ns) / 1e6 if now_ns else None,
+            went_back=last is not None and stamp_ns < last,
+            repeated=last is not None and stamp_ns == last,
+            in_future=bool(now_ns) and stamp_ns - now_ns > FUTURE_TOLERANCE_NS,
+        )

@@ -1,0 +1,89 @@
+"""Will images of this size come through Fast DDS? What does not is lost without a word, so say it, with the fix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+"""Where Fast DDS looks for its transport profile: 3.x, and 2.x (Humble, Jazzy)."""
+DEFAULT_SEGMENT_BYTES = 512 * 1024
+MESSAGE_OVERHEAD_BYTES = 1024
+FIX = (
+    f"set {' and '.join(PROFILE_VARIABLES)} to config/fastdds_large_images.xml of this package, for the camera driver, "
+    "this node and its consumers"
+)
+
+
+@dataclass(frozen=True)
+class SharedMemory:
+    """The shared-memory segment of a participant that is started in this environment.
+
+    Attributes:
+        segment_bytes: a larger message does not fit; None where no segment limits it.
+        source: what says so.
+    """
+
+    segment_bytes: int | None
+    source: str
+
+    def hint(self) -> str:
+        """Where the segment is small, that it may be the reason why nothing arrives; else nothing."""
+        if self.segment_bytes is None or self.segment_bytes > DEFAULT_SEGMENT_BYTES:
+            return ""
+        return f"; images above {self.segment_bytes} bytes may be lost ({self.source}). To mend it, {FIX}"
+
+    def problem_of(self, what: str, message_bytes: int) -> str | None:
+        """A sentence with the fix if messages of that size are too large, else None."""
+        if self.segment_bytes is None or message_bytes + MESSAGE_OVERHEAD_BYTES <= self.segment_bytes:
+            return None
+        return (
+            f"{what}: {message_bytes} bytes, and the shared-memory segment of Fast DDS has {self.segment_bytes} "
+            f"({self.source}); such images may be lost without a word. To mend it, {FIX}"
+        )
+
+
+def shared_memory(rmw: str, environment: Mapping[str, str]) -> SharedMemory:
+    """What the middleware's environment says.
+
+    Args:
+        rmw: identifier of the RMW implementation.
+        environment: as `os.environ`.
+    """
+    if not rmw.startswith("rmw_fastrtps"):
+        return SharedMemory(None, f"{rmw} has no such limit")
+    for variable in PROFILE_VARIABLES:
+        if path := environment.get(variable):
+            return _profile(variable, Path(path))
+    transports = environment.get("FASTDDS_BUILTIN_TRANSPORTS", "")
+    if transports.startswith("LARGE_DATA"):
+        if environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE") == "LOCALHOST":
+            return SharedMemory(
+                DEFAULT_SEGMENT_BYTES,
+                "FASTDDS_BUILTIN_TRANSPORTS has no effect with ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST",
+            )
+        return SharedMemory(None, "FASTDDS_BUILTIN_TRANSPORTS=LARGE_DATA sends large messages over TCP")
+    return SharedMemory(DEFAULT_SEGMENT_BYTES, "no profile is set: the default")
+
+
+def _profile(variable: str, path: Path) -> SharedMemory:
+    source = f"{variable}={path}"
+    try:
+        root = ElementTree.fromstring(path.read_bytes())
+    except (OSError, ElementTree.ParseError) as error:
+        return SharedMemory(DEFAULT_SEGMENT_BYTES, f"{source} cannot be read ({error}): the default")
+    local = [(element.tag.rsplit("}", 1)[-1], element) for element in root.iter()]
+    sizes = []
+    for name, element in local:
+        if name != "transport_descriptor":
+            continue
+        fields = {child.tag.rsplit("}", 1)[-1]: (child.text or "").strip() for child in element}
+        if fields.get("type", "").upper() == "SHM":
+            size = fields.get("segment_size", "")
+            sizes.append(int(size) if size.isdecimal() else DEFAULT_SEGMENT_BYTES)
+    builtin = not any(name == "useBuiltinTransports" and (e.text or "").strip() == "false" for name, e in local)
+    if not sizes and not builtin:
+        return SharedMemory(None, f"{source} uses no shared memory")
+    return SharedMemory(max(sizes, default=DEFAULT_SEGMENT_BYTES), source)
