@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ros_ood_perception.inference.engine import EngineError, InferenceEngine
+
+if TYPE_CHECKING:
+    # They in turn are made of this module's results.
+    from ros_ood_perception.ground import GroundProjection
+    from ros_ood_perception.obstacles import Obstacle, ObstacleDetector
 
 
 @dataclass(frozen=True)
@@ -21,12 +27,14 @@ class FramePerception:
         engine_semantic: (h, w) uint8 class ids at the bundle's input size.
         engine_anomaly_score: (h, w) float32 in [0, 1] at the bundle's input size.
         anomaly_threshold: in [0, 1].
+        obstacles: the largest first; empty where no detector looks for them.
     """
 
     frame_size: tuple[int, int]
     engine_semantic: NDArray[np.uint8]
     engine_anomaly_score: NDArray[np.float32]
     anomaly_threshold: float
+    obstacles: tuple[Obstacle, ...] = ()
 
     @cached_property
     def semantic(self) -> NDArray[np.uint8]:
@@ -47,23 +55,39 @@ class FramePerception:
 
 
 class Perception:
-    """An engine with a threshold.
+    """An engine with a threshold and, if wanted, a detector of obstacles that remembers the frames before: one for each
+    camera. The same frames with the same stamps and geometry give the same results, in the node and in a replay.
 
     Args:
         engine: opened; stays the caller's to close.
         anomaly_threshold: in [0, 1]; a pixel is anomalous where its score is at least this.
         num_classes: of the bundle.
+        detector: of this camera's obstacles; None looks for none.
     """
 
-    def __init__(self, engine: InferenceEngine, anomaly_threshold: float, num_classes: int) -> None:
+    def __init__(
+        self,
+        engine: InferenceEngine,
+        anomaly_threshold: float,
+        num_classes: int,
+        detector: ObstacleDetector | None = None,
+    ) -> None:
         if not 0 <= anomaly_threshold <= 1:
             raise ValueError(f"anomaly_threshold is {anomaly_threshold}; it must be in [0, 1]")
         self.engine = engine
         self.anomaly_threshold = anomaly_threshold
         self.num_classes = num_classes
+        self.detector = detector
 
-    def __call__(self, image: NDArray[np.uint8]) -> FramePerception:
+    def __call__(
+        self, image: NDArray[np.uint8], stamp_ns: int = 0, ground: GroundProjection | None = None
+    ) -> FramePerception:
         """(H, W, 3) uint8 in the bundle's colour order, H and W at least 1.
+
+        Args:
+            image: see above.
+            stamp_ns: of the frame, nanoseconds; only a detector needs it.
+            ground: the camera's geometry, where obstacles are to be placed.
 
         Raises:
             EngineError: the engine failed, or gave scores outside [0, 1] or ids that no class has.
@@ -75,9 +99,12 @@ class Perception:
             raise EngineError(f"the engine '{self.engine.name}' gave anomaly scores that are not in [0, 1]")
         if semantic.max() >= self.num_classes:
             raise EngineError(f"the engine '{self.engine.name}' gave the id {semantic.max()}, which no class has")
-        return FramePerception(
+        result = FramePerception(
             frame_size=(image.shape[0], image.shape[1]),
             engine_semantic=semantic,
             engine_anomaly_score=score,
             anomaly_threshold=self.anomaly_threshold,
         )
+        if self.detector is None:
+            return result
+        return replace(result, obstacles=self.detector(result, stamp_ns, ground))

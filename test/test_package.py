@@ -123,13 +123,26 @@ def test_the_schema_refuses_what_the_node_would(name: str, value: object) -> Non
         jsonschema.validate({"/**": {"ros__parameters": parameters}}, schema)
 
 
-def test_the_readme_names_every_parameter_and_topic() -> None:
+def test_the_nodes_page_names_every_parameter_with_its_default_and_every_topic() -> None:
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-    from ros_ood_perception.node.output_topics import INPUT_TOPICS, OUTPUT_TOPICS, STATE_TOPIC
+    from ros_ood_perception.node.output_topics import CAMERA_INFO_TOPIC, INPUT_TOPICS, OUTPUT_TOPICS, STATE_TOPIC
     from ros_ood_perception.node.parameter_declarations import DECLARATIONS
 
-    readme = (ROOT / "README.md").read_text()
-    assert not re.search(r"@[A-Z]+@", readme)
-    topics = (*INPUT_TOPICS.values(), *OUTPUT_TOPICS.values(), STATE_TOPIC)
-    for name in [d.name for d in DECLARATIONS] + [f"~/{topic}" for topic in topics]:
-        assert f"`{name}`" in readme, name
+    page = (ROOT / "docs" / "node.md").read_text()
+    topics = (CAMERA_INFO_TOPIC, *INPUT_TOPICS.values(), *OUTPUT_TOPICS.values(), STATE_TOPIC)
+    for topic in topics:
+        assert f"| `{topic}` |" in page, topic
+    for declaration in DECLARATIONS:
+        default = declaration.default
+        shown = "all" if default == tuple(OUTPUT_TOPICS) else f"`{as_yaml(default)}`"
+        assert f"| `{declaration.name}` | {shown} | {'yes' if declaration.live else ''}".rstrip() in page, (
+            declaration.name
+        )
+    assert not re.search(r"@[A-Z]+@", (ROOT / "README.md").read_text())
+
+
+def as_yaml(value: object) -> str:
+    """As a user writes it into a parameter file."""
+    if isinstance(value, tuple):
+        return json.dumps(list(value))
+    return json.dumps(value) if value == "" or not isinstance(value, str) else value

@@ -21,8 +21,10 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from ros_ood_perception.bundle import BundleDescription
 from ros_ood_perception.frame_plausibility import FramePlausibility
+from ros_ood_perception.ground_map import GroundMap
 from ros_ood_perception.inference.engine import EngineError
 from ros_ood_perception.node import compressed_images
+from ros_ood_perception.node.camera_geometry import CameraGeometry, GroundLimits
 from ros_ood_perception.node.camera_outputs import CameraOutputs
 from ros_ood_perception.node.diagnostics import status
 from ros_ood_perception.node.frame_accounting import FrameAccounting
@@ -30,11 +32,13 @@ from ros_ood_perception.node.frame_timeline import FrameTime, FrameTimeline
 from ros_ood_perception.node.health import CameraHealth, CameraPulse, StageLatencies
 from ros_ood_perception.node.image_messages import MalformedImageError, check_image, to_colour
 from ros_ood_perception.node.logged_kinds import LoggedKinds
-from ros_ood_perception.node.output_topics import INPUT_TOPICS, STATE_TOPIC, camera_topic
-from ros_ood_perception.node.parameters import FixedSettings, LiveSettings
+from ros_ood_perception.node.output_topics import CAMERA_INFO_TOPIC, INPUT_TOPICS, STATE_TOPIC, camera_topic
 from ros_ood_perception.node.qos_events import subscription_events
+from ros_ood_perception.node.settings import FixedSettings, LiveSettings
+from ros_ood_perception.node.transforms import Transforms
 from ros_ood_perception.node.transport import SharedMemory
 from ros_ood_perception.perception import Perception
+from ros_ood_perception.regions import RegionFinder
 
 if TYPE_CHECKING:
     # Not there before Kilted.
@@ -57,23 +61,25 @@ class Camera:
 
     Args:
         node: whose lifecycle the outputs follow.
-        name: or "" for the camera without a name.
+        number: in the order of `settings.cameras`.
         settings: of the node.
         description: of the bundle.
         perception: of this camera alone: it may remember earlier frames.
         memory: what the transport can carry.
+        transforms: of tf2; None where every camera's mounting is given.
     """
 
     def __init__(
         self,
         node: LifecycleNode,
-        name: str,
+        number: int,
         settings: FixedSettings,
         description: BundleDescription,
         perception: Perception,
         memory: SharedMemory,
+        transforms: Transforms | None,
     ) -> None:
-        self.name = name
+        self.name = name = settings.cameras[number]
         self.accounting = FrameAccounting()
         self._node = node
         self._settings = settings
@@ -94,7 +100,17 @@ class Camera:
         # The inference thread says what a frame changed, the executor's thread what its absence did.
         self._state_lock = threading.Lock()
         self._state: Publisher[DiagnosticStatus] | None = None
-        self.outputs = CameraOutputs(node, name, description)
+        self._ego_mask = settings.ego_masks[number]
+        self._applied: LiveSettings | None = None
+        self._drivable_ids: frozenset[int] = frozenset()
+        self._geometry = CameraGeometry(
+            node,
+            camera_topic(name, CAMERA_INFO_TOPIC),
+            settings.mountings[number],
+            transforms,
+            settings.rectified_images,
+        )
+        self.outputs = CameraOutputs(node, name, description, settings.base_frame)
         try:
             # Not a lifecycle publisher: it also says that the node is inactive.
             self._state = node.create_publisher(
@@ -143,11 +159,13 @@ class Camera:
             event_callbacks=subscription_events(self._node, topic, self._on_lost, self._on_matched),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
+        self._geometry.listen()
         self._pulse.activate(time.monotonic())
         return str(self._subscription.topic_name)
 
     def stop_listening(self) -> None:
-        """Destroy the subscription: no frame comes any more."""
+        """Destroy the subscriptions: no frame comes any more."""
+        self._geometry.stop_listening()
         subscription, self._subscription = self._subscription, None
         if subscription is not None:
             self._node.destroy_subscription(subscription)
@@ -251,10 +269,13 @@ class Camera:
         order = self._description.input.colour_order
         image = to_colour(message, order) if isinstance(message, Image) else compressed_images.decode(message, order)
         converted = time.monotonic()
-        self._perception.anomaly_threshold = threshold
-        result = self._perception(image)
+        self._apply(live, threshold)
+        limits = GroundLimits(live.max_range_m, live.ground_z_m)
+        ground = self._geometry.ground((image.shape[0], image.shape[1]), message.header.frame_id, limits)
+        result = self._perception(image, Time.from_msg(message.header.stamp).nanoseconds, ground)
         inferred = time.monotonic()
-        self.outputs.publish(message.header, image, result, live)
+        height, width = result.engine_semantic.shape
+        self.outputs.publish(message.header, image, result, live, lambda: self._ground_map((height, width), live))
         published = time.monotonic()
         stages = {
             "wait": begun - frame.received_at,
@@ -268,8 +289,22 @@ class Camera:
             # From the stamp to the end of publishing, on the node's clock (simulated or not).
             durations["age"] = when.age_ms + (published - begun) * 1e3
         self._latencies.add(durations)
-        self._pulse.published(published, self._doubts(image, published))
+        self._pulse.published(published, self._doubts(image, published, live))
         return "published"
+
+    def _apply(self, live: LiveSettings, threshold: float) -> None:
+        """Settings that changed since the last frame."""
+        self._perception.anomaly_threshold = threshold
+        if live is self._applied or self._perception.detector is None:
+            return
+        region = live.region_settings(self._description)
+        self._drivable_ids = region.drivable_ids or frozenset()
+        self._perception.detector.configure(RegionFinder(region, self._ego_mask), live.persistence)
+        self._applied = live
+
+    def _ground_map(self, engine_size: tuple[int, int], live: LiveSettings) -> GroundMap | None:
+        hysteresis, grid = live.region.hysteresis, self._settings.grid
+        return self._geometry.ground_map(engine_size, self._drivable_ids, hysteresis, self._ego_mask, grid)
 
     def _follow_time(self, message: Image | CompressedImage) -> FrameTime:
         stamp_ns = Time.from_msg(message.header.stamp).nanoseconds
@@ -301,10 +336,13 @@ class Camera:
         self._pulse.refused("rejected", "frames are older than max_frame_age_ms")
         return True
 
-    def _doubts(self, image: NDArray[np.uint8], now: float) -> Mapping[str, str]:
+    def _doubts(self, image: NDArray[np.uint8], now: float, live: LiveSettings) -> Mapping[str, str]:
         doubts = self._plausibility.problems(image, now)
         for kind, text in doubts.items():
             self._kinds.add(f"implausible: {kind}", f"the frames are implausible ({kind}): {text}")
+        if self._geometry.problem and self.outputs.wanted_on_the_ground(live):
+            self._kinds.add("no place on the ground", f"obstacles cannot be placed: {self._geometry.problem}")
+            doubts["no_place_on_the_ground"] = self._geometry.problem
         return doubts
 
     def _settle_malformed(self, error: MalformedImageError) -> None:
@@ -357,6 +395,7 @@ class Camera:
             "state": health.state,
             **snapshot.as_dict(),
             "lost_by_middleware": self._lost_in_transport,
+            "ground": self._geometry.problem or "known",
             "overwritten_in_queue": max(0, snapshot.lost_in_transport - self._lost_in_transport),
             "received_hz": received_hz,
             "published_hz": published_hz,

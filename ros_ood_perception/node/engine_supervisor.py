@@ -44,7 +44,7 @@ class EngineSupervisor:
     Args:
         open_engine: opens an engine by its name, and runs it once; raises `EngineError`.
         name: of the first engine.
-        fallbacks: names of the engines to try after it, in this order.
+        order: names of all engines; those after the one that fails too often are tried, in this order.
         policy: see there.
         log: takes a line for every change.
         clock: seconds, monotonic.
@@ -60,14 +60,14 @@ class EngineSupervisor:
         self,
         open_engine: Callable[[str], InferenceEngine],
         name: str,
-        fallbacks: Sequence[str],
+        order: Sequence[str],
         policy: FailurePolicy,
         log: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._open_engine = open_engine
         self._wanted = name
-        self._fallbacks = list(fallbacks)
+        self._order = list(order)
         self._policy = policy
         self._log = log
         self._clock = clock
@@ -146,8 +146,11 @@ class EngineSupervisor:
                 f"{pause_s:g} s"
             )
             return
-        if self._policy.after_failures == "fallback" and self._fallbacks:
-            failed, self._wanted = self._wanted, self._fallbacks.pop(0)
+        # By the name of what ran, not by what was wanted: "auto" is in no order.
+        failed = self._wanted if self._wanted in self._order else self.name
+        rest = self._order[self._order.index(failed) + 1 :] if failed in self._order else []
+        if self._policy.after_failures == "fallback" and rest:
+            self._wanted = rest[0]
             self._in_a_row = 0
             self._retry_at = self._clock()
             self._log(f"engine '{failed}' failed {self._policy.max_failures} times in a row; next: '{self._wanted}'")

@@ -10,7 +10,7 @@ from ros_ood_perception.inference.engine import EngineError
 from ros_ood_perception.node.camera import Camera, ReceivedFrame
 from ros_ood_perception.node.engine_supervisor import EngineSupervisor, EngineUnavailableError
 from ros_ood_perception.node.frame_slots import FrameSlots
-from ros_ood_perception.node.parameters import LiveSettings
+from ros_ood_perception.node.settings import LiveSettings
 
 
 class InferenceLoop:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ros_ood_perception.node.obstacle_messages import OBSTACLE_TOPICS
+
 OUTPUT_TOPICS = {
     "semantic_mask": "output/semantic/mask",
     "semantic_mask_with_anomaly": "output/semantic/mask_with_anomaly",
@@ -9,10 +11,16 @@ OUTPUT_TOPICS = {
     "label_info": "output/semantic/label_info",
     "anomaly_mask": "output/anomaly/mask",
     "anomaly_score": "output/anomaly/score",
+    **OBSTACLE_TOPICS,
     "overlay": "debug/overlay",
+    "anomaly_heat_map": "debug/anomaly_heat_map",
 }
 """Name, as in the parameter `outputs`, to topic below `~/` or `~/CAMERA/`."""
 
+ON_THE_GROUND = frozenset(OBSTACLE_TOPICS) - {"obstacle_detections"}
+"""Outputs in the vehicle's frame: published only while the camera's place over the ground is known."""
+
+CAMERA_INFO_TOPIC = "input/camera_info"
 STATE_TOPIC = "output/state"
 INPUT_TOPICS = {"raw": "input/image", "compressed": "input/image/compressed"}
 """By image_transport."""

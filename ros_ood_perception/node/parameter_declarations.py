@@ -8,7 +8,7 @@ from ros_ood_perception.inference.engine import ENGINES
 from ros_ood_perception.node.image_messages import DEFAULT_MAX_PIXELS
 from ros_ood_perception.node.output_topics import INPUT_TOPICS, OUTPUT_TOPICS
 
-Value = str | int | float | bool | tuple[str, ...]
+Value = str | int | float | bool | tuple[str, ...] | tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,8 @@ class Declaration:
     """One parameter.
 
     Attributes:
-        default: of the parameter's type; a tuple for a list of strings.
-        range: smallest and largest value of a number.
+        default: of the parameter's type; a tuple for a list of strings or of numbers.
+        range: smallest and largest value of a number, or of each in a list.
         choices: what a string, or each string of a list, may be.
         live: may be changed while the node is configured; the others are read at configure.
     """
@@ -124,4 +124,106 @@ NODE_PARAMETERS = (
     Declaration("diagnostics_period_s", 1.0, "Time between two messages on /diagnostics, s.", (0.1, 60.0), live=True),
 )
 
-DECLARATIONS = NODE_PARAMETERS
+REGION_PARAMETERS = (
+    Declaration(
+        "region.hysteresis",
+        0.8,
+        "A region grows from pixels at the threshold over neighbours whose score is at least this times the threshold; "
+        "1: the anomaly mask itself.",
+        (0.01, 1.0),
+        live=True,
+    ),
+    Declaration(
+        "region.min_area",
+        0.0002,
+        "A region smaller than this fraction of the frame is dropped.",
+        (0.0, 1.0),
+        live=True,
+    ),
+    Declaration("region.max_regions", 64, "Only so many regions are kept, the largest ones.", (1, 1024), live=True),
+    Declaration(
+        "region.drivable_classes",
+        ("",),
+        "Names of the bundle's classes that are driven on: a region counts only if it stands on or near them, and "
+        "free ground is made of them. ['']: regions count wherever they are, and no ground is free.",
+        live=True,
+    ),
+    Declaration(
+        "region.surroundings",
+        0.05,
+        "How near to drivable ground, as a fraction of the frame's height.",
+        (0.0, 1.0),
+        live=True,
+    ),
+    Declaration(
+        "region.ego_mask",
+        ("",),
+        "Image file, not black where the camera sees the own vehicle; one for each camera, or one for all. '': none.",
+    ),
+    Declaration(
+        "persistence.seen_frames",
+        2,
+        "A region becomes an obstacle when it was seen in so many of the last of_frames frames.",
+        (1, 100),
+        live=True,
+    ),
+    Declaration("persistence.of_frames", 3, "See seen_frames; at least as many.", (1, 100), live=True),
+    Declaration(
+        "persistence.max_gap_s",
+        1.0,
+        "After so long without a frame all that was seen before is forgotten, s.",
+        (0.01, 60.0),
+        live=True,
+    ),
+    Declaration(
+        "persistence.reach",
+        0.5,
+        "How far, in widths and heights of its box, a region may move between frames to stay the same one.",
+        (0.0, 10.0),
+        live=True,
+    ),
+)
+
+GROUND_PARAMETERS = (
+    Declaration("ground.base_frame", "base_link", "Frame of the vehicle in which obstacles are placed (REP 105)."),
+    Declaration(
+        "ground.rectified_images",
+        False,
+        "The images are rectified (image_rect), so camera_info's P holds and not K and D.",
+    ),
+    Declaration(
+        "ground.max_range_m",
+        40.0,
+        "What is farther from the point below the camera is not placed, m.",
+        (0.5, 500.0),
+        live=True,
+    ),
+    Declaration("ground.z_m", 0.0, "Height of the ground in the vehicle's frame, m.", (-10.0, 10.0), live=True),
+    Declaration(
+        "ground.point_height_m",
+        0.3,
+        "Height of the published points over the ground, m: above the min_obstacle_height of the costmap that reads "
+        "them.",
+        (0.0, 10.0),
+        live=True,
+    ),
+    Declaration("ground.grid_resolution_m", 0.2, "Side of a cell of output/ground/grid, m.", (0.01, 10.0)),
+    Declaration("ground.grid_from_x_m", 0.0, "The grid begins so far before the vehicle's frame, m.", (-500.0, 500.0)),
+    Declaration("ground.grid_to_x_m", 40.0, "And ends there, m.", (-500.0, 500.0)),
+    Declaration("ground.grid_from_y_m", -10.0, "The grid's right edge, m.", (-500.0, 500.0)),
+    Declaration("ground.grid_to_y_m", 10.0, "The grid's left edge, m.", (-500.0, 500.0)),
+    Declaration(
+        "mounting.height_m",
+        (0.0,),
+        "Height of the camera over the origin of the vehicle's frame, m; one value for each camera, or one for all, as "
+        "for the five that follow. 0: take the camera's pose from tf2.",
+        (0.0, 100.0),
+    ),
+    Declaration("mounting.pitch_deg", (0.0,), "Degrees; positive looks down.", (-90.0, 90.0)),
+    Declaration("mounting.roll_deg", (0.0,), "Degrees; positive lowers the right side of the camera.", (-180.0, 180.0)),
+    Declaration("mounting.yaw_deg", (0.0,), "Degrees; positive looks left.", (-180.0, 180.0)),
+    Declaration("mounting.forward_m", (0.0,), "Of the camera before the vehicle's frame, m.", (-100.0, 100.0)),
+    Declaration("mounting.left_m", (0.0,), "Of the camera left of the vehicle's frame, m.", (-100.0, 100.0)),
+)
+
+DECLARATIONS = NODE_PARAMETERS + REGION_PARAMETERS + GROUND_PARAMETERS

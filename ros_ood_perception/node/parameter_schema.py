@@ -54,13 +54,14 @@ def _property(declaration: Declaration) -> dict[str, Any]:
         "default": list(default) if isinstance(default, tuple) else default,
         "description": declaration.description + ("" if declaration.live else " Read at configure."),
     }
+    limited = found
     if isinstance(default, tuple):
-        found["items"] = {"type": "string"}
+        limited = found["items"] = {"type": kinds[type(default[0])]}
     if declaration.choices:
-        (found["items"] if isinstance(default, tuple) else found)["enum"] = list(declaration.choices)
+        limited["enum"] = list(declaration.choices)
     if declaration.range is not None:
         whole = isinstance(default, int)
-        found["minimum"], found["maximum"] = (int(end) if whole else end for end in declaration.range)
+        limited["minimum"], limited["maximum"] = (int(end) if whole else end for end in declaration.range)
     return found
 
 

@@ -37,8 +37,11 @@ from ros_ood_perception.node.frame_slots import FrameSlots
 from ros_ood_perception.node.health import CameraHealth
 from ros_ood_perception.node.inference_loop import InferenceLoop
 from ros_ood_perception.node.label_info import label_info_type
-from ros_ood_perception.node.parameters import FixedSettings, LiveSettings, NodeParameters, ParameterError
+from ros_ood_perception.node.parameters import NodeParameters
+from ros_ood_perception.node.settings import FixedSettings, LiveSettings, ParameterError
+from ros_ood_perception.node.transforms import Transforms
 from ros_ood_perception.node.transport import FIX, PROFILE_VARIABLES, SharedMemory, shared_memory
+from ros_ood_perception.obstacles import ObstacleDetector
 from ros_ood_perception.perception import Perception
 
 NODE_NAME = "perception_node"
@@ -52,6 +55,7 @@ class Configured:
     bundle: Bundle
     supervisor: EngineSupervisor
     cameras: tuple[Camera, ...]
+    transforms: Transforms | None
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,7 @@ class PerceptionNode(LifecycleNode):
         try:
             fixed, live = self._node_parameters.read()
             bundle = read_bundle(fixed.bundle)
+            _check(live, bundle)
             threshold = live.threshold(bundle.description)
             supervisor = self._supervisor(fixed, bundle)
             started = time.monotonic()
@@ -117,17 +122,22 @@ class PerceptionNode(LifecycleNode):
             self.get_logger().error(f"configure failed: {error}")
             return TransitionCallbackReturn.FAILURE
         cameras: list[Camera] = []
+        transforms: Transforms | None = None
         memory = shared_memory(rclpy.get_rmw_implementation_identifier(), os.environ)
         try:
-            for name in fixed.cameras:
-                perception = Perception(supervisor, threshold, len(bundle.description.classes))
-                cameras.append(Camera(self, name, fixed, bundle.description, perception, memory))
+            if None in fixed.mountings:
+                transforms = Transforms(self, fixed.base_frame)
+            for number in range(len(fixed.cameras)):
+                perception = Perception(supervisor, threshold, len(bundle.description.classes), ObstacleDetector())
+                cameras.append(Camera(self, number, fixed, bundle.description, perception, memory, transforms))
         except Exception:
             for camera in cameras:
                 camera.close()
+            if transforms is not None:
+                transforms.close()
             supervisor.close()
             raise
-        self._configured = Configured(bundle, supervisor, tuple(cameras))
+        self._configured = Configured(bundle, supervisor, tuple(cameras), transforms)
         self._node_parameters.lock(lambda settings: _check(settings, bundle), self._on_live_settings)
         self._on_live_settings(live)
         self._say_what_is_missing(memory)
@@ -208,8 +218,8 @@ class PerceptionNode(LifecycleNode):
                 raise
             return engine
 
-        others = [name for name in ENGINES if name not in ("auto", fixed.engine)]
-        return EngineSupervisor(open_and_run_once, fixed.engine, others, fixed.failure_policy, self._on_engine_event)
+        order = [name for name in ENGINES if name != "auto"]
+        return EngineSupervisor(open_and_run_once, fixed.engine, order, fixed.failure_policy, self._on_engine_event)
 
     def _say_what_is_missing(self, memory: SharedMemory) -> None:
         log = self.get_logger()
@@ -221,8 +231,8 @@ class PerceptionNode(LifecycleNode):
             )
         if label_info_type() is None:
             log.warning(
-                "vision_msgs is not installed: output/semantic/label_info is not published, so Nav2's semantic "
-                "segmentation layer, which needs it, will drop the masks. On a distribution: "
+                "vision_msgs is not installed: output/anomaly/detections and output/semantic/label_info are not published; "
+                "Nav2's semantic segmentation layer drops masks without the latter. On a distribution: "
                 "sudo apt install ros-$ROS_DISTRO-vision-msgs"
             )
 
@@ -247,6 +257,8 @@ class PerceptionNode(LifecycleNode):
             return
         for camera in configured.cameras:
             camera.close()
+        if configured.transforms is not None:
+            configured.transforms.close()
         configured.supervisor.close()
 
     def shut_down(self) -> None:
@@ -322,6 +334,7 @@ class PerceptionNode(LifecycleNode):
 
 def _check(live: LiveSettings, bundle: Bundle) -> None:
     live.threshold(bundle.description)
+    live.region_settings(bundle.description)
 
 
 def _operating_point(live: LiveSettings, description: BundleDescription) -> str:

@@ -1,0 +1,113 @@
+"""The policy, with engines that fail when told to; `test_engine_failure.py` lets a real one fail under the node."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ros_ood_perception.inference.engine import EngineError, EngineOutput
+from ros_ood_perception.node.engine_supervisor import EngineSupervisor, EngineUnavailableError, FailurePolicy
+
+IMAGES = np.zeros((1, 2, 2, 3), np.uint8)
+
+
+class Workshop:
+    """Opens engines, and remembers what became of them."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.open: list[str] = []
+        self.opened: list[str] = []
+        self.broken: set[str] = set()
+        self.log: list[str] = []
+
+    def engine(self, name: str) -> Any:
+        if name in self.broken:
+            raise EngineError(f"{name} is broken")
+        workshop = self
+
+        class Engine:
+            def __init__(self) -> None:
+                self.name = name
+
+            def run(self, images: np.ndarray) -> EngineOutput:
+                return EngineOutput(images[..., 0], images[..., 0].astype(np.float32))
+
+            def close(self) -> None:
+                workshop.open.remove(name)
+
+        self.open.append(name)
+        self.opened.append(name)
+        return Engine()
+
+    def supervisor(self, policy: FailurePolicy, *after: str) -> EngineSupervisor:
+        order = ("before", "first", *after)
+        return EngineSupervisor(self.engine, "first", order, policy, self.log.append, lambda: self.now)
+
+
+def test_a_failed_engine_is_closed_and_opened_again_after_pauses_that_double() -> None:
+    workshop = Workshop()
+    supervisor = workshop.supervisor(FailurePolicy(max_failures=99, first_retry_s=1.0, longest_retry_s=4.0))
+    supervisor.open()
+    for pause_s in (1.0, 2.0, 4.0, 4.0):
+        supervisor.report_failure(EngineError("no"))
+        assert workshop.open == []
+        workshop.now += pause_s - 0.01
+        with pytest.raises(EngineUnavailableError, match=r"opened again in 0\.0 s"):
+            supervisor.run(IMAGES)
+        workshop.now += 0.02
+        supervisor.run(IMAGES)
+        assert workshop.open == ["first"]
+    assert (supervisor.failures, supervisor.reopened) == (4, 4)
+
+
+def test_a_good_run_forgives_earlier_failures() -> None:
+    workshop = Workshop()
+    supervisor = workshop.supervisor(FailurePolicy(max_failures=2, after_failures="inactive", first_retry_s=0.0))
+    supervisor.open()
+    for _ in range(5):
+        supervisor.report_failure(EngineError("no"))
+        supervisor.run(IMAGES)
+        supervisor.report_success()
+    assert not supervisor.given_up
+
+
+def test_after_too_many_failures_the_next_engine_that_opens_runs() -> None:
+    workshop = Workshop()
+    policy = FailurePolicy(max_failures=2, after_failures="fallback", first_retry_s=0.0)
+    supervisor = workshop.supervisor(policy, "second", "third")
+    supervisor.open()
+    workshop.broken |= {"first", "second"}
+    supervisor.report_failure(EngineError("no"))
+    for _ in range(3):  # the first opens no more, the second does not open twice
+        with pytest.raises(EngineUnavailableError, match="cannot be opened again"):
+            supervisor.run(IMAGES)
+    supervisor.run(IMAGES)
+    assert supervisor.name == "third"
+    assert workshop.open == ["third"]
+
+
+@pytest.mark.parametrize("after", ["fallback", "inactive"])
+def test_without_another_engine_it_gives_up_until_it_is_opened(after: Any) -> None:
+    workshop = Workshop()
+    supervisor = workshop.supervisor(FailurePolicy(max_failures=1, after_failures=after))
+    supervisor.open()
+    supervisor.report_failure(EngineError("no"))
+    workshop.now += 1e6
+    with pytest.raises(EngineUnavailableError, match="given up"):
+        supervisor.run(IMAGES)
+    assert supervisor.given_up
+    supervisor.open()
+    supervisor.run(IMAGES)
+    assert not supervisor.given_up
+
+
+def test_retry_never_gives_up() -> None:
+    workshop = Workshop()
+    supervisor = workshop.supervisor(FailurePolicy(max_failures=1, after_failures="retry", first_retry_s=0.0))
+    supervisor.open()
+    for _ in range(50):
+        supervisor.report_failure(EngineError("no"))
+    supervisor.run(IMAGES)
