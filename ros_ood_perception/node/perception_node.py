@@ -231,8 +231,8 @@ class PerceptionNode(LifecycleNode):
             )
         if label_info_type() is None:
             log.warning(
-                "vision_msgs is not installed: output/anomaly/detections and output/semantic/label_info are not published; "
-                "Nav2's semantic segmentation layer drops masks without the latter. On a distribution: "
+                "vision_msgs is not installed: output/anomaly/detections and output/semantic/label_info are not "
+                "published; Nav2's semantic segmentation layer drops masks without the latter. On a distribution: "
                 "sudo apt install ros-$ROS_DISTRO-vision-msgs"
             )
 
