@@ -18,7 +18,9 @@ from ros_ood_perception.regions import drivable_mask
 
 FREE, ANOMALOUS, UNKNOWN = 0, 100, -1
 """As in `nav_msgs/OccupancyGrid`."""
-EDGE_COLUMNS = 128
+EDGE_COLUMNS = 1024
+"""Of the free edge, at most: a layer clears along one ray for each, and what lies between two rays stays marked."""
+COARSE_ROWS = 8
 MAX_CELLS = 4_000_000
 
 
@@ -91,13 +93,12 @@ class GroundMap:
         self._ego = np.zeros(engine_size, np.uint8)
         if ego_mask is not None:
             self._ego = cv2.resize(ego_mask.view(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-        scale = (ground.camera.width / width, ground.camera.height / height)
-        self._cell_pixels = self._pixels_of_cells(scale, engine_size)
-        # The upper edge of every pixel of some columns, from the frame's lower edge to the horizon.
+        self._scale = (ground.camera.width / width, ground.camera.height / height)
+        self._cell_pixels = self._pixels_of_cells(engine_size)
         self._columns = np.unique(np.linspace(0, width - 1, EDGE_COLUMNS).round().astype(int))
-        x, y = np.meshgrid(self._columns, np.arange(height)[::-1])
-        pixels = np.stack([(x.ravel() + 0.5) * scale[0] - 0.5, y.ravel() * scale[1] - 0.5], axis=1)
-        self._edges = ground.place(pixels).reshape(*x.shape, 3)
+        self._bonnet = np.logical_and.accumulate(self._ego[::-1, self._columns] > 0, axis=0)[::-1]
+        self._bonnet_rows = height - self._bonnet.sum(axis=0)
+        self._highest_rows = self._rows_of_largest_range(height)
 
     def grid(self, result: FramePerception, obstacles: Sequence[Obstacle]) -> NDArray[np.int8]:
         """(height, width) int8 of `grid_settings`: row i is y, column j is x; FREE, ANOMALOUS or UNKNOWN.
@@ -119,18 +120,39 @@ class GroundMap:
     def free_edge(self, result: FramePerception) -> NDArray[np.float64]:
         """Places (N, 3) in the vehicle's frame up to which the ground is free, seen from the vehicle.
 
-        One for each of `EDGE_COLUMNS` columns of the frame, from its lower edge (or the ego mask) upwards, as far as
-        the ground is free and can be placed; none where it is not free at the lower edge already.
+        One for each column of the engine's frame (of at most `EDGE_COLUMNS`), from its lower edge (or the ego mask)
+        upwards, as far as the ground is free and in range; none where it is not free at the lower edge already. It is
+        the lower edge of the last free pixel: rather too near than on what stands behind it.
         """
-        columns = self._free(result)[::-1, self._columns]
-        ego = self._ego[::-1, self._columns] > 0
+        blocked = ~self._free(result)[:, self._columns]
         # The own vehicle hides the ground at the lower edge; above it the ground goes on.
-        begin = np.logical_and.accumulate(ego, axis=0)
-        steps = np.logical_and.accumulate(columns | begin, axis=0)
-        steps &= ~begin & np.isfinite(self._edges[..., 0])
-        last = len(steps) - 1 - np.argmax(steps[::-1], axis=0)
-        found = np.flatnonzero(steps.any(axis=0))
-        return self._edges[last[found], found]
+        blocked &= ~self._bonnet
+        height = len(blocked)
+        lowest_blocked = np.where(blocked.any(axis=0), height - 1 - np.argmax(blocked[::-1], axis=0), -1)
+        row = np.maximum(lowest_blocked + 1, self._highest_rows)
+        found = np.flatnonzero(row < self._bonnet_rows)
+        places = self._place_lower_edges(self._columns[found], row[found])
+        return places[np.isfinite(places[:, 0])]
+
+    def _place_lower_edges(self, columns: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Places (N, 3) of the lower edges of the engine's pixels; NaN where they are out of range."""
+        pixels = np.stack([(columns + 0.5) * self._scale[0] - 0.5, (rows + 1.0) * self._scale[1] - 0.5], axis=1)
+        return self.ground.place(pixels)
+
+    def _rows_of_largest_range(self, height: int) -> NDArray[np.int64]:
+        """Of each column, the highest row that can be placed; `height` if none can.
+
+        In coarse steps first: to place every pixel takes a second, and a pose from tf2 may change with every frame.
+        """
+        highest = np.full(len(self._columns), height)
+        coarse = np.arange(height - 1, -1, -COARSE_ROWS)
+        for rows in (np.tile(coarse, (len(self._columns), 1)), None):
+            if rows is None:
+                rows = np.clip(highest[:, None] - np.arange(COARSE_ROWS), 0, height - 1)
+            columns = np.repeat(self._columns, rows.shape[1])
+            placed = np.isfinite(self._place_lower_edges(columns, rows.ravel())[:, 0]).reshape(rows.shape)
+            highest = np.where(placed, rows, height).min(axis=1)
+        return highest
 
     def _free(self, result: FramePerception) -> NDArray[np.bool_]:
         """(h, w) bool at the engine's resolution."""
@@ -138,7 +160,7 @@ class GroundMap:
         free = drivable_mask(result.engine_semantic, self._drivable_ids) > 0
         return free & (result.engine_anomaly_score < low) & (self._ego == 0)
 
-    def _pixels_of_cells(self, scale: tuple[float, float], engine_size: tuple[int, int]) -> NDArray[np.int64]:
+    def _pixels_of_cells(self, engine_size: tuple[int, int]) -> NDArray[np.int64]:
         """(height, width): flat index of the engine's pixel that shows the centre of each cell; h * w for none."""
         settings, (rows, columns) = self.grid_settings, engine_size
         x = settings.from_x_m + (np.arange(settings.width) + 0.5) * settings.resolution_m
@@ -149,6 +171,6 @@ class GroundMap:
         pixels[self.ground.range_m(places) > self.ground.max_range_m] = np.nan
         seen = np.isfinite(pixels[:, 0])
         indices = np.full(len(places), rows * columns)
-        at = np.floor((pixels[seen] + 0.5) / scale).astype(int)
+        at = np.floor((pixels[seen] + 0.5) / self._scale).astype(int)
         indices[seen] = np.minimum(at[:, 1], rows - 1) * columns + np.minimum(at[:, 0], columns - 1)
         return indices.reshape(settings.height, settings.width)
