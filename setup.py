@@ -31,6 +31,7 @@ setup(
     entry_points={
         "console_scripts": [
             f"perception_node = {PACKAGE}.node.perception_node:main",
+            f"build_engine = {PACKAGE}.build_engine:main",
             f"demo = {PACKAGE}.demo.run_demo:main",
         ],
     },

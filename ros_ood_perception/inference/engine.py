@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ros_ood_perception.bundle import Bundle
 
-ENGINES = ("auto", "onnxruntime")
+ENGINES = ("auto", "tensorrt", "torch", "onnxruntime")
+PRECISIONS = ("fp16", "fp32", "int8")
+
+Precision = Literal["fp16", "fp32", "int8"]
 
 
 class EngineError(RuntimeError):
@@ -38,6 +44,8 @@ class InferenceEngine(Protocol):
     def run(self, images: NDArray[np.uint8]) -> EngineOutput:
         """(N, H, W, 3) uint8 in the bundle's colour order, any N, H, W of at least 1.
 
+        An engine on a GPU takes frames of at most the size that it was opened for.
+
         Raises:
             EngineError: the engine failed on these images.
         """
@@ -48,19 +56,97 @@ class InferenceEngine(Protocol):
         ...
 
 
-def open_engine(bundle: Bundle, name: str, num_threads: int = 0) -> InferenceEngine:
+def _log(text: str) -> None:
+    logging.getLogger("ros_ood_perception").info(text)
+
+
+@dataclass(frozen=True)
+class GpuOptions:
+    """What an engine on a GPU is made for. The CPU engine has no use for any of it.
+
+    Attributes:
+        precision: what the network computes in; the bundle must have that form of the model.
+        image_size: height and width of the largest frame, pixels. TensorRT 8.6: of every frame.
+        batch: the most frames (cameras) of one inference; more are run one batch after the other.
+        build: make what takes minutes if it is not there: a TensorRT plan, or torch's compiled kernels.
+        cache: folder of plans; None takes `plan_cache.default_folder()`.
+    """
+
+    precision: Precision = "fp16"
+    image_size: tuple[int, int] = (1080, 1920)
+    batch: int = 1
+    build: bool = False
+    cache: Path | None = None
+    log: Callable[[str], None] = field(default=_log, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise EngineError(f"the precision '{self.precision}' is unknown; there are {', '.join(PRECISIONS)}")
+        if min(self.image_size) < 1 or self.batch < 1:
+            raise EngineError(
+                f"an engine for {self.batch} frames of {self.image_size[0]}x{self.image_size[1]} is not possible; "
+                "height, width and batch are at least 1"
+            )
+
+
+def open_engine(bundle: Bundle, name: str, num_threads: int = 0, gpu: GpuOptions | None = None) -> InferenceEngine:
     """Open an engine on a verified bundle.
 
+    One line in `gpu.log` says which engine it is and, for `auto`, why not a faster one.
+
     Args:
-        name: one of `ENGINES`; `auto` takes the fastest that this machine can run.
+        name: one of `ENGINES`; `auto` takes the first that this machine can run of TensorRT, torch on a GPU, and ONNX
+            Runtime on the CPU.
         num_threads: of the CPU engine; 0 takes every CPU that this process may use.
+        gpu: of the engines on a GPU.
 
     Raises:
         EngineError: no such engine, or it cannot run the bundle here.
     """
     if name not in ENGINES:
         raise EngineError(f"engine '{name}' is unknown; there are {', '.join(ENGINES)}")
-    # Imported here: a vehicle installs only the engines that it runs.
+    options = gpu or GpuOptions()
+    if name == "onnxruntime":
+        return _open_on_cpu(bundle, num_threads)
+    if name != "auto":
+        engine, details = _open_on_gpu(bundle, name, options)
+        options.log(f"engine: {details}")
+        return engine
+    passed_over = []
+    from ros_ood_perception.inference.cuda_driver import find_gpu
+
+    try:
+        # Asked first and once: a TensorRT object made on a machine without a GPU can end the process.
+        find_gpu()
+    except EngineError as error:
+        passed_over.append(str(error))
+    else:
+        for candidate in ("tensorrt", "torch"):
+            try:
+                engine, details = _open_on_gpu(bundle, candidate, options)
+            except EngineError as error:
+                passed_over.append(f"{candidate}: {error}")
+                continue
+            options.log("; ".join([f"engine (auto): {details}", *passed_over]))
+            return engine
+    options.log("; ".join(["engine (auto): onnxruntime on the CPU", *passed_over]))
+    return _open_on_cpu(bundle, num_threads)
+
+
+# Imported where they are opened: a vehicle installs only the engines that it runs.
+
+
+def _open_on_cpu(bundle: Bundle, num_threads: int) -> InferenceEngine:
     from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 
     return OnnxRuntimeEngine(bundle, num_threads)
+
+
+def _open_on_gpu(bundle: Bundle, name: str, options: GpuOptions) -> tuple[InferenceEngine, str]:
+    if name == "tensorrt":
+        from ros_ood_perception.inference.tensorrt_plan import open_tensorrt
+
+        return open_tensorrt(bundle, options)
+    from ros_ood_perception.inference.torch_engine import open_torch
+
+    return open_torch(bundle, options)

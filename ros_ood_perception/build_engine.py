@@ -1,0 +1,69 @@
+"""Build the TensorRT plan of a bundle for this machine's GPU, and check it.
+
+    ros2 run ros_ood_perception build_engine BUNDLE --precision fp16 --size 1080x1920 --batch 3
+
+Takes minutes. The plan goes into the cache, where the engine `tensorrt` finds it; one that is there and holds is kept.
+Size and batch are the largest that the engine will be given (TensorRT 8.6: the only ones).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ros_ood_perception.bundle import BundleError, read_bundle
+from ros_ood_perception.inference.engine import PRECISIONS, EngineError, GpuOptions
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """HEIGHTxWIDTH, as argparse wants it."""
+    height, _, width = text.partition("x")
+    if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
+        raise argparse.ArgumentTypeError(f"'{text}' is not HEIGHTxWIDTH, such as 1080x1920")
+    return int(height), int(width)
+
+
+def _batch(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 64:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of frames from 1 to 64")
+    return int(text)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    defaults = GpuOptions()
+    parser = argparse.ArgumentParser(
+        prog="build_engine", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("bundle", type=Path, help="folder of the model bundle")
+    parser.add_argument("--precision", choices=PRECISIONS, default=defaults.precision)
+    parser.add_argument(
+        "--size", type=image_size, default=defaults.image_size, metavar="HEIGHTxWIDTH", help="default: 1080x1920"
+    )
+    parser.add_argument("--batch", type=_batch, default=defaults.batch, metavar="N", help="cameras; default: 1")
+    parser.add_argument("--cache", type=Path, help="folder of the plans; default: the user's cache folder")
+    options = parser.parse_args(arguments)
+    try:
+        bundle = read_bundle(options.bundle)
+        from ros_ood_perception.inference.tensorrt_plan import open_tensorrt
+
+        gpu = GpuOptions(
+            options.precision,
+            options.size,
+            options.batch,
+            True,
+            options.cache,
+            log=lambda text: print(text, flush=True),
+        )
+        engine, details = open_tensorrt(bundle, gpu)
+        engine.close()
+    except (BundleError, EngineError) as error:
+        print(f"build_engine: {error}", file=sys.stderr)
+        return 2
+    print(details)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

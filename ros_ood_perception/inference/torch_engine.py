@@ -1,0 +1,170 @@
+"""PyTorch on a GPU, for machines that have it and no TensorRT: runs the program of `torch.export` in the bundle.
+
+Needs torch with CUDA, and no training code.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ros_ood_perception.bundle import Bundle
+from ros_ood_perception.inference.cuda_driver import find_gpu
+from ros_ood_perception.inference.engine import EngineError, EngineOutput, GpuOptions
+from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
+from ros_ood_perception.inference.parity import fixed_frames, measure_parity, require_parity
+
+
+class TorchEngine:
+    """A bundle's program on a device: weights channels-last, one CUDA graph for the shape in use.
+
+    Args:
+        device: "cuda"; "cpu" runs the same without graph and pinned memory, and is there for tests.
+        compiled: through `torch.compile` (takes minutes at the first run, needs Triton) instead of a plain CUDA graph.
+
+    Raises:
+        EngineError: the bundle has no such program, or torch cannot run it.
+    """
+
+    name = "torch"
+
+    def __init__(self, bundle: Bundle, precision: str, device: str = "cuda", compiled: bool = False) -> None:
+        contents = _program(bundle, precision)
+        # Imported late: it takes seconds.
+        import torch
+
+        from ros_ood_perception.inference.torch_program import load_program
+
+        self._torch = torch
+        self._device = device
+        self._size = (bundle.description.input.height, bundle.description.input.width)
+        if device == "cuda":
+            # TensorFloat-32 has 10 bits of mantissa. The setting is the process's.
+            torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cuda.matmul.allow_tf32 = False
+        module: Any = load_program(contents, bundle.description.score.temperature, device)
+        with torch.no_grad():
+            for tensor in (*module.parameters(), *module.buffers()):
+                if tensor.dim() == 4:
+                    tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+        self._compiled = compiled
+        self._module = torch.compile(module, mode="max-autotune", dynamic=False) if compiled else module
+        self._graph: Any = None
+        self._shape: tuple[int, ...] = ()
+        self._runs_of_shape = 0
+        self._input: Any = None
+        self._pinned_input: Any = None
+        self._output: tuple[Any, Any] | None = None
+        self._pinned_output: tuple[Any, Any] | None = None
+
+    def run(self, images: NDArray[np.uint8]) -> EngineOutput:
+        """See `InferenceEngine.run`."""
+        torch = self._torch
+        try:
+            with torch.inference_mode():
+                if images.shape != self._shape:
+                    self._prepare(images.shape)
+                self._pinned_input.numpy()[:] = images
+                self._input.copy_(self._pinned_input, non_blocking=True)
+                self._infer()
+                assert self._output is not None
+                if self._device == "cpu":
+                    semantic, anomaly = self._output
+                    return EngineOutput(semantic.numpy(), anomaly.numpy())
+                if self._pinned_output is None:
+                    self._pinned_output = tuple(
+                        torch.empty(t.shape, dtype=t.dtype, pin_memory=True) for t in self._output
+                    )  # type: ignore[assignment]
+                assert self._pinned_output is not None
+                for host, device in zip(self._pinned_output, self._output, strict=True):
+                    host.copy_(device, non_blocking=True)
+                torch.cuda.current_stream().synchronize()
+                semantic, anomaly = self._pinned_output
+                return EngineOutput(semantic.numpy().copy(), anomaly.numpy().copy())
+        except (RuntimeError, ValueError, AssertionError) as error:
+            raise EngineError(f"torch failed on images {images.shape} {images.dtype}: {error}") from error
+
+    def _prepare(self, shape: tuple[int, ...]) -> None:
+        torch = self._torch
+        on_gpu = self._device == "cuda"
+        self._pinned_input = torch.empty(shape, dtype=torch.uint8, pin_memory=on_gpu)
+        self._input = torch.empty(shape, dtype=torch.uint8, device=self._device)
+        self._shape, self._runs_of_shape, self._graph, self._pinned_output = shape, 0, None, None
+
+    def _infer(self) -> None:
+        torch = self._torch
+        # torch.compile records graphs itself.
+        if self._device == "cuda" and not self._compiled and self._graph is None and self._runs_of_shape >= 2:
+            torch.cuda.current_stream().synchronize()
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph):
+                self._output = self._module(self._input)
+        if self._graph is not None:
+            self._graph.replay()
+        else:
+            self._output = self._module(self._input)
+            self._runs_of_shape += 1
+
+    def measure(self, images: NDArray[np.uint8], repeats: int) -> list[float]:
+        """Milliseconds of `repeats` inferences on the GPU's clock, transfers not counted."""
+        torch = self._torch
+        for _ in range(5):
+            self.run(images)
+        times = []
+        with torch.inference_mode():
+            for _ in range(repeats):
+                first, second = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+                first.record()
+                self._infer()
+                second.record()
+                second.synchronize()
+                times.append(float(first.elapsed_time(second)))
+        return times
+
+    def close(self) -> None:
+        """Free graph, weights and buffers."""
+        self._graph = self._output = self._pinned_output = self._input = self._pinned_input = None
+        self._module = None
+        if self._device == "cuda":
+            self._torch.cuda.empty_cache()
+
+
+def _program(bundle: Bundle, precision: str) -> bytes:
+    variant = bundle.description.variant("torch", precision)
+    if variant is None:
+        raise EngineError(
+            f"the bundle '{bundle.description.name}' has no torch program in {precision}; export it with --with torch "
+            "torch_fp16, or add it with training.precisions"
+        )
+    return bundle.variant_bytes(variant)
+
+
+def open_torch(bundle: Bundle, options: GpuOptions) -> tuple[TorchEngine, str]:
+    """An engine whose parity was measured, and one line on what it is.
+
+    Raises:
+        EngineError: no GPU, no torch with CUDA, no program in the bundle, or it does not compute what the graph does.
+    """
+    gpu = find_gpu()
+    _program(bundle, options.precision)
+    if importlib.util.find_spec("torch") is None:
+        raise EngineError("torch is not installed: `pip install torch`")
+    import torch
+
+    if not torch.cuda.is_available():
+        raise EngineError(f"this torch ({torch.__version__}) finds no CUDA; install a build of it with CUDA")
+    engine = TorchEngine(bundle, options.precision, compiled=options.build)
+    reference = OnnxRuntimeEngine(bundle)
+    try:
+        parity = measure_parity(reference, engine, fixed_frames(*options.image_size))
+        require_parity(parity, options.precision, f"the torch engine ({options.precision})")
+    except EngineError:
+        engine.close()
+        raise
+    finally:
+        reference.close()
+    how = "compiled" if options.build else "CUDA graph"
+    return engine, f"torch {torch.__version__} {options.precision} on {gpu}, {how}; {parity}"
