@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from numpy.typing import NDArray
-from rcl_interfaces.srv import SetParameters
+from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -61,9 +61,15 @@ for variable in PROFILE_VARIABLES:
 class NodeProcess:
     """`perception_node` as a user starts it."""
 
-    def __init__(self, log: Path, parameters: dict[str, Any], command: list[str] | None = None) -> None:
+    def __init__(
+        self, log: Path, parameters: dict[str, Any], command: list[str] | None = None, cameras: tuple[str, ...] = ()
+    ) -> None:
         self.log_path = log
         arguments = ["--ros-args", "-r", f"~/input/image:={INPUT_TOPIC}"]
+        for camera in cameras:
+            arguments += ["-r", f"~/{camera}/input/image:=/{camera}/image_raw"]
+        if cameras:
+            arguments += ["-p", f"cameras:=[{', '.join(cameras)}]"]
         for name, value in parameters.items():
             arguments += ["-p", f"{name}:={value}"]
         command = command or [sys.executable, "-m", "ros_ood_perception.node.perception_node"]
@@ -103,11 +109,17 @@ class Bench:
         for name, topic in OUTPUTS.items():
             self.node.create_subscription(Image, topic, self.received[name].append, RELIABLE)
         self.facts: dict[str, str] = {}
+        self.status: dict[str, DiagnosticStatus] = {}
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
             self.facts = {pair.key: pair.value for pair in status.values}
+            self.status[status.name.removeprefix("perception_node: ")] = status
+
+    def facts_of(self, camera: str) -> dict[str, str]:
+        """The last diagnostics of one of several cameras."""
+        return {pair.key: pair.value for pair in self.status[camera].values} if camera in self.status else {}
 
     def spin_until(self, condition: Callable[[], object], what: str, timeout_s: float = 30.0) -> None:
         deadline = time.monotonic() + timeout_s
@@ -125,6 +137,28 @@ class Bench:
         future = client.call_async(request)
         self.spin_until(future.done, f"answer of {client.srv_name}")
         return future.result()
+
+    def set_atomically(self, **values: Any) -> tuple[bool, str]:
+        """All of these parameters or none."""
+        client = self.node.create_client(SetParametersAtomically, "/perception_node/set_parameters_atomically")
+        parameters = [
+            Parameter(name.replace("__", "."), value=value).to_parameter_msg() for name, value in values.items()
+        ]
+        result = self.call(client, SetParametersAtomically.Request(parameters=parameters)).result
+        self.node.destroy_client(client)
+        return bool(result.successful), str(result.reason)
+
+    def wait_for_new_node(self) -> None:
+        """After SIGKILL the middleware takes the old node for alive for a while, and what is asked may go to it."""
+        self.spin_until(self.get_state.service_is_ready, "any node")
+        for _ in range(30):
+            future = self.get_state.call_async(GetState.Request())
+            deadline = time.monotonic() + 1.0
+            while not future.done() and time.monotonic() < deadline:
+                self.executor.spin_once(timeout_sec=0.05)
+            if future.done():
+                return
+        raise AssertionError("no node answers")
 
     def transition(self, name: str) -> bool:
         request = ChangeState.Request(transition=Transition(id=TRANSITIONS[name]))
@@ -163,9 +197,10 @@ class Bench:
     def send(self, message: Image) -> None:
         self.camera.publish(message)
 
-    def accounting(self) -> dict[str, int]:
+    def accounting(self, camera: str | None = None) -> dict[str, int]:
         names = ("lost_in_transport", "replaced_unread", "too_old", "malformed", "failed", "published", "in_progress")
-        counts = {name: int(self.facts[name]) for name in ("sent", *names)}
+        facts = self.facts if camera is None else self.facts_of(camera)
+        counts = {name: int(facts[name]) for name in ("sent", *names)}
         assert counts["sent"] == sum(counts[name] for name in names)
         return counts
 
@@ -180,6 +215,30 @@ class Bench:
     def close(self) -> None:
         self.executor.shutdown()
         self.node.destroy_node()
+
+
+class CameraProcess:
+    """`benchmark.camera_process`; `stop` gives back how many frames it sent."""
+
+    def __init__(self, topic: str, rate: float, *options: str) -> None:
+        command = [sys.executable, "-m", "benchmark.camera_process", "--topic", topic, "--rate", str(rate), *options]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT)
+
+    def wait_until_ready(self) -> None:
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "ready\n"
+
+    def stop(self) -> int:
+        self.process.terminate()
+        output, _ = self.process.communicate(timeout=20)
+        return int(output.split("sent")[1])
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
 
 
 def image(number: int = 0, size: tuple[int, int] = (120, 160), encoding: str = "rgb8") -> Image:

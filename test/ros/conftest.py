@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import rclpy
-from bench import Bench, NodeProcess
+from bench import Bench, CameraProcess, NodeProcess
 
 
 @pytest.fixture(scope="session")
@@ -30,9 +30,10 @@ def start_node(tmp_path: Path, shipped_bundle: Path) -> Iterator[Callable[..., N
     """Starts nodes, with the shipped bundle unless told otherwise; what still runs at the end is ended."""
     started: list[NodeProcess] = []
 
-    def start(command: list[str] | None = None, **parameters: Any) -> NodeProcess:
+    def start(command: list[str] | None = None, cameras: tuple[str, ...] = (), **parameters: Any) -> NodeProcess:
         log = tmp_path / f"node_{len(started)}.log"
-        started.append(NodeProcess(log, {"bundle": shipped_bundle, **parameters}, command))
+        named = {name.replace("__", "."): value for name, value in parameters.items()}
+        started.append(NodeProcess(log, {"bundle": shipped_bundle, **named}, command, cameras))
         return started[-1]
 
     yield start
@@ -40,3 +41,26 @@ def start_node(tmp_path: Path, shipped_bundle: Path) -> Iterator[Callable[..., N
         if node.process.poll() is None:
             node.process.kill()
             node.process.wait()
+
+
+@pytest.fixture
+def start_camera() -> Iterator[Callable[..., CameraProcess]]:
+    """Starts cameras in processes of their own; what still runs at the end is ended."""
+    started: list[CameraProcess] = []
+
+    def start(topic: str, rate: float, *options: str) -> CameraProcess:
+        started.append(CameraProcess(topic, rate, *options))
+        return started[-1]
+
+    yield start
+    for camera in started:
+        camera.kill()
+
+
+@pytest.fixture(scope="session")
+def brightness_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """See `brightness_bundle.py`."""
+    pytest.importorskip("onnx", reason="onnx is not installed")
+    from brightness_bundle import write_brightness_bundle
+
+    return write_brightness_bundle(tmp_path_factory.mktemp("bundles") / "brightness")

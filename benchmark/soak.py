@@ -1,0 +1,218 @@
+"""The node under load for a long time: does its memory grow, do threads or descriptors, does the sum stay exact?
+
+    python -m benchmark.soak --minutes 30 [--bundle FOLDER] [--cameras 3] [--rate 10] [--size 480 640] [--json FILE]
+
+Cameras, node and consumer are processes of their own over Fast DDS. Every 10 s a live parameter changes, every 20 s one
+camera is killed and started again. Exit code 0 if resident memory grows by less than 1 MB per 10 minutes (least squares
+over the samples after the first quarter), threads and descriptors do not grow, every sum in the diagnostics was exact,
+and frames were published to the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ros_ood_perception.demo.run_demo import environment
+from ros_ood_perception.package_files import package_file
+
+NODE = "/perception_node"
+SETTLED_AFTER = 0.25
+MAX_MB_PER_10_MINUTES = 1.0
+FATES = ("lost_in_transport", "replaced_unread", "too_old", "malformed", "failed", "published", "in_progress")
+
+
+class Load:
+    """The node, and the cameras that it hears."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.names = [f"camera_{number}" for number in range(options.cameras)]
+        arguments = ["-p", f"bundle:={options.bundle}", "-p", f"cameras:=[{', '.join(self.names)}]"]
+        for name in self.names:
+            arguments += ["-r", f"~/{name}/input/image:=/{name}/image_raw"]
+        command = [sys.executable, "-m", "ros_ood_perception.node.perception_node", "--ros-args", *arguments]
+        self.node = subprocess.Popen(command)
+        self.cameras = {name: self._camera(name) for name in self.names}
+
+    def _camera(self, name: str) -> subprocess.Popen[bytes]:
+        size = [str(side) for side in self.options.size]
+        command = [sys.executable, "-m", "benchmark.camera_process", "--topic", f"/{name}/image_raw"]
+        command += ["--rate", str(self.options.rate), "--size", *size]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+    def restart_a_camera(self, turn: int) -> None:
+        """SIGKILL, as a driver that crashes."""
+        name = self.names[turn % len(self.names)]
+        self.cameras[name].kill()
+        self.cameras[name].wait()
+        self.cameras[name] = self._camera(name)
+
+    def resources(self) -> dict[str, float]:
+        """Of the node: resident MB, threads, descriptors."""
+        process = Path(f"/proc/{self.node.pid}")
+        status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
+        return {
+            "resident_mb": int(status["VmRSS"].split()[0]) / 1024,
+            "threads": int(status["Threads"]),
+            "descriptors": len(os.listdir(process / "fd")),
+        }
+
+    def end(self) -> int:
+        """Ends all; the node's exit code."""
+        for camera in self.cameras.values():
+            camera.kill()
+            camera.wait()
+        self.node.send_signal(signal.SIGINT)
+        try:
+            return self.node.wait(30)
+        except subprocess.TimeoutExpired:
+            self.node.kill()
+            self.node.wait()
+            return -1
+
+
+def soak(options: argparse.Namespace) -> dict[str, Any]:
+    """Run it; what was measured."""
+    os.environ.update(environment())  # before rclpy starts here and in the children
+    import rclpy
+    from diagnostic_msgs.msg import DiagnosticArray
+    from lifecycle_msgs.msg import Transition
+    from lifecycle_msgs.srv import ChangeState
+    from rcl_interfaces.srv import SetParameters
+    from rclpy.node import Node
+    from rclpy.parameter import Parameter
+    from sensor_msgs.msg import Image
+
+    rclpy.init()
+    bench = Node("soak")
+    load = Load(options)
+    facts: dict[str, dict[str, str]] = {}
+    inexact: list[dict[str, str]] = []
+    masks = 0
+
+    def on_diagnostics(message: DiagnosticArray) -> None:
+        for status in message.status:
+            found = {pair.key: pair.value for pair in status.values}
+            if "sent" not in found:
+                continue
+            facts[status.name] = found
+            if int(found["sent"]) != sum(int(found[fate]) for fate in FATES):
+                inexact.append(found)
+
+    def on_mask(_message: Image) -> None:
+        nonlocal masks
+        masks += 1
+
+    bench.create_subscription(DiagnosticArray, "/diagnostics", on_diagnostics, 10)
+    for name in load.names:
+        for topic in ("output/semantic/mask", "output/anomaly/score", "debug/overlay"):
+            bench.create_subscription(Image, f"{NODE}/{name}/{topic}", on_mask, 2)
+    change_state = bench.create_client(ChangeState, f"{NODE}/change_state")
+    set_parameters = bench.create_client(SetParameters, f"{NODE}/set_parameters")
+    samples: list[dict[str, float]] = []
+    try:
+        if not change_state.wait_for_service(60):
+            raise RuntimeError("the node did not start within 60 s")
+        for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+            future = change_state.call_async(ChangeState.Request(transition=Transition(id=transition)))
+            rclpy.spin_until_future_complete(bench, future, timeout_sec=60)
+            if not future.done() or not future.result().success:
+                raise RuntimeError(f"transition {transition} failed")
+        started = time.monotonic()
+        duration_s = options.minutes * 60
+        next_sample, next_parameter, next_restart, turn = started, started + 10, started + 20, 0
+        while (now := time.monotonic()) - started < duration_s and load.node.poll() is None:
+            rclpy.spin_once(bench, timeout_sec=0.1)
+            if now >= next_sample:
+                next_sample += 1.0
+                samples.append({"s": now - started, **load.resources()})
+            if now >= next_parameter:
+                next_parameter += 10
+                turn += 1
+                value = Parameter("anomaly_threshold", value=0.3 + 0.4 * (turn % 2)).to_parameter_msg()
+                set_parameters.call_async(SetParameters.Request(parameters=[value]))
+            if now >= next_restart:
+                next_restart += 20
+                load.restart_a_camera(turn)
+        published_before = sum(int(found["published"]) for found in facts.values())
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            rclpy.spin_once(bench, timeout_sec=0.1)
+        published = sum(int(found["published"]) for found in facts.values())
+    finally:
+        exit_code = load.end()
+        bench.destroy_node()
+        rclpy.shutdown()
+    return {
+        "minutes": options.minutes,
+        **judged(samples),
+        "inexact_sums": len(inexact),
+        "sent": sum(int(found["sent"]) for found in facts.values()),
+        "published": published,
+        "published_in_the_last_5_s": published - published_before,
+        "masks_received": masks,
+        "exit_code": exit_code,
+    }
+
+
+def judged(samples: list[dict[str, float]]) -> dict[str, Any]:
+    """Slope and growth over the samples after the first quarter."""
+    kept = samples[int(len(samples) * SETTLED_AFTER) :]
+    seconds = np.array([sample["s"] for sample in kept])
+    resident = np.array([sample["resident_mb"] for sample in kept])
+    half = len(kept) // 2
+    return {
+        "samples": len(samples),
+        "resident_mb_every_half_minute": [round(sample["resident_mb"], 1) for sample in samples[::30]],
+        "resident_mb_per_10_minutes": float(np.polyfit(seconds, resident, 1)[0] * 600),
+        # The greatest of each half: cameras that come and go make both swing.
+        "threads_growth": max(s["threads"] for s in kept[half:]) - max(s["threads"] for s in kept[:half]),
+        "descriptors_growth": max(s["descriptors"] for s in kept[half:]) - max(s["descriptors"] for s in kept[:half]),
+    }
+
+
+def problems(result: dict[str, Any], max_mb_per_10_minutes: float) -> list[str]:
+    """What a user must not accept."""
+    found = []
+    if result["resident_mb_per_10_minutes"] >= max_mb_per_10_minutes:
+        found.append(f"memory grows by {result['resident_mb_per_10_minutes']:.2f} MB per 10 minutes")
+    for name in ("threads_growth", "descriptors_growth", "inexact_sums", "exit_code"):
+        if result[name] > 0 or (name == "exit_code" and result[name]):
+            found.append(f"{name} is {result[name]:g}")
+    if not result["published_in_the_last_5_s"]:
+        found.append("nothing was published at the end")
+    return found
+
+
+def main() -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--bundle", type=Path, default=package_file("models/camvid_small"))
+    parser.add_argument("--cameras", type=int, default=3)
+    parser.add_argument("--rate", type=float, default=10.0)
+    parser.add_argument("--size", type=int, nargs=2, default=(480, 640), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--max-growth", type=float, default=MAX_MB_PER_10_MINUTES, help="MB per 10 minutes")
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    options = parser.parse_args()
+    result = soak(options)
+    result["problems"] = problems(result, options.max_growth)
+    text = json.dumps(result, indent=2)
+    print(text)
+    if options.json:
+        options.json.write_text(text + "\n", encoding="utf-8")
+    return 1 if result["problems"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

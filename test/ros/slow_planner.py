@@ -1,0 +1,19 @@
+"""A consumer that is too slow: half a second for each anomaly mask, reliable, as long as it is let."""
+
+import sys
+import time
+
+import rclpy
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+
+rclpy.init()
+planner = Node("slow_planner")
+planner.create_subscription(
+    Image,
+    f"/perception_node{sys.argv[1]}/output/anomaly/mask",
+    lambda message: time.sleep(0.5),
+    QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE),
+)
+rclpy.spin(planner)

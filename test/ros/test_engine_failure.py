@@ -1,0 +1,87 @@
+"""A real engine that fails under the node: a frame that is too bright makes it give a score that no engine may give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bench import ACTIVE, INACTIVE, Bench, NodeProcess
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from ros_ood_perception.node.image_messages import to_message
+
+StartNode = Callable[..., NodeProcess]
+STATE = "/perception_node/output/state"
+LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+def grey(second: int, value: int) -> Image:
+    pixels = np.full((120, 160, 3), value, np.uint8)
+    return to_message(pixels, "rgb8", Header(stamp=Time(sec=second), frame_id="lens"))
+
+
+@pytest.fixture
+def states(bench: Bench) -> list[str]:
+    found: list[str] = []
+
+    def add(message: DiagnosticStatus) -> None:
+        values = {pair.key: pair.value for pair in message.values}
+        assert (values["valid"] == "true") == (values["state"] == "active")
+        found.append(values["state"])
+
+    bench.node.create_subscription(DiagnosticStatus, STATE, add, LATCHED)
+    return found
+
+
+def test_a_failed_frame_is_said_to_be_invalid_at_once_and_the_engine_is_opened_again(
+    bench: Bench, start_node: StartNode, brightness_bundle: Path, states: list[str]
+) -> None:
+    node = start_node(bundle=brightness_bundle, engine_retry_s=1.0, stale_after_s=60.0)
+    bench.bring_up()
+    bench.send(grey(1, 100))
+    bench.spin_until(lambda: "active" in states, "the active state")
+    bench.send(grey(2, 255))
+    bench.spin_until(lambda: states[-1] == "failed", "the failed state")
+    # The engine is closed for a second: what comes meanwhile fails without another attempt.
+    bench.send(grey(3, 100))
+    bench.settle(3)
+    bench.spin_for(1.0)
+    bench.send(grey(4, 100))
+    bench.spin_until(lambda: states[-1] == "active", "the active state again")
+    counts = bench.settle(4)
+    assert (counts["published"], counts["failed"]) == (2, 2)
+    assert [m.header.stamp.sec for m in bench.received["semantic"]] == [1, 4]
+    assert (bench.facts["engine_failures"], bench.facts["engine_reopened"]) == ("1", "1")
+    assert node.log.count("gave anomaly scores that are not in [0, 1]") == 2  # the frame's kind, and the engine's event
+    assert "engine 'onnxruntime' is open again" in node.log
+
+
+def test_an_engine_that_fails_again_and_again_leaves_the_node_inactive_until_it_is_activated(
+    bench: Bench, start_node: StartNode, brightness_bundle: Path, states: list[str]
+) -> None:
+    node = start_node(
+        bundle=brightness_bundle, engine_retry_s=0.01, max_engine_failures=2, after_engine_failures="inactive"
+    )
+    bench.bring_up()
+    bench.send(grey(1, 255))
+    bench.settle(1)
+    bench.spin_for(0.2)
+    bench.send(grey(2, 255))
+    bench.spin_until(lambda: bench.state() == INACTIVE, "the inactive state")
+    bench.spin_until(lambda: states[-1] == "inactive", "the word of it")
+    assert bench.accounting()["failed"] == 2
+    assert bench.received["semantic"] == []
+    assert "no engine is left: going inactive" in node.log
+    assert bench.transition("activate")
+    assert bench.state() == ACTIVE
+    bench.wait_for_discovery()
+    bench.send(grey(3, 100))
+    bench.wait_for_outputs(1)
+    assert [m.header.stamp.sec for m in bench.received["semantic"]] == [3]
+    assert node.stop() == 0

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from bench import Bench, CameraProcess, NodeProcess
+
+StartNode = Callable[..., NodeProcess]
+StartCamera = Callable[..., CameraProcess]
+
+
+def test_under_load_every_frame_sees_all_of_the_old_values_or_all_of_the_new_ones(
+    bench: Bench, start_node: StartNode, start_camera: StartCamera, brightness_bundle: Path
+) -> None:
+    start_node(bundle=brightness_bundle, score_encoding="32FC1")
+    camera = start_camera("/camera/image_raw", 20.0, "--size", "120", "160")
+    bench.bring_up()
+    camera.wait_until_ready()
+    bench.wait_for_outputs(3)
+    accepted = [(0.5, "32FC1")]
+    for threshold, encoding in ((0.2, "32FC1"), (0.7, "mono8"), (0.3, "32FC1")):
+        assert bench.set_atomically(anomaly_threshold=threshold, score_encoding=encoding) == (True, "")
+        accepted.append((threshold, encoding))
+        bench.spin_for(0.5)
+        assert bench.facts["anomaly_threshold"] == repr(accepted[-2][0]) or bench.facts["anomaly_threshold"] == repr(
+            threshold
+        )
+    # Refused as a whole: the good half of each changes nothing either.
+    for values, reason in (
+        ({"anomaly_threshold": 0.9, "score_encoding": "mono4"}, "it must be one of mono8, 32FC1"),
+        ({"anomaly_threshold": 0.9, "bundle": "elsewhere"}, "bundle: read at configure"),
+        ({"anomaly_threshold": 7.0, "max_rate_hz": 1.0}, "anomaly_threshold"),
+        ({"anomaly_threshold": float("nan"), "max_rate_hz": 1.0}, "anomaly_threshold"),
+        ({"max_rate_hz": 1.0, "operating_point": "lax", "anomaly_threshold": -1.0}, "no operating point 'lax'"),
+        ({"max_rate_hz": 1.0, "region__drivable_classes": ["lawn"]}, "the bundle has road, sky"),
+        ({"max_rate_hz": 1.0, "persistence__seen_frames": 9}, "persistence is 9 of 3"),
+    ):
+        successful, why = bench.set_atomically(**values)
+        assert not successful
+        assert reason in why, why
+    bench.spin_for(1.0)
+    assert bench.facts["anomaly_threshold"] == "0.3"
+    camera.stop()
+    bench.spin_until(lambda: bench.facts["in_progress"] == "0", "rest")
+    scores = {(m.header.stamp.sec, m.header.stamp.nanosec): m for m in bench.received["score"]}
+    used = []
+    for mask in bench.received["mask"]:
+        score = scores.get((mask.header.stamp.sec, mask.header.stamp.nanosec))
+        if score is None:
+            continue
+        kind, scale = (np.float32, 1.0) if score.encoding == "32FC1" else (np.uint8, 255.0)
+        levels = np.frombuffer(score.data, kind).astype(np.float64) / scale
+        anomalous = np.frombuffer(mask.data, np.uint8) > 0
+        # Which of the accepted thresholds splits this frame's scores as its mask does?
+        low, high = levels[~anomalous].max(initial=0.0), levels[anomalous].min(initial=1.0)
+        slack = 0 if score.encoding == "32FC1" else 1 / 255
+        fits = [(t, e) for t, e in accepted if low - slack <= t <= high + slack and e == score.encoding]
+        assert fits, (low, high, score.encoding)
+        used.append(fits[0])
+    assert [pair for i, pair in enumerate(used) if i == 0 or pair != used[i - 1]] == accepted
+
+
+def test_outputs_rate_and_operating_point_change_while_it_runs(
+    bench: Bench, start_node: StartNode, start_camera: StartCamera, brightness_bundle: Path
+) -> None:
+    start_node(bundle=brightness_bundle, diagnostics_period_s=0.2)
+    camera = start_camera("/camera/image_raw", 20.0, "--size", "120", "160")
+    bench.bring_up()
+    camera.wait_until_ready()
+    bench.wait_for_outputs(3)
+    assert bench.set(operating_point="strict", outputs=["semantic_mask"], max_rate_hz=4.0) == [(True, "")] * 3
+    bench.spin_for(0.5)
+    counts = {name: len(messages) for name, messages in bench.received.items()}
+    bench.spin_for(3.0)
+    assert len(bench.received["mask"]) == counts["mask"]
+    assert 10 <= len(bench.received["semantic"]) - counts["semantic"] <= 13
+    assert bench.facts["operating_point"] == "strict"
+    assert bench.facts["anomaly_threshold"] == "0.9"
+    bench.accounting()
