@@ -268,6 +268,7 @@ class Camera:
             return "too_old"
         order = self._description.input.colour_order
         image = to_colour(message, order) if isinstance(message, Image) else compressed_images.decode(message, order)
+        self._check_engine_takes(image)
         converted = time.monotonic()
         self._apply(live, threshold)
         limits = GroundLimits(live.max_range_m, live.ground_z_m)
@@ -291,6 +292,16 @@ class Camera:
         self._latencies.add(durations)
         self._pulse.published(published, self._doubts(image, published, live))
         return "published"
+
+    def _check_engine_takes(self, image: NDArray[np.uint8]) -> None:
+        height, width = self._settings.gpu.image_size
+        if self._perception.engine.name == "onnxruntime" or (image.shape[0] <= height and image.shape[1] <= width):
+            return
+        raise MalformedImageError(
+            "image too large",
+            f"the frame is {image.shape[1]}x{image.shape[0]}, and the engine '{self._perception.engine.name}' was "
+            f"opened for {width}x{height}; set engine_image_width and engine_image_height, and configure again",
+        )
 
     def _apply(self, live: LiveSettings, threshold: float) -> None:
         """Settings that changed since the last frame."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ros_ood_perception.inference.engine import ENGINES
+from ros_ood_perception.inference.engine import ENGINES, PRECISIONS
 from ros_ood_perception.node.image_messages import DEFAULT_MAX_PIXELS
 from ros_ood_perception.node.output_topics import INPUT_TOPICS, OUTPUT_TOPICS
 
@@ -36,6 +36,26 @@ NODE_PARAMETERS = (
     Declaration(
         "num_threads", 0, "CPU threads of one inference; 0 takes every CPU that the process may use.", (0, 256)
     ),
+    Declaration(
+        "precision",
+        "fp16",
+        "What an engine on a GPU computes in; the bundle must have that form of the model.",
+        choices=PRECISIONS,
+    ),
+    Declaration(
+        "engine_image_height",
+        1080,
+        "Height of the largest frame that an engine on a GPU is opened for, pixels (TensorRT 8.6: of every frame).",
+        (1, 16384),
+    ),
+    Declaration("engine_image_width", 1920, "Width of that frame, pixels.", (1, 16384)),
+    Declaration(
+        "engine_build",
+        False,
+        "Build what takes minutes (a TensorRT plan) at configure if it is not there, and not fail or take a slower "
+        "engine; better beforehand, with build_engine.",
+    ),
+    Declaration("engine_cache", "", "Folder of TensorRT plans; '': the user's cache folder."),
     Declaration(
         "cameras",
         ("",),

@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 
 import numpy as np
@@ -207,12 +207,16 @@ class PerceptionNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def _supervisor(self, fixed: FixedSettings, bundle: Bundle) -> EngineSupervisor:
-        frame = np.zeros((1, bundle.description.input.height, bundle.description.input.width, 3), np.uint8)
+        model_size = (bundle.description.input.height, bundle.description.input.width)
+
+        gpu = replace(fixed.gpu, log=self.get_logger().info)
 
         def open_and_run_once(name: str) -> InferenceEngine:
-            engine = open_engine(bundle, name, fixed.num_threads)
+            engine = open_engine(bundle, name, fixed.num_threads, gpu)
+            # TensorRT 8.6 takes frames of one size only.
+            size = model_size if engine.name == "onnxruntime" else gpu.image_size
             try:
-                engine.run(frame)
+                engine.run(np.zeros((1, *size, 3), np.uint8))
             except BaseException:
                 engine.close()
                 raise

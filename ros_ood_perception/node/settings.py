@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ros_ood_perception.bundle import BundleDescription
 from ros_ood_perception.ground import CameraPose
 from ros_ood_perception.ground_map import GridSettings
+from ros_ood_perception.inference.engine import GpuOptions
 from ros_ood_perception.node.engine_supervisor import FailurePolicy
 from ros_ood_perception.node.output_topics import STATE_TOPIC, camera_topic
 from ros_ood_perception.node.parameter_declarations import DECLARATIONS
@@ -41,6 +42,7 @@ class FixedSettings:
     bundle: Path
     engine: str
     num_threads: int
+    gpu: GpuOptions
     cameras: tuple[str, ...]
     image_transport: str
     max_image_pixels: int
@@ -132,6 +134,12 @@ def fixed_settings(values: Mapping[str, Any]) -> FixedSettings:
         bundle=Path(values["bundle"]).expanduser(),
         engine=values["engine"],
         num_threads=values["num_threads"],
+        gpu=GpuOptions(
+            precision=values["precision"],
+            image_size=(values["engine_image_height"], values["engine_image_width"]),
+            build=values["engine_build"],
+            cache=Path(values["engine_cache"]).expanduser() if values["engine_cache"] else None,
+        ),
         cameras=cameras,
         image_transport=values["image_transport"],
         max_image_pixels=values["max_image_pixels"],

@@ -176,7 +176,7 @@ def test_a_changed_model_fails_configure_until_it_is_restored(
         ("anomaly_threshold", -0.5, 0.5, "it must be in [0, 1], or -1"),
         ("anomaly_threshold", "high", 0.5, "parameter 'anomaly_threshold'"),
         ("num_threads", -3, 1, "parameter 'num_threads'"),
-        ("engine", "abacus", "auto", "parameter 'engine' is 'abacus'; it must be one of auto, onnxruntime"),
+        ("engine", "abacus", "auto", "parameter 'engine' is 'abacus'; it must be one of auto, tensorrt"),
         ("score_encoding", "mono4", "mono8", "parameter 'score_encoding' is 'mono4'"),
         ("operating_point", "strict", "", "no operating point 'strict'"),
     ],
