@@ -115,6 +115,14 @@ class TensorRtEngine:
         """Whether the last inference was one launch of a recorded graph."""
         return self._graph != 0
 
+    def use_graphs(self, use: bool) -> None:
+        """Whether inferences are recorded and replayed (the default), or their kernels launched one by one."""
+        if self._graph:
+            self._device.make_current()
+            self._device.destroy_graph(self._graph)
+            self._graph = 0
+        self._captures = use
+
     def run(self, images: NDArray[np.uint8]) -> EngineOutput:
         """See `InferenceEngine.run`; more images than the plan's batch are run batch by batch."""
         self._check_images(images)

@@ -44,7 +44,7 @@ def open_tensorrt(
     """
     found_gpu = find()  # before TensorRT is even imported
     model = onnx_of_precision(bundle, options.precision)
-    trt = _tensorrt()
+    trt = import_tensorrt()
     logger = make_logger(trt, options.log)  # one for all: TensorRT keeps the first that it sees in a process
     key = plan_key(trt, found_gpu, model, options)
     cache = PlanCache(options.cache or default_folder())
@@ -124,7 +124,12 @@ def build_command(bundle: Bundle, options: GpuOptions) -> str:
     return shlex.join(command)
 
 
-def _tensorrt() -> Any:
+def import_tensorrt() -> Any:
+    """The module `tensorrt`, of a version that this package knows. Ask the driver for a GPU first.
+
+    Raises:
+        EngineError: not installed, or another version.
+    """
     try:
         import tensorrt
     except ImportError as error:
