@@ -33,11 +33,8 @@ ONNX_FILES = ("model.onnx", "model_fp16.onnx", "model_int8.onnx")
 
 
 @pytest.fixture(scope="module")
-def whole(checkpoint: Path, tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle with every variant."""
-    folder = tmp_path_factory.mktemp("bundle") / "whole"
-    assert export([str(checkpoint), str(folder), "--data", str(tree), "--with", *VARIANTS]) == 0
-    return folder
+def whole(whole_bundle: Path) -> Path:
+    return whole_bundle
 
 
 def graph_of(folder: Path, file: str) -> onnx.ModelProto:
