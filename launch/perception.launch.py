@@ -9,30 +9,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
-from launch.actions import (
-    DeclareLaunchArgument,
-    EmitEvent,
-    OpaqueFunction,
-    RegisterEventHandler,
-    SetEnvironmentVariable,
-    TimerAction,
-)
-from launch.event_handlers import OnProcessStart
-from launch.events import matches_action
-from launch.events.process import ProcessStarted
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import LifecycleNode
-from launch_ros.event_handlers import OnStateTransition
-from launch_ros.events.lifecycle import ChangeState
-from lifecycle_msgs.msg import Transition
 
 from launch import Action, LaunchContext, LaunchDescription
 from ros_ood_perception.topic_presets import check_topic, read_preset, remappings
 
 PACKAGE = "ros_ood_perception"
 RESPAWN_DELAY_S = 2.0
-RESPAWN_CONFIGURE_DELAY_S = 5.0
-"""A node that died is still on the graph for a while, and would take the request to configure for its successor."""
 
 ENVIRONMENT = {
     # Large messages are otherwise mapped and unmapped each time: 60 % of a subscriber's CPU.
@@ -44,7 +29,7 @@ PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES
 
 
 def generate_launch_description() -> LaunchDescription:
-    """The arguments, the transport's environment, the node, and the transitions that make it active."""
+    """The arguments, the transport's environment, and the node."""
     share = Path(get_package_share_directory(PACKAGE))
     arguments = {
         "bundle": ("", "Folder of the model bundle; empty: the parameter file's"),
@@ -89,7 +74,7 @@ def _set_profile(context: LaunchContext) -> list[Action]:
 
 
 def _start(context: LaunchContext) -> list[Action]:
-    """The node and its transitions; here, because remap rules and parameters depend on the arguments' values."""
+    """The node; here, because remap rules and parameters depend on the arguments' values."""
     values = {
         name: LaunchConfiguration(name).perform(context)
         for name in ("bundle", "engine", "cameras", "preset", "input_image", "input_camera_info")
@@ -105,7 +90,11 @@ def _start(context: LaunchContext) -> list[Action]:
         namespace=LaunchConfiguration("namespace"),
         parameters=[
             LaunchConfiguration("params_file"),
-            {**parameters, "use_sim_time": LaunchConfiguration("use_sim_time")},
+            {
+                **parameters,
+                "use_sim_time": LaunchConfiguration("use_sim_time"),
+                "autostart": LaunchConfiguration("autostart"),
+            },
         ],
         remappings=remappings(_topics(values), cameras),
         ros_arguments=["--log-level", LaunchConfiguration("log_level")],
@@ -113,9 +102,7 @@ def _start(context: LaunchContext) -> list[Action]:
         respawn=LaunchConfiguration("respawn"),
         respawn_delay=RESPAWN_DELAY_S,
     )
-    if LaunchConfiguration("autostart").perform(context).lower() not in ("true", "1"):
-        return [node]
-    return [*_autostart(node), node]
+    return [node]
 
 
 def _topics(values: dict[str, str]) -> dict[str, str]:
@@ -128,30 +115,3 @@ def _topics(values: dict[str, str]) -> dict[str, str]:
         # As image_transport names it.
         topics["input/image/compressed"] = f"{values['input_image']}/compressed"
     return topics
-
-
-def _autostart(node: LifecycleNode) -> list[Action]:
-    """Configure whenever the process starts, activate whenever the node was configured."""
-    started: list[int] = []
-
-    def change(transition: int) -> EmitEvent:
-        return EmitEvent(event=ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=transition))
-
-    def configure(event: ProcessStarted, _context: LaunchContext) -> Action:
-        started.append(event.pid)
-        configuring = change(Transition.TRANSITION_CONFIGURE)
-        if len(started) == 1:
-            return configuring
-        return TimerAction(period=RESPAWN_CONFIGURE_DELAY_S, actions=[configuring])
-
-    return [
-        RegisterEventHandler(OnProcessStart(target_action=node, on_start=configure)),
-        RegisterEventHandler(
-            OnStateTransition(
-                target_lifecycle_node=node,
-                start_state="configuring",
-                goal_state="inactive",
-                entities=[change(Transition.TRANSITION_ACTIVATE)],
-            )
-        ),
-    ]

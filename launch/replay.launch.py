@@ -10,6 +10,7 @@ from pathlib import Path
 from ament_index_python.packages import get_package_share_directory
 from launch.actions import (
     DeclareLaunchArgument,
+    EmitEvent,
     ExecuteProcess,
     IncludeLaunchDescription,
     OpaqueFunction,
@@ -22,6 +23,9 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.event_handlers import OnStateTransition
+from launch_ros.events.lifecycle import ChangeState
+from launch_ros.events.matchers import matches_node_name
+from lifecycle_msgs.msg import Transition
 
 from launch import Action, LaunchContext, LaunchDescription
 from ros_ood_perception.topic_presets import read_preset, remappings
@@ -56,7 +60,8 @@ def generate_launch_description() -> LaunchDescription:
             *((name, LaunchConfiguration(name)) for name in FORWARDED),
             ("use_sim_time", "true"),
             ("namespace", ""),
-            ("autostart", "true"),
+            # From here: the bag waits for the node, and a node that starts itself may be active before it is heard.
+            ("autostart", "false"),
             # A replay of which the node died half way is none.
             ("respawn", "false"),
         ],
@@ -70,8 +75,24 @@ def generate_launch_description() -> LaunchDescription:
             OpaqueFunction(function=_bag),
             OpaqueFunction(function=_rviz),
             perception,
+            *_transitions(),
         ]
     )
+
+
+def _transitions() -> list[Action]:
+    """Configure the node, and activate it once it is configured."""
+
+    def change(transition: int) -> EmitEvent:
+        return EmitEvent(event=ChangeState(lifecycle_node_matcher=matches_node_name(NODE), transition_id=transition))
+
+    activate = change(Transition.TRANSITION_ACTIVATE)
+    return [
+        RegisterEventHandler(
+            OnStateTransition(start_state="configuring", goal_state="inactive", entities=[activate], handle_once=True)
+        ),
+        change(Transition.TRANSITION_CONFIGURE),
+    ]
 
 
 def _bag(context: LaunchContext) -> list[Action]:

@@ -57,6 +57,9 @@ NODE_PARAMETERS = (
     ),
     Declaration("engine_cache", "", "Folder of TensorRT plans; '': the user's cache folder."),
     Declaration(
+        "autostart", False, "Configure and activate when the process starts; else wait for a lifecycle manager."
+    ),
+    Declaration(
         "cameras",
         ("",),
         "Names of the cameras; each has its own topics below ~/NAME/. [''] is one camera whose topics are below ~/.",

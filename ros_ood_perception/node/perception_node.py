@@ -265,6 +265,16 @@ class PerceptionNode(LifecycleNode):
             configured.transforms.close()
         configured.supervisor.close()
 
+    def start(self) -> None:
+        """Configure and activate, if the parameter autostart says so; what fails is logged and can be asked for again.
+
+        By the node itself, not by a launch file: for a node that was killed and started again, a request to configure
+        may go to its predecessor, which stays on the graph for a while.
+        """
+        wanted = self.get_parameter("autostart").value
+        if wanted and self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
     def shut_down(self) -> None:
         """The last transition, from whatever state; nothing more once a client has shut the node down."""
         if not self._finalized:
@@ -373,6 +383,7 @@ def main(arguments: list[str] | None = None) -> int:
     def spin() -> None:
         # Not executor.spin() and executor.shutdown() from outside: that pulls the wait set from under a running spin.
         try:
+            node.start()
             while not stop.is_set():
                 try:
                     executor.spin_once(timeout_sec=SIGNAL_CHECK_PERIOD_S)

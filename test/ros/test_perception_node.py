@@ -335,3 +335,23 @@ def test_the_input_topic_is_the_remapped_one(bench: Bench, start_node: StartNode
     start_node()
     bench.bring_up()
     assert [i.node_name for i in bench.node.get_subscriptions_info_by_topic(INPUT_TOPIC)] == ["perception_node"]
+
+
+def test_with_autostart_the_node_is_active_without_being_asked(
+    bench: Bench, start_node: Callable[..., NodeProcess]
+) -> None:
+    node = start_node(autostart=True)
+    bench.spin_until(lambda: "active: listening on /camera/image_raw" in node.log, "the node's own start")
+    assert bench.state() == ACTIVE
+    assert node.stop() == 0
+
+
+def test_autostart_that_fails_is_logged_and_can_be_mended(
+    bench: Bench, start_node: Callable[..., NodeProcess], shipped_bundle: Path
+) -> None:
+    node = start_node(autostart=True, bundle="/nowhere")
+    bench.spin_until(lambda: "configure failed: /nowhere: no such bundle folder" in node.log, "the reason")
+    assert bench.state() == UNCONFIGURED
+    assert bench.set(bundle=str(shipped_bundle)) == [(True, "")]
+    bench.bring_up()
+    assert bench.state() == ACTIVE
