@@ -46,7 +46,8 @@ def test_colcon_build_installs_what_the_vehicle_needs(workspace: Path) -> None:
     ):
         assert (share / file).is_file(), file
     assert (prefix / "share/ament_index/resource_index/packages/ros_ood_perception").is_file()
-    assert (prefix / "lib/ros_ood_perception/perception_node").is_file()
+    for executable in ("perception_node", "build_engine"):
+        assert (prefix / "lib/ros_ood_perception" / executable).is_file()
     assert not list(prefix.rglob("training/*"))
 
 

@@ -168,7 +168,8 @@ def _set_precision_by_flags(trt: Any, network: Any, config: Any, precision: str)
     if precision == "int8":
         return  # Q/DQ nodes say which layers; the rest stays float32.
     config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
-    untyped = (trt.LayerType.CONSTANT, trt.LayerType.SHAPE)
+    # A cast says itself what it makes.
+    untyped = (trt.LayerType.CONSTANT, trt.LayerType.SHAPE, trt.LayerType.CAST)
     for index in range(network.num_layers):
         layer = network.get_layer(index)
         outputs = [layer.get_output(number) for number in range(layer.num_outputs)]

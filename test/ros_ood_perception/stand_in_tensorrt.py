@@ -61,7 +61,7 @@ def stand_in_tensorrt(version: str, recorder: Recorder) -> types.ModuleType:
         ("MemoryPoolType", ["WORKSPACE"], 0),
         ("TacticSource", ["EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS"], 3),
         ("TensorIOMode", ["NONE", "INPUT", "OUTPUT"], 0),
-        ("LayerType", ["CONSTANT", "SHAPE", "OTHER"], 0),
+        ("LayerType", ["CONSTANT", "SHAPE", "CAST", "OTHER"], 0),
         ("DataType", ["float32", "float16", "uint8", "int64", "int8", "bool"], 0),
     ):
         setattr(trt, name, _enumeration(name, members, start))

@@ -116,7 +116,7 @@ def test_half_precision_is_the_typed_graph_and_the_score_stays_float32(
     if version.startswith("8."):
         assert build["flags"] == ["FP16", "OBEY_PRECISION_CONSTRAINTS"]
         assert {"Exp", "Log", "ReduceSum", "ReduceMax", "Clip"} <= set(build["pinned"])
-        assert build["unpinned"] == ["Constant"]
+        assert build["unpinned"] == ["Cast", "Constant"]
         assert "Conv" not in build["pinned"]
         assert build["tactics"] == 0b11000
         assert build["shape"] == [1, 120, 160, 3]
