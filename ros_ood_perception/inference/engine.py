@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_ood_perception.bundle import Bundle
+from ros_ood_perception.bundle import Bundle, BundleError
 
 ENGINES = ("auto", "tensorrt", "torch", "onnxruntime")
 PRECISIONS = ("fp16", "fp32", "int8")
@@ -143,10 +143,14 @@ def _open_on_cpu(bundle: Bundle, num_threads: int) -> InferenceEngine:
 
 
 def _open_on_gpu(bundle: Bundle, name: str, options: GpuOptions) -> tuple[InferenceEngine, str]:
-    if name == "tensorrt":
-        from ros_ood_perception.inference.tensorrt_plan import open_tensorrt
+    try:
+        if name == "tensorrt":
+            from ros_ood_perception.inference.tensorrt_plan import open_tensorrt
 
-        return open_tensorrt(bundle, options)
-    from ros_ood_perception.inference.torch_engine import open_torch
+            return open_tensorrt(bundle, options)
+        from ros_ood_perception.inference.torch_engine import open_torch
 
-    return open_torch(bundle, options)
+        return open_torch(bundle, options)
+    except BundleError as error:
+        # A file of the bundle that was changed after the bundle was read.
+        raise EngineError(str(error)) from error

@@ -154,7 +154,12 @@ class PlanCache:
     @contextlib.contextmanager
     def lock(self, key: PlanKey, log: Callable[[str], None]) -> Iterator[None]:
         """One process at a time builds the plan of a key. The lock goes with the process that holds it."""
-        with (self.folder / f"{key.digest}.lock").open("w") as file:
+        path = self.folder / f"{key.digest}.lock"
+        try:
+            file = path.open("w")
+        except OSError as error:
+            raise EngineError(f"{path}: cannot be written ({error.strerror}); is the folder read-only?") from error
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -77,7 +77,11 @@ def open_tensorrt(
         cache.store_timings(key, built.timings)
         opened = _engine(trt, logger, device, built.plan, bundle, options)
         parity = _checked(opened, bundle, options)
-        cache.store(key, built.plan, built.seconds, parity)
+        try:
+            cache.store(key, built.plan, built.seconds, parity)
+        except EngineError:
+            opened.close()
+            raise
     return opened, _details(trt, found_gpu, options, parity, f"plan built in {built.seconds:.0f} s")
 
 

@@ -299,6 +299,28 @@ def test_a_precision_that_the_bundle_lacks_says_how_to_get_it(machine: Machine, 
         open_tensorrt(opened, machine.options(precision="int8"))
 
 
+def test_a_graph_that_was_changed_after_the_bundle_was_read_is_not_built(
+    machine: Machine, bundle: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(bundle, tmp_path / "changed"))
+    changed = read_bundle(folder)
+    (folder / "model_fp16.onnx").write_bytes(b"another graph")
+    with pytest.raises(EngineError, match=r"model_fp16\.onnx: SHA-256 is"):
+        open_engine(changed, "tensorrt", gpu=machine.options(precision="fp16"))
+    assert machine.recorder.builds == []
+
+
+def test_a_plan_that_cannot_be_kept_is_an_error_and_leaves_nothing_on_the_gpu(
+    machine: Machine, opened: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(source: object, target: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("ros_ood_perception.inference.plan_cache.os.replace", full)
+    with pytest.raises(EngineError, match="No space left on device"):
+        open_tensorrt(opened, machine.options())
+
+
 def test_memory_that_runs_out_is_said_and_given_back(machine: Machine, opened: Bundle) -> None:
     machine.driver.stand_in_fail(b"cuMemAlloc_v2")
     with pytest.raises(EngineError, match=r"'out of memory' \(2\) to cuMemAlloc_v2"):
