@@ -7,6 +7,8 @@ limits lie far from ordinary road frames: `test_frame_plausibility.py` holds the
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from typing import Any
 
 import cv2
 import numpy as np
@@ -39,6 +41,24 @@ class FramePlausibility:
         self._repeated = 0
         self._sharpness_due = 0.0
         self._blurred = False
+
+    def state(self) -> dict[str, Any]:
+        """What it remembers, as plain data (JSON)."""
+        return {
+            "first_size": self._first_size,
+            "last_digest": self._last_digest.hex(),
+            "repeated": self._repeated,
+            "sharpness_due": self._sharpness_due,
+            "blurred": self._blurred,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        height, width = state["first_size"] or (0, 0)
+        self._first_size = (height, width) if state["first_size"] else None
+        self._last_digest = bytes.fromhex(state["last_digest"])
+        self._repeated = state["repeated"]
+        self._sharpness_due, self._blurred = state["sharpness_due"], state["blurred"]
 
     def problems(self, image: NDArray[np.uint8], now_s: float) -> dict[str, str]:
         """What is wrong with a frame; empty when nothing is.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,6 +136,23 @@ class ObstacleDetector:
         """Forget what was seen."""
         self._tracks.clear()
         self._last_stamp_ns = None
+
+    def state(self) -> dict[str, Any]:
+        """What it remembers, as plain data (JSON)."""
+        tracks = [
+            {"id": t.id, "box": astuple(t.box), "first": t.first_stamp_ns, "age": t.age_frames, "seen": list(t.seen)}
+            for t in self._tracks
+        ]
+        return {"tracks": tracks, "next_id": self._next_id, "last_stamp_ns": self._last_stamp_ns}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        of_frames = self.persistence.of_frames
+        self._tracks = [
+            _Track(t["id"], Box(*t["box"]), t["first"], t["age"], deque(map(bool, t["seen"]), maxlen=of_frames))
+            for t in state["tracks"]
+        ]
+        self._next_id, self._last_stamp_ns = state["next_id"], state["last_stamp_ns"]
 
     def _forget_if_interrupted(self, stamp_ns: int) -> None:
         if self._last_stamp_ns is not None:

@@ -79,7 +79,7 @@ def test_every_parameter_of_the_guide_is_the_nodes() -> None:
 
 def test_presets_and_views_have_only_topics_that_the_node_has() -> None:
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-    from ros_ood_perception.node.output_topics import CAMERA_INFO_TOPIC, INPUT_TOPICS, OUTPUT_TOPICS
+    from ros_ood_perception.output_topics import CAMERA_INFO_TOPIC, INPUT_TOPICS, OUTPUT_TOPICS
 
     topics = {*OUTPUT_TOPICS.values(), *INPUT_TOPICS.values(), CAMERA_INFO_TOPIC}
     for path in (ROOT / "config" / "topics").glob("*.yaml"):

@@ -126,8 +126,8 @@ def test_the_schema_refuses_what_the_node_would(name: str, value: object) -> Non
 
 def test_the_nodes_page_names_every_parameter_with_its_default_and_every_topic() -> None:
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-    from ros_ood_perception.node.output_topics import CAMERA_INFO_TOPIC, INPUT_TOPICS, OUTPUT_TOPICS, STATE_TOPIC
     from ros_ood_perception.node.parameter_declarations import DECLARATIONS
+    from ros_ood_perception.output_topics import CAMERA_INFO_TOPIC, INPUT_TOPICS, OUTPUT_TOPICS, STATE_TOPIC
 
     page = (ROOT / "docs" / "node.md").read_text()
     topics = (CAMERA_INFO_TOPIC, *INPUT_TOPICS.values(), *OUTPUT_TOPICS.values(), STATE_TOPIC)

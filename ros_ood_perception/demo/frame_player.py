@@ -16,7 +16,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
-from ros_ood_perception.demo.frame_source import FrameSourceError, SourceFrame, open_frames
+from ros_ood_perception.recordings.frame_source import FrameSourceError, SourceFrame, open_frames
 
 CAMERA_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 DISCOVERY_SETTLES_S = 1.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import sys
 import threading
@@ -18,10 +17,11 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
-from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import Image
+
+from ros_ood_perception.recordings.message_types import typestore_of_this_distribution
+from ros_ood_perception.recordings.split_bag import offered_qos
 
 DEPTH = 100
 DRAIN_S = 0.5
@@ -29,24 +29,6 @@ TYPES: dict[str, type[Any]] = {
     "sensor_msgs/msg/Image": Image,
     "diagnostic_msgs/msg/DiagnosticArray": DiagnosticArray,
 }
-NEVER = QosTime(sec=2147483647, nsec=4294967295)
-OFFERED_QOS = Qos(
-    history=QosHistory.KEEP_LAST,
-    depth=DEPTH,
-    reliability=QosReliability.RELIABLE,
-    durability=QosDurability.VOLATILE,
-    deadline=NEVER,
-    lifespan=NEVER,
-    liveliness=QosLiveliness.AUTOMATIC,
-    liveliness_lease_duration=NEVER,
-    avoid_ros_namespace_conventions=False,
-)
-
-
-def typestore_of_this_distribution() -> Any:
-    """The message definitions of the ROS 2 that runs here (`ROS_DISTRO`), or the newest that are known."""
-    wanted = f"ros2_{os.environ.get('ROS_DISTRO', '')}"
-    return get_typestore(Stores(wanted) if wanted in {store.value for store in Stores} else Stores.LATEST)
 
 
 def main() -> int:
@@ -81,7 +63,7 @@ def main() -> int:
         for argument in options.topics:
             topic, _, type_name = argument.rpartition(":")
             connection = writer.add_connection(
-                topic, type_name, typestore=typestore, offered_qos_profiles=(OFFERED_QOS,)
+                topic, type_name, typestore=typestore, offered_qos_profiles=(offered_qos(False, DEPTH),)
             )
             node.create_subscription(
                 TYPES[type_name],

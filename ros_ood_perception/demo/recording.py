@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from rosbags.highlevel import AnyReader, AnyReaderError
 
 from ros_ood_perception.bundle import Bundle
+from ros_ood_perception.camera_images import MalformedImageError, check_image, to_colour
 from ros_ood_perception.demo.frame_player import to_image
-from ros_ood_perception.demo.frame_source import FrameSource
 from ros_ood_perception.inference.engine import open_engine
-from ros_ood_perception.node.camera_outputs import score_to_mono8
-from ros_ood_perception.node.image_messages import MalformedImageError, check_image, to_colour
 from ros_ood_perception.perception import Perception
+from ros_ood_perception.recordings.frame_source import FrameSource
+from ros_ood_perception.result_messages import score_to_mono8
 
 
 class RecordingError(RuntimeError):

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_ood_perception.bundle import Bundle
+from ros_ood_perception.camera_images import to_colour
 from ros_ood_perception.demo.frame_player import to_image
-from ros_ood_perception.demo.frame_source import FrameSource
 from ros_ood_perception.demo.recording import Recording, recorded_pixels
-from ros_ood_perception.node.image_messages import to_colour
 from ros_ood_perception.overlay import overlay_picture, score_picture, semantic_picture
+from ros_ood_perception.recordings.frame_source import FrameSource
 from ros_ood_perception.report_page import data_uri, picture_uri, pyplot, svg_uri, write_page
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")

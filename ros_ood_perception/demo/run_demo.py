@@ -32,11 +32,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ros_ood_perception.bundle import Bundle, BundleError, read_bundle
-from ros_ood_perception.demo.frame_source import FrameSource, FrameSourceError, open_frames
 from ros_ood_perception.demo.recording import Recording, RecordingError, compare_with_engine, end_to_end_ms
 from ros_ood_perception.demo.report import write_report
 from ros_ood_perception.inference.engine import EngineError
 from ros_ood_perception.package_files import package_file
+from ros_ood_perception.recordings.frame_source import FrameSource, FrameSourceError, open_frames
 
 INPUT_TOPIC = "/camera/image_raw"
 NODE = "/perception_node"

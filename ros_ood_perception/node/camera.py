@@ -19,24 +19,25 @@ from rclpy.subscription import Subscription
 from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
 
+from ros_ood_perception import compressed_images
 from ros_ood_perception.bundle import BundleDescription
+from ros_ood_perception.camera_geometry import GroundLimits
+from ros_ood_perception.camera_images import MalformedImageError, check_image, to_colour
 from ros_ood_perception.frame_plausibility import FramePlausibility
 from ros_ood_perception.ground_map import GroundMap
 from ros_ood_perception.inference.engine import EngineError
-from ros_ood_perception.node import compressed_images
-from ros_ood_perception.node.camera_geometry import CameraGeometry, GroundLimits
+from ros_ood_perception.node.camera_geometry import SubscribedGeometry
 from ros_ood_perception.node.camera_outputs import CameraOutputs
 from ros_ood_perception.node.diagnostics import status
 from ros_ood_perception.node.frame_accounting import FrameAccounting
 from ros_ood_perception.node.frame_timeline import FrameTime, FrameTimeline
 from ros_ood_perception.node.health import CameraHealth, CameraPulse, StageLatencies
-from ros_ood_perception.node.image_messages import MalformedImageError, check_image, to_colour
 from ros_ood_perception.node.logged_kinds import LoggedKinds
-from ros_ood_perception.node.output_topics import CAMERA_INFO_TOPIC, INPUT_TOPICS, STATE_TOPIC, camera_topic
 from ros_ood_perception.node.qos_events import subscription_events
 from ros_ood_perception.node.settings import FixedSettings, LiveSettings
 from ros_ood_perception.node.transforms import Transforms
 from ros_ood_perception.node.transport import SharedMemory
+from ros_ood_perception.output_topics import CAMERA_INFO_TOPIC, INPUT_TOPICS, STATE_TOPIC, camera_topic
 from ros_ood_perception.perception import Perception
 from ros_ood_perception.regions import RegionFinder
 
@@ -103,7 +104,7 @@ class Camera:
         self._ego_mask = settings.ego_masks[number]
         self._applied: LiveSettings | None = None
         self._drivable_ids: frozenset[int] = frozenset()
-        self._geometry = CameraGeometry(
+        self._geometry = SubscribedGeometry(
             node,
             camera_topic(name, CAMERA_INFO_TOPIC),
             settings.mountings[number],

@@ -1,213 +1,23 @@
-"""sensor_msgs/Image to arrays and back, without copies where the encoding allows, and never trusting a field."""
+"""Arrays to sensor_msgs/Image, as rclpy has it."""
 
 from __future__ import annotations
 
-import array
+from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-CHANNELS = {"mono8": 1, "bgr8": 3, "rgb8": 3, "bgra8": 4, "rgba8": 4}
-"""Encodings that are read as a view of the message's bytes, and how many bytes a pixel has."""
-
-DEFAULT_MAX_PIXELS = 4096 * 4096
-"""Height times width of the largest image that is taken unless told otherwise."""
-
-NOT_CAMERA_COLOURS = ("mono16", "16U", "16S", "32F", "32S", "64F", "8S")
-"""How encodings begin that hold measurements (depth, thermal), not what a colour camera sees."""
-
-_TO_COLOUR = {
-    ("bgr8", "rgb"): cv2.COLOR_BGR2RGB,
-    ("rgb8", "bgr"): cv2.COLOR_RGB2BGR,
-    ("bgra8", "rgb"): cv2.COLOR_BGRA2RGB,
-    ("bgra8", "bgr"): cv2.COLOR_BGRA2BGR,
-    ("rgba8", "rgb"): cv2.COLOR_RGBA2RGB,
-    ("rgba8", "bgr"): cv2.COLOR_RGBA2BGR,
-    ("mono8", "rgb"): cv2.COLOR_GRAY2RGB,
-    ("mono8", "bgr"): cv2.COLOR_GRAY2BGR,
-}
+from ros_ood_perception.node.message_classes import new_message
+from ros_ood_perception.result_messages import image_message
 
 
-class MalformedImageError(ValueError):
-    """A message that does not hold the image that it declares.
-
-    Attributes:
-        kind: short name of what is wrong, for counting; the message says what was found and how to mend it.
-    """
-
-    def __init__(self, kind: str, explanation: str) -> None:
-        super().__init__(explanation)
-        self.kind = kind
-
-
-def check_not_empty(height: int, width: int) -> None:
-    """Check that an image has pixels.
-
-    Raises:
-        MalformedImageError: it has none.
-    """
-    if height == 0 or width == 0:
-        raise MalformedImageError(
-            "zero size", f"height is {height} and width is {width}; the camera driver publishes empty images"
-        )
-
-
-def check_not_too_large(height: int, width: int, max_pixels: int) -> None:
-    """Check that an image has no more than `max_pixels`.
-
-    Raises:
-        MalformedImageError: it has more.
-    """
-    if height * width > max_pixels:
-        raise MalformedImageError(
-            "image too large",
-            f"the image is {width}x{height}, more than {max_pixels} pixels; if that is right, raise the parameter "
-            "max_image_pixels",
-        )
-
-
-def check_stamp(seconds: int) -> None:
-    """Check the seconds of a header's stamp.
-
-    Raises:
-        MalformedImageError: before 1970.
-    """
-    if seconds < 0:
-        raise MalformedImageError(
-            "stamp before 1970", f"the header's stamp has {seconds} s; the camera driver must stamp its frames"
-        )
-
-
-def check_image(message: Image, max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
-    """Check everything that the message declares against the bytes that it carries. Costs microseconds.
-
-    Args:
-        max_pixels: height times width of the largest image that is taken.
-
-    Raises:
-        MalformedImageError: with the field, its value and the remedy.
-    """
-    height, width, step = message.height, message.width, message.step
-    encoding = message.encoding
-    check_stamp(message.header.stamp.sec)
-    check_not_empty(height, width)
-    if encoding.startswith(NOT_CAMERA_COLOURS):
-        raise MalformedImageError(
-            "encoding of no colour camera",
-            f"encoding is {encoding[:20]!r}, which is not a colour camera's (depth, thermal or raw measurements); "
-            "remap ~/input/image to a colour topic, or let the driver publish rgb8, bgr8 or mono8",
-        )
-    pixel_bytes = _least_pixel_bytes(encoding)
-    if step < width * pixel_bytes:
-        raise MalformedImageError(
-            "step too small",
-            f"step is {step}, but a row of {width} pixels {encoding[:20]} has {width * pixel_bytes} bytes; "
-            "the publisher must set step to at least width * bytes per pixel",
-        )
-    if len(message.data) < height * step:
-        raise MalformedImageError(
-            "data too short",
-            f"data has {len(message.data)} bytes, height * step = {height} * {step} needs {height * step}; "
-            "the publisher sends cut images",
-        )
-    # Last: a height that the data belies is a cut image, not a large one.
-    check_not_too_large(height, width, max_pixels)
-
-
-def _least_pixel_bytes(encoding: str) -> int:
-    """How many bytes a pixel of a row takes, at least: of what cv_bridge converts, no encoding takes fewer."""
-    if encoding in CHANNELS:
-        return CHANNELS[encoding]
-    return 2 if encoding.endswith("16") or encoding.startswith(("yuv422", "uyvy", "yuyv")) else 1
-
-
-def to_array(message: Image) -> NDArray[np.uint8]:
-    """The image as a view of the message's own bytes: no copy.
-
-    Args:
-        message: checked, with an encoding of `CHANNELS`.
-
-    Returns:
-        (H, W) or (H, W, C) uint8, rows `step` bytes apart; valid as long as the message is.
-    """
-    channels = CHANNELS[message.encoding]
-    rows = np.frombuffer(message.data, np.uint8, message.height * message.step).reshape(message.height, message.step)
-    pixels = rows[:, : message.width * channels]
-    return pixels if channels == 1 else pixels.reshape(message.height, message.width, channels)
-
-
-def to_colour(message: Image, order: str) -> NDArray[np.uint8]:
-    """The image as the graph wants it.
-
-    Args:
-        message: checked.
-        order: `rgb` or `bgr`.
-
-    Returns:
-        (H, W, 3) uint8; a view where the message is in that order already, else converted.
-
-    Raises:
-        MalformedImageError: the encoding is none that can be converted.
-    """
-    encoding = message.encoding
-    if encoding not in CHANNELS:
-        return _through_cv_bridge(message, order)
-    image = to_array(message)
-    code = _TO_COLOUR.get((encoding, order))
-    return image if code is None else cv2.cvtColor(image, code)
-
-
-def _through_cv_bridge(message: Image, order: str) -> NDArray[np.uint8]:
-    kind = "unknown encoding"
-    remedy = f"let the driver publish one of {', '.join(CHANNELS)}"
-    try:
-        # Imported here: needed by few cameras, and not installed everywhere.
-        from cv_bridge import CvBridge, CvBridgeError
-    except ImportError as error:
-        raise MalformedImageError(
-            kind, f"encoding is {message.encoding[:20]!r}, and cv_bridge, which converts it, is not installed; {remedy}"
-        ) from error
-    try:
-        image = CvBridge().imgmsg_to_cv2(_without_padding(message), desired_encoding=f"{order}8")
-    except (CvBridgeError, cv2.error, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise MalformedImageError(
-            kind, f"encoding is {message.encoding[:20]!r}, which cv_bridge cannot convert ({error}); {remedy}"
-        ) from error
-    if image.dtype != np.uint8 or image.shape != (message.height, message.width, 3):
-        raise MalformedImageError(
-            kind, f"encoding is {message.encoding[:20]!r}; cv_bridge made {image.shape} {image.dtype} of it; {remedy}"
-        )
-    return image
-
-
-def _without_padding(message: Image) -> Image:
-    """The same image with rows one after the other: not every cv_bridge heeds `step`."""
-    row = message.width * _least_pixel_bytes(message.encoding)
-    if message.step == row or len(message.data) != message.height * message.step:
-        return message
-    rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)[:, :row]
-    packed = to_message(rows, message.encoding, message.header)
-    packed.width, packed.step = message.width, row
-    return packed
-
-
-def to_message(image: NDArray[np.uint8] | NDArray[np.float32], encoding: str, header: Header) -> Image:
+def to_message(image: NDArray[Any], encoding: str, header: Header) -> Image:
     """An array as a message with the given header.
 
     Args:
-        image: (H, W) or (H, W, C), contiguous.
+        image: (H, W) or (H, W, C) uint8 or float32.
         encoding: what the array holds (`mono8`, `rgb8`, `32FC1`).
     """
-    message = Image()
-    message.header = header
-    message.height, message.width = image.shape[:2]
-    message.encoding = encoding
-    message.step = image.shape[1] * image.itemsize * (image.shape[2] if image.ndim == 3 else 1)
-    # An array.array is taken as it is; an ndarray or bytes would be checked byte by byte.
-    data = array.array("B")
-    data.frombytes(np.ascontiguousarray(image).data.cast("B"))
-    message.data = data
-    return message
+    return image_message(new_message, np.asarray(image), encoding, header)

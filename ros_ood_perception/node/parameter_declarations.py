@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ros_ood_perception.camera_images import DEFAULT_MAX_PIXELS
 from ros_ood_perception.inference.engine import ENGINES, PRECISIONS
-from ros_ood_perception.node.image_messages import DEFAULT_MAX_PIXELS
-from ros_ood_perception.node.output_topics import INPUT_TOPICS, OUTPUT_TOPICS
+from ros_ood_perception.output_topics import INPUT_TOPICS, OUTPUT_TOPICS
 
 Value = str | int | float | bool | tuple[str, ...] | tuple[float, ...]
 

@@ -31,12 +31,12 @@ from rclpy.signals import SignalHandlerOptions
 from ros_ood_perception.bundle import Bundle, BundleDescription, BundleError, read_bundle
 from ros_ood_perception.inference.engine import ENGINES, EngineError, InferenceEngine, open_engine
 from ros_ood_perception.node.camera import Camera, ReceivedFrame
+from ros_ood_perception.node.camera_outputs import has_vision_msgs
 from ros_ood_perception.node.diagnostics import diagnostic_array, status
 from ros_ood_perception.node.engine_supervisor import EngineSupervisor
 from ros_ood_perception.node.frame_slots import FrameSlots
 from ros_ood_perception.node.health import CameraHealth
 from ros_ood_perception.node.inference_loop import InferenceLoop
-from ros_ood_perception.node.label_info import label_info_type
 from ros_ood_perception.node.parameters import NodeParameters
 from ros_ood_perception.node.settings import FixedSettings, LiveSettings, ParameterError
 from ros_ood_perception.node.transforms import Transforms
@@ -233,7 +233,7 @@ class PerceptionNode(LifecycleNode):
                 f"no Fast DDS profile is set: images above {memory.segment_bytes // 1024} KB may be lost without a "
                 f"word. To mend it, {FIX}"
             )
-        if label_info_type() is None:
+        if not has_vision_msgs():
             log.warning(
                 "vision_msgs is not installed: output/anomaly/detections and output/semantic/label_info are not "
                 "published; Nav2's semantic segmentation layer drops masks without the latter. On a distribution: "

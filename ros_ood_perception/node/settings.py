@@ -17,9 +17,9 @@ from ros_ood_perception.ground import CameraPose
 from ros_ood_perception.ground_map import GridSettings
 from ros_ood_perception.inference.engine import GpuOptions
 from ros_ood_perception.node.engine_supervisor import FailurePolicy
-from ros_ood_perception.node.output_topics import STATE_TOPIC, camera_topic
 from ros_ood_perception.node.parameter_declarations import DECLARATIONS
 from ros_ood_perception.obstacles import PersistenceSettings
+from ros_ood_perception.output_topics import STATE_TOPIC, camera_topic
 from ros_ood_perception.regions import RegionSettings, read_ego_mask
 
 CAMERA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from sensor_msgs.msg import CompressedImage
 
-from ros_ood_perception.node.compressed_images import check_compressed, decode
-from ros_ood_perception.node.image_messages import MalformedImageError
+from ros_ood_perception.camera_images import MalformedImageError
+from ros_ood_perception.compressed_images import check_compressed, decode
 
 MAX_PIXELS = 1000 * 1000
 GOOD = np.full((120, 160, 3), (10, 200, 90), np.uint8)

@@ -18,9 +18,9 @@ from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from ros_ood_perception.demo.frame_source import FrameSourceError, open_frames
 from ros_ood_perception.demo.report import choose_frames
 from ros_ood_perception.demo.run_demo import ACCOUNTING_FIELDS, OUTPUT_TOPICS, problems
+from ros_ood_perception.recordings.frame_source import FrameSourceError, open_frames
 
 FRAMES = 12
 

@@ -21,8 +21,8 @@ from visualization_msgs.msg import MarkerArray
 from ros_ood_perception.camera_model import CameraModel
 from ros_ood_perception.ground import CameraPose, GroundProjection
 from ros_ood_perception.node.image_messages import to_message
-from ros_ood_perception.node.obstacle_messages import OBSTACLE_TOPICS
 from ros_ood_perception.obstacle_cloud import POINT
+from ros_ood_perception.output_topics import OBSTACLE_TOPICS
 
 SIZE = (480, 640)
 DISTORTION = (-0.2, 0.05, 0.001, -0.001, 0.0)

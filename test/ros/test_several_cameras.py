@@ -130,8 +130,8 @@ def test_compressed_frames_give_the_masks_of_the_decoded_image_and_bad_ones_give
     from std_msgs.msg import Header
 
     from ros_ood_perception.bundle import read_bundle
+    from ros_ood_perception.camera_images import to_array
     from ros_ood_perception.inference.engine import open_engine
-    from ros_ood_perception.node.image_messages import to_array
     from ros_ood_perception.perception import Perception
 
     node = start_node(image_transport="compressed", max_image_pixels=100_000)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from ros_ood_perception.node.obstacle_messages import OBSTACLE_TOPICS
+OBSTACLE_TOPICS = {
+    "obstacles": "output/anomaly/obstacles",
+    "obstacle_markers": "output/anomaly/obstacle_markers",
+    "obstacle_detections": "output/anomaly/detections",
+    "free_ground": "output/ground/free",
+    "ground_grid": "output/ground/grid",
+}
 
 OUTPUT_TOPICS = {
     "semantic_mask": "output/semantic/mask",

@@ -1,16 +1,16 @@
-"""sensor_msgs/CompressedImage (JPEG, PNG) to arrays. The bytes are untrusted: checked before they are decoded."""
+"""`sensor_msgs/CompressedImage` (JPEG, PNG) to arrays. The bytes are untrusted: checked before they are decoded."""
 
 from __future__ import annotations
 
 import struct
 import zlib
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from sensor_msgs.msg import CompressedImage
 
-from ros_ood_perception.node.image_messages import (
+from ros_ood_perception.camera_images import (
     NOT_CAMERA_COLOURS,
     MalformedImageError,
     check_not_empty,
@@ -30,7 +30,15 @@ MAX_BYTES_A_PIXEL = 8
 MAX_METADATA_BYTES = 1 << 20
 
 
-def check_compressed(message: CompressedImage, max_pixels: int) -> None:
+class CompressedImageMessage(Protocol):
+    """`sensor_msgs/CompressedImage`, whosever class; `data` is any buffer of bytes."""
+
+    header: Any
+    format: str
+    data: Any
+
+
+def check_compressed(message: CompressedImageMessage, max_pixels: int) -> None:
     """Check what can be known without decoding: kind, size, completeness. Costs microseconds, a PNG's CRC aside.
 
     Args:
@@ -129,7 +137,7 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
     )
 
 
-def decode(message: CompressedImage, order: str) -> NDArray[np.uint8]:
+def decode(message: CompressedImageMessage, order: str) -> NDArray[np.uint8]:
     """The image as the graph wants it.
 
     Args:

@@ -1,17 +1,20 @@
-"""Frames to play: a folder of images, or the image topic of a rosbag2 bag."""
+"""Frames to play: a folder of images, a video, or one image topic of a bag."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ros_ood_perception.recordings.bag import STORAGE_ENDINGS, Bag, BagError
+
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+VIDEO_ENDINGS = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg")
 IMAGE_TYPE = "sensor_msgs/msg/Image"
 
 
@@ -86,17 +89,60 @@ class ImageFolder:
                 if str(file) not in self.unreadable:
                     self.unreadable.append(str(file))
                 continue
-            yield SourceFrame(
-                name=file.name,
-                time_ns=None,
-                stamp_ns=None,
-                frame_id="camera",
-                height=image.shape[0],
-                width=image.shape[1],
-                encoding="bgr8",
-                step=image.shape[1] * 3,
-                data=image.reshape(-1),
-            )
+            yield _frame(file.name, None, image)
+
+
+class Video:
+    """The frames of a video file in their order, each at its own time from the first one's."""
+
+    kind = "video"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.unreadable: list[str] = []
+        capture = cv2.VideoCapture(str(path))
+        self._count = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        opened = capture.isOpened() and capture.grab()
+        capture.release()
+        if not opened:
+            raise FrameSourceError(f"{path}: cannot be decoded as a video; convert it (ffmpeg -i FILE out.mp4)")
+
+    def __len__(self) -> int:
+        """As the file declares it; a damaged one may hold fewer."""
+        return self._count
+
+    def __iter__(self) -> Iterator[SourceFrame]:
+        self.unreadable = []
+        capture = cv2.VideoCapture(str(self.path))
+        # The pixels as the camera gave them, as for every other source.
+        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
+        index = 0
+        try:
+            while True:
+                read, image = capture.read()
+                if not read:
+                    break
+                time_ns = round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
+                yield _frame(f"{self.path.name} #{index}", time_ns, image)
+                index += 1
+        finally:
+            capture.release()
+        if index < self._count:
+            self.unreadable.append(f"{self.path}: {self._count - index} of {self._count} frames, from #{index} on")
+
+
+def _frame(name: str, time_ns: int | None, image: NDArray[np.uint8]) -> SourceFrame:
+    return SourceFrame(
+        name=name,
+        time_ns=time_ns,
+        stamp_ns=None,
+        frame_id="camera",
+        height=image.shape[0],
+        width=image.shape[1],
+        encoding="bgr8",
+        step=image.shape[1] * 3,
+        data=np.ascontiguousarray(image).reshape(-1),
+    )
 
 
 def _decoded(file: Path) -> NDArray[np.uint8] | None:
@@ -108,68 +154,63 @@ def _decoded(file: Path) -> NDArray[np.uint8] | None:
 
 
 class BagTopic:
-    """One image topic of a rosbag2 bag (MCAP or SQLite3), in recorded order."""
+    """One image topic of a bag, in recorded order."""
 
     kind = "bag"
 
     def __init__(self, path: Path, topic: str | None) -> None:
-        # Imported here: a folder of images needs no bag reader.
-        from rosbags.highlevel import AnyReaderError
-
-        self.path = path
         self.unreadable: list[str] = []
         try:
-            with self._reader() as reader:
-                connections = list(reader.connections)
-        except (AnyReaderError, OSError, ValueError, KeyError) as error:
-            raise FrameSourceError(f"{path}: cannot be read as a bag ({error})") from error
-        topics = sorted({c.topic for c in connections if c.msgtype == IMAGE_TYPE})
+            self._bag = Bag(path)
+        except BagError as error:
+            raise FrameSourceError(str(error)) from error
+        types = self._bag.types
+        topics = sorted(name for name, kind in types.items() if kind == IMAGE_TYPE)
         if topic is None and len(topics) > 1:
             raise FrameSourceError(f"{path}: has several image topics; choose with --topic: {', '.join(topics)}")
         if topic is None and not topics:
-            listed = ", ".join(sorted({f"{c.topic} ({c.msgtype})" for c in connections})) or "nothing"
+            listed = ", ".join(f"{name} ({kind})" for name, kind in sorted(types.items())) or "nothing"
             raise FrameSourceError(f"{path}: has no topic of the type {IMAGE_TYPE}; it has {listed}")
         self.topic = topic if topic is not None else topics[0]
         if self.topic not in topics:
             raise FrameSourceError(f"{path}: has no image topic '{self.topic}'; it has {', '.join(topics)}")
-        self._count = sum(c.msgcount for c in connections if c.topic == self.topic and c.msgtype == IMAGE_TYPE)
+        counts = self._bag.counts
+        # A damaged bag does not say how many there are: they are counted.
+        self._count = counts[self.topic] if self.topic in counts else sum(1 for _ in self._bag.messages([self.topic]))
         if not self._count:
             raise FrameSourceError(f"{path}: the topic '{self.topic}' has no messages")
-
-    def _reader(self) -> Any:
-        from rosbags.highlevel import AnyReader
-        from rosbags.typesys import Stores, get_typestore
-
-        # Bags of Humble and earlier do not hold the definitions of their messages.
-        return AnyReader([self.path], default_typestore=get_typestore(Stores.LATEST))
 
     def __len__(self) -> int:
         return self._count
 
     def __iter__(self) -> Iterator[SourceFrame]:
-        with self._reader() as reader:
-            connections = [c for c in reader.connections if c.topic == self.topic and c.msgtype == IMAGE_TYPE]
-            for index, (connection, time_ns, raw) in enumerate(reader.messages(connections)):
-                message = reader.deserialize(raw, connection.msgtype)
-                stamp = message.header.stamp
-                yield SourceFrame(
-                    name=f"{self.topic} #{index}",
-                    time_ns=time_ns,
-                    stamp_ns=stamp.sec * 1_000_000_000 + stamp.nanosec,
-                    frame_id=message.header.frame_id,
-                    height=message.height,
-                    width=message.width,
-                    encoding=message.encoding,
-                    step=message.step,
-                    data=np.asarray(message.data, np.uint8),
-                )
+        broken = []
+        for index, raw in enumerate(self._bag.messages([self.topic])):
+            try:
+                message = self._bag.deserialize(raw)
+            except BagError as error:
+                broken.append(str(error))
+                continue
+            stamp = message.header.stamp
+            yield SourceFrame(
+                name=f"{self.topic} #{index}",
+                time_ns=raw.time_ns,
+                stamp_ns=stamp.sec * 1_000_000_000 + stamp.nanosec,
+                frame_id=message.header.frame_id,
+                height=message.height,
+                width=message.width,
+                encoding=message.encoding,
+                step=message.step,
+                data=np.asarray(message.data, np.uint8),
+            )
+        self.unreadable = [*self._bag.damage, *broken]
 
 
 def open_frames(path: Path, topic: str | None = None) -> FrameSource:
-    """Open a folder of images or a bag.
+    """Open a folder of images, a video or a bag.
 
     Args:
-        path: folder with images, folder with a bag's `metadata.yaml`, or a single `.mcap` or `.db3` file.
+        path: folder with images, folder of a bag, a single `.mcap`, `.db3` or `.bag` file, or a video.
         topic: of the bag; None takes its only image topic.
 
     Raises:
@@ -177,6 +218,13 @@ def open_frames(path: Path, topic: str | None = None) -> FrameSource:
     """
     if not path.exists():
         raise FrameSourceError(f"{path}: no such file or folder; give a folder of images or a rosbag2 bag")
+    if path.suffix.lower() in VIDEO_ENDINGS and path.is_file():
+        return Video(path)
+    return BagTopic(path, topic) if is_bag(path) else ImageFolder(path)
+
+
+def is_bag(path: Path) -> bool:
+    """A file, or a folder that holds a bag's files."""
     if path.is_file() or (path / "metadata.yaml").is_file():
-        return BagTopic(path, topic)
-    return ImageFolder(path)
+        return True
+    return path.is_dir() and any(file.suffix in STORAGE_ENDINGS for file in path.iterdir())

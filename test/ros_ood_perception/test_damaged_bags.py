@@ -1,0 +1,87 @@
+"""Bags that were cut or overwritten: every message that is lost is accounted for by a sentence."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from recorded_drive import picture, write_drive
+from rosbags.rosbag2 import StoragePlugin
+
+from ros_ood_perception.recordings.bag import Bag, BagError
+
+FRAMES = 24
+SIZE = (192, 256)
+TOPIC = "/front/image_raw"
+
+
+@pytest.fixture(scope="module")
+def bags(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("bags")
+    return {
+        "mcap": write_drive(folder / "mcap", FRAMES, size=SIZE),
+        "sqlite": write_drive(folder / "sqlite", FRAMES, StoragePlugin.SQLITE3, SIZE),
+    }
+
+
+def file_of(bag: Path) -> Path:
+    (file,) = [f for f in bag.iterdir() if f.suffix in (".mcap", ".db3")]
+    return file
+
+
+def images(bag: Bag) -> tuple[list[np.ndarray], int]:
+    """The images that can be read, and how many messages are no images."""
+    found, broken = [], 0
+    for message in bag.messages([TOPIC]):
+        try:
+            found.append(np.asarray(bag.deserialize(message).data).reshape(-1))
+        except BagError:
+            broken += 1
+    return found, broken
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite"])
+@pytest.mark.parametrize("seed", range(12))
+def test_after_random_bytes_in_a_random_place_nothing_is_missing_without_a_word(
+    storage: str, seed: int, bags: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(bags[storage], tmp_path / "bag")
+    data = bytearray(file_of(tmp_path / "bag").read_bytes())
+    place = random.Random(seed).randrange(len(data))
+    data[place : place + 64] = random.Random(seed + 1000).randbytes(64)
+    file_of(tmp_path / "bag").write_bytes(data)
+    bag = Bag(tmp_path / "bag")
+    found, broken = images(bag)
+    assert len(found) + broken == FRAMES or bag.damage
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite"])
+@pytest.mark.parametrize("share", [0.1, 0.35, 0.6, 0.85])
+def test_of_a_cut_bag_every_whole_message_is_read(
+    storage: str, share: float, bags: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(bags[storage], tmp_path / "bag")
+    file = file_of(tmp_path / "bag")
+    kept = int(file.stat().st_size * share)
+    with file.open("r+b") as stream:
+        stream.truncate(kept)
+    bag = Bag(tmp_path / "bag")
+    found, broken = images(bag)
+    message_bytes = SIZE[0] * SIZE[1] * 3
+    assert kept // message_bytes - 2 <= len(found) + broken <= kept // message_bytes + 1
+    assert bag.damage
+    for number, pixels in enumerate(found[:-1]):
+        np.testing.assert_array_equal(pixels, picture(number, *SIZE).reshape(-1))
+
+
+def test_a_file_that_is_no_bag_or_empty_is_named(tmp_path: Path) -> None:
+    for name, contents in (("a.mcap", b"no bag"), ("b.mcap", b""), ("c.db3", b"no bag"), ("d.bag", b"no bag")):
+        (tmp_path / name).write_bytes(contents)
+        with pytest.raises(BagError, match=rf"{name}: cannot be read as a bag"):
+            Bag(tmp_path / name)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(BagError, match="no bag in it"):
+        Bag(tmp_path / "folder")
