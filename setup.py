@@ -33,6 +33,7 @@ setup(
             f"perception_node = {PACKAGE}.node.perception_node:main",
             f"build_engine = {PACKAGE}.build_engine:main",
             f"demo = {PACKAGE}.demo.run_demo:main",
+            f"replay = {PACKAGE}.replay.command_line:main",
         ],
     },
 )

@@ -1,0 +1,107 @@
+"""Which topics of a bag are cameras, and what the cameras are called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ros_ood_perception.output_topics import OUTPUT_TOPICS
+
+IMAGE_TYPE = "sensor_msgs/msg/Image"
+COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
+IMAGE_TYPES = (IMAGE_TYPE, COMPRESSED_TYPE)
+_IMAGE_WORDS = frozenset({"image", "image_raw", "image_rect", "image_color", "image_rect_color", "image_mono", "raw"})
+_NOT_CAMERAS = ("compressedDepth", "theora")
+
+
+class CameraChoiceError(ValueError):
+    """The cameras cannot be told from the bag's topics. The message lists those that there are."""
+
+
+@dataclass(frozen=True)
+class CameraTopics:
+    """One camera.
+
+    Attributes:
+        name: as in the node's parameter `cameras`; "" for a single camera.
+        image: topic of its images.
+        info: topic of its calibration, beside the images.
+        compressed: the images are `sensor_msgs/CompressedImage`.
+    """
+
+    name: str
+    image: str
+    info: str
+    compressed: bool
+
+
+def choose_cameras(types: Mapping[str, str], wanted: Sequence[str], where: str) -> tuple[CameraTopics, ...]:
+    """The cameras to replay.
+
+    Args:
+        types: topic to message type, of the bag.
+        wanted: TOPIC or NAME=TOPIC each; empty: every topic of images that is not the result of perception, the raw one
+            where a camera has both.
+        where: the bag, for errors.
+
+    Raises:
+        CameraChoiceError: there is none, or one of `wanted` is not there.
+    """
+    images = sorted(topic for topic, kind in types.items() if kind in IMAGE_TYPES)
+    listed = ", ".join(f"{topic} ({kind})" for topic, kind in sorted(types.items())) or "no topic at all"
+    chosen: list[tuple[str | None, str]] = []
+    for text in wanted:
+        name, separator, topic = text.rpartition("=")
+        if topic not in images:
+            raise CameraChoiceError(f"{where}: has no image topic '{topic}'; it has {listed}")
+        chosen.append((name if separator else None, topic))
+    if not wanted:
+        chosen = [(None, topic) for topic in images if _is_camera(topic, images)]
+    if not chosen:
+        raise CameraChoiceError(
+            f"{where}: has no camera's topic of the type {IMAGE_TYPE} or {COMPRESSED_TYPE}; it has {listed}"
+        )
+    if len({topic for _, topic in chosen}) < len(chosen):
+        raise CameraChoiceError(f"{where}: one topic is chosen twice: {', '.join(wanted)}")
+    if len(chosen) == 1 and chosen[0][0] is None:
+        names = [""]
+    else:
+        names = _names([(name or "") or _name(topic) for name, topic in chosen])
+    return tuple(
+        CameraTopics(name, topic, info_topic(topic), types[topic] == COMPRESSED_TYPE)
+        for name, (_, topic) in zip(names, chosen, strict=True)
+    )
+
+
+def info_topic(image_topic: str) -> str:
+    """Where image_transport has the camera_info of an image topic: beside it."""
+    base = image_topic.removesuffix("/compressed")
+    return f"{base.rpartition('/')[0]}/camera_info"
+
+
+def _is_camera(topic: str, images: Sequence[str]) -> bool:
+    if topic.endswith(_NOT_CAMERAS) or any(topic.endswith(f"/{output}") for output in OUTPUT_TOPICS.values()):
+        return False
+    return not (topic.endswith("/compressed") and topic.removesuffix("/compressed") in images)
+
+
+def _name(topic: str) -> str:
+    """`/sensing/front_left/image_raw/compressed` -> `sensing_front_left`."""
+    levels = [level for level in topic.split("/") if level]
+    while len(levels) > 1 and (levels[-1] in _IMAGE_WORDS or levels[-1] == "compressed"):
+        levels.pop()
+    name = "_".join("".join(c if c.isascii() and c.isalnum() else "_" for c in level) for level in levels)
+    name = "_".join(part for part in name.split("_") if part)
+    return name if name[:1].isalpha() else f"camera_{name}".rstrip("_")
+
+
+def _names(names: Sequence[str]) -> list[str]:
+    """Each once: a number is added to the second of a kind."""
+    found: list[str] = []
+    for name in names:
+        unique, number = name, 1
+        while unique in found:
+            number += 1
+            unique = f"{name}_{number}"
+        found.append(unique)
+    return found

@@ -1,0 +1,350 @@
+"""Replay a recording: every frame through the node's own perception, in order, without middleware.
+
+    ros2 run ros_ood_perception replay BAG_OR_FOLDER_OR_VIDEO --bundle models/camvid_small --out out/replay
+    python -m ros_ood_perception.replay BAG --start 12.5 --stop 40 --every 2 --jobs 2
+    python -m ros_ood_perception.replay BAG --bundle NEW --compare out/before/bag --min-class-agreement 0.98
+
+Bags are rosbag2 (MCAP, SQLite3; a folder or a file) or ROS 1. OUT/bag is an MCAP bag with the results at their frames'
+places in time, OUT/summary.json says what was done, with a SHA-256 for each topic: the same recording, bundle, engine
+and parameters give the same on every run, with any --jobs.
+
+Exit code: 0 all well; 1 something could not be read or computed, or a limit of --compare was not met; 2 bad input;
+130 interrupted (--resume goes on).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ros_ood_perception.bundle import Bundle, BundleError, read_bundle
+from ros_ood_perception.camera_model import CameraError
+from ros_ood_perception.inference.engine import ENGINES, EngineError
+from ros_ood_perception.node.settings import FixedSettings, LiveSettings, ParameterError, fixed_settings, live_settings
+from ros_ood_perception.output_topics import OUTPUT_TOPICS
+from ros_ood_perception.package_files import package_file
+from ros_ood_perception.recordings.bag import BagError
+from ros_ood_perception.recordings.frame_source import FrameSourceError
+from ros_ood_perception.replay.cameras import CameraChoiceError
+from ros_ood_perception.replay.comparison import ComparisonError, Limits, compare, print_comparison
+from ros_ood_perception.replay.engine_pool import EnginePool
+from ros_ood_perception.replay.inputs import Input, open_input
+from ros_ood_perception.replay.run import (
+    BAG_FOLDER,
+    SUMMARY_FILE,
+    Replay,
+    ReplayError,
+    ReplayPlan,
+    ResultObserver,
+    make_room,
+    read_state,
+    write_json,
+)
+from ros_ood_perception.replay.settings_file import parameter_values
+from ros_ood_perception.strict_yaml import SchemaError
+
+DEFAULT_OUTPUTS = (
+    "semantic_mask",
+    "anomaly_mask",
+    "anomaly_score",
+    "label_info",
+    "obstacles",
+    "obstacle_markers",
+    "obstacle_detections",
+)
+INTERRUPTED = 130
+BAD_INPUT_ERRORS = (
+    BagError,
+    BundleError,
+    CameraChoiceError,
+    CameraError,
+    ComparisonError,
+    EngineError,
+    FrameSourceError,
+    ParameterError,
+    ReplayError,
+    SchemaError,
+    OSError,
+)
+
+console = Console(stderr=True, highlight=False)
+
+
+def say(message: str, style: str | None = None) -> None:
+    """To standard error as it is: square brackets in a name are no markup."""
+    console.print(message, markup=False, soft_wrap=True, style=style)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The options of a replay."""
+    parser = argparse.ArgumentParser(
+        prog="replay", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("input", type=Path, help="bag (folder, .mcap, .db3, ROS 1 .bag), folder of images, or video")
+    add("--bundle", type=Path, help="model bundle (default: models/camvid_small)")
+    add("--out", type=Path, default=Path("out/replay"), help="folder for bag and summary (default: out/replay)")
+    add("--camera", action="append", default=[], metavar="[NAME=]TOPIC", help="image topic; repeat (default: all)")
+    add("--start", type=float, metavar="S", help="seconds after the recording's first frame")
+    add("--stop", type=float, metavar="S", help="likewise; frames before that time are replayed")
+    add("--every", type=int, default=1, metavar="N", help="of each camera, every N-th frame")
+    add("--rate", type=float, default=10.0, help="frames per second of a folder of images (default: 10)")
+    add("--params", type=Path, metavar="FILE", help="parameter file of the node")
+    add("--set", action="append", default=[], metavar="NAME=VALUE", help="one parameter of the node; repeat")
+    add("--outputs", default=",".join(DEFAULT_OUTPUTS), help=f"of {', '.join(OUTPUT_TOPICS)}; or: all")
+    add("--node-name", default="/perception_node", help="what the output topics begin with")
+    add("--with-input", action="store_true", help="copy the recording's topics into the output as well")
+    add("--engine", choices=ENGINES, help="what runs the model (default: the parameter's, auto)")
+    add("--jobs", type=int, default=1, metavar="N", help="processes that infer; the results do not depend on it")
+    add("--threads", type=int, default=0, metavar="N", help="CPU threads of each (default: the parameter's, all)")
+    add("--frames-per-file", type=int, default=600, metavar="N", help="the output begins a new file after so many")
+    add("--resume", action="store_true", help="go on with the interrupted replay in --out")
+    add("--overwrite", action="store_true", help="drop an interrupted replay that is in --out")
+    add("--compare", type=Path, metavar="BAG", help="results of another run, or its summary.json")
+    Limits.add_options(parser)
+    return parser
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Everything that a replay needs, checked."""
+
+    source: Input
+    bundle: Bundle
+    fixed: FixedSettings
+    live: LiveSettings
+    plan: ReplayPlan
+    engine: str
+    threads: int
+
+
+def open_all(options: argparse.Namespace) -> Opened:
+    """Open and check what the options name, before anything is computed.
+
+    Raises:
+        One of `BAD_INPUT_ERRORS`.
+    """
+    for name, least in (("every", 1), ("jobs", 1), ("frames_per_file", 1), ("threads", 0)):
+        if getattr(options, name) < least:
+            raise ReplayError(f"--{name.replace('_', '-')} is {getattr(options, name)}; it must be at least {least}")
+    if not options.rate > 0:
+        raise ReplayError(f"--rate is {options.rate:g}; it must be positive")
+    outputs = tuple(OUTPUT_TOPICS) if options.outputs == "all" else tuple(options.outputs.split(","))
+    unknown = [name for name in outputs if name not in OUTPUT_TOPICS]
+    if unknown:
+        raise ReplayError(f"--outputs holds {', '.join(unknown)}; there are {', '.join(OUTPUT_TOPICS)}")
+    bundle = read_bundle(options.bundle or package_file("models/camvid_small"))
+    source = open_input(options.input, options.camera, options.rate)
+    values = parameter_values(options.params, options.set, options.node_name)
+    values["bundle"] = str(bundle.folder)
+    values["cameras"] = [camera.name for camera in source.cameras]
+    fixed, live = fixed_settings(values), live_settings(values)
+    live.threshold(bundle.description)
+    live.region_settings(bundle.description)
+    first_ns = source.start_ns() if options.start is not None or options.stop is not None else 0
+    start_ns = None if options.start is None else first_ns + round(options.start * 1e9)
+    stop_ns = None if options.stop is None else first_ns + round(options.stop * 1e9)
+    if start_ns is not None and stop_ns is not None and start_ns >= stop_ns:
+        raise ReplayError(f"--start {options.start:g} is not before --stop {options.stop:g}")
+    del values["bundle"]
+    # The CPU engine's last bit can depend on them, and so a digest.
+    threads = options.threads or fixed.num_threads or len(os.sched_getaffinity(0))
+    identity = {
+        "input": str(options.input.resolve()),
+        "input bytes": _size(options.input),
+        "bundle": bundle.description.model_sha256,
+        "cameras": [(camera.name, camera.image) for camera in source.cameras],
+        "outputs": outputs,
+        "node name": options.node_name,
+        "--start": start_ns,
+        "--stop": stop_ns,
+        "--every": options.every,
+        "--rate": options.rate,
+        "--with-input": options.with_input,
+        "threads": threads,
+        "parameters": values,
+    }
+    plan = ReplayPlan(
+        outputs=outputs,
+        node_name=options.node_name,
+        start_ns=start_ns,
+        stop_ns=stop_ns,
+        every=options.every,
+        copy_input=options.with_input,
+        frames_per_file=options.frames_per_file,
+        # As it is once it has been written and read.
+        identity=json.loads(json.dumps(identity)),
+    )
+    if options.with_input and not source.copied:
+        raise ReplayError("--with-input: topics of a ROS 1 bag cannot be copied; convert it first (rosbags-convert)")
+    return Opened(source, bundle, fixed, live, plan, options.engine or fixed.engine, threads)
+
+
+def _size(path: Path) -> int:
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    return sum(file.stat().st_size for file in files)
+
+
+def replay(options: argparse.Namespace, opened: Opened, observers: Sequence[ResultObserver]) -> dict[str, Any]:
+    """Run it; gives back what `summary.json` holds. `complete` in it is false after an interruption.
+
+    Raises:
+        One of `BAD_INPUT_ERRORS`.
+    """
+    make_room(options.out, options.resume, options.overwrite)
+    started = time.monotonic()
+    pool = EnginePool(opened.bundle, opened.engine, options.jobs, opened.threads, opened.fixed.gpu)
+    try:
+        run = Replay(opened.source, options.out, opened.plan, opened.bundle, opened.fixed, opened.live, pool, observers)
+        stopped = _stopped_by_signals()
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        whole = opened.plan.start_ns is None and opened.plan.stop_ns is None
+        total = opened.source.frame_count if whole else None
+        with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+            task = progress.add_task("replay", total=total)
+            complete = run.run(lambda: progress.advance(task), stopped)
+    except BrokenExecutor as error:
+        raise ReplayError(
+            f"a process of the replay died ({error}); --resume goes on, perhaps with fewer --jobs"
+        ) from error
+    finally:
+        pool.close()
+    summary = summarise(options, opened, run, pool, complete, time.monotonic() - started)
+    write_json(options.out / SUMMARY_FILE, summary)
+    return summary
+
+
+def _stopped_by_signals() -> Callable[[], bool]:
+    numbers: list[int] = []
+
+    def on_signal(number: int, _frame: object) -> None:
+        numbers.append(number)
+        # A second signal of the kind ends the process the hard way.
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+    return lambda: bool(numbers)
+
+
+def summarise(
+    options: argparse.Namespace, opened: Opened, run: Replay, pool: EnginePool, complete: bool, seconds: float
+) -> dict[str, Any]:
+    """What `summary.json` holds."""
+    description, source = opened.bundle.description, opened.source
+    digests = run.bag.digests.hex()
+    return {
+        "complete": complete,
+        "input": {"path": str(options.input), "kind": source.kind, "damage": source.damage},
+        "bundle": {
+            "name": description.name,
+            "model_sha256": description.model_sha256,
+            "weights_licence": description.weights_licence,
+        },
+        "engine": pool.name,
+        "anomaly_threshold": run.cameras[0].threshold,
+        "plan": opened.plan.identity,
+        "cameras": [
+            {
+                "name": camera.topics.name,
+                "image": camera.topics.image,
+                "accounting": camera.accounting,
+                "implausible": camera.doubts,
+                "ground": camera.geometry.problem or "known",
+                "problems": camera.problems,
+                "topics": camera.output_topics,
+            }
+            for camera in run.cameras
+        ],
+        "topics": {topic: {"messages": run.bag.digests.counts[topic], "sha256": digests[topic]} for topic in digests},
+        "this_run": {"jobs": options.jobs, "threads": pool.num_threads, "seconds": round(seconds, 3)},
+    }
+
+
+def problems(summary: dict[str, Any]) -> list[str]:
+    """What a user must know before trusting the run; empty when all is well."""
+    found = [f"damaged: {text}" for text in summary["input"]["damage"]]
+    for camera in summary["cameras"]:
+        name = f"camera '{camera['name']}': " if camera["name"] else ""
+        for fate in ("malformed", "failed"):
+            if camera["accounting"][fate]:
+                found.append(f"{name}{camera['accounting'][fate]} frames {fate}")
+        found += [f"{name}{text}" for text in camera["problems"]]
+    if not any(camera["accounting"]["published"] for camera in summary["cameras"]):
+        found.append("no frame was replayed")
+    return found
+
+
+def tell(summary: dict[str, Any], out: Path) -> int:
+    """Say what came of it; returns the exit code."""
+    for camera in summary["cameras"]:
+        counts = "  ".join(
+            f"{name} {count}" for name, count in camera["accounting"].items() if count or name == "frames"
+        )
+        say(f"{camera['image']}: {counts}")
+        if camera["ground"] != "known":
+            say(f"  obstacles have no place on the ground: {camera['ground']}")
+        for kind, count in camera["implausible"].items():
+            say(f"  {count} frames are implausible: {kind.replace('_', ' ')}")
+    for topic, facts in summary["topics"].items():
+        say(f"{facts['sha256'][:16]}  {facts['messages']:6d}  {topic}")
+    say(f"results: {out / BAG_FOLDER}")
+    found = problems(summary)
+    for problem in found:
+        say(f"problem: {problem}", style="red")
+    if not summary["complete"]:
+        say("interrupted: the bag is whole up to here; the same command with --resume goes on", style="red")
+        return INTERRUPTED
+    return 1 if found else 0
+
+
+def main(
+    arguments: list[str] | None = None,
+    parser: argparse.ArgumentParser | None = None,
+    observe: Callable[[argparse.Namespace, Opened], Sequence[ResultObserver]] = lambda options, opened: (),
+) -> int:
+    """Command line; returns the exit code.
+
+    Args:
+        parser: with the options of `make_parser`, and others that `observe` understands.
+        observe: gives what shall see the results.
+    """
+    options = (parser or make_parser()).parse_args(arguments)
+    try:
+        opened = open_all(options)
+        limits = Limits.from_options(options)
+        say(
+            f"{options.input} ({opened.source.kind}), "
+            f"{len(opened.source.cameras)} camera(s): {', '.join(c.image for c in opened.source.cameras)}; "
+            f"bundle {opened.bundle.description.name}"
+        )
+        if options.resume and options.out.is_dir() and read_state(options.out)["complete"]:
+            say(f"{options.out}: that replay has come to its end already")
+            summary = json.loads((options.out / SUMMARY_FILE).read_text("utf-8"))
+        else:
+            observers = list(observe(options, opened))
+            summary = replay(options, opened, observers)
+        code = tell(summary, options.out)
+        if options.compare is not None and summary["complete"]:
+            comparison = compare(options.out, options.compare, opened.bundle.description, limits)
+            code = max(code, print_comparison(comparison, say))
+    except BAD_INPUT_ERRORS as error:
+        say(f"replay: {error}", style="red")
+        return 2
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

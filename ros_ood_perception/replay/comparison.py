@@ -1,0 +1,341 @@
+"""Two runs over one recording, frame by frame: what changed, how much, where most, and whether that is too much."""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ros_ood_perception.bundle import BundleDescription
+from ros_ood_perception.overlay import semantic_picture
+from ros_ood_perception.recordings.bag import Bag, BagError
+from ros_ood_perception.recordings.results import DetectedBox, ResultFrame, result_frames
+from ros_ood_perception.replay.run import BAG_FOLDER, SUMMARY_FILE, write_json
+
+COMPARISON_FILE = "comparison.json"
+WORST_FOLDER = "worst"
+WORST_FRAMES = 5
+SAME_OBSTACLE_IOU = 0.3
+MAX_UNMATCHED = 64
+
+
+class ComparisonError(ValueError):
+    """The two runs cannot be compared. The message says why, and what to give."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a change may be at most; None: anything. Names and meanings as in the command line."""
+
+    min_class_agreement: float | None = None
+    min_class_iou: float | None = None
+    min_anomaly_iou: float | None = None
+    max_score_difference: float | None = None
+    max_obstacles_gained: int | None = None
+    max_obstacles_lost: int | None = None
+    max_frames_missing: int | None = None
+
+    HELP: ClassVar[dict[str, str]] = {
+        "min_class_agreement": "share of pixels with the same class, over all frames",
+        "min_class_iou": "IoU of the two runs' pixels of a class, of the class where it is lowest",
+        "min_anomaly_iou": "IoU of the two runs' anomaly masks, over all frames",
+        "max_score_difference": "mean absolute difference of the anomaly score",
+        "max_obstacles_gained": "boxes of this run without one in the other, summed over frames",
+        "max_obstacles_lost": "boxes of the other run without one in this",
+        "max_frames_missing": "frames of one run that the other does not have",
+    }
+
+    @classmethod
+    def add_options(cls, parser: argparse.ArgumentParser) -> None:
+        """Add `--min-class-agreement` and so on."""
+        for name, text in cls.HELP.items():
+            kind = int if "obstacles" in name or "frames" in name else float
+            parser.add_argument(
+                f"--{name.replace('_', '-')}", type=kind, metavar="X", help=f"limit of --compare: {text}"
+            )
+
+    @classmethod
+    def from_options(cls, options: argparse.Namespace) -> Limits:
+        """What `add_options` has parsed."""
+        limits = cls(**{f.name: getattr(options, f.name) for f in fields(cls)})
+        if options.compare is None and limits != cls():
+            raise ComparisonError("a limit is given, but no --compare")
+        return limits
+
+    def broken(self, figures: dict[str, Any]) -> list[str]:
+        """A sentence for each limit that the figures do not meet."""
+        found = []
+        for limit in fields(self):
+            allowed, figure = getattr(self, limit.name), figures.get(limit.name[4:])
+            if allowed is None:
+                continue
+            if figure is None:
+                found.append(f"--{limit.name.replace('_', '-')} {allowed:g} cannot be checked: there is no such figure")
+            elif not (figure >= allowed if limit.name.startswith("min_") else figure <= allowed):
+                found.append(f"--{limit.name.replace('_', '-')} is {allowed:g}, and it is {figure:.6g}")
+        return found
+
+
+@dataclass
+class _Totals:
+    classes: int
+    frames: int = 0
+    pixels: int = 0
+    agreeing: int = 0
+    anomalous_both: int = 0
+    anomalous_any: int = 0
+    score_pixels: int = 0
+    score_difference: float = 0.0
+    largest_score_difference: float = 0.0
+    obstacle_frames: int = 0
+    gained: int = 0
+    lost: int = 0
+    only_here: int = 0
+    only_there: int = 0
+    intersection: NDArray[np.int64] = field(init=False)
+    union: NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.intersection = np.zeros(self.classes, np.int64)
+        self.union = np.zeros(self.classes, np.int64)
+
+    def add(self, ours: ResultFrame, theirs: ResultFrame) -> float:
+        """Count a frame; gives back how much changed in it: a share of its pixels, the larger of class and anomaly."""
+        self.frames += 1
+        a, b = ours.pictures["semantic_mask"], theirs.pictures["semantic_mask"]
+        if a.shape != b.shape:
+            raise ComparisonError(
+                f"the masks of stamp {ours.stamp_ns} are {a.shape} here and {b.shape} there: not the same frames"
+            )
+        equal = a == b
+        agreeing = int(np.count_nonzero(equal))
+        self.pixels += a.size
+        self.agreeing += agreeing
+        counts_a, counts_b = (np.bincount(x.ravel(), minlength=256) for x in (a, b))
+        both = np.bincount(a[equal], minlength=256)
+        self.intersection += both[: self.classes]
+        self.union += (counts_a + counts_b - both)[: self.classes]
+        change = 1 - agreeing / a.size
+        if "anomaly_mask" in ours.pictures and "anomaly_mask" in theirs.pictures:
+            mask_a, mask_b = ours.pictures["anomaly_mask"] > 0, theirs.pictures["anomaly_mask"] > 0
+            union = int(np.count_nonzero(mask_a | mask_b))
+            intersection = int(np.count_nonzero(mask_a & mask_b))
+            self.anomalous_any += union
+            self.anomalous_both += intersection
+            change = max(change, (union - intersection) / a.size)
+        if "anomaly_score" in ours.pictures and "anomaly_score" in theirs.pictures:
+            difference = np.abs(_score(ours) - _score(theirs))
+            self.score_pixels += difference.size
+            self.score_difference += float(difference.sum(dtype=np.float64))
+            self.largest_score_difference = max(self.largest_score_difference, float(difference.max()))
+        if ours.obstacles is not None and theirs.obstacles is not None:
+            self.obstacle_frames += 1
+            matched = _matched(ours.obstacles, theirs.obstacles)
+            self.gained += len(ours.obstacles) - matched
+            self.lost += len(theirs.obstacles) - matched
+        return change
+
+    def figures(self, names: Sequence[str]) -> dict[str, Any]:
+        """By the names of the limits, and more."""
+        iou = {
+            name: float(i / u)
+            for name, i, u in zip(names, self.intersection.tolist(), self.union.tolist(), strict=True)
+            if u
+        }
+        return {
+            "frames": self.frames,
+            "frames_missing": self.only_here + self.only_there,
+            "only_here": self.only_here,
+            "only_there": self.only_there,
+            "class_agreement": self.agreeing / self.pixels if self.pixels else None,
+            "class_iou": min(iou.values()) if iou else None,
+            "iou_by_class": iou,
+            "anomaly_iou": (self.anomalous_both / self.anomalous_any if self.anomalous_any else 1.0)
+            if self.frames
+            else None,
+            "score_difference": self.score_difference / self.score_pixels if self.score_pixels else None,
+            "largest_score_difference": self.largest_score_difference if self.score_pixels else None,
+            "obstacles_gained": self.gained if self.obstacle_frames else None,
+            "obstacles_lost": self.lost if self.obstacle_frames else None,
+        }
+
+
+def _score(frame: ResultFrame) -> NDArray[np.float32]:
+    score = frame.pictures["anomaly_score"]
+    return score.astype(np.float32) / np.float32(255) if score.dtype == np.uint8 else score
+
+
+def _matched(ours: Sequence[DetectedBox], theirs: Sequence[DetectedBox]) -> int:
+    """How many pairs of boxes overlap by `SAME_OBSTACLE_IOU`, each box in one pair at most, the best pairs first."""
+    pairs = sorted(((_iou(a, b), i, j) for i, a in enumerate(ours) for j, b in enumerate(theirs)), reverse=True)
+    used_a: set[int] = set()
+    used_b: set[int] = set()
+    for iou, i, j in pairs:
+        if iou >= SAME_OBSTACLE_IOU and i not in used_a and j not in used_b:
+            used_a.add(i)
+            used_b.add(j)
+    return len(used_a)
+
+
+def _iou(a: DetectedBox, b: DetectedBox) -> float:
+    width = min(a.x + a.width, b.x + b.width) - max(a.x, b.x)
+    height = min(a.y + a.height, b.y + b.height) - max(a.y, b.y)
+    if width <= 0 or height <= 0:
+        return 0.0
+    inside = width * height
+    return inside / (a.width * a.height + b.width * b.height - inside)
+
+
+def compare(out: Path, other: Path, description: BundleDescription, limits: Limits) -> dict[str, Any]:
+    """Compare the results in `out` with others; writes `comparison.json` and pictures of the worst frames into `out`.
+
+    Args:
+        out: folder of a finished replay.
+        other: a bag with results, the folder of a replay, or a `summary.json`.
+
+    Returns:
+        What `comparison.json` holds.
+
+    Raises:
+        ComparisonError, BagError: it cannot be read, or has no frame in common with this run.
+    """
+    if other.suffix == ".json":
+        comparison = _compare_digests(out, other)
+    else:
+        folder = other / BAG_FOLDER if (other / BAG_FOLDER).is_dir() else other
+        if not folder.exists():
+            raise ComparisonError(f"{other}: no such bag; give a bag with results, or a summary.json")
+        comparison = _compare_bags(Bag(out / BAG_FOLDER), Bag(folder), out, description)
+    comparison["other"] = str(other)
+    comparison["limits_broken"] = limits.broken(comparison)
+    write_json(out / COMPARISON_FILE, comparison)
+    return comparison
+
+
+def _compare_digests(out: Path, other: Path) -> dict[str, Any]:
+    try:
+        theirs = json.loads(other.read_text("utf-8"))["topics"]
+        ours = json.loads((out / SUMMARY_FILE).read_text("utf-8"))["topics"]
+        topics = {t: ours.get(t, {}).get("sha256") == theirs.get(t, {}).get("sha256") for t in {**ours, **theirs}}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ComparisonError(f"{other}: is no summary of a replay ({error})") from error
+    different = sorted(topic for topic, equal in topics.items() if not equal)
+    found: dict[str, Any] = {"different_topics": different}
+    if not different:
+        found |= {"class_agreement": 1.0, "class_iou": 1.0, "anomaly_iou": 1.0, "score_difference": 0.0}
+        found |= {"obstacles_gained": 0, "obstacles_lost": 0, "frames_missing": 0}
+    return found
+
+
+def _compare_bags(ours: Bag, theirs: Bag, out: Path, description: BundleDescription) -> dict[str, Any]:
+    totals = _Totals(len(description.classes))
+    worst: list[tuple[float, int, ResultFrame, ResultFrame]] = []
+    for number, (here, there) in enumerate(_pairs(ours, theirs)):
+        if here is None:
+            totals.only_there += 1
+        elif there is None:
+            totals.only_here += 1
+        else:
+            change = totals.add(here, there)
+            if change > 0:
+                heapq.heappush(worst, (change, -number, here, there))
+                if len(worst) > WORST_FRAMES:
+                    heapq.heappop(worst)
+    if not totals.frames:
+        raise ComparisonError(f"{theirs.path}: has no frame in common with this run: no camera and stamp are the same")
+    damage = [*ours.damage, *theirs.damage]
+    if damage:
+        raise BagError("; ".join(damage))
+    comparison = totals.figures([known.name for known in description.classes])
+    shown = sorted(worst, key=lambda item: item[:2], reverse=True)
+    comparison["worst_frames"] = [
+        {
+            "camera": here.camera,
+            "stamp_ns": here.stamp_ns,
+            "changed": change,
+            "picture": _picture(out, rank, here, there, description),
+        }
+        for rank, (change, _, here, there) in enumerate(shown, 1)
+    ]
+    return comparison
+
+
+def _pairs(ours: Bag, theirs: Bag) -> Iterator[tuple[ResultFrame | None, ResultFrame | None]]:
+    """The frames of both, and those that only one has. A single camera is the same one under any name."""
+    first, second = ({frame.camera for frame in itertools.islice(result_frames(bag), 200)} for bag in (ours, theirs))
+    rename = len(first) == len(second) == 1
+    waiting: tuple[dict[Any, ResultFrame], dict[Any, ResultFrame]] = ({}, {})
+    for pair in itertools.zip_longest(result_frames(ours), result_frames(theirs)):
+        for side, frame in enumerate(pair):
+            if frame is None:
+                continue
+            key = frame.key[1:] if rename else frame.key
+            partner = waiting[1 - side].pop(key, None)
+            if partner is None:
+                waiting[side][key] = frame
+            else:
+                yield (frame, partner) if side == 0 else (partner, frame)
+            if len(waiting[side]) > MAX_UNMATCHED:
+                oldest = waiting[side].pop(next(iter(waiting[side])))
+                yield (oldest, None) if side == 0 else (None, oldest)
+    for frame in waiting[0].values():
+        yield frame, None
+    for frame in waiting[1].values():
+        yield None, frame
+
+
+def _picture(out: Path, rank: int, here: ResultFrame, there: ResultFrame, description: BundleDescription) -> str:
+    """The other run, this run, and what changed, side by side: name of the file."""
+    folder = out / WORST_FOLDER
+    folder.mkdir(exist_ok=True)
+    pictures = [_drawn(frame, description) for frame in (there, here)]
+    changed = here.pictures["semantic_mask"] != there.pictures["semantic_mask"]
+    difference = np.where(changed[..., None], np.uint8(255), (pictures[1] // 4).astype(np.uint8))
+    if "anomaly_mask" in here.pictures and "anomaly_mask" in there.pictures:
+        a, b = here.pictures["anomaly_mask"] > 0, there.pictures["anomaly_mask"] > 0
+        difference[a & ~b], difference[b & ~a] = (255, 140, 0), (0, 140, 255)
+    name = f"{rank}_{here.stamp_ns}.png"
+    image = np.concatenate([*pictures, difference], axis=1)
+    cv2.imwrite(str(folder / name), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    return f"{WORST_FOLDER}/{name}"
+
+
+def _drawn(frame: ResultFrame, description: BundleDescription) -> NDArray[np.uint8]:
+    picture = semantic_picture(frame.pictures["semantic_mask"], description.colours)
+    if "anomaly_mask" in frame.pictures:
+        picture[frame.pictures["anomaly_mask"] > 0] = (255, 140, 0)
+    for box in frame.obstacles or ():
+        corner = (round(box.x + box.width), round(box.y + box.height))
+        cv2.rectangle(picture, (round(box.x), round(box.y)), corner, (255, 255, 255), 2)
+    return picture
+
+
+def print_comparison(comparison: dict[str, Any], say: Callable[..., None]) -> int:
+    """Say what changed; returns the exit code: 1 where a limit is broken."""
+    say(f"compared with {comparison['other']}:")
+    if "different_topics" in comparison:
+        different = comparison["different_topics"]
+        say(f"  topics that differ: {', '.join(different) or 'none: the results are the same to the bit'}")
+    else:
+        for name in ("frames", "frames_missing", "class_agreement", "anomaly_iou", "score_difference"):
+            value = comparison[name]
+            say(f"  {name.replace('_', ' ')}: {'unknown' if value is None else f'{value:.6g}'}")
+        say(f"  obstacles gained {comparison['obstacles_gained']}, lost {comparison['obstacles_lost']}")
+        for name, iou in sorted(comparison["iou_by_class"].items(), key=lambda item: item[1]):
+            say(f"  IoU of {name}: {iou:.4f}")
+        for frame in comparison["worst_frames"]:
+            say(
+                f"  {frame['changed']:.2%} of the pixels changed at {frame['stamp_ns'] / 1e9:.3f} s: {frame['picture']}"
+            )
+    for text in comparison["limits_broken"]:
+        say(f"limit: {text}", style="red")
+    return 1 if comparison["limits_broken"] else 0

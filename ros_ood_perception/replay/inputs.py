@@ -1,0 +1,250 @@
+"""What is replayed, as one stream in order of time: frames of every camera, calibrations, and what is only copied."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Protocol
+
+from ros_ood_perception.camera_images import PlainImage
+from ros_ood_perception.recordings.bag import Bag, BagError
+from ros_ood_perception.recordings.frame_source import FrameSource, is_bag, open_frames
+from ros_ood_perception.recordings.message_types import message_types
+from ros_ood_perception.replay.cameras import CameraTopics, choose_cameras
+from ros_ood_perception.replay.static_transforms import TOPIC as STATIC_TRANSFORMS
+from ros_ood_perception.replay.static_transforms import StaticTransforms
+
+NANOSECONDS = 1_000_000_000
+FRAMES_TOPIC = "/camera/image_raw"
+INFO_TYPE = "sensor_msgs/msg/CameraInfo"
+
+
+@dataclass(frozen=True)
+class InputFrame:
+    """One frame.
+
+    Attributes:
+        camera: place in `cameras`.
+        number: of the frame among this camera's, from 0, frames that are not used included.
+        name: file name, or topic and number: for people, and for labels that go by name.
+        time_ns: its place on the recording's time line, nanoseconds; what the results are recorded at.
+        message: `sensor_msgs/Image` or `CompressedImage`; None where it could not be read, then `problem` says why.
+        raw: as serialised; None for files.
+    """
+
+    camera: int
+    number: int
+    name: str
+    time_ns: int
+    message: Any = field(repr=False)
+    problem: str = ""
+    raw: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class InputInfo:
+    """A calibration of one camera."""
+
+    camera: int
+    info: Any = field(repr=False)
+
+
+@dataclass(frozen=True)
+class InputCopy:
+    """A message that only goes into the output beside the results."""
+
+    topic: str
+    time_ns: int
+    raw: bytes = field(repr=False)
+
+
+class Input(Protocol):
+    """A recording.
+
+    Attributes:
+        kind: for people.
+        cameras: at least one.
+        damage: what could not be read; complete when `items` has come to its end.
+        frame_count: how many frames there are, or None where the recording does not say.
+        transforms: of the cameras on the vehicle.
+        first_infos: by camera, what is known of it from the beginning.
+        copied: topic to message type of what can be copied into the output; empty where nothing can.
+    """
+
+    kind: str
+    cameras: tuple[CameraTopics, ...]
+    damage: list[str]
+    frame_count: int | None
+    transforms: StaticTransforms
+    first_infos: dict[int, Any]
+    copied: dict[str, str]
+    typestore: Any
+
+    def start_ns(self) -> int:
+        """The time of the first message."""
+        ...
+
+    def items(
+        self, start_ns: int | None, stop_ns: int | None, copy: bool
+    ) -> Iterator[InputFrame | InputInfo | InputCopy]:
+        """Everything from `start_ns` on and before `stop_ns`, in order of time."""
+        ...
+
+
+class BagInput:
+    """The cameras of a bag.
+
+    Args:
+        wanted: see `choose_cameras`.
+
+    Raises:
+        BagError: nothing can be read, or there is no frame.
+        CameraChoiceError: see `choose_cameras`.
+    """
+
+    kind = "bag"
+
+    def __init__(self, path: Path, wanted: Sequence[str]) -> None:
+        self._bag = bag = Bag(path)
+        if not bag.types:
+            raise BagError(f"{path}: the bag is empty: it has no topics")
+        self.cameras = choose_cameras(bag.types, wanted, str(path))
+        topics = [camera.image for camera in self.cameras]
+        counts = [bag.counts.get(topic) for topic in topics]
+        self.frame_count = None if None in counts else sum(count or 0 for count in counts)
+        if self.frame_count == 0:
+            raise BagError(f"{path}: has no messages on {', '.join(topics)}")
+        self.damage = list(bag.damage)
+        self.typestore = bag.typestore
+        self.transforms = StaticTransforms()
+        for message in self._read([STATIC_TRANSFORMS]):
+            self.transforms.add(message)
+        self._infos = {
+            camera.info: index for index, camera in enumerate(self.cameras) if bag.types.get(camera.info) == INFO_TYPE
+        }
+        self.first_infos = {}
+        for topic, index in self._infos.items():
+            first = next(self._read([topic]), None)
+            if first is not None:
+                self.first_infos[index] = _ros2_names(first)
+        # The messages of ROS 1 are serialised in another way, and some have other fields.
+        self.copied = {} if bag.is_ros1 else {t: k for t, k in bag.types.items() if k in bag.typestore.fielddefs}
+
+    def _read(self, topics: Collection[str]) -> Iterator[Any]:
+        """Messages that can be read, of topics that may not be there."""
+        for message in self._bag.messages(topics):
+            try:
+                yield self._bag.deserialize(message)
+            except BagError:
+                # It is met, and named, again when the frames are read.
+                continue
+
+    def start_ns(self) -> int:
+        """The time of the first frame."""
+        first = next(self._bag.messages([camera.image for camera in self.cameras]), None)
+        return 0 if first is None else first.time_ns
+
+    def items(
+        self, start_ns: int | None, stop_ns: int | None, copy: bool
+    ) -> Iterator[InputFrame | InputInfo | InputCopy]:
+        """See `Input.items`."""
+        images = {camera.image: index for index, camera in enumerate(self.cameras)}
+        numbers = [0] * len(self.cameras)
+        topics = {*images, *self._infos, *(self.copied if copy else ())}
+        broken: list[str] = []
+        for raw in self._bag.messages(topics, start_ns, stop_ns):
+            if copy and raw.topic in self.copied:
+                yield InputCopy(raw.topic, raw.time_ns, raw.raw)
+            if raw.topic in images:
+                camera = images[raw.topic]
+                name = f"{raw.topic} #{numbers[camera]}"
+                message, problem = None, ""
+                try:
+                    message = self._bag.deserialize(raw)
+                except BagError as error:
+                    problem = str(error)
+                yield InputFrame(camera, numbers[camera], name, raw.time_ns, message, problem, raw.raw)
+                numbers[camera] += 1
+            elif raw.topic in self._infos:
+                try:
+                    yield InputInfo(self._infos[raw.topic], _ros2_names(self._bag.deserialize(raw)))
+                except BagError as error:
+                    broken.append(str(error))
+        self.damage = [*self._bag.damage, *broken]
+
+
+class FramesInput:
+    """A folder of images, or a video, as one camera.
+
+    Args:
+        rate_hz: of a folder: image number n has the stamp (n + 1) / rate. A video has its own times, from 1 s on.
+    """
+
+    def __init__(self, source: FrameSource, rate_hz: float) -> None:
+        self._source = source
+        self._rate_hz = rate_hz
+        self.kind = source.kind
+        self.cameras: tuple[CameraTopics, ...] = (CameraTopics("", FRAMES_TOPIC, "/camera/camera_info", False),)
+        self.damage: list[str] = []
+        self.frame_count: int | None = len(source)
+        self.transforms = StaticTransforms()
+        self.first_infos: dict[int, Any] = {}
+        self.copied = {FRAMES_TOPIC: "sensor_msgs/msg/Image"}
+        self.typestore = message_types().typestore
+
+    def start_ns(self) -> int:
+        """The time of the first frame."""
+        return self._time_ns(0, None)
+
+    def _time_ns(self, index: int, own_ns: int | None) -> int:
+        # A stamp of zero means "no stamp" to many a consumer.
+        return round((index + 1) / self._rate_hz * NANOSECONDS) if own_ns is None else NANOSECONDS + own_ns
+
+    def items(
+        self, start_ns: int | None, stop_ns: int | None, copy: bool
+    ) -> Iterator[InputFrame | InputInfo | InputCopy]:
+        """See `Input.items`."""
+        types = message_types()
+        for index, frame in enumerate(self._source):
+            time_ns = self._time_ns(index, frame.time_ns)
+            if (start_ns is not None and time_ns < start_ns) or (stop_ns is not None and time_ns >= stop_ns):
+                continue
+            stamp = types("builtin_interfaces/msg/Time", sec=time_ns // NANOSECONDS, nanosec=time_ns % NANOSECONDS)
+            header = types("std_msgs/msg/Header", stamp=stamp, frame_id=frame.frame_id)
+            if copy:
+                image = types(
+                    "sensor_msgs/msg/Image",
+                    header=header,
+                    height=frame.height,
+                    width=frame.width,
+                    encoding=frame.encoding,
+                    step=frame.step,
+                    data=frame.data,
+                )
+                yield InputCopy(FRAMES_TOPIC, time_ns, types.serialized(image))
+            message = PlainImage(header, frame.height, frame.width, frame.encoding, frame.step, frame.data)
+            yield InputFrame(0, index, frame.name, time_ns, message)
+        self.damage = [f"cannot be decoded: {file}" for file in self._source.unreadable]
+
+
+def open_input(path: Path, wanted: Sequence[str], rate_hz: float) -> Input:
+    """Open a bag, a folder of images or a video.
+
+    Raises:
+        BagError, CameraChoiceError, FrameSourceError: nothing there that can be replayed.
+    """
+    if path.suffix.lower() in (".mcap", ".db3", ".bag") or (path.is_dir() and is_bag(path)):
+        if not path.exists():
+            raise BagError(f"{path}: no such file")
+        return BagInput(path, wanted)
+    return FramesInput(open_frames(path), rate_hz)
+
+
+def _ros2_names(info: Any) -> Any:
+    """A CameraInfo of ROS 1 (`D`, `K`, `R`, `P`) under the names of ROS 2."""
+    if hasattr(info, "k"):
+        return info
+    fields = {name.lower() if name in "DKRP" else name: value for name, value in vars(info).items()}
+    return SimpleNamespace(**fields)

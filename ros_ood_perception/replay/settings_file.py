@@ -1,0 +1,90 @@
+"""The node's parameters for a replay: defaults, a ROS parameter file, and single values from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ros_ood_perception.node.parameter_declarations import DECLARATIONS, Declaration
+from ros_ood_perception.node.settings import ParameterError
+from ros_ood_perception.strict_yaml import load_yaml
+
+
+def parameter_values(file: Path | None, changes: Sequence[str], node_name: str) -> dict[str, Any]:
+    """A value for every parameter of the node.
+
+    Args:
+        file: a ROS parameter file; what is under `/**` and under the node's name counts. None: the defaults.
+        changes: NAME=VALUE or NAME:=VALUE each, as YAML.
+        node_name: `/perception_node`, for instance.
+
+    Raises:
+        ParameterError: an unknown parameter, or one of another type.
+        OSError, SchemaError: the file cannot be read, or is no YAML.
+    """
+    declared = {declaration.name: declaration for declaration in DECLARATIONS}
+    values: dict[str, Any] = {
+        name: list(d.default) if isinstance(d.default, tuple) else d.default for name, d in declared.items()
+    }
+    given: list[tuple[str, str, Any]] = []
+    if file is not None:
+        given += [(str(file), name, value) for name, value in _of_file(file, node_name).items()]
+    for change in changes:
+        name, separator, text = change.partition("=")
+        if not separator:
+            raise ParameterError(f"--set {change}: it must be NAME=VALUE")
+        try:
+            given.append((f"--set {change}", name.removesuffix(":").strip(), yaml.safe_load(text)))
+        except yaml.YAMLError as error:
+            raise ParameterError(f"--set {change}: '{text}' is no YAML value") from error
+    for source, name, value in given:
+        if name in ("use_sim_time",) or name.startswith("qos_overrides."):
+            # Of every node; neither clock nor transport has a part in a replay.
+            continue
+        if name not in declared:
+            raise ParameterError(f"{source}: the node has no parameter '{name}'")
+        values[name] = _typed(source, declared[name], value)
+    return values
+
+
+def _of_file(file: Path, node_name: str) -> dict[str, Any]:
+    data = load_yaml(file)
+    found: dict[str, Any] = {}
+    known = {"/**", node_name, node_name.lstrip("/"), f"/**/{node_name.rpartition('/')[2]}"}
+    for node, content in (data if isinstance(data, dict) else {}).items():
+        parameters = content.get("ros__parameters") if isinstance(content, dict) else None
+        if node in known and isinstance(parameters, dict):
+            found |= _flat(parameters, "")
+    if not found:
+        raise ParameterError(f"{file}: holds no parameters of {node_name}; it must have /**: ros__parameters:")
+    return found
+
+
+def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
+
+
+def _typed(source: str, declaration: Declaration, value: Any) -> Any:
+    default = declaration.default
+    if isinstance(default, tuple):
+        kind = type(default[0])
+        items = value if isinstance(value, list) else [value]
+        return [_scalar(source, declaration.name, kind, item) for item in items]
+    return _scalar(source, declaration.name, type(default), value)
+
+
+def _scalar(source: str, name: str, kind: type, value: Any) -> Any:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not kind:
+        raise ParameterError(f"{source}: parameter '{name}' is {value!r}; it must be {kind.__name__}")
+    return value

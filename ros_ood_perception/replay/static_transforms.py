@@ -1,0 +1,57 @@
+"""Where each camera is on the vehicle: the /tf_static of a bag, without tf2."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ros_ood_perception.camera_model import CameraError
+from ros_ood_perception.ground import CameraPose
+
+TOPIC = "/tf_static"
+MAX_CHAIN = 64
+
+
+class StaticTransforms:
+    """A tree of frames, each in its parent."""
+
+    def __init__(self) -> None:
+        self._parents: dict[str, tuple[str, CameraPose]] = {}
+
+    def add(self, message: Any) -> None:
+        """A `tf2_msgs/TFMessage`. A later transform of a frame replaces an earlier one; one that is not finite, or no
+        rotation, is left out."""
+        for transform in message.transforms:
+            place, turn = transform.transform.translation, transform.transform.rotation
+            try:
+                pose = CameraPose.from_transform((place.x, place.y, place.z), (turn.x, turn.y, turn.z, turn.w))
+            except CameraError:
+                continue
+            self._parents[_plain(transform.child_frame_id)] = (_plain(transform.header.frame_id), pose)
+
+    def pose(self, camera_frame: str, base_frame: str) -> CameraPose:
+        """Of a camera's optical frame in the vehicle's frame.
+
+        Raises:
+            CameraError: the bag's /tf_static does not lead from one to the other.
+        """
+        frame = _plain(camera_frame)
+        rotation, translation = np.eye(3), np.zeros(3)
+        for _ in range(MAX_CHAIN):
+            if frame == _plain(base_frame):
+                x, y, z = translation.tolist()
+                return CameraPose(tuple(rotation.ravel().tolist()), (x, y, z))
+            if frame not in self._parents:
+                break
+            frame, pose = self._parents[frame]
+            turn = np.reshape(pose.rotation, (3, 3))
+            rotation, translation = turn @ rotation, turn @ translation + pose.translation
+        raise CameraError(
+            f"no transform from '{camera_frame[:60]}' to '{base_frame}' on {TOPIC}; record it, or set mounting.height_m"
+        )
+
+
+def _plain(frame: str) -> str:
+    # ROS 1 wrote a leading slash.
+    return frame.removeprefix("/")

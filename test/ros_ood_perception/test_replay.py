@@ -1,0 +1,460 @@
+"""Replays from the command line's own function: the same bytes on every run, whatever the input and its damage."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from recorded_drive import (
+    START_NS,
+    STEP_NS,
+    camera_info,
+    header,
+    image,
+    picture,
+    static_transforms,
+    write_bag,
+    write_drive,
+    write_ros1_drive,
+)
+from rosbags.highlevel import AnyReader
+from rosbags.rosbag2 import StoragePlugin
+
+from ros_ood_perception.bundle import read_bundle
+from ros_ood_perception.camera_images import to_colour
+from ros_ood_perception.inference.engine import open_engine
+from ros_ood_perception.obstacles import ObstacleDetector
+from ros_ood_perception.perception import Perception
+from ros_ood_perception.recordings.bag import Bag
+from ros_ood_perception.recordings.message_types import message_types
+from ros_ood_perception.recordings.results import result_frames
+from ros_ood_perception.recordings.split_bag import topic_digests
+from ros_ood_perception.replay.command_line import main
+
+FRAMES = 12
+LONG = 24
+# Low, so that random pictures have anomalies and obstacles.
+ANOMALOUS = ("--set", "anomaly_threshold=0.3", "--set", "region.drivable_classes=['road', 'pavement', 'building']")
+
+
+@pytest.fixture(scope="module")
+def drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_drive(tmp_path_factory.mktemp("drive") / "drive", FRAMES)
+
+
+@pytest.fixture(scope="module")
+def replayed(drive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("replayed") / "out"
+    assert run(drive, out) == 0
+    return out
+
+
+def run(source: Path, out: Path, *options: str) -> int:
+    return main([str(source), "--out", str(out), "--outputs", "all", *ANOMALOUS, *options])
+
+
+def summary(out: Path) -> dict[str, Any]:
+    found = json.loads((out / "summary.json").read_text())
+    assert isinstance(found, dict)
+    return found
+
+
+def digests(out: Path) -> dict[str, str]:
+    return {topic: facts["sha256"] for topic, facts in summary(out)["topics"].items()}
+
+
+def accounting(out: Path) -> dict[str, int]:
+    (camera,) = summary(out)["cameras"]
+    return {name: count for name, count in camera["accounting"].items() if count}
+
+
+# -- what comes out ------------------------------------------------------------------------------------------------
+
+
+def test_every_frame_has_every_output_at_its_place_in_time_and_under_its_stamp(replayed: Path) -> None:
+    times = [START_NS + number * STEP_NS for number in range(FRAMES)]
+    found: dict[str, list[tuple[int, int, str]]] = {}
+    with AnyReader([replayed / "bag"], default_typestore=message_types().typestore) as reader:
+        for connection, time_ns, raw in reader.messages():
+            message: Any = reader.deserialize(raw, connection.msgtype)
+            head = getattr(message, "header", None) or message.markers[0].header
+            stamp_ns = head.stamp.sec * 10**9 + head.stamp.nanosec
+            found.setdefault(connection.topic, []).append((time_ns, stamp_ns, head.frame_id))
+    for topic in ("semantic/mask", "anomaly/mask", "anomaly/score", "anomaly/detections", "semantic/confidence"):
+        assert found[f"/perception_node/output/{topic}"] == [(t, t, "camera_optical") for t in times]
+    for topic in ("anomaly/obstacles", "anomaly/obstacle_markers", "ground/free", "ground/grid"):
+        assert found[f"/perception_node/output/{topic}"] == [(t, t, "base_link") for t in times]
+    assert [t for t, _, _ in found["/perception_node/output/semantic/label_info"]] == times[:1]
+    assert [t for t, _, _ in found["/diagnostics"]] == [times[0], times[10], times[11]]
+
+
+def test_the_results_are_those_of_the_perception_itself(drive: Path, replayed: Path, shipped_bundle: Path) -> None:
+    bundle = read_bundle(shipped_bundle)
+    engine = open_engine(bundle, "auto", 1)
+    perception = Perception(engine, 0.3, len(bundle.description.classes), ObstacleDetector())
+    recorded = list(result_frames(Bag(replayed / "bag")))
+    assert len(recorded) == FRAMES
+    assert any(frame.pictures["anomaly_mask"].any() for frame in recorded)
+    for number, frame in enumerate(recorded):
+        result = perception(to_colour(image(number), bundle.description.input.colour_order))
+        np.testing.assert_array_equal(frame.pictures["semantic_mask"], result.semantic)
+        np.testing.assert_array_equal(frame.pictures["anomaly_mask"] > 0, result.anomaly_mask)
+    engine.close()
+
+
+def test_obstacles_have_a_place_from_the_bags_calibration_and_static_transforms(replayed: Path) -> None:
+    bag = Bag(replayed / "bag")
+    clouds = [bag.deserialize(m) for m in bag.messages(["/perception_node/output/anomaly/obstacles"])]
+    assert sum(cloud.width for cloud in clouds) > 0
+    assert summary(replayed)["cameras"][0]["ground"] == "known"
+
+
+def test_three_replays_and_any_number_of_jobs_give_the_same_bytes(drive: Path, replayed: Path, tmp_path: Path) -> None:
+    for number, options in enumerate(([], ["--jobs", "2"], ["--frames-per-file", "5"])):
+        assert run(drive, tmp_path / str(number), *options) == 0
+        assert digests(tmp_path / str(number)) == digests(replayed)
+    # And they are the digests of what lies in the bag, not only of what was meant to be written.
+    assert topic_digests(Bag(replayed / "bag")).hex() == digests(replayed)
+
+
+def test_other_frames_parameters_or_outputs_give_other_bytes(drive: Path, replayed: Path, tmp_path: Path) -> None:
+    assert run(drive, tmp_path / "out", "--set", "anomaly_threshold=0.31") == 0
+    before, after = digests(replayed), digests(tmp_path / "out")
+    assert before["/perception_node/output/anomaly/mask"] != after["/perception_node/output/anomaly/mask"]
+    assert before["/perception_node/output/semantic/mask"] == after["/perception_node/output/semantic/mask"]
+
+
+def test_the_input_can_be_copied_beside_the_results_byte_by_byte(drive: Path, replayed: Path, tmp_path: Path) -> None:
+    assert run(drive, tmp_path / "out", "--with-input") == 0
+    copied = digests(tmp_path / "out")
+    source = topic_digests(Bag(drive)).hex()
+    assert {topic: copied[topic] for topic in source} == source
+    assert {topic: copied[topic] for topic in digests(replayed)} == digests(replayed)
+
+
+def test_a_part_of_the_recording_and_every_nth_frame(drive: Path, tmp_path: Path) -> None:
+    assert run(drive, tmp_path / "out", "--start", "0.2", "--stop", "0.9", "--every", "3") == 0
+    assert accounting(tmp_path / "out") == {"frames": 7, "left_out": 4, "published": 3}
+    stamps = [frame.stamp_ns for frame in result_frames(Bag(tmp_path / "out" / "bag"))]
+    assert stamps == [START_NS + number * STEP_NS for number in (2, 5, 8)]
+
+
+def test_no_rclpy_and_no_training_is_imported(drive: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "for name in ('rclpy', 'sensor_msgs', 'std_msgs', 'torch', 'training', 'rerun'): sys.modules[name] = None\n"
+        "from ros_ood_perception.replay.command_line import main\n"
+        f"sys.exit(main([{str(drive)!r}, '--out', {str(tmp_path / 'out')!r}]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+# -- what goes in --------------------------------------------------------------------------------------------------
+
+
+def test_mcap_sqlite_ros_1_compressed_and_a_folder_give_the_same_masks(
+    drive: Path, replayed: Path, tmp_path: Path
+) -> None:
+    write_drive(tmp_path / "sqlite", FRAMES, StoragePlugin.SQLITE3)
+    write_ros1_drive(tmp_path / "ros1.bag", FRAMES)
+    (tmp_path / "folder").mkdir()
+    compressed = []
+    for number in range(FRAMES):
+        encoded = cv2.imencode(".png", picture(number))[1].reshape(-1)
+        (tmp_path / "folder" / f"{number:03d}.png").write_bytes(encoded.tobytes())
+        kind = "sensor_msgs/msg/CompressedImage"
+        compressed.append(message_types()(kind, header=header(number), format="bgr8; png", data=encoded))
+    write_bag(tmp_path / "compressed", {"/front/image_raw/compressed": compressed})
+    expected = [frame.pictures["semantic_mask"] for frame in result_frames(Bag(replayed / "bag"))]
+    for name in ("sqlite", "ros1.bag", "folder", "compressed"):
+        assert run(tmp_path / name, tmp_path / f"out_{name}") == 0, name
+        masks = [frame.pictures["semantic_mask"] for frame in result_frames(Bag(tmp_path / f"out_{name}" / "bag"))]
+        np.testing.assert_array_equal(masks, expected, err_msg=name)
+    assert digests(tmp_path / "out_sqlite") == digests(replayed)
+
+
+def test_a_video_is_replayed_with_its_own_times(tmp_path: Path) -> None:
+    writer = cv2.VideoWriter(str(tmp_path / "a.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 20, (128, 96))
+    for number in range(5):
+        writer.write(picture(number))
+    writer.release()
+    assert run(tmp_path / "a.avi", tmp_path / "out") == 0
+    stamps = [frame.stamp_ns for frame in result_frames(Bag(tmp_path / "out" / "bag"))]
+    assert stamps == [10**9 + number * 50_000_000 for number in range(5)]
+
+
+def test_two_cameras_of_different_size_each_have_their_topics_and_their_own_memory(
+    drive: Path, replayed: Path, tmp_path: Path
+) -> None:
+    bag = write_bag(
+        tmp_path / "two",
+        {
+            "/tf_static": [static_transforms()],
+            "/front/camera_info": [camera_info(number) for number in range(FRAMES)],
+            "/front/image_raw": [image(number) for number in range(FRAMES)],
+            "/rear/image_raw": [image(number, picture(number + 50, 60, 80)) for number in range(FRAMES - 2)],
+        },
+    )
+    assert run(bag, tmp_path / "out", "--jobs", "2") == 0
+    cameras = {camera["name"]: camera["accounting"]["published"] for camera in summary(tmp_path / "out")["cameras"]}
+    assert cameras == {"front": FRAMES, "rear": FRAMES - 2}
+    shapes = Counter(
+        (f.camera, f.pictures["semantic_mask"].shape) for f in result_frames(Bag(tmp_path / "out" / "bag"))
+    )
+    assert shapes == {
+        ("/perception_node/front/", (96, 128)): FRAMES,
+        ("/perception_node/rear/", (60, 80)): FRAMES - 2,
+    }
+    alone, both = digests(replayed), digests(tmp_path / "out")
+    for topic in alone:
+        if topic != "/diagnostics":
+            assert both[topic.replace("/perception_node/", "/perception_node/front/")] == alone[topic]
+    assert run(bag, tmp_path / "one", "--camera", "/front/image_raw") == 0
+    assert {t: d for t, d in digests(tmp_path / "one").items() if t != "/diagnostics"} == {
+        t: d for t, d in alone.items() if t != "/diagnostics"
+    }
+
+
+def test_an_image_size_that_changes_half_way_is_replayed_and_named(tmp_path: Path) -> None:
+    frames = [image(number, picture(number, *((96, 128) if number < 4 else (48, 64)))) for number in range(8)]
+    assert run(write_bag(tmp_path / "bag", {"/image_raw": frames}), tmp_path / "out") == 0
+    (camera,) = summary(tmp_path / "out")["cameras"]
+    assert camera["accounting"]["published"] == 8
+    assert camera["implausible"] == {"wrong_size": 4}
+    shapes = [frame.pictures["semantic_mask"].shape for frame in result_frames(Bag(tmp_path / "out" / "bag"))]
+    assert shapes == [(96, 128)] * 4 + [(48, 64)] * 4
+
+
+def test_a_malformed_frame_is_counted_and_named_and_the_next_one_is_replayed(tmp_path: Path) -> None:
+    frames = [image(number) for number in range(4)]
+    frames[1].data = frames[1].data[:100]
+    frames[2].encoding = "32FC1"
+    assert run(write_bag(tmp_path / "bag", {"/image_raw": frames}), tmp_path / "out") == 1
+    assert accounting(tmp_path / "out") == {"frames": 4, "published": 2, "malformed": 2}
+    (camera,) = summary(tmp_path / "out")["cameras"]
+    assert "/image_raw #1: data has 100 bytes" in camera["problems"][0]
+
+
+@pytest.mark.parametrize(
+    ("topics", "message"),
+    [
+        ({}, "is empty"),
+        ({"/tf_static": [static_transforms()]}, "has no camera's topic of the type sensor_msgs/msg/Image"),
+        ({"/perception_node/output/semantic/mask": [image(0)]}, "has no camera's topic"),
+    ],
+)
+def test_a_bag_without_images_is_bad_input(
+    topics: dict[str, list[Any]], message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(write_bag(tmp_path / "bag", topics), tmp_path / "out") == 2
+    assert message in " ".join(capfd.readouterr().err.split())
+
+
+def test_bad_options_are_named_before_anything_starts(
+    drive: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").touch()
+    for options, message in (
+        (["--every", "0"], "--every is 0; it must be at least 1"),
+        (["--start", "3", "--stop", "1"], "--start 3 is not before --stop 1"),
+        (["--outputs", "masks"], "--outputs holds masks; there are semantic_mask,"),
+        (["--set", "anomaly_treshold=0.5"], "the node has no parameter 'anomaly_treshold'"),
+        (["--set", "anomaly_threshold=high"], "parameter 'anomaly_threshold' is 'high'; it must be float"),
+        (["--set", "anomaly_threshold=3"], "it must be from -1 to 1"),
+        (["--camera", "/left"], "has no image topic '/left'; it has"),
+        (["--out", str(tmp_path / "other")], "is not empty and was not written by a replay"),
+        (["--resume"], "there is no replay to go on with"),
+        (["--min-anomaly-iou", "0.5"], "a limit is given, but no --compare"),
+    ):
+        assert main([str(drive), "--out", str(tmp_path / "out"), *options]) == 2
+        assert message in " ".join(capfd.readouterr().err.split())
+    assert main([str(tmp_path / "nothing.mcap"), "--out", str(tmp_path / "out")]) == 2
+    assert "no such file" in capfd.readouterr().err
+
+
+# -- damage --------------------------------------------------------------------------------------------------------
+
+
+def damaged(bag: Path, copy: Path, seed: int) -> None:
+    """A copy of a bag with 64 bytes overwritten at a random place; every third one is cut there instead."""
+    shutil.copytree(bag, copy)
+    (file,) = [f for f in copy.iterdir() if f.suffix in (".mcap", ".db3")]
+    data = bytearray(file.read_bytes())
+    place = random.Random(seed).randrange(len(data))
+    if seed % 3 == 2:
+        del data[place:]
+    else:
+        data[place : place + 64] = random.Random(seed + 1000).randbytes(64)
+    file.write_bytes(data)
+
+
+@pytest.fixture(scope="module")
+def long_bags(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """3.5 MB each, so that an MCAP file has several chunks."""
+    folder = tmp_path_factory.mktemp("long")
+    return {
+        "mcap": write_drive(folder / "mcap", LONG, size=(192, 256)),
+        "sqlite": write_drive(folder / "sqlite", LONG, StoragePlugin.SQLITE3, (192, 256)),
+    }
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite"])
+@pytest.mark.parametrize("seed", range(10))
+def test_of_a_bag_damaged_at_a_random_place_what_can_be_read_is_replayed_and_the_damage_named(
+    storage: str, seed: int, long_bags: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    damaged(long_bags[storage], tmp_path / "bag", seed)
+    options = ["--outputs", "semantic_mask", "--every", "6"]
+    code = main([str(tmp_path / "bag"), "--out", str(tmp_path / "out"), *options])
+    if code == 2:
+        # Not even the topics can be read, or no frame is left.
+        said = " ".join(capfd.readouterr().err.split())
+        assert "cannot be read as a bag" in said or "has no" in said
+        return
+    found = summary(tmp_path / "out")
+    (camera,) = found["cameras"]
+    whole = list(result_frames(Bag(tmp_path / "out" / "bag"))) if camera["accounting"]["published"] else []
+    assert len(whole) == camera["accounting"]["published"]
+    if camera["accounting"]["frames"] < LONG:
+        assert found["input"]["damage"]
+    assert code == (1 if found["input"]["damage"] or camera["problems"] or not whole else 0)
+
+
+def test_a_cut_bag_loses_only_what_was_cut(long_bags: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(long_bags["mcap"], tmp_path / "bag")
+    (file,) = (tmp_path / "bag").glob("*.mcap")
+    with file.open("r+b") as stream:
+        stream.truncate(file.stat().st_size * 2 // 3)
+    assert main([str(tmp_path / "bag"), "--out", str(tmp_path / "out")]) == 1
+    assert accounting(tmp_path / "out")["published"] >= LONG // 2 - 1
+    assert any(
+        "ends at byte" in text or "beyond the end" in text for text in summary(tmp_path / "out")["input"]["damage"]
+    )
+
+
+def test_where_no_length_and_no_index_leads_on_the_next_chunk_is_found(
+    long_bags: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(long_bags["mcap"], tmp_path / "bag")
+    (file,) = (tmp_path / "bag").glob("*.mcap")
+    data = bytearray(file.read_bytes())
+    # The length of the second chunk: nothing after it can be found by following lengths.
+    second = data.index(b"\x06", data.index(b"\x07", 2**20))
+    while int.from_bytes(data[second + 1 : second + 9], "little") not in range(2**20, 2**21):
+        second = data.index(b"\x06", second + 1)
+    data[second + 1 : second + 9] = b"\xff" * 8
+    file.write_bytes(data)
+    # The index still leads to what follows.
+    assert main([str(tmp_path / "bag"), "--out", str(tmp_path / "indexed")]) == 0
+    assert accounting(tmp_path / "indexed") == {"frames": LONG, "published": LONG}
+    file.write_bytes(data[:-8])
+    assert main([str(tmp_path / "bag"), "--out", str(tmp_path / "out")]) == 1
+    assert LONG - 8 <= accounting(tmp_path / "out")["published"] < LONG
+
+
+def test_a_bag_without_metadata_is_read_and_that_is_no_damage(drive: Path, replayed: Path, tmp_path: Path) -> None:
+    shutil.copytree(drive, tmp_path / "bag")
+    (tmp_path / "bag" / "metadata.yaml").unlink()
+    assert run(tmp_path / "bag", tmp_path / "out") == 0
+    assert digests(tmp_path / "out") == digests(replayed)
+    (tmp_path / "bag" / "metadata.yaml").write_text("rosbag2_bagfile_information: [")
+    assert run(tmp_path / "bag", tmp_path / "again") == 1
+    assert digests(tmp_path / "again") == digests(replayed)
+    assert "metadata.yaml does not fit" in summary(tmp_path / "again")["input"]["damage"][0]
+
+
+# -- interruption --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_replay_leaves_a_bag_and_goes_on_to_the_same_bytes(
+    number: signal.Signals, long_bags: dict[str, Path], tmp_path: Path
+) -> None:
+    options = ["--outputs", "all", *ANOMALOUS, "--frames-per-file", "5"]
+    assert main([str(long_bags["mcap"]), "--out", str(tmp_path / "whole"), *options]) == 0
+    command = [
+        sys.executable,
+        "-m",
+        "ros_ood_perception.replay",
+        str(long_bags["mcap"]),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    process = subprocess.Popen([*command, *options], stderr=subprocess.DEVNULL)
+    first_file = tmp_path / "out" / "bag" / "metadata.yaml"
+    deadline = time.monotonic() + 120
+    while not first_file.is_file() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, number)
+    assert process.wait(60) == (130 if number == signal.SIGINT else -number)
+    part = len(list(result_frames(Bag(tmp_path / "out" / "bag"))))
+    assert 5 <= part < LONG
+    assert main([str(long_bags["mcap"]), "--out", str(tmp_path / "out"), *options]) == 2
+    assert main([str(long_bags["mcap"]), "--out", str(tmp_path / "out"), *options, "--resume", "--every", "2"]) == 2
+    assert main([str(long_bags["mcap"]), "--out", str(tmp_path / "out"), *options, "--resume", "--jobs", "2"]) == 0
+    assert digests(tmp_path / "out") == digests(tmp_path / "whole")
+    assert topic_digests(Bag(tmp_path / "out" / "bag")).hex() == digests(tmp_path / "whole")
+    assert main([str(long_bags["mcap"]), "--out", str(tmp_path / "out"), *options, "--resume"]) == 0
+
+
+# -- comparison ----------------------------------------------------------------------------------------------------
+
+
+def test_a_replay_compared_with_itself_is_equal_and_meets_the_strictest_limits(
+    drive: Path, replayed: Path, tmp_path: Path
+) -> None:
+    strict = ["--min-class-agreement", "1", "--min-class-iou", "1", "--min-anomaly-iou", "1"]
+    strict += ["--max-score-difference", "0", "--max-obstacles-gained", "0", "--max-obstacles-lost", "0"]
+    strict += ["--max-frames-missing", "0"]
+    for other in (replayed, replayed / "bag", replayed / "bag" / "bag_0.mcap", replayed / "summary.json"):
+        assert run(drive, tmp_path / "out", "--compare", str(other), *strict) == 0
+        comparison = json.loads((tmp_path / "out" / "comparison.json").read_text())
+        assert comparison["limits_broken"] == []
+        assert not comparison.get("worst_frames")
+
+
+def test_a_change_is_measured_pictured_and_stopped_by_a_limit(drive: Path, replayed: Path, tmp_path: Path) -> None:
+    changed = ["--set", "anomaly_threshold=0.5", "--compare", str(replayed)]
+    assert run(drive, tmp_path / "out", *changed) == 0
+    comparison = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert comparison["frames"] == FRAMES
+    assert comparison["class_agreement"] == 1.0
+    assert comparison["score_difference"] == 0.0
+    masks = [
+        [f.pictures["anomaly_mask"] > 0 for f in result_frames(Bag(o / "bag"))] for o in (replayed, tmp_path / "out")
+    ]
+    both = np.count_nonzero(np.array(masks[0]) & np.array(masks[1]))
+    either = np.count_nonzero(np.array(masks[0]) | np.array(masks[1]))
+    assert comparison["anomaly_iou"] == pytest.approx(both / either)
+    assert comparison["anomaly_iou"] < 1
+    for frame in comparison["worst_frames"]:
+        assert cv2.imread(str(tmp_path / "out" / frame["picture"])).shape == (96, 3 * 128, 3)
+    changes = [frame["changed"] for frame in comparison["worst_frames"]]
+    assert changes == sorted(changes, reverse=True)
+    assert run(drive, tmp_path / "out", *changed, "--min-anomaly-iou", "0.999") == 1
+    assert (
+        run(drive, tmp_path / "out", "--set", "anomaly_threshold=0.5", "--compare", str(replayed / "summary.json")) == 0
+    )
+    comparison = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert "/perception_node/output/anomaly/mask" in comparison["different_topics"]
+
+
+def test_frames_that_are_missing_are_counted(drive: Path, replayed: Path, tmp_path: Path) -> None:
+    options = ["--stop", "0.5", "--compare", str(replayed), "--max-frames-missing", "3"]
+    assert run(drive, tmp_path / "out", *options) == 1
+    comparison = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert (comparison["frames"], comparison["only_here"], comparison["only_there"]) == (5, 0, FRAMES - 5)
