@@ -1,0 +1,73 @@
+"""The metrics of a replay against labels: those of `training.evaluate` on the same frames."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from training.evaluate import main as evaluate
+from training.evaluate_replay import main as evaluate_replay
+
+
+@pytest.fixture
+def frames(tree: Path, tmp_path: Path) -> Path:
+    """The validation frames without loss, so that both decode the same pixels, and an anomaly mask for each."""
+    folder = tmp_path / "frames"
+    shutil.copytree(tree / "val" / "labels", folder / "labels")
+    (folder / "images").mkdir()
+    (folder / "labels_masks").mkdir()
+    for file in sorted((tree / "val" / "images").iterdir()):
+        image = cv2.imread(str(file))
+        cv2.imwrite(str(folder / "images" / f"{file.stem}.png"), image)
+        mask = np.zeros(image.shape[:2], np.uint8)
+        mask[10:20, 10:30] = 1
+        mask[:5] = 255
+        cv2.imwrite(str(folder / "labels_masks" / f"{file.stem}.png"), mask)
+    return folder
+
+
+def test_a_replay_with_labels_gives_the_figures_of_evaluate(frames: Path, bundle: Path, tmp_path: Path) -> None:
+    options = ["--bundle", str(bundle), "--out", str(tmp_path / "replay"), "--labels", str(frames)]
+    assert evaluate_replay([str(frames / "images"), *options]) == 0
+    replayed = json.loads((tmp_path / "replay" / "metrics.json").read_text())["sets"]["replay"]
+    expected: dict[str, dict[str, object]] = {}
+    for name in ("camvid", "images_and_masks"):
+        # Each set in a folder of its own: both read `labels/`, as something else.
+        folder = tmp_path / name
+        shutil.copytree(frames / "images", folder / "images")
+        labels = "labels" if name == "camvid" else "labels_masks"
+        shutil.copytree(frames / labels, folder / labels)
+        out = ["--out", str(tmp_path / "report"), "--json", str(tmp_path / "figures.json")]
+        assert evaluate([str(bundle), "--data", f"{name}:{folder}", *out]) == 0
+        expected |= json.loads((tmp_path / "figures.json").read_text())["sets"][name]
+    assert replayed["semantic"]["mIoU"] == pytest.approx(expected["semantic"]["mIoU"], abs=1e-9)
+    for kind in ("exact", "component", "per_image"):
+        assert replayed[kind] == pytest.approx(expected[kind], abs=1e-9, nan_ok=True), kind
+
+
+def test_labels_of_another_size_or_value_are_named_and_the_others_measured(
+    frames: Path, bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first, second = sorted((frames / "labels_masks").iterdir())[:2]
+    cv2.imwrite(str(first), np.zeros((4, 4), np.uint8))
+    cv2.imwrite(str(second), np.full_like(cv2.imread(str(second), cv2.IMREAD_GRAYSCALE), 7))
+    options = ["--bundle", str(bundle), "--out", str(tmp_path / "replay"), "--labels", str(frames)]
+    assert evaluate_replay([str(frames / "images"), *options]) == 1
+    figures = json.loads((tmp_path / "replay" / "metrics.json").read_text())["sets"]["replay"]
+    assert figures["frames"] == len(list((frames / "images").iterdir())) - 2
+    assert len(figures["left_out"]) == 2
+    assert "an anomaly mask has the values 0, 1 and 255 only" in " ".join(capfd.readouterr().err.split())
+
+
+def test_a_folder_whose_labels_fit_no_frame_is_bad_input(frames: Path, bundle: Path, tmp_path: Path) -> None:
+    for file in (frames / "labels").iterdir():
+        file.rename(file.with_name(f"other_{file.name}"))
+    options = ["--bundle", str(bundle), "--out", str(tmp_path / "replay"), "--labels", str(frames)]
+    assert evaluate_replay([str(frames / "images"), *options]) == 2
+    options[-1] = str(tmp_path)
+    assert evaluate_replay([str(frames / "images"), *options]) == 2

@@ -1,0 +1,164 @@
+"""Replay a recording, and measure the results against labels with the metrics of `training.evaluate`.
+
+    python -m training.evaluate_replay BAG --bundle models/mine --out out/replay --labels FOLDER
+
+All options are those of `ros2 run ros_ood_perception replay`, and all that it writes is written; `OUT/metrics.json` is
+besides. The vehicle's package has no metrics: this goes round its replay and sees every result before it is rounded.
+
+FOLDER holds `labels/` (PNG, class ids of the bundle; 255, and the first id that no class has, are void) or
+`labels_masks/` (PNG, 0 inlier, 1 anomaly, 255 void), or both; with several cameras, FOLDER/CAMERA does. A file is
+called like its frame: by the name of the image file, or by the stamp in nanoseconds. Frames without labels are replayed
+and not measured. The calibration error is not among the figures: a replay has no class probabilities.
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ros_ood_perception.perception import FramePerception
+from ros_ood_perception.replay.cameras import CameraTopics
+from ros_ood_perception.replay.command_line import Opened, make_parser
+from ros_ood_perception.replay.command_line import main as replay_main
+from ros_ood_perception.replay.inputs import InputFrame
+from ros_ood_perception.replay.run import ReplayError, ResultObserver, write_json
+from training.data.label_set import IGNORE
+from training.data.labelled_frames import ANOMALY, INLIER, BrokenFrameError, LabelledFrame, read_label_map
+from training.evaluate import print_tables, say
+from training.set_evaluation import SetEvaluation
+
+CLASS_FOLDER, ANOMALY_FOLDER = "labels", "labels_masks"
+METRICS_FILE = "metrics.json"
+
+
+class LabelledReplay:
+    """Measures every frame that has labels; a `ResultObserver`.
+
+    Args:
+        folder: of the labels.
+
+    Raises:
+        ReplayError: it has neither of the two folders.
+    """
+
+    def __init__(self, folder: Path, opened: Opened) -> None:
+        self._folder = folder
+        self._classes = [known.name for known in opened.bundle.description.classes]
+        folders = [self._of_camera(camera) for camera in opened.source.cameras]
+        has = {kind: any((f / kind).is_dir() for f in folders) for kind in (CLASS_FOLDER, ANOMALY_FOLDER)}
+        if not any(has.values()):
+            raise ReplayError(f"{folder}: holds neither {CLASS_FOLDER}/ nor {ANOMALY_FOLDER}/ (PNG files)")
+        points = opened.bundle.description.operating_points
+        classes = self._classes if has[CLASS_FOLDER] else []
+        self.evaluation = SetEvaluation("replay", classes, has[ANOMALY_FOLDER], points)
+        self.without_labels = 0
+        self.left_out: list[str] = []
+
+    def _of_camera(self, camera: CameraTopics) -> Path:
+        own = self._folder / camera.name
+        return own if camera.name and own.is_dir() else self._folder
+
+    def __call__(
+        self, camera: CameraTopics, frame: InputFrame, image: NDArray[np.uint8], result: FramePerception
+    ) -> None:
+        """See `ResultObserver`."""
+        stamp = frame.message.header.stamp
+        names = (Path(frame.name).stem, str(stamp.sec * 1_000_000_000 + stamp.nanosec))
+        folder = self._of_camera(camera)
+        files = {kind: _first(folder / kind, names) for kind in (CLASS_FOLDER, ANOMALY_FOLDER)}
+        wanted = [
+            kind
+            for kind, measured in (
+                (CLASS_FOLDER, bool(self.evaluation.classes)),
+                (ANOMALY_FOLDER, self.evaluation.has_anomalies),
+            )
+            if measured
+        ]
+        if any(files[kind] is None for kind in wanted):
+            self.without_labels += 1
+            return
+        try:
+            labels = self._labels(files[CLASS_FOLDER], result.frame_size)
+            anomaly = self._anomaly(files[ANOMALY_FOLDER], labels)
+        except BrokenFrameError as error:
+            say(f"not measured: {error}")
+            self.left_out.append(str(error))
+            return
+        self.evaluation.update(
+            LabelledFrame(names[1], image, labels, anomaly), result.semantic, result.anomaly_score, None
+        )
+
+    def _labels(self, file: Path | None, size: tuple[int, int]) -> NDArray[np.uint8]:
+        if file is None:
+            return np.full(size, IGNORE, np.uint8)
+        raw = _read(file, size)
+        void = len(self._classes)
+        unknown = raw[(raw > void) & (raw != IGNORE)]
+        if unknown.size:
+            raise BrokenFrameError(
+                f"{file}: label value {unknown.max()}; the bundle has the classes 0 to {void - 1}, and {void} and "
+                f"{IGNORE} are void"
+            )
+        return np.where(raw == void, np.uint8(IGNORE), raw)
+
+    def _anomaly(self, file: Path | None, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if file is None:
+            return np.where(labels == IGNORE, np.uint8(IGNORE), np.uint8(INLIER))
+        raw = _read(file, labels.shape)
+        if not np.isin(raw, (INLIER, ANOMALY, IGNORE)).all():
+            raise BrokenFrameError(f"{file}: an anomaly mask has the values {INLIER}, {ANOMALY} and {IGNORE} only")
+        return raw
+
+
+def _first(folder: Path, names: Sequence[str]) -> Path | None:
+    return next((folder / f"{name}.png" for name in names if (folder / f"{name}.png").is_file()), None)
+
+
+def _read(file: Path, size: tuple[int, ...]) -> NDArray[np.uint8]:
+    raw = read_label_map(file)
+    if raw.shape != tuple(size):
+        raise BrokenFrameError(f"{file}: is {raw.shape}, and the frame is {tuple(size)} (height, width)")
+    return raw
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code of the replay, 1 where labels could not be used, 2 where none were found."""
+    parser = make_parser()
+    parser.prog, parser.description = "python -m training.evaluate_replay", __doc__
+    parser.formatter_class = RawDescriptionHelpFormatter
+    parser.add_argument("--labels", type=Path, required=True, metavar="FOLDER", help="see above")
+    seen: list[tuple[LabelledReplay, Namespace, Opened]] = []
+
+    def observe(options: Namespace, opened: Opened) -> Sequence[ResultObserver]:
+        if options.resume:
+            raise ReplayError("--resume: frames that were replayed before would not be measured; start anew")
+        seen.append((LabelledReplay(options.labels, opened), options, opened))
+        return [seen[0][0]]
+
+    code = replay_main(arguments, parser, observe)
+    if code not in (0, 1) or not seen:
+        return code
+    measured, options, opened = seen[0]
+    if not measured.evaluation.frames:
+        print(f"evaluate_replay: {options.labels}: no labels fit a frame, by name or by stamp", file=sys.stderr)
+        measured.evaluation.close()
+        return 2
+    description = opened.bundle.description
+    results = measured.evaluation.results()
+    measured.evaluation.close()
+    results |= {"without_labels": measured.without_labels, "left_out": measured.left_out}
+    output: dict[str, Any] = {"bundle": description.name, "score": description.score.name, "sets": {"replay": results}}
+    write_json(options.out / METRICS_FILE, output)
+    print_tables(output)
+    say(f"{measured.evaluation.frames} frames measured, {measured.without_labels} had no labels")
+    return max(code, 1 if measured.left_out else 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
