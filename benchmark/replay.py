@@ -6,6 +6,8 @@ FRAMES is a folder of images; they are written once into a bag of raw images, as
 the engine runs alone over the decoded frames, and every replay over the bag, one after the other in processes of their
 own, so that a machine that is busy with other work is as busy for both; the ratio of a round is what counts, and the
 median of them is printed. Starting (imports, loading the model) is not counted on either side.
+
+The CPU seconds of a frame, of all threads of the process, are printed beside: they hardly depend on what else runs.
 """
 
 from __future__ import annotations
@@ -52,10 +54,10 @@ def engine_alone(bundle_folder: Path, bag: Path, results: Any) -> None:
     frames = [to_colour(source.deserialize(message), order) for message in source.messages(source.types)]
     engine = open_engine(bundle, "onnxruntime")
     engine.run(frames[0][None])
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
     for frame in frames:
         engine.run(frame[None])
-    results.put(len(frames) / (time.perf_counter() - started))
+    results.put((len(frames) / (time.perf_counter() - started), (time.process_time() - cpu) / len(frames)))
 
 
 def whole_replay(bundle_folder: Path, bag: Path, jobs: int, results: Any) -> None:
@@ -77,15 +79,15 @@ def whole_replay(bundle_folder: Path, bag: Path, jobs: int, results: Any) -> Non
             nonlocal frames
             frames += 1
 
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), time.process_time()
         run.run(count, lambda: False)
-        seconds = time.perf_counter() - started
+        seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
         pool.close()
-    results.put(frames / seconds)
+    results.put((frames / seconds, cpu / frames))
 
 
-def measured(target: Any, *arguments: Any) -> float:
-    """A figure from a process of its own."""
+def measured(target: Any, *arguments: Any) -> tuple[float, float]:
+    """Frames a second, and CPU seconds of a frame, from a process of its own."""
     context = multiprocessing.get_context("spawn")
     results = context.SimpleQueue()
     process = context.Process(target=target, args=(*arguments, results))
@@ -93,7 +95,8 @@ def measured(target: Any, *arguments: Any) -> float:
     process.join()
     if process.exitcode:
         raise SystemExit(f"{target.__name__} ended with {process.exitcode}")
-    return float(results.get())
+    rate, cpu = results.get()
+    return float(rate), float(cpu)
 
 
 def main() -> int:
@@ -107,21 +110,31 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     rows: list[dict[str, float]] = []
+    cpu_rows: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as folder:
         bag = Path(folder) / "frames"
         write_frames(options.frames_folder, bag, options.frames)
         for number in range(options.rounds):
-            row = {"engine alone": measured(engine_alone, options.bundle, bag)}
-            row |= {f"replay --jobs {n}": measured(whole_replay, options.bundle, bag, n) for n in options.jobs}
-            rows.append(row)
-            print(f"round {number + 1}: " + ", ".join(f"{name} {value:.2f} Hz" for name, value in row.items()))
+            found = {"engine alone": measured(engine_alone, options.bundle, bag)}
+            found |= {f"replay --jobs {n}": measured(whole_replay, options.bundle, bag, n) for n in options.jobs}
+            rows.append({name: rate for name, (rate, _) in found.items()})
+            cpu_rows.append({name: cpu for name, (_, cpu) in found.items()})
+            print(f"round {number + 1}: " + ", ".join(f"{name} {rate:.2f} Hz" for name, (rate, _) in found.items()))
     ratios = {
         name: statistics.median(row[name] / row["engine alone"] for row in rows) for name in rows[0] if "jobs" in name
     }
     for name, ratio in ratios.items():
         print(f"{name}: {ratio:.2f} of the engine alone (median of {len(rows)} rounds)")
+    # With more jobs, most of it is in other processes.
+    cpu_ms = {
+        name: statistics.median(row[name] for row in cpu_rows) * 1e3
+        for name in ("engine alone", "replay --jobs 1")
+        if name in cpu_rows[0]
+    }
+    print("CPU of a frame: " + ", ".join(f"{name} {value:.1f} ms" for name, value in cpu_ms.items()))
     if options.json is not None:
-        options.json.write_text(json.dumps({"rounds": rows, "ratios": ratios}, indent=2) + "\n", encoding="utf-8")
+        written = {"rounds": rows, "ratios": ratios, "cpu_ms": cpu_ms}
+        options.json.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
     return 0
 
 
