@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -54,6 +54,9 @@ from ros_ood_perception.replay.run import (
 )
 from ros_ood_perception.replay.settings_file import parameter_values
 from ros_ood_perception.strict_yaml import SchemaError
+
+if TYPE_CHECKING:
+    from ros_ood_perception.replay.rerun_viewer import RerunViewer
 
 DEFAULT_OUTPUTS = (
     "semantic_mask",
@@ -114,6 +117,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--overwrite", action="store_true", help="drop an interrupted replay that is in --out")
     add("--compare", type=Path, metavar="BAG", help="results of another run, or its summary.json")
     Limits.add_options(parser)
+    add("--rerun", metavar="FILE", help="write FILE.rrd for the Rerun viewer as well; 'spawn' opens the viewer")
     return parser
 
 
@@ -322,6 +326,7 @@ def main(
         observe: gives what shall see the results.
     """
     options = (parser or make_parser()).parse_args(arguments)
+    viewer: RerunViewer | None = None
     try:
         opened = open_all(options)
         limits = Limits.from_options(options)
@@ -335,7 +340,12 @@ def main(
             summary = json.loads((options.out / SUMMARY_FILE).read_text("utf-8"))
         else:
             observers = list(observe(options, opened))
+            if options.rerun:
+                viewer = _rerun_viewer(options.rerun, opened)
+                observers.append(viewer)
             summary = replay(options, opened, observers)
+        if viewer is not None:
+            viewer.close()
         code = tell(summary, options.out)
         if options.compare is not None and summary["complete"]:
             comparison = compare(options.out, options.compare, opened.bundle.description, limits)
@@ -344,6 +354,17 @@ def main(
         say(f"replay: {error}", style="red")
         return 2
     return code
+
+
+def _rerun_viewer(target: str, opened: Opened) -> RerunViewer:
+    try:
+        # Imported here: the viewer is not installed everywhere.
+        from ros_ood_perception.replay.rerun_viewer import RerunViewer
+    except ImportError as error:
+        raise ReplayError(
+            f'--rerun: the viewer cannot be used ({error}); pip install "rerun-sdk==0.23.1" "pyarrow<18"'
+        ) from error
+    return RerunViewer(target, opened.bundle.description)
 
 
 if __name__ == "__main__":

@@ -458,3 +458,19 @@ def test_frames_that_are_missing_are_counted(drive: Path, replayed: Path, tmp_pa
     assert run(drive, tmp_path / "out", *options) == 1
     comparison = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert (comparison["frames"], comparison["only_here"], comparison["only_there"]) == (5, 0, FRAMES - 5)
+
+
+def test_the_rerun_viewer_gets_every_frame_and_changes_no_byte(drive: Path, replayed: Path, tmp_path: Path) -> None:
+    pytest.importorskip("rerun", reason="rerun-sdk is not installed", exc_type=ImportError)
+    assert run(drive, tmp_path / "out", "--rerun", str(tmp_path / "out.rrd")) == 0
+    assert (tmp_path / "out.rrd").read_bytes()[:4] == b"RRF2"
+    assert digests(tmp_path / "out") == digests(replayed)
+
+
+def test_without_rerun_it_is_said_what_to_install(
+    drive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "rerun", None)
+    monkeypatch.delitem(sys.modules, "ros_ood_perception.replay.rerun_viewer", raising=False)
+    assert run(drive, tmp_path / "out", "--rerun", str(tmp_path / "out.rrd")) == 2
+    assert "pip install" in capfd.readouterr().err

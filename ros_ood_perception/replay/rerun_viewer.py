@@ -1,0 +1,69 @@
+"""A replay in the Rerun viewer: frames, classes, scores and obstacles on the recording's time line.
+
+rerun-sdk is installed for it only: `pip install "rerun-sdk==0.23.1" "pyarrow<18"`. Later ones of either want NumPy 2,
+and cv_bridge NumPy 1.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import rerun as rr
+from numpy.typing import NDArray
+
+from ros_ood_perception.bundle import BundleDescription
+from ros_ood_perception.overlay import semantic_picture
+from ros_ood_perception.perception import FramePerception
+from ros_ood_perception.replay.cameras import CameraTopics
+from ros_ood_perception.replay.inputs import InputFrame
+
+
+class RerunViewer:
+    """Streams every result; a `ResultObserver`.
+
+    Args:
+        target: `spawn` opens the viewer; anything else is the name of an `.rrd` file to write.
+        description: of the bundle, for the colours of classes.
+    """
+
+    def __init__(self, target: str, description: BundleDescription) -> None:
+        self._order = description.input.colour_order
+        self._recording: Any = rr.RecordingStream("ros_ood_perception replay")
+        if target == "spawn":
+            self._recording.spawn()
+        else:
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+            self._recording.save(target)
+        self._colours = description.colours
+
+    def __call__(
+        self, camera: CameraTopics, frame: InputFrame, image: NDArray[np.uint8], result: FramePerception
+    ) -> None:
+        """See `ResultObserver`."""
+        log, at = self._recording.log, camera.name or "camera"
+        self._recording.set_time("recorded", timestamp=np.datetime64(frame.time_ns, "ns"))
+        rgb = image if self._order == "rgb" else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        log(f"{at}/image", rr.Image(rgb).compress(jpeg_quality=85))
+        # A picture: Rerun's own class colours do not work with NumPy 1.
+        log(f"{at}/classes", rr.Image(semantic_picture(result.semantic, self._colours)))
+        log(f"{at}/score", rr.DepthImage(result.anomaly_score, colormap="inferno", depth_range=(0.0, 1.0)))
+        log(f"{at}/anomalous_share", rr.Scalars(float(result.anomaly_mask.mean())))
+        boxes = [obstacle.region.box for obstacle in result.obstacles]
+        log(
+            f"{at}/image/obstacles",
+            rr.Boxes2D(
+                mins=[(box.x, box.y) for box in boxes],
+                sizes=[(box.width, box.height) for box in boxes],
+                labels=[f"{obstacle.id}: {obstacle.region.score:.2f}" for obstacle in result.obstacles],
+            ),
+        )
+        places = [obstacle.position for obstacle in result.obstacles if obstacle.position is not None]
+        log(f"base_link/obstacles/{at}", rr.Points3D(places, radii=0.2, colors=(255, 140, 0)))
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._recording.flush()
+        self._recording.disconnect()
