@@ -20,4 +20,8 @@ def message_class(type_name: str) -> type[Any]:
 
 def new_message(type_name: str, /, **fields: Any) -> Any:
     """See `message_factory.NewMessage`."""
-    return message_class(type_name)(**fields)
+    message = message_class(type_name)()
+    # Not through the constructor: it copies an array item by item, 15 ms for a 1080p image instead of 0.5.
+    for name, value in fields.items():
+        setattr(message, name, value)
+    return message

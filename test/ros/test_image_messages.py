@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import array
+import time
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from bench import image
@@ -102,3 +106,21 @@ def test_a_message_that_is_not_what_it_declares_is_refused(fields: dict[str, obj
     with pytest.raises(MalformedImageError) as caught:
         read()
     assert caught.value.kind == kind
+
+
+def test_a_large_image_becomes_a_message_about_as_fast_as_its_bytes_are_copied() -> None:
+    pixels = np.zeros((1080, 1920, 3), np.uint8)
+
+    def copied() -> None:
+        array.array("B").frombytes(pixels.data.cast("B"))
+
+    def best(action: Callable[[], object]) -> float:
+        times = []
+        for _ in range(20):
+            started = time.perf_counter()
+            action()
+            times.append(time.perf_counter() - started)
+        return min(times)
+
+    # Through the constructor of rclpy's class it takes ten times as long and more.
+    assert best(lambda: to_message(pixels, "bgr8", Header())) < 5 * best(copied)
