@@ -3,6 +3,7 @@
 #   . environment.sh; prepare_environment ros vehicle demo training development
 #
 # Where a ROS 2 distribution is sourced, its Python and its packages are used; elsewhere ROS 2 comes from PyPI.
+# ROS_FROM_PYPI=jazzy takes the long-term release from there, in an environment of its own, instead of Kilted.
 # PYTHON=/path/to/python3 chooses the interpreter.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -10,6 +11,17 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 venv="$root/.venv${ROS_DISTRO:+-$ROS_DISTRO}"
 
 fail() { printf '%s\n' "$*" >&2; exit 2; }
+
+ros_requirements=ros
+case "${ROS_FROM_PYPI:-kilted}" in
+  kilted) ;;
+  jazzy)
+    [ -z "${ROS_DISTRO:-}" ] || fail "ROS_FROM_PYPI=jazzy, but ROS 2 $ROS_DISTRO is sourced; use one of them"
+    ros_requirements=ros-jazzy
+    venv="$root/.venv-pypi-jazzy"
+    ;;
+  *) fail "ROS_FROM_PYPI=$ROS_FROM_PYPI: PyPI has kilted and jazzy" ;;
+esac
 
 fits() { "$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; }
 
@@ -54,7 +66,7 @@ prepare_environment() {
             printf 'cv_bridge is missing: sudo apt install ros-%s-cv-bridge (needed for Bayer and YUV cameras)\n' "$ROS_DISTRO" >&2
           continue
         fi
-        install_locked ros --require-hashes
+        install_locked "$ros_requirements" --require-hashes
         install_locked cv_bridge --require-hashes --no-deps
         ;;
       vehicle) install_locked vehicle --require-hashes ;;

@@ -1,8 +1,14 @@
 #!/usr/bin/env bash
 # ./test.sh [pytest arguments]: sets itself up and runs every check; with arguments, only those tests.
+# ROS_FROM_PYPI=jazzy ./test.sh [pytest arguments]: the tests of node and demo, on ROS 2 Jazzy from PyPI.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
-prepare_environment vehicle ros demo training development reference
+if [ "$ros_requirements" = ros-jazzy ]; then
+  prepare_environment vehicle ros demo development
+  [ "$#" -gt 0 ] || set -- test/ros
+else
+  prepare_environment vehicle ros demo training development reference
+fi
 cd "$root"
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 if [ "$#" -gt 0 ]; then exec "$venv/bin/python" -m pytest "$@"; fi
