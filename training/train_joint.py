@@ -164,6 +164,10 @@ class JointTrainer(SegmenterTrainer):
     kind = "joint"
     config: JointTrainingConfig
 
+    @property
+    def learns_batch_norm(self) -> bool:
+        return not self.config.frozen_batch_norm
+
     def set_up(self, weights: Tensor) -> None:
         config = self.config
         self.flow = ImageFlow(config.flow)

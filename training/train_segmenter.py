@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 
+from ros_ood_perception.strict_yaml import SchemaError
 from training.checkpoint import CheckpointError, load_checkpoint
 from training.command_line import command_line
 from training.data.training_crops import TrainingCrops
@@ -83,6 +84,11 @@ class SegmenterTrainer(TrainingRun[SegmenterTrainingConfig]):
         self, config: SegmenterTrainingConfig, config_path: Path, folders: Mapping[str, Path], out: Path, fabric: Fabric
     ) -> None:
         super().__init__(config, config_path, out, fabric)
+        if self.learns_batch_norm and config.batch_size == fabric.world_size * config.accumulation_steps:
+            raise SchemaError(
+                f"batch_size {config.batch_size} leaves one crop to each micro-batch of each process; batch "
+                "normalisation needs two: raise it, or lower accumulation_steps or the number of processes"
+            )
         self.frames, self.validation_frames = open_data(config.data, folders)
         crops = TrainingCrops(
             self.frames, config.augmentation, config.seed, config.passes_per_epoch, config.data.keep_in_memory
@@ -99,6 +105,11 @@ class SegmenterTrainer(TrainingRun[SegmenterTrainingConfig]):
         self.segmenter = segmenter
         self.average = AveragedModel(segmenter, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True)
         self.set_up(weights)
+
+    @property
+    def learns_batch_norm(self) -> bool:
+        """Whether batches are normalised by their own statistics."""
+        return True
 
     def set_up(self, weights: Tensor) -> None:
         """Make objective and optimiser, with the weights of the classes (K,)."""

@@ -168,6 +168,14 @@ def test_bad_paths_are_named(tree: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert "do not fill one batch of 100" in capsys.readouterr().err
 
 
+def test_one_crop_a_micro_batch_is_refused_where_batches_are_normalised(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(tree, tmp_path, accumulation_steps=4) == 2
+    assert "batch_size 4 leaves one crop to each micro-batch" in capsys.readouterr().err
+    assert train(tree, tmp_path, accumulation_steps=2, epochs=1) == 0
+
+
 @pytest.mark.parametrize("schedule", ["cosine", "polynomial"])
 def test_the_learning_rate_rises_then_falls_to_its_end(schedule: str) -> None:
     config = OptimiserConfig(schedule=schedule, warmup_steps=10, final_factor=0.01)  # type: ignore[arg-type]
