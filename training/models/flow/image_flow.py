@@ -57,7 +57,7 @@ PAPER = FlowConfig()
 over the scales is not published; this is ours)."""
 
 FAST = FlowConfig(units=(1, 1, 1), steps=(2, 3, 4), growth=0, width=(24, 48, 96), depth=(2, 2, 2))
-"""What samples at least 20 times as fast (`benchmark/flow.py`)."""
+"""Meant to sample at least 20 times as fast, which `benchmark/flow.py` measures."""
 
 
 class Step(Transform):

@@ -1,0 +1,313 @@
+"""Samples per second and bits per dimension of the flows `paper` and `fast`, and of `normflows`' Glows of their sizes.
+
+    python benchmark/flow.py --data FOLDER/camvid [--seconds 100] [--threads 1] [--device cpu] [--json FILE]
+
+Each model is trained from its start for the same time, with the same optimiser on the same crops of the training
+frames, and then measured on the same crops of the validation frames. A Glow of a flow's size has as many couplings at
+each scale, and the width of coupling networks that gives it the flow's number of parameters. Its samples come with
+their log-density, for `normflows` gives none without. Needs requirements/training.txt and reference.txt.
+"""
+
+from __future__ import annotations
+
+import abc
+import argparse
+import json
+import math
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from ros_ood_perception.strict_yaml import read_yaml  # noqa: E402
+from training.data.registry import open_training_frames  # noqa: E402
+from training.flow_training_config import FlowTrainingConfig  # noqa: E402
+from training.models.flow.image_flow import LEVELS, FlowConfig, ImageFlow  # noqa: E402
+from training.provenance import machine  # noqa: E402
+from training.train_flow import fixed_crops  # noqa: E402
+
+CONFIGS = {name: ROOT / "training" / "configs" / f"flow_{name}.yaml" for name in ("paper", "fast")}
+LEARNING_RATE = 1e-3
+WARMUP_STEPS = 10
+GRADIENT_CLIP_NORM = 50.0
+VALIDATION_BATCH = 8
+LARGEST_WIDTH = 2048
+
+
+class Model(abc.ABC):
+    """A flow as this benchmark sees it."""
+
+    module: nn.Module
+
+    @abc.abstractmethod
+    def bits_per_dim(self, crops: Tensor) -> Tensor:
+        """(N, 3, h, w) uint8 -> (N,) float, with uniform dequantisation."""
+
+    @abc.abstractmethod
+    def sampler(self, count: int, height: int, width: int) -> Callable[[], Tensor]:
+        """What draws (count, 3, height, width) samples when it is called."""
+
+
+class Ours(Model):
+    """A flow of this package."""
+
+    def __init__(self, config: FlowConfig) -> None:
+        self.flow = ImageFlow(config)
+        self.module = self.flow
+
+    def bits_per_dim(self, crops: Tensor) -> Tensor:
+        return self.flow.bits_per_dim(crops)
+
+    def sampler(self, count: int, height: int, width: int) -> Callable[[], Tensor]:
+        return lambda: self.flow.sample(count, height, width)
+
+
+class Glow(Model):
+    """Glow (Kingma and Dhariwal, arXiv 1807.03039) of `normflows`, with that package's own settings.
+
+    Args:
+        blocks: of each scale, from the image's on.
+        width: of the coupling networks.
+        side: of the crops that it is trained on.
+    """
+
+    def __init__(self, blocks: tuple[int, ...], width: int, side: int) -> None:
+        import normflows
+
+        self.scales = len(blocks)
+        flows = []
+        for level, count in enumerate(reversed(blocks)):
+            channels = 3 * 2 ** (self.scales + 1 - level)
+            scale: list[nn.Module] = [normflows.flows.GlowBlock(channels, width) for _ in range(count)]
+            flows.append([*scale, normflows.flows.Squeeze()])
+        merges = [normflows.flows.Merge() for _ in range(self.scales - 1)]
+        self.module: Any = normflows.MultiscaleFlow(self._latents(side, side), flows, merges, class_cond=False)
+
+    def _latents(self, height: int, width: int) -> list[nn.Module]:
+        import normflows
+
+        found = []
+        for level in range(self.scales):
+            reduction = 2 ** (self.scales - level)
+            channels = 3 * 2 ** (self.scales + 1) if level == 0 else 3 * 2 ** (self.scales - level)
+            shape = (channels, height // reduction, width // reduction)
+            found.append(normflows.distributions.DiagGaussian(shape, trainable=False))
+        return found
+
+    def bits_per_dim(self, crops: Tensor) -> Tensor:
+        values = crops.float()
+        x = (values + torch.rand_like(values)) / (LEVELS / 2) - 1
+        nats = math.log(LEVELS / 2) - self.module.log_prob(x, None) / x[0].numel()
+        return nats / math.log(2)
+
+    def sampler(self, count: int, height: int, width: int) -> Callable[[], Tensor]:
+        device = next(self.module.parameters()).device
+        # Convolutions take any size; the latents of normflows have one.
+        self.module.q0 = nn.ModuleList(self._latents(height, width)).to(device)
+        return lambda: self.module.sample(count)[0]
+
+
+def parameters(module: nn.Module) -> int:
+    """How many are learnt."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def glow_of_the_size(config: FlowConfig, side: int) -> Glow:
+    """The Glow with the flow's couplings at each scale whose number of parameters is nearest from above."""
+    wanted = parameters(ImageFlow(config))
+    blocks = tuple(units * steps for units, steps in zip(config.units, config.steps, strict=True))
+    low, high = 1, LARGEST_WIDTH
+    while low < high:
+        middle = (low + high) // 2
+        if parameters(Glow(blocks, middle, side).module) < wanted:
+            low = middle + 1
+        else:
+            high = middle
+    return Glow(blocks, low, side)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was measured of one model.
+
+    Attributes:
+        samples_per_second: by size, such as `64x64`.
+        steps: of training, in the same time for every model.
+        bits_per_dim_before: after the first batch has set the activation norms.
+    """
+
+    model: str
+    parameters: int
+    samples_per_second: dict[str, float]
+    steps: int
+    bits_per_dim_before: float
+    bits_per_dim: float
+
+
+def train(model: Model, crops: Tensor, batch: int, seconds: float, after_first: Callable[[], None]) -> int:
+    """Maximum likelihood on crops (N, 3, h, w) uint8 for some time; returns the steps taken.
+
+    The first batch sets the activation norms, outside the time; `after_first` is called then.
+    """
+    generator = torch.Generator().manual_seed(1)
+    optimiser = torch.optim.Adamax([p for p in model.module.parameters() if p.requires_grad], lr=LEARNING_RATE)
+    model.module.train()
+    with torch.no_grad():
+        model.bits_per_dim(crops[:batch])
+    after_first()
+    model.module.train()
+    started, steps = time.monotonic(), 0
+    while time.monotonic() - started < seconds:
+        chosen = torch.randint(len(crops), (batch,), generator=generator)
+        for group in optimiser.param_groups:
+            group["lr"] = LEARNING_RATE * min((steps + 1) / WARMUP_STEPS, 1.0)
+        loss = model.bits_per_dim(crops[chosen.to(crops.device)]).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.module.parameters(), GRADIENT_CLIP_NORM)
+        optimiser.step()
+        steps += 1
+    return steps
+
+
+@torch.no_grad()
+def validation_bits(model: Model, crops: Tensor) -> float:
+    """Mean bits per dimension of crops (N, 3, h, w) uint8."""
+    model.module.eval()
+    torch.manual_seed(2)
+    return float(torch.cat([model.bits_per_dim(part) for part in crops.split(VALIDATION_BATCH)]).mean())
+
+
+@torch.no_grad()
+def samples_per_second(model: Model, count: int, size: tuple[int, int], repeats: int) -> float:
+    """Median over the repeats, after one that is not counted."""
+    model.module.eval()
+    draw = model.sampler(count, *size)
+    device = next(model.module.parameters()).device
+    seconds = []
+    for repeat in range(repeats + 1):
+        started = time.perf_counter()
+        draw()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        if repeat:
+            seconds.append(time.perf_counter() - started)
+    return count / statistics.median(seconds)
+
+
+def measure(name: str, model: Model, training: Tensor, validation: Tensor, options: argparse.Namespace) -> Result:
+    """Train, then measure."""
+    before = []
+    steps = train(
+        model,
+        training,
+        options.batch,
+        options.seconds,
+        lambda: before.append(validation_bits(model, validation)),
+    )
+    bits = validation_bits(model, validation)
+    speeds = {
+        f"{height}x{width}": samples_per_second(model, options.count, (height, width), options.repeats)
+        for height, width in options.size
+    }
+    return Result(name, parameters(model.module), speeds, steps, before[0], bits)
+
+
+def show(results: list[Result], options: argparse.Namespace) -> None:
+    """The table, with speeds as they are and as multiples of `paper`'s."""
+    table = Table(
+        title=f"{options.seconds:g} s of training each, batch {options.batch}; {options.count} samples at once; "
+        f"{options.device}, {options.threads} thread(s)",
+        title_justify="left",
+    )
+    table.add_column("model")
+    sizes = list(results[0].samples_per_second)
+    for column in (
+        "parameters",
+        "steps",
+        "bits/dim at start",
+        "bits/dim",
+        *(f"{size}: samples/s (x paper)" for size in sizes),
+    ):
+        table.add_column(column, justify="right")
+    for result in results:
+        speeds = [
+            f"{result.samples_per_second[size]:.3g} "
+            f"({result.samples_per_second[size] / results[0].samples_per_second[size]:.3g})"
+            for size in sizes
+        ]
+        table.add_row(
+            result.model,
+            f"{result.parameters:,}",
+            str(result.steps),
+            f"{result.bits_per_dim_before:.2f}",
+            f"{result.bits_per_dim:.2f}",
+            *speeds,
+        )
+    (Console() if sys.stdout.isatty() else Console(width=180)).print(table)
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    if not (height.isdigit() and width.isdigit()) or int(height) % 8 or int(width) % 8:
+        raise argparse.ArgumentTypeError(f"'{text}' is not HEIGHTxWIDTH in multiples of 8, such as 64x96")
+    return int(height), int(width)
+
+
+def main() -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data set")
+    parser.add_argument("--set", default="camvid", help="its registered name (default: camvid)")
+    parser.add_argument("--seconds", type=float, default=100.0, help="of training for each model")
+    parser.add_argument("--batch", type=int, default=8, help="crops a training step")
+    parser.add_argument("--crops", type=int, default=1024, help="crops to train on")
+    parser.add_argument("--validation", type=int, default=64, help="crops to measure bits per dimension on")
+    parser.add_argument("--size", type=_size, action="append", help="of samples; may be repeated")
+    parser.add_argument("--count", type=int, default=4, help="samples drawn at once")
+    parser.add_argument("--repeats", type=int, default=5, help="of each timing")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args()
+    options.size = options.size or [(32, 32), (64, 64), (128, 128)]
+    torch.set_num_threads(options.threads)
+    configs = {name: read_yaml(path, FlowTrainingConfig) for name, path in CONFIGS.items()}
+    augmentation = configs["paper"].augmentation
+    train_frames, validation_frames = (open_training_frames(options.set, options.data, s) for s in ("train", "val"))
+    training = fixed_crops(train_frames, augmentation, options.crops).to(options.device)
+    validation = fixed_crops(validation_frames, augmentation, options.validation).to(options.device)
+    models: dict[str, Callable[[], Model]] = {}
+    for name, config in configs.items():
+        models[name] = lambda flow=config.flow: Ours(flow)  # type: ignore[misc]
+        models[f"Glow of {name}'s size"] = lambda flow=config.flow: glow_of_the_size(flow, augmentation.crop[0])  # type: ignore[misc]
+    results = []
+    for name, make in models.items():
+        torch.manual_seed(0)
+        model = make()
+        model.module.to(options.device)
+        results.append(measure(name, model, training, validation, options))
+        print(
+            f"{name}: {results[-1].bits_per_dim:.2f} bits per dimension after {results[-1].steps} steps",
+            file=sys.stderr,
+        )
+    show(results, options)
+    if options.json is not None:
+        contents = {"machine": machine(), "results": [asdict(result) for result in results]}
+        options.json.write_text(json.dumps(contents, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
