@@ -34,13 +34,13 @@ def assert_agree(ours: Transform, x: Tensor, theirs: Any) -> None:
 
 def test_the_activation_norm_agrees() -> None:
     torch.manual_seed(0)
-    ours = stirred(ActivationNorm(5)).double()
+    ours: Any = stirred(ActivationNorm(5)).double()
     theirs = normflows.flows.ActNorm((5, 1, 1)).double()
     # Ours is (x - shift) exp(log_scale), theirs x exp(s) + t.
     theirs.s.data = ours.log_scale.data[None, :, None, None]
-    theirs.t.data = (-ours.shift * ours.log_scale.exp()).data[None, :, None, None]  # type: ignore[operator]
+    theirs.t.data = (-ours.shift * ours.log_scale.exp()).data[None, :, None, None]
     theirs.data_dep_init_done = torch.tensor(1.0)
-    assert_agree(ours, inputs(5), theirs)  # type: ignore[arg-type]
+    assert_agree(ours, inputs(5), theirs)
 
 
 def test_the_activation_norms_first_batch_sets_the_same_scale() -> None:
@@ -53,12 +53,12 @@ def test_the_activation_norms_first_batch_sets_the_same_scale() -> None:
 
 def test_the_invertible_convolution_agrees() -> None:
     torch.manual_seed(0)
-    ours = stirred(InvertibleConvolution(6)).double()
+    ours: Any = stirred(InvertibleConvolution(6)).double()
     theirs = normflows.flows.Invertible1x1Conv(6, use_lu=True).double()
     theirs.P, theirs.sign_S = ours.permutation, ours.sign
     theirs.L.data, theirs.U.data, theirs.log_S.data = ours.lower.data, ours.upper.data, ours.log_diagonal.data
     # What is forward here, from the image to the latent, is `inverse` there.
-    assert_agree(ours, inputs(6), theirs.inverse)  # type: ignore[arg-type]
+    assert_agree(ours, inputs(6), theirs.inverse)
 
 
 @pytest.mark.parametrize("channels", [4, 6])
