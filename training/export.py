@@ -173,7 +173,8 @@ def export_bundle(
     return parity
 
 
-def _size(text: str) -> tuple[int, int]:
+def size_argument(text: str) -> tuple[int, int]:
+    """HEIGHTxWIDTH of a command line."""
     height, _, width = text.partition("x")
     if not (height.isdigit() and width.isdigit()):
         raise argparse.ArgumentTypeError(f"'{text}' is not HEIGHTxWIDTH, such as 384x512")
@@ -190,7 +191,9 @@ def main(arguments: list[str] | None = None) -> int:
         "bundle", type=Path, help="folder to write, and the model's name; the files of a bundle in it are replaced"
     )
     parser.add_argument("--data", type=Path, help="folder with the splits of the training set")
-    parser.add_argument("--size", type=_size, help="HEIGHTxWIDTH of the network's input (default: the validated one)")
+    parser.add_argument(
+        "--size", type=size_argument, help="HEIGHTxWIDTH of the network's input (default: the validated one)"
+    )
     parser.add_argument("--temperature", type=float, default=1.0, help="T of the anomaly score (default: 1)")
     parser.add_argument(
         "--score", choices=SCORES, default=DEFAULT_SCORE, help=f"anomaly score (default: {DEFAULT_SCORE})"

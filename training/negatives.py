@@ -131,9 +131,7 @@ class Placement:
 
     def enlarge(self, samples: Tensor) -> Tensor:
         """The flow's samples as they are pasted: (N, 3, height / m, width / m) float -> (N, 3, height, width)."""
-        if self.magnification == 1:
-            return samples
-        return functional.interpolate(samples, scale_factor=float(self.magnification), mode="bilinear")
+        return enlarged(samples, self.magnification)
 
     def mask(self, size: tuple[int, int]) -> Tensor:
         """s of the method: (N, H, W) bool, true where a negative is pasted."""
@@ -188,6 +186,13 @@ def blobs(count: int, height: int, width: int, generator: torch.Generator) -> Te
     # Falls off towards the rectangle's edge, so that the outline is the region's own.
     field = field * 0.5 - 1.6 * (x.square() + y.square())
     return field > field.flatten(1).quantile(0.5, dim=1)[:, None, None]
+
+
+def enlarged(samples: Tensor, magnification: int) -> Tensor:
+    """(N, 3, h, w) float -> (N, 3, h m, w m), bilinear."""
+    if magnification == 1:
+        return samples
+    return functional.interpolate(samples, scale_factor=float(magnification), mode="bilinear")
 
 
 def scaled_gradient(values: Tensor, factor: float) -> Tensor:

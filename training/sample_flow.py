@@ -1,0 +1,86 @@
+"""Samples of a flow as a picture: what it would paint into training images.
+
+    python -m training.sample_flow runs/flow_fast/best.pt samples.png --size 96x96 --magnification 1 2 4
+
+A row for each magnification, of the same latents every time: samples of SIZE / magnification, enlarged as joint
+training enlarges them. CHECKPOINT is of training.train_flow or training.train_joint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ros_ood_perception.strict_yaml import SchemaError, from_mapping
+from training.checkpoint import CheckpointError, load_checkpoint
+from training.export import size_argument
+from training.models.flow.image_flow import FlowConfig, ImageFlow
+from training.negatives import MAGNIFICATIONS, enlarged, within_range
+
+
+def read_flow(path: Path) -> ImageFlow:
+    """The flow of a checkpoint, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: no such file.
+        CheckpointError: not a checkpoint, or one without a flow.
+    """
+    saved = load_checkpoint(path)
+    if "flow" not in saved:
+        raise CheckpointError(f"{path}: holds no flow (it is of a {saved.get('kind')} run)")
+    flow = ImageFlow(from_mapping(saved["config"]["flow"], FlowConfig, str(path)))
+    flow.load_state_dict(saved["flow"])
+    return flow.eval()
+
+
+@torch.no_grad()
+def sample_sheet(flow: ImageFlow, size: tuple[int, int], magnifications: list[int], count: int, seed: int) -> Tensor:
+    """A row of `count` samples for each magnification: (3, rows h, count w) uint8.
+
+    Raises:
+        ValueError: height and width are not multiples of 8 times a magnification.
+    """
+    rows = []
+    for factor in magnifications:
+        if size[0] % factor or size[1] % factor:
+            raise ValueError(f"samples of {size[0]}x{size[1]} cannot be enlarged {factor} times")
+        generator = torch.Generator().manual_seed(seed)
+        latents = flow.draw_latents(count, size[0] // factor, size[1] // factor, generator)
+        samples = enlarged(within_range(flow.inverse(latents)), factor)
+        rows.append(torch.cat(list(samples.round().to(torch.uint8)), dim=2))
+    return torch.cat(rows, dim=1)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.sample_flow",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("picture", type=Path, help="PNG to write")
+    parser.add_argument("--size", type=size_argument, default=(96, 96), help="HEIGHTxWIDTH (default: 96x96)")
+    parser.add_argument("--magnification", type=int, nargs="+", choices=MAGNIFICATIONS, default=[1])
+    parser.add_argument("--count", type=int, default=8, help="samples in a row (default: 8)")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    if options.count < 1:
+        parser.error(f"--count is {options.count}; it must be at least 1")
+    try:
+        flow = read_flow(options.checkpoint)
+        sheet = sample_sheet(flow, options.size, options.magnification, options.count, options.seed)
+        Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(options.picture, format="PNG", optimize=True)
+    except (CheckpointError, SchemaError, OSError, ValueError) as error:
+        print(f"sample_flow: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
