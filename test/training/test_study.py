@@ -12,7 +12,12 @@ from synthetic_camvid import write_anomalies, write_camvid
 from test_joint_training import joint_config
 from test_train_segmenter import TINY
 
+from ros_ood_perception.strict_yaml import from_mapping, load_yaml, read_yaml
+from training.flow_training_config import FlowTrainingConfig
+from training.joint_training_config import JointTrainingConfig
 from training.study import main as study
+from training.study import merged
+from training.study_config import StudyConfig
 from training.study_report import main as report
 from training.study_report import mean_and_spread
 
@@ -126,3 +131,16 @@ def test_mean_and_spread() -> None:
     assert mean_and_spread([0.1, 0.2, 0.3]) == "20.0 ± 10.0"
     assert mean_and_spread([0.125]) == "12.5"
     assert mean_and_spread([None]) == "-"
+
+
+@pytest.mark.parametrize("name", ["study_camvid", "study_camvid_small"])
+def test_every_variant_of_the_studies_that_ship_is_a_configuration(name: str) -> None:
+    folder = Path(__file__).parents[2] / "training" / "configs"
+    config = read_yaml(folder / f"{name}.yaml", StudyConfig)
+    for variant, changes in config.variants.items():
+        joint = load_yaml(folder.parents[1] / config.joint)
+        found = from_mapping(merged(joint, changes), JointTrainingConfig, variant)
+        # The same steps for all: what is pasted is the one difference.
+        assert (found.epochs, found.passes_per_epoch, found.batch_size) == (1, 8, 8)
+        flow = from_mapping(load_yaml(folder.parents[1] / config.flow), FlowTrainingConfig, config.flow)
+        assert found.flow == flow.flow
