@@ -170,11 +170,15 @@ def place(count: int, crop: tuple[int, int], config: NegativeConfig, generator: 
     return Placement(height, width, top, left, inside, magnification)
 
 
-def channels_shuffled(patches: Tensor, generator: torch.Generator) -> Tensor:
-    """Each patch with its colour channels in another order than its own: (N, 3, h, w) -> (N, 3, h, w)."""
+def channel_orders(count: int, generator: torch.Generator) -> Tensor:
+    """For each of `count` patches an order of its colour channels that is not its own: (count, 3) int64."""
     orders = torch.tensor([[0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]])
-    chosen = orders[torch.randint(len(orders), (len(patches),), generator=generator)]
-    return torch.stack([patch[order] for patch, order in zip(patches, chosen.tolist(), strict=True)])
+    return orders[torch.randint(len(orders), (count,), generator=generator)]
+
+
+def channels_shuffled(patches: Tensor, orders: Tensor) -> Tensor:
+    """Each patch with its channels in another order: patches (N, 3, h, w), orders (N, 3) -> (N, 3, h, w)."""
+    return torch.stack([patch[order] for patch, order in zip(patches, orders.to(patches.device), strict=True)])
 
 
 def blobs(count: int, height: int, width: int, generator: torch.Generator) -> Tensor:

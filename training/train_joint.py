@@ -37,6 +37,7 @@ from training.negatives import (
     FolderOfNegatives,
     NegativeConfig,
     Placement,
+    channel_orders,
     channels_shuffled,
     place,
     scaled_gradient,
@@ -273,7 +274,7 @@ class JointTrainer(SegmenterTrainer):
         else:
             patches = None if patches is None else self.shared(patches)
         if config.shuffle_channels and patches is not None:
-            patches = channels_shuffled(patches, generator)
+            patches = channels_shuffled(patches, self.shared(channel_orders(count, generator)))
         device = self.fabric.to_device
         return NegativeDraw(
             placement=replace(own, inside=device(own.inside)),

@@ -32,6 +32,7 @@ from training.models.segmenter import LadderSegmenter, SegmenterConfig
 from training.negatives import (
     NegativeConfig,
     Placement,
+    channel_orders,
     channels_shuffled,
     place,
     scaled_gradient,
@@ -316,7 +317,8 @@ def test_textures_are_varied_and_within_the_cameras_range() -> None:
 
 def test_shuffled_channels_are_the_same_channels_in_another_order() -> None:
     patches = torch.arange(3.0)[None, :, None, None].expand(20, 3, 2, 2)
-    shuffled = channels_shuffled(patches, torch.Generator().manual_seed(0))[:, :, 0, 0]
+    orders = channel_orders(20, torch.Generator().manual_seed(0))
+    shuffled = channels_shuffled(patches, orders)[:, :, 0, 0]
     assert torch.equal(shuffled.sort(dim=1).values, torch.arange(3.0).expand(20, 3))
     assert not bool((shuffled == torch.arange(3.0)).all(dim=1).any())
 
