@@ -123,6 +123,7 @@ def variant(**changes: object) -> dict[str, object]:
 
 def test_a_variant_is_found_by_format_and_precision_and_its_file_is_checked(bundle: Path) -> None:
     change(bundle, lambda d: d.update(variants=[variant()]))
+    (bundle / "model_fp16.onnx").unlink()
     with pytest.raises(BundleError, match=r"model_fp16\.onnx: cannot be read .*copy the whole bundle folder"):
         read_bundle(bundle)
     (bundle / "model_fp16.onnx").write_bytes(b"half")

@@ -91,5 +91,7 @@ def test_the_engine_gives_the_same_bytes_for_the_same_frame(shipped_bundle: Path
 
 
 def test_an_unknown_engine_is_refused_with_those_there_are(shipped_bundle: Path) -> None:
-    with pytest.raises(EngineError, match="engine 'tensorflow' is unknown; there are auto, onnxruntime"):
+    with pytest.raises(
+        EngineError, match="engine 'tensorflow' is unknown; there are auto, tensorrt, torch, onnxruntime"
+    ):
         open_engine(read_bundle(shipped_bundle), "tensorflow")
