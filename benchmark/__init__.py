@@ -1,0 +1,1 @@
+"""What is fast, measured: each file prints ratios from one run."""
