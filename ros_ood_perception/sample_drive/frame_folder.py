@@ -17,6 +17,7 @@ from ros_ood_perception.sample_drive.ground_truth import CLASSES, VOID_ID, Drive
 FORMAT = "ros_ood_perception/sample_drive"
 VERSION = 1
 IMAGES, LABELS, ANOMALY = "images", "labels", "labels_masks"
+TRUTH = "ground_truth.json"
 COMPRESSION = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 
 
@@ -26,12 +27,20 @@ class FrameFolder:
     `images/STAMP.png` (RGB), `labels/STAMP.png` (class ids, 11 where no class is right) and `labels_masks/STAMP.png`
     (1 on unknown objects, 0 elsewhere): the first two are CamVid's layout, the first and the last that of
     `images_and_masks`.
+
+    Raises:
+        FileExistsError: the folder holds frames already.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for part in (IMAGES, LABELS, ANOMALY):
-            (folder / part).mkdir(parents=True, exist_ok=True)
+        parts = [folder / part for part in (IMAGES, LABELS, ANOMALY)]
+        # Frames of an earlier run among these would be trained on, and are in no ground_truth.json.
+        used = [p for p in (*parts, folder / TRUTH) if p.is_file() or (p.is_dir() and any(p.iterdir()))]
+        if used:
+            raise FileExistsError(f"{used[0]}: is there already; give another folder, or remove it")
+        for part in parts:
+            part.mkdir(parents=True, exist_ok=True)
         self._drives: list[dict[str, Any]] = []
 
     def begin(self, drive: SampleDrive) -> None:
@@ -52,7 +61,7 @@ class FrameFolder:
 
     def finish(self) -> Path:
         """Write `ground_truth.json` and return its path."""
-        path = self.folder / "ground_truth.json"
+        path = self.folder / TRUTH
         facts = {
             "format": FORMAT,
             "version": VERSION,
