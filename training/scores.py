@@ -31,8 +31,9 @@ def maximum_softmax(logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor
 
     (N, K, h, w) float -> (N, 1, h, w) float in [-1, -1/K].
     """
-    # The largest exponential is exp(0) = 1.
-    return -1.0 / _shifted(logits, temperature)[2]
+    # The largest exponential is exp(0) = 1. Not 1 / total: that becomes a Reciprocal, which not every version of
+    # TensorRT's parser reads.
+    return -torch.exp(-torch.log(_shifted(logits, temperature)[2]))
 
 
 def maximum_logit(logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:

@@ -121,7 +121,7 @@ class Bench:
         """The last diagnostics of one of several cameras."""
         return {pair.key: pair.value for pair in self.status[camera].values} if camera in self.status else {}
 
-    def spin_until(self, condition: Callable[[], object], what: str, timeout_s: float = 30.0) -> None:
+    def spin_until(self, condition: Callable[[], object], what: str, timeout_s: float = 60.0) -> None:
         deadline = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < deadline, f"{what}: not within {timeout_s} s; diagnostics {self.facts}"
