@@ -70,8 +70,7 @@ class Load:
     def end(self) -> int:
         """Ends all; the node's exit code."""
         for camera in self.cameras.values():
-            camera.kill()
-            camera.wait()
+            camera.terminate()
         self.node.send_signal(signal.SIGINT)
         try:
             return self.node.wait(30)
@@ -79,6 +78,13 @@ class Load:
             self.node.kill()
             self.node.wait()
             return -1
+        finally:
+            for camera in self.cameras.values():
+                try:
+                    camera.wait(10)
+                except subprocess.TimeoutExpired:
+                    camera.kill()
+                    camera.wait()
 
 
 def soak(options: argparse.Namespace) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from ros_ood_perception.bundle import Bundle, BundleDescription, BundleError, read_bundle
 from ros_ood_perception.inference.engine import ENGINES, EngineError, InferenceEngine, open_engine
+from ros_ood_perception.node.abandoned_shared_memory import remove_abandoned_segments
 from ros_ood_perception.node.camera import Camera, ReceivedFrame
 from ros_ood_perception.node.camera_outputs import has_vision_msgs
 from ros_ood_perception.node.diagnostics import diagnostic_array, status
@@ -227,8 +228,7 @@ class PerceptionNode(LifecycleNode):
 
     def _say_what_is_missing(self, memory: SharedMemory) -> None:
         log = self.get_logger()
-        fast_dds = rclpy.get_rmw_implementation_identifier().startswith("rmw_fastrtps")
-        if fast_dds and not any(os.environ.get(name) for name in PROFILE_VARIABLES) and memory.segment_bytes:
+        if _is_fast_dds() and not any(os.environ.get(name) for name in PROFILE_VARIABLES) and memory.segment_bytes:
             log.warning(
                 f"no Fast DDS profile is set: images above {memory.segment_bytes // 1024} KB may be lost without a "
                 f"word. To mend it, {FIX}"
@@ -362,8 +362,14 @@ def _into(slots: FrameSlots[ReceivedFrame], camera: int) -> Callable[[ReceivedFr
     return lambda frame: slots.put(camera, frame) is not None
 
 
+def _is_fast_dds() -> bool:
+    return rclpy.get_rmw_implementation_identifier().startswith("rmw_fastrtps")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the node until SIGINT, SIGTERM or an error in the executor; returns the exit code."""
+    # Before this process asks for memory of its own.
+    removed = remove_abandoned_segments() if _is_fast_dds() else None
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     stop = threading.Event()
     failures: list[BaseException] = []
@@ -377,6 +383,11 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, on_signal)
 
     node = PerceptionNode()
+    if removed and removed.segments:
+        node.get_logger().info(
+            f"removed {removed.megabytes:.0f} MB of shared memory that processes of Fast DDS left when they died "
+            f"({removed.segments} segments)"
+        )
     executor = SingleThreadedExecutor()
     executor.add_node(node)
 

@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 import rclpy
-from bench import Bench, CameraProcess, NodeProcess
+from bench import Bench, CameraProcess, NodeProcess, end
+
+from ros_ood_perception.node.abandoned_shared_memory import remove_abandoned_segments
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_left_in_shared_memory() -> Iterator[None]:
+    """Of earlier runs that were killed, and of the tests that kill."""
+    remove_abandoned_segments()
+    yield
+    remove_abandoned_segments()
 
 
 @pytest.fixture(scope="session")
@@ -37,10 +47,7 @@ def start_node(tmp_path: Path, shipped_bundle: Path) -> Iterator[Callable[..., N
         return started[-1]
 
     yield start
-    for node in started:
-        if node.process.poll() is None:
-            node.process.kill()
-            node.process.wait()
+    end([node.process for node in started])
 
 
 @pytest.fixture
@@ -53,8 +60,7 @@ def start_camera() -> Iterator[Callable[..., CameraProcess]]:
         return started[-1]
 
     yield start
-    for camera in started:
-        camera.kill()
+    end([camera.process for camera in started])
 
 
 @pytest.fixture(scope="session")

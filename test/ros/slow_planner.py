@@ -2,8 +2,10 @@
 
 import sys
 import time
+from contextlib import suppress
 
 import rclpy
+from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
@@ -16,4 +18,7 @@ planner.create_subscription(
     lambda message: time.sleep(0.5),
     QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE),
 )
-rclpy.spin(planner)
+with suppress(KeyboardInterrupt, ExternalShutdownException):
+    rclpy.spin(planner)
+planner.destroy_node()
+rclpy.try_shutdown()

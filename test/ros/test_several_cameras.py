@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench import ROOT, Bench, CameraProcess, NodeProcess
+from bench import ROOT, Bench, CameraProcess, NodeProcess, end
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
@@ -26,8 +26,7 @@ RELIABLE = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
 def slow_planner() -> object:
     planner = subprocess.Popen([sys.executable, str(ROOT / "test" / "ros" / "slow_planner.py"), "/front"])
     yield planner
-    planner.kill()
-    planner.wait()
+    end([planner])
 
 
 def test_three_cameras_at_twice_what_the_engine_takes_get_equal_shares_and_lose_no_frame_from_sight(
