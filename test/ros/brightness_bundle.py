@@ -3,6 +3,7 @@ the places of its anomalies are known to the pixel, and a white frame makes it g
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,21 +14,71 @@ from ros_ood_perception.bundle import (
     BundleClass,
     BundleDescription,
     InputDescription,
+    ModelVariant,
     OperatingPoint,
     ScoreDescription,
     TrainingRecord,
+    read_bundle,
     write_bundle,
 )
 
 SIZE = (120, 160)
 FULL_SCALE = 253
 
+DESCRIPTION = BundleDescription(
+    format_version=1,
+    name="brightness",
+    model_sha256="",
+    weights_licence="none",
+    classes=(BundleClass(0, "road", (128, 64, 128)), BundleClass(1, "sky", (70, 130, 180))),
+    input=InputDescription(*SIZE),
+    score=ScoreDescription("brightness", 1.0),
+    training=TrainingRecord((), "", "", "", 0, 0, 0.0, "", 0),
+    operating_points=(
+        OperatingPoint("half", 0.5, "by hand", "none"),
+        OperatingPoint("strict", 0.9, "by hand", "none"),
+    ),
+)
 
-def write_brightness_bundle(folder: Path) -> Path:
-    """Write it; the input size is `SIZE`."""
+
+def write_brightness_bundle(folder: Path, full_scale: int = FULL_SCALE) -> Path:
+    """Write it; the input size is `SIZE`. With a full scale of 255 every score is one that an engine may give."""
+    write_bundle(folder, DESCRIPTION, _graph(full_scale))
+    return folder
+
+
+def add_torch_program(folder: Path) -> None:
+    """The same network for the torch engine, at a full scale of 253 whatever that of the graph is."""
+    import torch
+
+    from training.precisions import torch_program
+
+    class Brightness(torch.nn.Module):
+        input_size = SIZE
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("temperature", torch.ones(1))
+
+        def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            grey = image.float().mean(-1)[:, None]
+            plane = torch.nn.functional.interpolate(grey, SIZE, mode="bilinear", align_corners=False)[:, 0]
+            return (plane * 0).to(torch.uint8), plane / FULL_SCALE
+
+    bundle = read_bundle(folder)
+    variant = ModelVariant("torch", "fp32", "model.pt2", "", 1.0, 0.0, "nothing")
+    write_bundle(
+        folder,
+        replace(bundle.description, variants=(variant,)),
+        (folder / "model.onnx").read_bytes(),
+        {variant.file: torch_program(Brightness())},  # type: ignore[arg-type]
+    )
+
+
+def _graph(full_scale: int) -> bytes:
     constants = {
         "sizes": np.array([1, 1, *SIZE], np.int64),
-        "scale": np.array(1 / FULL_SCALE, np.float32),
+        "scale": np.array(1 / full_scale, np.float32),
         "channel": np.array([1], np.int64),
         "zero": np.array(0, np.float32),
     }
@@ -53,19 +104,4 @@ def write_brightness_bundle(folder: Path) -> Path:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)
-    description = BundleDescription(
-        format_version=1,
-        name="brightness",
-        model_sha256="",
-        weights_licence="none",
-        classes=(BundleClass(0, "road", (128, 64, 128)), BundleClass(1, "sky", (70, 130, 180))),
-        input=InputDescription(*SIZE),
-        score=ScoreDescription("brightness", 1.0),
-        training=TrainingRecord((), "", "", "", 0, 0, 0.0, "", 0),
-        operating_points=(
-            OperatingPoint("half", 0.5, "by hand", "none"),
-            OperatingPoint("strict", 0.9, "by hand", "none"),
-        ),
-    )
-    write_bundle(folder, description, model.SerializeToString())
-    return folder
+    return bytes(model.SerializeToString())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from bench import ACTIVE, INACTIVE, Bench, NodeProcess
+from bench import ACTIVE, INACTIVE, ROOT, Bench, NodeProcess
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -84,4 +85,44 @@ def test_an_engine_that_fails_again_and_again_leaves_the_node_inactive_until_it_
     bench.send(grey(3, 100))
     bench.wait_for_outputs(1)
     assert [m.header.stamp.sec for m in bench.received["semantic"]] == [3]
+    assert node.stop() == 0
+
+
+def test_after_too_many_failures_the_next_engine_takes_the_frames_that_the_first_could_not(
+    bench: Bench, start_node: StartNode, states: list[str], tmp_path: Path
+) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    pytest.importorskip("onnx", reason="onnx is not installed")
+    from brightness_bundle import add_torch_program, write_brightness_bundle
+
+    bundle = write_brightness_bundle(tmp_path / "bundle", full_scale=255)
+    add_torch_program(bundle)
+    node = start_node(
+        command=[sys.executable, str(ROOT / "test" / "ros" / "node_with_torch_on_cpu.py")],
+        bundle=bundle,
+        engine="torch",
+        precision="fp32",
+        engine_image_height=120,
+        engine_image_width=160,
+        engine_retry_s=0.01,
+        max_engine_failures=3,
+    )
+    bench.bring_up()
+    bench.send(grey(1, 100))
+    bench.wait_for_outputs(1)
+    bench.settle(1)
+    assert bench.facts["engine"] == "torch"
+    for second in (2, 3, 4):
+        bench.send(grey(second, 255))
+        assert bench.settle(second)["failed"] == second - 1
+    for second in (5, 6):
+        bench.send(grey(second, 255))
+        bench.wait_for_outputs(second - 3)
+    counts = bench.settle(6)
+    assert (counts["published"], counts["failed"]) == (3, 3)
+    assert bench.facts["engine"] == "onnxruntime"
+    assert [m.header.stamp.sec for m in bench.received["score"]] == [1, 5, 6]
+    assert set(bench.received["score"][-1].data) == {255}
+    bench.spin_until(lambda: states[-3:] == ["active", "failed", "active"], "the states")
+    assert "engine 'torch' failed 3 times in a row; next: 'onnxruntime'" in node.log
     assert node.stop() == 0
