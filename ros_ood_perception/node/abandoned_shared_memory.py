@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 FOLDER = Path("/dev/shm")
-LOCK_NAME = re.compile(r"fastdds_[0-9a-f]{16}_el")
+LOCK_NAME = re.compile(r"fast(dds|rtps)_[0-9a-f]{16}_el")
+"""Of Fast DDS 3, and 2 (Humble, Jazzy)."""
 MIN_AGE_S = 5.0
 """A participant makes its lock file first and locks it a moment later; until then it looks abandoned. Nobody may even
 try the lock in between, as the participant would be refused it."""

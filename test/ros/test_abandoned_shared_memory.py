@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def segments() -> set[Path]:
-    return {path.with_name(path.name[:-3]) for path in FOLDER.glob("fastdds_*_el") if "port" not in path.name}
+    return {path.with_name(path.name[:-3]) for path in FOLDER.glob("fast*_el") if "port" not in path.name}
 
 
 def lock_of(segment: Path) -> Path:
@@ -88,8 +88,9 @@ def test_the_segment_of_a_killed_process_goes_and_that_of_a_living_one_stays(
     assert living.poll() is None
 
 
-def test_a_segment_is_left_alone_while_it_is_new_and_while_somebody_holds_its_lock(tmp_path: Path) -> None:
-    segment = FOLDER / f"fastdds_{os.getpid():016x}"
+@pytest.mark.parametrize("prefix", ["fastdds", "fastrtps"])
+def test_a_segment_is_left_alone_while_it_is_new_and_while_somebody_holds_its_lock(prefix: str) -> None:
+    segment = FOLDER / f"{prefix}_{os.getpid():016x}"
     segment.write_bytes(b"0" * 4096)
     lock_of(segment).touch()
     try:
