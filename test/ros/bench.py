@@ -51,6 +51,10 @@ INACTIVE, UNCONFIGURED, ACTIVE = (
     State.PRIMARY_STATE_ACTIVE,
 )
 
+PATIENCE_S = 180.0
+"""A wait this long has failed. It costs nothing where the machine is idle, and a busy one needs it: a node has taken a
+minute to start beside ten other processes on two cores."""
+
 # Before rclpy starts, here and in every child.
 os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
@@ -58,7 +62,7 @@ for variable in PROFILE_VARIABLES:
     os.environ.setdefault(variable, str(ROOT / "config" / "fastdds_large_images.xml"))
 
 
-def end(processes: Sequence[subprocess.Popen[Any]], number: int = signal.SIGTERM, grace_s: float = 10.0) -> None:
+def end(processes: Sequence[subprocess.Popen[Any]], number: int = signal.SIGTERM, grace_s: float = 30.0) -> None:
     """Ends what still runs of them, in an orderly way if it can be had: a killed process leaves its shared memory."""
     for process in processes:
         if process.poll() is None:
@@ -98,7 +102,7 @@ class NodeProcess:
 
     def stop(self, number: int = signal.SIGINT) -> int:
         self.process.send_signal(number)
-        return self.process.wait(20)
+        return self.process.wait(PATIENCE_S)
 
     def resources(self) -> dict[str, int]:
         """Threads, open descriptors and resident memory in KiB."""
@@ -137,7 +141,7 @@ class Bench:
         """The last diagnostics of one of several cameras."""
         return {pair.key: pair.value for pair in self.status[camera].values} if camera in self.status else {}
 
-    def spin_until(self, condition: Callable[[], object], what: str, timeout_s: float = 60.0) -> None:
+    def spin_until(self, condition: Callable[[], object], what: str, timeout_s: float = PATIENCE_S) -> None:
         deadline = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < deadline, f"{what}: not within {timeout_s} s; diagnostics {self.facts}"
@@ -246,7 +250,7 @@ class CameraProcess:
 
     def stop(self) -> int:
         self.process.terminate()
-        output, _ = self.process.communicate(timeout=20)
+        output, _ = self.process.communicate(timeout=PATIENCE_S)
         return int(output.split("sent")[1])
 
     def kill(self) -> None:

@@ -122,5 +122,5 @@ def test_a_large_image_becomes_a_message_about_as_fast_as_its_bytes_are_copied()
             times.append(time.perf_counter() - started)
         return min(times)
 
-    # Through the constructor of rclpy's class it takes ten times as long and more.
-    assert best(lambda: to_message(pixels, "bgr8", Header())) < 5 * best(copied)
+    # Through the constructor of rclpy's class it takes 450 times as long.
+    assert best(lambda: to_message(pixels, "bgr8", Header())) < 20 * best(copied)
