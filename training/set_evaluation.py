@@ -24,7 +24,11 @@ from training.metrics.score_counts import ScoreCounts
 from training.metrics.semantic import ConfusionMatrix
 from training.smiyc_scores import score_of_submitted, submitted
 
-COMPONENT_SIZES = {"smiyc_obstacle": OBSTACLE_TRACK, "smiyc_lostandfound": OBSTACLE_TRACK}
+COMPONENT_SIZES = {
+    "sample_drive_test": OBSTACLE_TRACK,
+    "smiyc_lostandfound": OBSTACLE_TRACK,
+    "smiyc_obstacle": OBSTACLE_TRACK,
+}
 """By registered name; every other set is measured with the sizes of the AnomalyTrack."""
 
 TOWNS = {"streethazards_test": ("t5", "t6")}

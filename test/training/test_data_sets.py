@@ -252,6 +252,26 @@ CASES = [
         {"animals01": MASK},
         (),
     ),
+    Case(
+        "sample_drive",
+        {
+            "val/images/a.png": IMAGE,
+            "val/labels/a.png": [3, 8, 10, 11],
+            "val/labels_masks/a.png": [0, 0, 0, 1],
+            "train/images/b.png": IMAGE,
+            "train/labels/b.png": [0] * 4,
+        },
+        {"a": ([3, 8, 10, V], [0, 0, 0, V])},
+        CAMVID,
+        "val",
+    ),
+    Case(
+        "sample_drive_test",
+        {"test/images/a.png": IMAGE, "test/labels/a.png": [3, 8, 10, 11], "test/labels_masks/a.png": [0, 0, 0, 1]},
+        {"a": ([3, 8, 10, V], [0, 0, 0, 1])},
+        CAMVID,
+        "test",
+    ),
     Case("camvid_static", {"images/a.jpg": IMAGE, "labels/a.png": [0, 1, 255, 0]}, {"a": MASK}, ()),
     Case(
         "images_and_masks",

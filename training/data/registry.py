@@ -18,6 +18,7 @@ from training.data.kitti import Kitti
 from training.data.labelled_frames import LabelledFrames
 from training.data.mapillary_vistas import MapillaryVistas
 from training.data.road_anomaly import RoadAnomaly
+from training.data.sample_drive import SampleDrive, SampleDriveTest
 from training.data.smiyc import SmiycAnomaly, SmiycObstacle
 from training.data.smiyc_lostandfound import SmiycLostAndFound
 from training.data.streethazards import StreetHazards, StreetHazardsTest
@@ -42,6 +43,8 @@ DATA_SETS: dict[str, DataSet] = {
     "kitti": Kitti,
     "mapillary_vistas": MapillaryVistas,
     "road_anomaly": RoadAnomaly,
+    "sample_drive": SampleDrive,
+    "sample_drive_test": SampleDriveTest,
     "smiyc_anomaly": SmiycAnomaly,
     "smiyc_lostandfound": SmiycLostAndFound,
     "smiyc_obstacle": SmiycObstacle,
