@@ -1,34 +1,37 @@
 """What a replay costs beside the engine: frames a second of the whole, from bag to bag, over those of the engine alone.
 
-    python benchmark/replay.py FRAMES [--bundle DIR] [--frames 100] [--rounds 3] [--jobs 1 2] [--json FILE]
+    python benchmark/replay.py FRAMES [--bundle DIR] [--frames 60] [--rounds 5] [--jobs 1 2] [--json FILE]
 
-FRAMES is a folder of images; they are written once into a bag of raw images, as a camera's driver would. In each round
-the engine runs alone over the decoded frames, and every replay over the bag, one after the other in processes of their
-own, so that a machine that is busy with other work is as busy for both; the ratio of a round is what counts, and the
-median of them is printed. Starting (imports, loading the model) is not counted on either side.
+FRAMES is a folder of images; they are written once into a bag of raw images, as a camera's driver would. The engine
+alone, over the decoded frames, and every replay, over the bag, wait in processes of their own and run in turn, so that
+a machine that is busy with other work is as busy for both; the ratio of a round is what counts, and the median of them
+is printed. Starting (imports, loading the model) is not counted on either side; ending the bag is.
 
 The CPU seconds of a frame, of all threads of the process, are printed beside: they hardly depend on what else runs.
+Where the engine alone fills the cores, their ratio is what a replay can reach.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+ENGINE = "engine alone"
+
 
 def write_frames(folder: Path, bag: Path, frames: int) -> None:
     """A bag of bgr8 images."""
-    import itertools
-
     from ros_ood_perception.recordings.frame_source import ImageFolder
     from ros_ood_perception.recordings.split_bag import SplitBag
     from ros_ood_perception.replay.inputs import FRAMES_TOPIC, FramesInput, InputCopy
@@ -42,8 +45,8 @@ def write_frames(folder: Path, bag: Path, frames: int) -> None:
     written.close_file()
 
 
-def engine_alone(bundle_folder: Path, bag: Path, results: Any) -> None:
-    """Frames a second of `engine.run` on frames that lie decoded in memory."""
+def engine_alone(bundle_folder: Path, bag: Path, scratch: Path) -> Callable[[], int]:
+    """Runs `engine.run` on frames that lie decoded in memory; gives back how many there are."""
     from ros_ood_perception.bundle import read_bundle
     from ros_ood_perception.camera_images import to_colour
     from ros_ood_perception.inference.engine import open_engine
@@ -54,49 +57,67 @@ def engine_alone(bundle_folder: Path, bag: Path, results: Any) -> None:
     frames = [to_colour(source.deserialize(message), order) for message in source.messages(source.types)]
     engine = open_engine(bundle, "onnxruntime")
     engine.run(frames[0][None])
-    started, cpu = time.perf_counter(), time.process_time()
-    for frame in frames:
-        engine.run(frame[None])
-    results.put((len(frames) / (time.perf_counter() - started), (time.process_time() - cpu) / len(frames)))
+
+    def run() -> int:
+        for frame in frames:
+            engine.run(frame[None])
+        return len(frames)
+
+    return run
 
 
-def whole_replay(bundle_folder: Path, bag: Path, jobs: int, results: Any) -> None:
-    """Frames a second from the bag to the bag of results."""
+def whole_replay(bundle_folder: Path, bag: Path, scratch: Path, jobs: int) -> Callable[[], int]:
+    """Runs from the bag to a bag of results below `scratch`; gives back how many frames there were."""
     from ros_ood_perception.replay.command_line import make_parser, open_all
     from ros_ood_perception.replay.engine_pool import EnginePool
     from ros_ood_perception.replay.run import Replay, make_room
 
-    with tempfile.TemporaryDirectory() as out:
-        arguments = [str(bag), "--bundle", str(bundle_folder), "--out", f"{out}/replay", "--engine", "onnxruntime"]
-        options = make_parser().parse_args(arguments)
-        opened = open_all(options)
-        make_room(options.out, False, False)
-        pool = EnginePool(opened.bundle, opened.engine, jobs, opened.threads, opened.fixed.gpu)
-        run = Replay(opened.source, options.out, opened.plan, opened.bundle, opened.fixed, opened.live, pool)
-        frames = 0
+    out = str(scratch / f"jobs_{jobs}")
+    arguments = [str(bag), "--bundle", str(bundle_folder), "--out", out, "--engine", "onnxruntime"]
+    options = make_parser().parse_args(arguments)
+    opened = open_all(options)
+    pool = EnginePool(opened.bundle, opened.engine, jobs, opened.threads, opened.fixed.gpu)
 
-        def count() -> None:
-            nonlocal frames
-            frames += 1
+    def run() -> int:
+        frames = itertools.count()
+        make_room(options.out, False, True)
+        replay = Replay(opened.source, options.out, opened.plan, opened.bundle, opened.fixed, opened.live, pool)
+        replay.run(lambda: next(frames), lambda: False)
+        return next(frames)
 
+    return run
+
+
+class Measured:
+    """One of the two above, in a process of its own, where it waits for its turn."""
+
+    def __init__(self, make: Callable[..., Callable[[], int]], *arguments: Any) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, other = context.Pipe()
+        self._process = context.Process(target=_serve, args=(make, arguments, other))
+        self._process.start()
+        other.close()
+        self._pipe.recv()
+
+    def __call__(self) -> tuple[float, float]:
+        """Frames a second, and CPU seconds of a frame."""
+        self._pipe.send(True)
+        rate, cpu = self._pipe.recv()
+        return rate, cpu
+
+    def close(self) -> None:
+        """End the process, and those that it started."""
+        self._pipe.send(False)
+        self._process.join()
+
+
+def _serve(make: Callable[..., Callable[[], int]], arguments: tuple[Any, ...], pipe: Any) -> None:
+    run = make(*arguments)
+    pipe.send(None)
+    while pipe.recv():
         started, cpu = time.perf_counter(), time.process_time()
-        run.run(count, lambda: False)
-        seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
-        pool.close()
-    results.put((frames / seconds, cpu / frames))
-
-
-def measured(target: Any, *arguments: Any) -> tuple[float, float]:
-    """Frames a second, and CPU seconds of a frame, from a process of its own."""
-    context = multiprocessing.get_context("spawn")
-    results = context.SimpleQueue()
-    process = context.Process(target=target, args=(*arguments, results))
-    process.start()
-    process.join()
-    if process.exitcode:
-        raise SystemExit(f"{target.__name__} ended with {process.exitcode}")
-    rate, cpu = results.get()
-    return float(rate), float(cpu)
+        frames = run()
+        pipe.send((frames / (time.perf_counter() - started), (time.process_time() - cpu) / frames))
 
 
 def main() -> int:
@@ -104,8 +125,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("frames_folder", type=Path, metavar="FRAMES")
     parser.add_argument("--bundle", type=Path, default=Path(__file__).resolve().parent.parent / "models/camvid_small")
-    parser.add_argument("--frames", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--frames", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
@@ -114,24 +135,34 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         bag = Path(folder) / "frames"
         write_frames(options.frames_folder, bag, options.frames)
+        common = (options.bundle, bag, Path(folder))
+        measured = {ENGINE: Measured(engine_alone, *common)}
+        measured |= {f"replay --jobs {jobs}": Measured(whole_replay, *common, jobs) for jobs in options.jobs}
         for number in range(options.rounds):
-            found = {"engine alone": measured(engine_alone, options.bundle, bag)}
-            found |= {f"replay --jobs {n}": measured(whole_replay, options.bundle, bag, n) for n in options.jobs}
-            rows.append({name: rate for name, (rate, _) in found.items()})
-            cpu_rows.append({name: cpu for name, (_, cpu) in found.items()})
-            print(f"round {number + 1}: " + ", ".join(f"{name} {rate:.2f} Hz" for name, (rate, _) in found.items()))
-    ratios = {
-        name: statistics.median(row[name] / row["engine alone"] for row in rows) for name in rows[0] if "jobs" in name
-    }
+            # There and back: what else runs may become more or less within a round.
+            names = list(measured)[:: 1 if number % 2 else -1]
+            found = {name: measured[name]() for name in names}
+            rows.append({name: found[name][0] for name in measured})
+            cpu_rows.append({name: found[name][1] for name in measured})
+            print(
+                f"round {number + 1}: " + ", ".join(f"{name} {rate:.2f} Hz" for name, rate in rows[-1].items()),
+                flush=True,
+            )
+        for one in measured.values():
+            one.close()
+    ratios = {name: statistics.median(row[name] / row[ENGINE] for row in rows) for name in rows[0] if name != ENGINE}
     for name, ratio in ratios.items():
         print(f"{name}: {ratio:.2f} of the engine alone (median of {len(rows)} rounds)")
     # With more jobs, most of it is in other processes.
     cpu_ms = {
         name: statistics.median(row[name] for row in cpu_rows) * 1e3
-        for name in ("engine alone", "replay --jobs 1")
+        for name in (ENGINE, "replay --jobs 1")
         if name in cpu_rows[0]
     }
     print("CPU of a frame: " + ", ".join(f"{name} {value:.1f} ms" for name, value in cpu_ms.items()))
+    if len(cpu_ms) == 2:
+        cpu_ratio = statistics.median(row[ENGINE] / row["replay --jobs 1"] for row in cpu_rows)
+        print(f"the engine's share of the replay's CPU: {cpu_ratio:.2f} (median of {len(rows)} rounds)")
     if options.json is not None:
         written = {"rounds": rows, "ratios": ratios, "cpu_ms": cpu_ms}
         options.json.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")

@@ -80,8 +80,9 @@ class FramePlausibility:
         self._last_digest = digest
         if self._repeated >= FROZEN_AFTER:
             found["frozen"] = f"the last {self._repeated + 1} frames are equal to the bit"
-        grey = sample.mean(axis=2)
-        dark, bright = float((grey < DARK_BELOW).mean()), float((grey >= BRIGHT_FROM).mean())
+        # Sums of the three channels; NumPy's mean over the last axis takes longer than all the rest.
+        total = sample[..., 0].astype(np.uint16) + sample[..., 1] + sample[..., 2]
+        dark, bright = float((total < 3 * DARK_BELOW).mean()), float((total >= 3 * BRIGHT_FROM).mean())
         if dark > DARK_SHARE:
             found["black"] = f"{dark:.0%} of the pixels are darker than {DARK_BELOW} of 255"
         elif bright > BRIGHT_SHARE:

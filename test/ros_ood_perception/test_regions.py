@@ -5,13 +5,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from ros_ood_perception.perception import FramePerception
-from ros_ood_perception.regions import Box, RegionFinder, RegionSettings, read_ego_mask
+from ros_ood_perception.regions import FOOT_BAND, FOOT_COLUMNS, Box, RegionFinder, RegionSettings, read_ego_mask
 
 ROAD, BUILDING = 3, 1
 EVERYTHING = RegionSettings(hysteresis=1.0, min_area=0.0)
@@ -150,6 +150,73 @@ def test_every_region_holds_an_anomalous_pixel_and_every_anomalous_pixel_is_in_a
         assert all(box.x <= u <= box.x + box.width - 1 for u, _ in region.foot_points)
         assert all(box.y - 0.5 <= v <= box.y + box.height for _, v in region.foot_points)
     assert covered[result.anomaly_mask].all()
+
+
+def plainly_found(
+    score: NDArray[np.float32], hysteresis: float, ego: NDArray[np.bool_]
+) -> dict[tuple[int, int], tuple[int, float, float, tuple[tuple[float, float], ...], bool]]:
+    """Pixel by pixel: first pixel of each region to area, mean, peak, foot points and whether the foot is cut."""
+    low = np.float32(np.float32(0.5) * np.float32(hysteresis))
+    rows = len(score)
+    left_over = {(int(y), int(x)) for y, x in np.argwhere((score >= low) & ~ego)}
+    found = {}
+    while left_over:
+        todo, own = [min(left_over)], []
+        left_over.remove(todo[0])
+        while todo:
+            y, x = todo.pop()
+            own.append((y, x))
+            near = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & left_over
+            left_over -= near
+            todo += near
+        values = np.array([score[place] for place in sorted(own)])
+        if values.max() < 0.5:
+            continue
+        lowest = {x: max(y for y, other in own if other == x) for x in {x for _, x in own}}
+        left, width = min(lowest), len(lowest)
+        length = -(-width // FOOT_COLUMNS)
+        stretches = [range(left + i, min(left + i + length, left + width)) for i in range(0, width, length)]
+        used = sorted({left, left + width - 1, *(max(s, key=lambda x: (lowest[x], -x)) for s in stretches)})
+        edges, cut = {}, False
+        for x in used:
+            y = lowest[x]
+            below = min(y + 1, rows - 1)
+            stands = y < rows - 1 and not ego[below, x]
+            cut |= not stands
+            here, under = float(score[y, x]), float(score[below, x])
+            edges[x] = y + ((here - low) / (here - under) if stands and under < low else 0.5)
+        height = max(y for y, _ in own) - min(y for y, _ in own) + 1
+        feet = []
+        for u in sorted({left + round(i) for i in np.linspace(0, width - 1, FOOT_COLUMNS)}):
+            # The upper envelope of all chords over this column: the convex hull by its definition.
+            chords = [
+                edges[a] if a == b else edges[a] + (edges[b] - edges[a]) * (u - a) / (b - a)
+                for a in used
+                for b in used
+                if a <= u <= b
+            ]
+            feet.append((float(u), max(*chords, max(edges.values()) - FOOT_BAND * height)))
+        found[min(own)] = (len(own), float(values.mean(dtype=np.float64)), float(values.max()), tuple(feet), cut)
+    return found
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 2**32 - 1), share=st.floats(0.05, 0.95), hysteresis=st.sampled_from([0.2, 0.8, 1.0]))
+def test_regions_are_those_that_a_search_from_pixel_to_pixel_finds(seed: int, share: float, hysteresis: float) -> None:
+    random = np.random.default_rng(seed)
+    score = random.choice([0.11, 0.3, 0.45, 0.5, 0.77, 1.0], (9, 40)).astype(np.float32)
+    score[random.random(score.shape) > share] = 0
+    ego = random.random(score.shape) < 0.02
+    regions = RegionFinder(RegionSettings(hysteresis, 0.0, max_regions=1000), ego)(frame(score))
+    expected = list(plainly_found(score, hysteresis, ego).values())
+    assert [region.area for region in regions] == sorted((area for area, *_ in expected), reverse=True)
+    for region in regions:
+        facts = (region.area, region.score, region.peak_score, region.foot_is_cut)
+        assert any(
+            facts == (area, mean, peak, cut) and np.allclose(region.foot_points, feet, rtol=0, atol=1e-9)
+            for area, mean, peak, feet, cut in expected
+            if len(feet) == len(region.foot_points)
+        ), facts
 
 
 def test_the_same_frame_gives_the_same_regions_with_any_number_of_threads() -> None:
