@@ -348,7 +348,9 @@ def main(
             viewer.close()
         code = tell(summary, options.out)
         if options.compare is not None and summary["complete"]:
-            comparison = compare(options.out, options.compare, opened.bundle.description, limits)
+            comparison = compare(
+                options.out, options.compare, opened.source, options.node_name, opened.bundle.description, limits
+            )
             code = max(code, print_comparison(comparison, say))
     except BAD_INPUT_ERRORS as error:
         say(f"replay: {error}", style="red")

@@ -6,6 +6,7 @@ import argparse
 import heapq
 import itertools
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -16,16 +17,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_ood_perception.bundle import BundleDescription
+from ros_ood_perception.camera_images import MalformedImageError
+from ros_ood_perception.output_topics import camera_topic
 from ros_ood_perception.overlay import semantic_picture
 from ros_ood_perception.recordings.bag import Bag, BagError
 from ros_ood_perception.recordings.results import DetectedBox, ResultFrame, result_frames
+from ros_ood_perception.replay.camera_replay import colour_image
+from ros_ood_perception.replay.inputs import Input, InputFrame
 from ros_ood_perception.replay.run import BAG_FOLDER, SUMMARY_FILE, write_json
 
 COMPARISON_FILE = "comparison.json"
 WORST_FOLDER = "worst"
 WORST_FRAMES = 5
+TITLE_HEIGHT = 20
+"""Pixels, above each part of a picture."""
 SAME_OBSTACLE_IOU = 0.3
 MAX_UNMATCHED = 64
+
+
+UNKNOWN_FROM_DIGESTS = (
+    "which frames differ, where and by how much cannot be told; for that, give the folder or the bag of the other run"
+)
 
 
 class ComparisonError(ValueError):
@@ -195,12 +207,16 @@ def _iou(a: DetectedBox, b: DetectedBox) -> float:
     return inside / (a.width * a.height + b.width * b.height - inside)
 
 
-def compare(out: Path, other: Path, description: BundleDescription, limits: Limits) -> dict[str, Any]:
+def compare(
+    out: Path, other: Path, source: Input, node_name: str, description: BundleDescription, limits: Limits
+) -> dict[str, Any]:
     """Compare the results in `out` with others; writes `comparison.json` and pictures of the worst frames into `out`.
 
     Args:
         out: folder of a finished replay.
         other: a bag with results, the folder of a replay, or a `summary.json`.
+        source: what was replayed into `out`: the camera's images are shown beside the results.
+        node_name: what the output topics in `out` begin with.
 
     Returns:
         What `comparison.json` holds.
@@ -214,7 +230,7 @@ def compare(out: Path, other: Path, description: BundleDescription, limits: Limi
         folder = other / BAG_FOLDER if (other / BAG_FOLDER).is_dir() else other
         if not folder.exists():
             raise ComparisonError(f"{other}: no such bag; give a bag with results, or a summary.json")
-        comparison = _compare_bags(Bag(out / BAG_FOLDER), Bag(folder), out, description)
+        comparison = _compare_bags(Bag(out / BAG_FOLDER), Bag(folder), out, source, node_name, description)
     comparison["other"] = str(other)
     comparison["limits_broken"] = limits.broken(comparison)
     write_json(out / COMPARISON_FILE, comparison)
@@ -229,14 +245,20 @@ def _compare_digests(out: Path, other: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ComparisonError(f"{other}: is no summary of a replay ({error})") from error
     different = sorted(topic for topic, equal in topics.items() if not equal)
-    found: dict[str, Any] = {"different_topics": different}
+    found: dict[str, Any] = {
+        "different_topics": different,
+        "topics_only_here": sorted({*ours} - {*theirs}),
+        "topics_only_there": sorted({*theirs} - {*ours}),
+    }
     if not different:
         found |= {"class_agreement": 1.0, "class_iou": 1.0, "anomaly_iou": 1.0, "score_difference": 0.0}
         found |= {"obstacles_gained": 0, "obstacles_lost": 0, "frames_missing": 0}
     return found
 
 
-def _compare_bags(ours: Bag, theirs: Bag, out: Path, description: BundleDescription) -> dict[str, Any]:
+def _compare_bags(
+    ours: Bag, theirs: Bag, out: Path, source: Input, node_name: str, description: BundleDescription
+) -> dict[str, Any]:
     totals = _Totals(len(description.classes))
     worst: list[tuple[float, int, ResultFrame, ResultFrame]] = []
     for number, (here, there) in enumerate(_pairs(ours, theirs)):
@@ -257,14 +279,16 @@ def _compare_bags(ours: Bag, theirs: Bag, out: Path, description: BundleDescript
         raise BagError("; ".join(damage))
     comparison = totals.figures([known.name for known in description.classes])
     shown = sorted(worst, key=lambda item: item[:2], reverse=True)
+    images = _camera_images(source, node_name, [here for _, _, here, _ in shown])
     comparison["worst_frames"] = [
         {
             "camera": here.camera,
             "stamp_ns": here.stamp_ns,
             "changed": change,
-            "picture": _picture(out, rank, here, there, description),
+            "picture": _picture(out, rank, image, here, there, description),
+            "camera_image": image is not None,
         }
-        for rank, (change, _, here, there) in enumerate(shown, 1)
+        for rank, ((change, _, here, there), image) in enumerate(zip(shown, images, strict=True), 1)
     ]
     return comparison
 
@@ -293,20 +317,61 @@ def _pairs(ours: Bag, theirs: Bag) -> Iterator[tuple[ResultFrame | None, ResultF
         yield None, frame
 
 
-def _picture(out: Path, rank: int, here: ResultFrame, there: ResultFrame, description: BundleDescription) -> str:
-    """The other run, this run, and what changed, side by side: name of the file."""
+def _camera_images(source: Input, node_name: str, frames: Sequence[ResultFrame]) -> list[NDArray[np.uint8] | None]:
+    """What the camera saw in each frame, (H, W, 3) uint8 RGB; None where it is not found, or not for certain."""
+    if not frames:
+        return []
+    names = [camera_topic(camera.name, "").replace("~", node_name, 1) for camera in source.cameras]
+    found: dict[tuple[str, int, int], list[NDArray[np.uint8] | None]] = {
+        (frame.camera, frame.time_ns, frame.stamp_ns): [] for frame in frames
+    }
+    times = [frame.time_ns for frame in frames]
+    for item in source.items(min(times), max(times) + 1, False):
+        if not isinstance(item, InputFrame) or item.message is None:
+            continue
+        stamp = item.message.header.stamp
+        key = (names[item.camera], item.time_ns, stamp.sec * 1_000_000_000 + stamp.nanosec)
+        if key in found:
+            compressed = source.cameras[item.camera].compressed
+            try:
+                # What has results has passed this check, with the node's own limit, before.
+                found[key].append(colour_image(item.message, compressed, "rgb", sys.maxsize))
+            except MalformedImageError:
+                found[key].append(None)
+    images = (found[frame.camera, frame.time_ns, frame.stamp_ns] for frame in frames)
+    return [candidates[0] if len(candidates) == 1 else None for candidates in images]
+
+
+def _picture(
+    out: Path,
+    rank: int,
+    image: NDArray[np.uint8] | None,
+    here: ResultFrame,
+    there: ResultFrame,
+    description: BundleDescription,
+) -> str:
+    """The camera's image, the other run, this run, and what changed, side by side: name of the file."""
     folder = out / WORST_FOLDER
     folder.mkdir(exist_ok=True)
-    pictures = [_drawn(frame, description) for frame in (there, here)]
+    theirs, ours = (_drawn(frame, description) for frame in (there, here))
     changed = here.pictures["semantic_mask"] != there.pictures["semantic_mask"]
-    difference = np.where(changed[..., None], np.uint8(255), (pictures[1] // 4).astype(np.uint8))
+    difference = np.where(changed[..., None], np.uint8(255), (ours // 4).astype(np.uint8))
     if "anomaly_mask" in here.pictures and "anomaly_mask" in there.pictures:
         a, b = here.pictures["anomaly_mask"] > 0, there.pictures["anomaly_mask"] > 0
         difference[a & ~b], difference[b & ~a] = (255, 140, 0), (0, 140, 255)
+    parts = {"other run": theirs, "this run": ours, "changed": difference}
+    if image is not None:
+        parts = {"camera": image, **parts}
     name = f"{rank}_{here.stamp_ns}.png"
-    image = np.concatenate([*pictures, difference], axis=1)
-    cv2.imwrite(str(folder / name), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    joined = np.concatenate([_titled(title, picture) for title, picture in parts.items()], axis=1)
+    cv2.imwrite(str(folder / name), cv2.cvtColor(joined, cv2.COLOR_RGB2BGR))
     return f"{WORST_FOLDER}/{name}"
+
+
+def _titled(title: str, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    strip = np.zeros((TITLE_HEIGHT, picture.shape[1], 3), np.uint8)
+    cv2.putText(strip, title, (4, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (255, 255, 255), 1, cv2.LINE_AA)
+    return np.concatenate([strip, picture])
 
 
 def _drawn(frame: ResultFrame, description: BundleDescription) -> NDArray[np.uint8]:
@@ -325,6 +390,11 @@ def print_comparison(comparison: dict[str, Any], say: Callable[..., None]) -> in
     if "different_topics" in comparison:
         different = comparison["different_topics"]
         say(f"  topics that differ: {', '.join(different) or 'none: the results are the same to the bit'}")
+        for where, name in (("this", "topics_only_here"), ("the other", "topics_only_there")):
+            if comparison[name]:
+                say(f"  only in {where} run: {', '.join(comparison[name])}")
+        if different:
+            say(f"  a summary holds only digests: {UNKNOWN_FROM_DIGESTS}")
     else:
         for name in ("frames", "frames_missing", "class_agreement", "anomaly_iou", "score_difference"):
             value = comparison[name]
@@ -335,6 +405,7 @@ def print_comparison(comparison: dict[str, Any], say: Callable[..., None]) -> in
         for frame in comparison["worst_frames"]:
             say(
                 f"  {frame['changed']:.2%} of the pixels changed at {frame['stamp_ns'] / 1e9:.3f} s: {frame['picture']}"
+                f"{'' if frame['camera_image'] else ' (its image is not found in the input)'}"
             )
     for text in comparison["limits_broken"]:
         say(f"limit: {text}", style="red")

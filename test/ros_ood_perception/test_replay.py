@@ -441,16 +441,26 @@ def test_a_change_is_measured_pictured_and_stopped_by_a_limit(drive: Path, repla
     either = np.count_nonzero(np.array(masks[0]) | np.array(masks[1]))
     assert comparison["anomaly_iou"] == pytest.approx(both / either)
     assert comparison["anomaly_iou"] < 1
+    assert comparison["worst_frames"]
     for frame in comparison["worst_frames"]:
-        assert cv2.imread(str(tmp_path / "out" / frame["picture"])).shape == (96, 3 * 128, 3)
+        shown = cv2.imread(str(tmp_path / "out" / frame["picture"]))[-96:]
+        assert shown.shape == (96, 4 * 128, 3)
+        np.testing.assert_array_equal(shown[:, :128], picture((frame["stamp_ns"] - START_NS) // STEP_NS))
     changes = [frame["changed"] for frame in comparison["worst_frames"]]
     assert changes == sorted(changes, reverse=True)
     assert run(drive, tmp_path / "out", *changed, "--min-anomaly-iou", "0.999") == 1
-    assert (
-        run(drive, tmp_path / "out", "--set", "anomaly_threshold=0.5", "--compare", str(replayed / "summary.json")) == 0
-    )
+
+
+def test_with_only_a_summary_it_is_said_that_no_more_than_equality_can_be_told(
+    drive: Path, replayed: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    changed = ["--set", "anomaly_threshold=0.5", "--compare", str(replayed / "summary.json")]
+    assert run(drive, tmp_path / "out", *changed) == 0
     comparison = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert "/perception_node/output/anomaly/mask" in comparison["different_topics"]
+    assert "which frames differ, where and by how much cannot be told" in " ".join(capfd.readouterr().err.split())
+    assert run(drive, tmp_path / "out", *changed, "--min-anomaly-iou", "0.1") == 1
+    assert "--min-anomaly-iou 0.1 cannot be checked" in " ".join(capfd.readouterr().err.split())
 
 
 def test_frames_that_are_missing_are_counted(drive: Path, replayed: Path, tmp_path: Path) -> None:
