@@ -79,11 +79,16 @@ def whole_replay(bundle_folder: Path, bag: Path, scratch: Path, jobs: int) -> Ca
     pool = EnginePool(opened.bundle, opened.engine, jobs, opened.threads, opened.fixed.gpu)
 
     def run() -> int:
-        frames = itertools.count()
+        frames = 0
+
+        def count() -> None:
+            nonlocal frames
+            frames += 1
+
         make_room(options.out, False, True)
         replay = Replay(opened.source, options.out, opened.plan, opened.bundle, opened.fixed, opened.live, pool)
-        replay.run(lambda: next(frames), lambda: False)
-        return next(frames)
+        replay.run(count, lambda: False)
+        return frames
 
     return run
 

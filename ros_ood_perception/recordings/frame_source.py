@@ -66,7 +66,10 @@ class ImageFolder:
     def __init__(self, folder: Path) -> None:
         files = self._images(folder) or self._images(folder / "images")
         if not files:
-            raise FrameSourceError(f"{folder}: no images in it ({', '.join(IMAGE_ENDINGS)}) and no images/ folder")
+            raise FrameSourceError(
+                f"{folder}: no images in it ({', '.join(IMAGE_ENDINGS)}), no images/ folder, and no bag "
+                f"(metadata.yaml, {', '.join(STORAGE_ENDINGS)})"
+            )
         self.unreadable = [str(file) for file in files if not cv2.haveImageReader(str(file))]
         self.files = [file for file in files if str(file) not in set(self.unreadable)]
         if not self.files:
@@ -217,7 +220,7 @@ def open_frames(path: Path, topic: str | None = None) -> FrameSource:
         FrameSourceError: nothing there that can be played.
     """
     if not path.exists():
-        raise FrameSourceError(f"{path}: no such file or folder; give a folder of images or a rosbag2 bag")
+        raise FrameSourceError(f"{path}: no such file or folder; give a bag, a folder of images, or a video")
     if path.suffix.lower() in VIDEO_ENDINGS and path.is_file():
         return Video(path)
     return BagTopic(path, topic) if is_bag(path) else ImageFolder(path)

@@ -38,7 +38,7 @@ from ros_ood_perception.package_files import package_file
 from ros_ood_perception.recordings.bag import BagError
 from ros_ood_perception.recordings.frame_source import FrameSourceError
 from ros_ood_perception.replay.cameras import CameraChoiceError
-from ros_ood_perception.replay.comparison import ComparisonError, Limits, compare, print_comparison
+from ros_ood_perception.replay.comparison import ComparisonError, Limits, check_other, compare, print_comparison
 from ros_ood_perception.replay.engine_pool import EnginePool
 from ros_ood_perception.replay.inputs import Input, open_input
 from ros_ood_perception.replay.run import (
@@ -68,6 +68,7 @@ DEFAULT_OUTPUTS = (
     "obstacle_detections",
 )
 INTERRUPTED = 130
+LOG_EVERY_S = 30.0
 BAD_INPUT_ERRORS = (
     BagError,
     BundleError,
@@ -95,29 +96,56 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="replay", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add = parser.add_argument
-    add("input", type=Path, help="bag (folder, .mcap, .db3, ROS 1 .bag), folder of images, or video")
-    add("--bundle", type=Path, help="model bundle (default: models/camvid_small)")
-    add("--out", type=Path, default=Path("out/replay"), help="folder for bag and summary (default: out/replay)")
+    parser.add_argument("input", type=Path, help="bag (folder, .mcap, .db3, ROS 1 .bag), folder of images, or video")
+    add = parser.add_argument_group("what is replayed").add_argument
     add("--camera", action="append", default=[], metavar="[NAME=]TOPIC", help="image topic; repeat (default: all)")
     add("--start", type=float, metavar="S", help="seconds after the recording's first frame")
     add("--stop", type=float, metavar="S", help="likewise; frames before that time are replayed")
-    add("--every", type=int, default=1, metavar="N", help="of each camera, every N-th frame")
-    add("--rate", type=float, default=10.0, help="frames per second of a folder of images (default: 10)")
-    add("--params", type=Path, metavar="FILE", help="parameter file of the node")
+    add("--every", type=int, default=1, metavar="N", help="of each camera, every N-th frame (default: 1)")
+    add("--rate", type=float, default=10.0, metavar="HZ", help="frames a second of a folder of images (default: 10)")
+    add = parser.add_argument_group("with what").add_argument
+    add("--bundle", type=Path, metavar="DIR", help="model bundle (default: models/camvid_small)")
+    add("--params", type=Path, metavar="FILE", help="parameter file of the node (default: the node's defaults)")
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="one parameter of the node; repeat")
-    add("--outputs", default=",".join(DEFAULT_OUTPUTS), help=f"of {', '.join(OUTPUT_TOPICS)}; or: all")
-    add("--node-name", default="/perception_node", help="what the output topics begin with")
-    add("--with-input", action="store_true", help="copy the recording's topics into the output as well")
     add("--engine", choices=ENGINES, help="what runs the model (default: the parameter's, auto)")
-    add("--jobs", type=int, default=1, metavar="N", help="processes that infer; the results do not depend on it")
+    add("--jobs", type=int, default=1, metavar="N", help="processes that infer; the results do not depend on it (1)")
     add("--threads", type=int, default=0, metavar="N", help="CPU threads of each (default: the parameter's, all)")
-    add("--frames-per-file", type=int, default=600, metavar="N", help="the output begins a new file after so many")
+    add = parser.add_argument_group("what is written").add_argument
+    add(
+        "--out",
+        type=Path,
+        default=Path("out/replay"),
+        metavar="DIR",
+        help="folder for bag and summary; a finished replay in it is replaced (default: out/replay)",
+    )
+    add(
+        "--outputs",
+        default=",".join(DEFAULT_OUTPUTS),
+        metavar="NAME,...",
+        help=f"of {', '.join(OUTPUT_TOPICS)}; or: all (default: {','.join(DEFAULT_OUTPUTS)})",
+    )
+    add(
+        "--node-name",
+        default="/perception_node",
+        metavar="NAME",
+        help="what the output topics begin with (default: /perception_node)",
+    )
+    add("--with-input", action="store_true", help="copy the recording's topics into the output as well")
+    add(
+        "--frames-per-file",
+        type=int,
+        default=600,
+        metavar="N",
+        help="the output begins a new file after so many; that much is lost at most (default: 600)",
+    )
     add("--resume", action="store_true", help="go on with the interrupted replay in --out")
     add("--overwrite", action="store_true", help="drop an interrupted replay that is in --out")
-    add("--compare", type=Path, metavar="BAG", help="results of another run, or its summary.json")
-    Limits.add_options(parser)
     add("--rerun", metavar="FILE", help="write FILE.rrd for the Rerun viewer as well; 'spawn' opens the viewer")
+    group = parser.add_argument_group("comparison", "The exit code is 1 where a limit is not met.")
+    group.add_argument(
+        "--compare", type=Path, metavar="OTHER", help="--out of another replay, a bag with results, or a summary.json"
+    )
+    Limits.add_options(group)
     return parser
 
 
@@ -143,6 +171,13 @@ def open_all(options: argparse.Namespace) -> Opened:
     for name, least in (("every", 1), ("jobs", 1), ("frames_per_file", 1), ("threads", 0)):
         if getattr(options, name) < least:
             raise ReplayError(f"--{name.replace('_', '-')} is {getattr(options, name)}; it must be at least {least}")
+    if options.compare is not None:
+        if options.out.resolve() in (options.compare.resolve(), *options.compare.resolve().parents):
+            raise ReplayError(
+                f"--compare {options.compare} lies in --out, which this replay writes; give another --out"
+            )
+        # Now, not after an hour of replay.
+        check_other(options.compare)
     if not options.rate > 0:
         raise ReplayError(f"--rate is {options.rate:g}; it must be positive")
     outputs = tuple(OUTPUT_TOPICS) if options.outputs == "all" else tuple(options.outputs.split(","))
@@ -218,7 +253,17 @@ def replay(options: argparse.Namespace, opened: Opened, observers: Sequence[Resu
         total = opened.source.frame_count if whole else None
         with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
             task = progress.add_task("replay", total=total)
-            complete = run.run(lambda: progress.advance(task), stopped)
+            said = time.monotonic()
+
+            def advance() -> None:
+                nonlocal said
+                progress.advance(task)
+                # A log has no bar; it must show all the same that something happens.
+                if not console.is_terminal and time.monotonic() - said >= LOG_EVERY_S:
+                    said = time.monotonic()
+                    say(f"{progress.tasks[0].completed:.0f} of {total or 'an unknown number of'} frames")
+
+            complete = run.run(advance, stopped)
     except BrokenExecutor as error:
         raise ReplayError(
             f"a process of the replay died ({error}); --resume goes on, perhaps with fewer --jobs"
@@ -304,7 +349,8 @@ def tell(summary: dict[str, Any], out: Path) -> int:
             say(f"  {count} frames are implausible: {kind.replace('_', ' ')}")
     for topic, facts in summary["topics"].items():
         say(f"{facts['sha256'][:16]}  {facts['messages']:6d}  {topic}")
-    say(f"results: {out / BAG_FOLDER}")
+    this_run = summary["this_run"]
+    say(f"results: {out / BAG_FOLDER} ({summary['engine']}, {this_run['seconds']:.1f} s)")
     found = problems(summary)
     for problem in found:
         say(f"problem: {problem}", style="red")

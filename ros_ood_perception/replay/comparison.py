@@ -21,7 +21,7 @@ from ros_ood_perception.camera_images import MalformedImageError
 from ros_ood_perception.output_topics import camera_topic
 from ros_ood_perception.overlay import semantic_picture
 from ros_ood_perception.recordings.bag import Bag, BagError
-from ros_ood_perception.recordings.results import DetectedBox, ResultFrame, result_frames
+from ros_ood_perception.recordings.results import DetectedBox, ResultFrame, result_frames, result_topics
 from ros_ood_perception.replay.camera_replay import colour_image
 from ros_ood_perception.replay.inputs import Input, InputFrame
 from ros_ood_perception.replay.run import BAG_FOLDER, SUMMARY_FILE, write_json
@@ -67,12 +67,15 @@ class Limits:
     }
 
     @classmethod
-    def add_options(cls, parser: argparse.ArgumentParser) -> None:
+    def add_options(cls, parser: argparse._ActionsContainer) -> None:
         """Add `--min-class-agreement` and so on."""
         for name, text in cls.HELP.items():
             kind = int if "obstacles" in name or "frames" in name else float
             parser.add_argument(
-                f"--{name.replace('_', '-')}", type=kind, metavar="X", help=f"limit of --compare: {text}"
+                f"--{name.replace('_', '-')}",
+                type=kind,
+                metavar="X",
+                help=f"{'least' if name.startswith('min') else 'most'}: {text}",
             )
 
     @classmethod
@@ -227,24 +230,47 @@ def compare(
     if other.suffix == ".json":
         comparison = _compare_digests(out, other)
     else:
-        folder = other / BAG_FOLDER if (other / BAG_FOLDER).is_dir() else other
-        if not folder.exists():
-            raise ComparisonError(f"{other}: no such bag; give a bag with results, or a summary.json")
-        comparison = _compare_bags(Bag(out / BAG_FOLDER), Bag(folder), out, source, node_name, description)
+        comparison = _compare_bags(Bag(out / BAG_FOLDER), Bag(_bag_of(other)), out, source, node_name, description)
     comparison["other"] = str(other)
     comparison["limits_broken"] = limits.broken(comparison)
     write_json(out / COMPARISON_FILE, comparison)
     return comparison
 
 
-def _compare_digests(out: Path, other: Path) -> dict[str, Any]:
+def check_other(other: Path) -> None:
+    """See that there is something to compare with, before a replay begins.
+
+    Raises:
+        ComparisonError, BagError: no such file, not a summary, or a bag without results.
+    """
+    if other.suffix == ".json":
+        _summary_topics(other)
+    else:
+        result_topics(Bag(_bag_of(other)))
+
+
+def _bag_of(other: Path) -> Path:
+    folder = other / BAG_FOLDER if (other / BAG_FOLDER).is_dir() else other
+    if not folder.exists():
+        raise ComparisonError(
+            f"--compare {other}: no such file or folder; give the --out of another replay, a bag with results, or a "
+            "summary.json"
+        )
+    return folder
+
+
+def _summary_topics(path: Path) -> dict[str, Any]:
+    """Topic to SHA-256."""
     try:
-        theirs = json.loads(other.read_text("utf-8"))["topics"]
-        ours = json.loads((out / SUMMARY_FILE).read_text("utf-8"))["topics"]
-        topics = {t: ours.get(t, {}).get("sha256") == theirs.get(t, {}).get("sha256") for t in {**ours, **theirs}}
+        topics = json.loads(path.read_text("utf-8"))["topics"]
+        return {topic: facts["sha256"] for topic, facts in topics.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ComparisonError(f"{other}: is no summary of a replay ({error})") from error
-    different = sorted(topic for topic, equal in topics.items() if not equal)
+        raise ComparisonError(f"{path}: is no summary of a replay ({error})") from error
+
+
+def _compare_digests(out: Path, other: Path) -> dict[str, Any]:
+    theirs, ours = _summary_topics(other), _summary_topics(out / SUMMARY_FILE)
+    different = sorted(topic for topic in {**ours, **theirs} if ours.get(topic) != theirs.get(topic))
     found: dict[str, Any] = {
         "different_topics": different,
         "topics_only_here": sorted({*ours} - {*theirs}),

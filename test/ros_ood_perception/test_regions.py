@@ -195,7 +195,7 @@ def plainly_found(
                 for b in used
                 if a <= u <= b
             ]
-            feet.append((float(u), max(*chords, max(edges.values()) - FOOT_BAND * height)))
+            feet.append((float(u), float(max(*chords, max(edges.values()) - FOOT_BAND * height))))
         found[min(own)] = (len(own), float(values.mean(dtype=np.float64)), float(values.max()), tuple(feet), cut)
     return found
 

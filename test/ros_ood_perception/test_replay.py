@@ -279,6 +279,10 @@ def test_bad_options_are_named_before_anything_starts(
         (["--out", str(tmp_path / "other")], "is not empty and was not written by a replay"),
         (["--resume"], "there is no replay to go on with"),
         (["--min-anomaly-iou", "0.5"], "a limit is given, but no --compare"),
+        (["--compare", str(tmp_path / "none")], "none: no such file or folder; give the --out of another replay"),
+        (["--compare", str(tmp_path / "none.json")], "none.json: is no summary of a replay"),
+        (["--compare", str(tmp_path / "out" / "bag")], "lies in --out, which this replay writes"),
+        (["--compare", str(drive)], "holds no results: no topic ends in output/semantic/mask"),
     ):
         assert main([str(drive), "--out", str(tmp_path / "out"), *options]) == 2
         assert message in " ".join(capfd.readouterr().err.split())
@@ -291,8 +295,11 @@ def test_bad_options_are_named_before_anything_starts(
 
 def damaged(bag: Path, copy: Path, seed: int) -> None:
     """A copy of a bag with 64 bytes overwritten at a random place; every third one is cut there instead."""
-    shutil.copytree(bag, copy)
-    (file,) = [f for f in copy.iterdir() if f.suffix in (".mcap", ".db3")]
+    if bag.is_file():
+        file = Path(shutil.copy(bag, copy))
+    else:
+        shutil.copytree(bag, copy)
+        (file,) = [f for f in copy.iterdir() if f.suffix in (".mcap", ".db3")]
     data = bytearray(file.read_bytes())
     place = random.Random(seed).randrange(len(data))
     if seed % 3 == 2:
@@ -304,22 +311,23 @@ def damaged(bag: Path, copy: Path, seed: int) -> None:
 
 @pytest.fixture(scope="module")
 def long_bags(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """3.5 MB each, so that an MCAP file has several chunks."""
+    """3.5 MB each, so that an MCAP file has several chunks; of ROS 1 with smaller images."""
     folder = tmp_path_factory.mktemp("long")
     return {
         "mcap": write_drive(folder / "mcap", LONG, size=(192, 256)),
         "sqlite": write_drive(folder / "sqlite", LONG, StoragePlugin.SQLITE3, (192, 256)),
+        "ros1": write_ros1_drive(folder / "ros1.bag", LONG),
     }
 
 
-@pytest.mark.parametrize("storage", ["mcap", "sqlite"])
+@pytest.mark.parametrize("storage", ["mcap", "sqlite", "ros1"])
 @pytest.mark.parametrize("seed", range(10))
 def test_of_a_bag_damaged_at_a_random_place_what_can_be_read_is_replayed_and_the_damage_named(
     storage: str, seed: int, long_bags: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    damaged(long_bags[storage], tmp_path / "bag", seed)
-    options = ["--outputs", "semantic_mask", "--every", "6"]
-    code = main([str(tmp_path / "bag"), "--out", str(tmp_path / "out"), *options])
+    bag = tmp_path / (f"bag{long_bags[storage].suffix}")
+    damaged(long_bags[storage], bag, seed)
+    code = main([str(bag), "--out", str(tmp_path / "out"), "--outputs", "semantic_mask", "--every", "6"])
     if code == 2:
         # Not even the topics can be read, or no frame is left.
         said = " ".join(capfd.readouterr().err.split())
