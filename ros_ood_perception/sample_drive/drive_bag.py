@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ros_ood_perception.camera_model import CameraModel
 from ros_ood_perception.ground import CameraPose
+from ros_ood_perception.result_messages import image_message
 from ros_ood_perception.sample_drive.drive import SampleDrive
 from ros_ood_perception.sample_drive.frame_folder import frame_facts
 from ros_ood_perception.sample_drive.ground_truth import DriveFrame
@@ -50,19 +51,24 @@ class DriveBag:
         from rosbags.rosbag2 import StoragePlugin, Writer
         from rosbags.typesys import Stores, get_typestore
 
+        from ros_ood_perception.recordings.message_types import MessageTypes
+
         if path.exists():
             raise FileExistsError(f"{path}: is there already; give another folder, or remove it")
         self._drive = drive
-        self._types = get_typestore(Stores.LATEST)
+        # The same bytes whatever distribution runs here.
+        self._new = MessageTypes(get_typestore(Stores.LATEST))
         self._writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
         self._connections: dict[str, Any] = {}
 
     def __enter__(self) -> DriveBag:
+        from ros_ood_perception.recordings.split_bag import offered_qos
+
         self._writer.open()
         for topic, kind in TOPICS.items():
-            qos = (_latched(),) if topic == "/tf_static" else ()
+            qos = (offered_qos(latched=True),) if topic == "/tf_static" else ()
             self._connections[topic] = self._writer.add_connection(
-                topic, kind, typestore=self._types, offered_qos_profiles=qos
+                topic, kind, typestore=self._new.typestore, offered_qos_profiles=qos
             )
         return self
 
@@ -93,32 +99,18 @@ class DriveBag:
         truth = json.dumps(frame_facts(frame, str(stamp)), separators=(",", ":"))
         self._put(TRUTH_TOPIC, stamp, self._new("std_msgs/msg/String", data=truth))
 
-    def _new(self, kind: str, **fields: Any) -> Any:
-        return self._types.types[kind](**fields)
-
     def _put(self, topic: str, stamp_ns: int, message: Any) -> None:
-        self._writer.write(self._connections[topic], stamp_ns, self._types.serialize_cdr(message, TOPICS[topic]))
+        self._writer.write(self._connections[topic], stamp_ns, self._new.serialized(message))
 
     def _header(self, stamp_ns: int, frame_id: str) -> Any:
         stamp = self._new("builtin_interfaces/msg/Time", sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
         return self._new("std_msgs/msg/Header", stamp=stamp, frame_id=frame_id)
 
     def _image(self, pixels: NDArray[np.uint8], encoding: str, stamp_ns: int) -> Any:
-        height, width = pixels.shape[:2]
-        return self._new(
-            "sensor_msgs/msg/Image",
-            header=self._header(stamp_ns, CAMERA_FRAME),
-            height=height,
-            width=width,
-            encoding=encoding,
-            is_bigendian=0,
-            step=pixels.size // height,
-            data=np.ascontiguousarray(pixels).reshape(-1),
-        )
+        return image_message(self._new, pixels, encoding, self._header(stamp_ns, CAMERA_FRAME))
 
     def _camera_info(self, camera: CameraModel, stamp_ns: int) -> Any:
         fx, fy, cx, cy = camera.focal_x, camera.focal_y, camera.centre_x, camera.centre_y
-        roi = self._new("sensor_msgs/msg/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
         return self._new(
             "sensor_msgs/msg/CameraInfo",
             header=self._header(stamp_ns, CAMERA_FRAME),
@@ -129,9 +121,6 @@ class DriveBag:
             k=np.array([fx, 0, cx, 0, fy, cy, 0, 0, 1], np.float64),
             r=np.eye(3).ravel(),
             p=np.array([fx, 0, cx, 0, 0, fy, cy, 0, 0, 0, 1, 0], np.float64),
-            binning_x=0,
-            binning_y=0,
-            roi=roi,
         )
 
     def _transforms(self, stamp_ns: int, links: list[tuple[str, str, CameraPose]]) -> Any:
@@ -174,20 +163,3 @@ def _quaternion(rotation: NDArray[np.float64]) -> tuple[float, float, float, flo
     x, y, z, w = np.linalg.eigh(symmetric)[1][:, -1].tolist()
     sign = -1.0 if w < 0 else 1.0
     return x * sign, y * sign, z * sign, w * sign
-
-
-def _latched() -> Any:
-    from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
-
-    never = QosTime(sec=2147483647, nsec=4294967295)
-    return Qos(
-        history=QosHistory.KEEP_LAST,
-        depth=1,
-        reliability=QosReliability.RELIABLE,
-        durability=QosDurability.TRANSIENT_LOCAL,
-        deadline=never,
-        lifespan=never,
-        liveliness=QosLiveliness.AUTOMATIC,
-        liveliness_lease_duration=never,
-        avoid_ros_namespace_conventions=False,
-    )
