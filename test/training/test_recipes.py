@@ -32,6 +32,7 @@ OTHERS: dict[str, type[Any]] = {
     "flow_fast.yaml": FlowTrainingConfig,
     "flow_paper.yaml": FlowTrainingConfig,
     "joint_camvid.yaml": JointTrainingConfig,
+    "sample_drive/segmenter_second.yaml": SegmenterTrainingConfig,
 }
 
 # What makes a recipe small. Nothing else of it is changed.
@@ -99,7 +100,7 @@ def test_a_recipe_trains_all_its_stages_on_the_official_layout(recipe: str, tmp_
 
 
 @pytest.mark.parametrize("name", [name for name, config in OTHERS.items() if config is not JointTrainingConfig])
-def test_a_configuration_for_camvid_trains(name: str, tmp_path: Path) -> None:
+def test_a_configuration_for_camvids_layout_trains(name: str, tmp_path: Path) -> None:
     tree = write_camvid(tmp_path / "camvid")
     flow = (*SMALL_FLOW, "validation_crops=2", "sample_sizes=[[16, 24]]")
     is_flow = OTHERS[name] is FlowTrainingConfig

@@ -36,13 +36,16 @@ def test_the_bundle_of_the_sample_drive_finds_the_unknown_objects_of_a_drive_tha
     data = f"sample_drive_test:{drive}"
     assert evaluate([str(bundle), "--data", data, "--json", str(result), "--out", str(tmp_path)]) == 0
     measured = json.loads(result.read_text())["sets"]["sample_drive_test"]
-    assert measured["exact"]["AP"] >= 0.05
-    assert measured["exact"]["FPR95"] <= 0.5
-    assert measured["semantic"]["mIoU"] >= 0.4
+    assert measured["exact"]["AP"] >= 0.1
+    assert measured["exact"]["FPR95"] <= 0.4
+    assert measured["semantic"]["mIoU"] >= 0.45
 
 
 def test_the_bundle_of_the_sample_drive_was_trained_on_nothing_else_and_is_free_to_use() -> None:
     description = read_bundle(ROOT / "models" / "sample_drive").description
     assert description.training.data_sets == ("sample drives (train)",)
     assert description.weights_licence == "Apache-2.0"
-    assert "CHECKPOINT" in description.training.command and "initial" not in description.training.command
+    first, *_, last = description.training.command.split("; ")
+    assert "training.train_segmenter" in first
+    assert "CHECKPOINT" not in first
+    assert "training.train_joint" in last

@@ -27,7 +27,7 @@ class SampleDrive(LabelledFrames):
     def __init__(self, folder: Path | str, split: str | None = None) -> None:
         root = Path(folder) if split is None else Path(folder) / split
         images, labels = (self.existing(root / part) for part in ("images", "labels"))
-        super().__init__(root, (FramePaths(path.stem, path, labels / path.name) for path in images_in(images)))
+        super().__init__(root, (FramePaths(path.stem, path, labels / f"{path.stem}.png") for path in images_in(images)))
 
 
 class SampleDriveTest(SampleDrive):
