@@ -3,9 +3,13 @@
     python -m benchmark.soak --minutes 30 [--bundle FOLDER] [--cameras 3] [--rate 10] [--size 480 640] [--json FILE]
 
 Cameras, node and consumer are processes of their own over Fast DDS. Every 10 s a live parameter changes, every 20 s one
-camera is killed and started again. Exit code 0 if resident memory grows by less than 1 MB per 10 minutes (least squares
-over the samples after the first quarter), threads and descriptors do not grow, every sum in the diagnostics was exact,
-and frames were published to the end.
+camera is killed and started again. Exit code 0 if the node's resident memory grows by less than 1 MB per 10 minutes
+(least squares over the samples after the first quarter, or the first minute if that is later), threads and descriptors
+do not grow, every sum in the diagnostics was exact, and frames were published to the end.
+
+Memory is what the process has to itself and the files that it mapped (RssAnon + RssFile). What it has mapped of the
+cameras' shared memory (RssShmem) rises and falls with the cameras: it is reported, and its segments are counted, as
+those of cameras that died must be let go.
 """
 
 from __future__ import annotations
@@ -26,7 +30,11 @@ from ros_ood_perception.demo.run_demo import environment
 from ros_ood_perception.package_files import package_file
 
 NODE = "/perception_node"
+SEGMENT = "/dev/shm/fast"
+SEGMENTS_OF_A_PROCESS = 2
+START_TIMEOUT_S = 180.0
 SETTLED_AFTER = 0.25
+SETTLED_AFTER_S = 60.0
 MAX_MB_PER_10_MINUTES = 1.0
 FATES = ("lost_in_transport", "replaced_unread", "too_old", "malformed", "failed", "published", "in_progress")
 
@@ -58,13 +66,17 @@ class Load:
         self.cameras[name] = self._camera(name)
 
     def resources(self) -> dict[str, float]:
-        """Of the node: resident MB, threads, descriptors."""
+        """Of the node: MB of its own memory and of shared memory, threads, descriptors, shared-memory segments."""
         process = Path(f"/proc/{self.node.pid}")
         status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
+        own, files, shared = (int(status[f"Rss{kind}"].split()[0]) / 1024 for kind in ("Anon", "File", "Shmem"))
+        maps = (process / "maps").read_text().splitlines()
         return {
-            "resident_mb": int(status["VmRSS"].split()[0]) / 1024,
+            "resident_mb": own + files,
+            "shared_mb": shared,
             "threads": int(status["Threads"]),
             "descriptors": len(os.listdir(process / "fd")),
+            "segments": len({line.split()[5] for line in maps if SEGMENT in line}),
         }
 
     def end(self) -> int:
@@ -127,11 +139,11 @@ def soak(options: argparse.Namespace) -> dict[str, Any]:
     set_parameters = bench.create_client(SetParameters, f"{NODE}/set_parameters")
     samples: list[dict[str, float]] = []
     try:
-        if not change_state.wait_for_service(60):
-            raise RuntimeError("the node did not start within 60 s")
+        if not change_state.wait_for_service(START_TIMEOUT_S):
+            raise RuntimeError(f"the node did not start within {START_TIMEOUT_S:.0f} s")
         for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
             future = change_state.call_async(ChangeState.Request(transition=Transition(id=transition)))
-            rclpy.spin_until_future_complete(bench, future, timeout_sec=60)
+            rclpy.spin_until_future_complete(bench, future, timeout_sec=START_TIMEOUT_S)
             if not future.done() or not future.result().success:
                 raise RuntimeError(f"transition {transition} failed")
         started = time.monotonic()
@@ -172,18 +184,28 @@ def soak(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def judged(samples: list[dict[str, float]]) -> dict[str, Any]:
-    """Slope and growth over the samples after the first quarter."""
-    kept = samples[int(len(samples) * SETTLED_AFTER) :]
+    """Slope and growth over the samples after the first minute or quarter."""
+    duration_s = samples[-1]["s"]
+    settled_s = max(duration_s * SETTLED_AFTER, min(SETTLED_AFTER_S, duration_s / 2))
+    kept = [sample for sample in samples if sample["s"] >= settled_s]
     seconds = np.array([sample["s"] for sample in kept])
-    resident = np.array([sample["resident_mb"] for sample in kept])
     half = len(kept) // 2
+
+    def slope(name: str) -> float:
+        return float(np.polyfit(seconds, [sample[name] for sample in kept], 1)[0] * 600)
+
+    def growth(name: str) -> float:
+        # The greatest of each half: cameras that come and go make all of them swing.
+        return max(sample[name] for sample in kept[half:]) - max(sample[name] for sample in kept[:half])
+
     return {
         "samples": len(samples),
+        "settled_after_s": settled_s,
         "resident_mb_every_half_minute": [round(sample["resident_mb"], 1) for sample in samples[::30]],
-        "resident_mb_per_10_minutes": float(np.polyfit(seconds, resident, 1)[0] * 600),
-        # The greatest of each half: cameras that come and go make both swing.
-        "threads_growth": max(s["threads"] for s in kept[half:]) - max(s["threads"] for s in kept[:half]),
-        "descriptors_growth": max(s["descriptors"] for s in kept[half:]) - max(s["descriptors"] for s in kept[:half]),
+        "shared_mb_every_half_minute": [round(sample["shared_mb"], 1) for sample in samples[::30]],
+        "resident_mb_per_10_minutes": slope("resident_mb"),
+        "shared_mb_per_10_minutes": slope("shared_mb"),
+        **{f"{name}_growth": growth(name) for name in ("threads", "descriptors", "segments")},
     }
 
 
@@ -192,6 +214,11 @@ def problems(result: dict[str, Any], max_mb_per_10_minutes: float) -> list[str]:
     found = []
     if result["resident_mb_per_10_minutes"] >= max_mb_per_10_minutes:
         found.append(f"memory grows by {result['resident_mb_per_10_minutes']:.2f} MB per 10 minutes")
+    # Two cameras that have just been killed at the same time are no leak.
+    if result["segments_growth"] > SEGMENTS_OF_A_PROCESS * 2:
+        found.append(
+            f"shared memory of cameras that died is not let go: segments_growth is {result['segments_growth']:g}"
+        )
     for name in ("threads_growth", "descriptors_growth", "inexact_sums", "exit_code"):
         if result[name] > 0 or (name == "exit_code" and result[name]):
             found.append(f"{name} is {result[name]:g}")

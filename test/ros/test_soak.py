@@ -9,9 +9,10 @@ from pathlib import Path
 
 from bench import ROOT
 
-MINUTES = 1.0
-MAX_MB_PER_10_MINUTES = 60.0
-"""In its first minute the allocator still settles (4 MB of about 210): a leaked 480x640 frame a second would be 550."""
+MINUTES = 2.0
+MAX_MB_PER_10_MINUTES = 12.0
+"""1.2 MB in the second minute; in the first the allocator settles. One leaked 480x640 frame at each start of a camera
+would be 27, one a second 550."""
 
 
 def test_under_load_with_cameras_that_crash_nothing_leaks_and_every_sum_is_exact(
@@ -19,8 +20,8 @@ def test_under_load_with_cameras_that_crash_nothing_leaks_and_every_sum_is_exact
 ) -> None:
     command = [sys.executable, "-m", "benchmark.soak", "--minutes", str(MINUTES), "--bundle", str(brightness_bundle)]
     command += ["--max-growth", str(MAX_MB_PER_10_MINUTES), "--json", str(tmp_path / "soak.json")]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=180)
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
     assert run.returncode == 0, run.stdout + run.stderr[-2000:]
     result = json.loads((tmp_path / "soak.json").read_text())
     assert result["problems"] == []
-    assert result["published"] > 100
+    assert result["published"] > 30
