@@ -21,6 +21,7 @@ from functools import wraps
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.srv import ChangeState
 from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
@@ -69,6 +70,7 @@ class Active:
 
 RCLError = rclpy_implementation.RCLError
 
+ChangeStateCallback = Callable[[ChangeState.Request, ChangeState.Response], ChangeState.Response]
 Transition = Callable[["PerceptionNode", LifecycleState], TransitionCallbackReturn]
 
 
@@ -96,6 +98,9 @@ class PerceptionNode(LifecycleNode):
         self._configured: Configured | None = None
         self._active: Active | None = None
         self._finalized = False
+        # Up to Jazzy, rclpy gives no answer where the state does not allow a transition, and who asked waits for ever.
+        service = self._service_change_state
+        service.callback = self._answered(service.callback)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Of a steady clock: with simulated time and no /clock, a ROS timer would never say that there is none.
         self._timer = self.create_timer(1.0, self.publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -104,6 +109,17 @@ class PerceptionNode(LifecycleNode):
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True),
             post_callback=self._on_clock_jump,
         )
+
+    def _answered(self, change_state: ChangeStateCallback) -> ChangeStateCallback:
+        def answer(request: ChangeState.Request, response: ChangeState.Response) -> ChangeState.Response:
+            try:
+                return change_state(request, response)
+            except RCLError as error:
+                self.get_logger().error(f"transition {request.transition.id} refused: {error}")
+                response.success = False
+                return response
+
+        return answer
 
     # -- transitions ---------------------------------------------------------------------------------------------
 
@@ -399,7 +415,7 @@ def main(arguments: list[str] | None = None) -> int:
                 try:
                     executor.spin_once(timeout_sec=SIGNAL_CHECK_PERIOD_S)
                 except RCLError as error:
-                    # Up to Jazzy, a transition that the state does not allow ends up here.
+                    # An answer that cannot be sent, for one: no reason to end.
                     node.get_logger().error(f"a request failed: {error}")
         except BaseException as error:  # reported below, in the thread that can end the process
             failures.append(error)
