@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
@@ -39,6 +38,7 @@ from training.data.held_out import HeldOut
 from training.data.labelled_frames import BrokenFrameError, LabelledFrames, read_image
 from training.data.registry import DATA_SETS, open_data_set, registered
 from training.evaluation_report import EvaluatedSet, write_report
+from training.evaluation_tables import console, output_console, print_tables, say
 from training.metrics.anomaly_pixels import MetricInputError
 from training.scores import SCORES
 from training.set_evaluation import SetEvaluation
@@ -46,8 +46,6 @@ from training.smiyc_scores import harness_folder, submitted, write_scores
 
 SCORE_METRICS = ("AP", "FPR95")
 """What `--record` writes of a set with anomalies: figures of the score, which another temperature changes."""
-
-console = Console(stderr=True)
 
 
 @dataclass(frozen=True)
@@ -121,11 +119,6 @@ def measured_classes(bundle: Bundle, frames: LabelledFrames, name: str) -> list[
     if theirs:
         say(f"{name}: has other classes than the bundle; only its anomalies are measured")
     return []
-
-
-def say(message: str) -> None:
-    """To standard error as it is: square brackets in a file's name are no markup."""
-    console.print(message, markup=False, highlight=False, soft_wrap=True)
 
 
 @dataclass
@@ -304,61 +297,8 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def print_tables(output: dict[str, Any]) -> None:
-    """A table of anomalies for each set, with a row a score, and one of classes."""
-    by_score = {f"{output['score']} (the bundle's)": output["sets"]} | {
-        score: found["sets"] for score, found in output.get("scores", {}).items()
-    }
-    out = _output()
-    for name, own in output["sets"].items():
-        if "exact" not in own:
-            continue
-        out.print(f"\n{name}, {own['frames']} frames: anomalies, %", highlight=False)
-        table = Table()
-        table.add_column("score")
-        for column in ("AP", "FPR95", "AUROC", "official AP", "official FPR95", "sIoU", "PPV", "mean F1"):
-            table.add_column(column, justify="right")
-        for score, sets in by_score.items():
-            found = sets[name]
-            cells = [found["exact"][c] for c in ("AP", "FPR95", "AUROC")]
-            cells += [found["official"][c] for c in ("AP", "FPR95")]
-            cells += [found["component"][c] for c in ("sIoU", "PPV", "mean_F1")]
-            table.add_row(score, *(percent(cell) for cell in cells))
-        out.print(table)
-    for name, found in output["sets"].items():
-        if "semantic" not in found:
-            continue
-        out.print(f"\n{name}, {found['frames']} frames: classes", highlight=False)
-        table = Table()
-        table.add_column("class")
-        table.add_column("IoU, %", justify="right")
-        for label, iou in found["semantic"]["IoU"].items():
-            table.add_row(label, percent(iou))
-        table.add_section()
-        table.add_row("mean", percent(found["semantic"]["mIoU"]))
-        out.print(table)
-    for name, found in output["sets"].items():
-        for point, rates in found.get("operating_points", {}).items():
-            true = f", {percent(rates['true_positive_rate'])} % of the anomaly pixels" if "exact" in found else ""
-            out.print(
-                f"{name}: {point} (score >= {rates['threshold']:.4f}) marks {percent(rates['false_positive_rate'])} % "
-                f"of the inlier pixels{true}",
-                highlight=False,
-            )
-
-
-def _output() -> Console:
-    # Where the output goes to a file, nothing may be cut off for the width of a screen.
-    return Console() if sys.stdout.isatty() else Console(width=160)
-
-
-def percent(value: float | None) -> str:
-    """A fraction as a percentage with two digits, or the word for what there is none of."""
-    return "undefined" if value is None else f"{100 * value:.2f}"
-
-
 def _print_list() -> None:
-    out = _output()
+    out = output_console()
     table = Table(title="Data sets", title_justify="left")
     table.add_column("name", no_wrap=True)
     for column in ("what", "splits", "where it is to be had"):

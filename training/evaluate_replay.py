@@ -8,7 +8,8 @@ besides. The vehicle's package has no metrics: this goes round its replay and se
 FOLDER holds `labels/` (PNG, class ids of the bundle; 255, and the first id that no class has, are void) or
 `labels_masks/` (PNG, 0 inlier, 1 anomaly, 255 void), or both; with several cameras, FOLDER/CAMERA does. A file is
 called like its frame: by the name of the image file, or by the stamp in nanoseconds. Frames without labels are replayed
-and not measured. The calibration error is not among the figures: a replay has no class probabilities.
+and not measured. The calibration error is not among the figures: a replay has no class probabilities. It runs where
+torch is not installed: the demo uses it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from ros_ood_perception.replay.inputs import InputFrame
 from ros_ood_perception.replay.run import ReplayError, ResultObserver, write_json
 from training.data.label_set import IGNORE
 from training.data.labelled_frames import ANOMALY, INLIER, BrokenFrameError, LabelledFrame, read_label_map
-from training.evaluate import print_tables, say
+from training.evaluation_tables import print_tables, say
 from training.set_evaluation import SetEvaluation
 
 CLASS_FOLDER, ANOMALY_FOLDER = "labels", "labels_masks"

@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -63,6 +62,9 @@ def write_scores(folder: Path, method: str, data_set: str, frame: str, value: ND
         frame: the frame's name in the set.
         value: (H, W) float16.
     """
+    # Imported here: metrics are measured where nothing is handed in, and h5py is not installed.
+    import h5py
+
     path = folder / "anomaly_p" / method / data_set / f"{frame}.hdf5"
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".part")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +76,13 @@ def test_a_folder_whose_labels_fit_no_frame_is_bad_input(frames: Path, bundle: P
     assert evaluate_replay([str(frames / "images"), *options]) == 2
     options[-1] = str(tmp_path)
     assert evaluate_replay([str(frames / "images"), *options]) == 2
+
+
+def test_it_runs_where_only_the_demo_is_installed() -> None:
+    code = (
+        "import sys\n"
+        "for missing in ('torch', 'h5py', 'onnx', 'transformers'):\n"
+        "    sys.modules[missing] = None\n"
+        "import training.evaluate_replay\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

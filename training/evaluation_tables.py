@@ -1,0 +1,70 @@
+"""What the evaluations say on the command line: tables of their figures, and messages. Needs no torch."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+console = Console(stderr=True)
+
+
+def say(message: str) -> None:
+    """To standard error as it is: square brackets in a file's name are no markup."""
+    console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_tables(output: dict[str, Any]) -> None:
+    """A table of anomalies for each set, with a row a score, and one of classes."""
+    by_score = {f"{output['score']} (the bundle's)": output["sets"]} | {
+        score: found["sets"] for score, found in output.get("scores", {}).items()
+    }
+    out = output_console()
+    for name, own in output["sets"].items():
+        if "exact" not in own:
+            continue
+        out.print(f"\n{name}, {own['frames']} frames: anomalies, %", highlight=False)
+        table = Table()
+        table.add_column("score")
+        for column in ("AP", "FPR95", "AUROC", "official AP", "official FPR95", "sIoU", "PPV", "mean F1"):
+            table.add_column(column, justify="right")
+        for score, sets in by_score.items():
+            found = sets[name]
+            cells = [found["exact"][c] for c in ("AP", "FPR95", "AUROC")]
+            cells += [found["official"][c] for c in ("AP", "FPR95")]
+            cells += [found["component"][c] for c in ("sIoU", "PPV", "mean_F1")]
+            table.add_row(score, *(percent(cell) for cell in cells))
+        out.print(table)
+    for name, found in output["sets"].items():
+        if "semantic" not in found:
+            continue
+        out.print(f"\n{name}, {found['frames']} frames: classes", highlight=False)
+        table = Table()
+        table.add_column("class")
+        table.add_column("IoU, %", justify="right")
+        for label, iou in found["semantic"]["IoU"].items():
+            table.add_row(label, percent(iou))
+        table.add_section()
+        table.add_row("mean", percent(found["semantic"]["mIoU"]))
+        out.print(table)
+    for name, found in output["sets"].items():
+        for point, rates in found.get("operating_points", {}).items():
+            true = f", {percent(rates['true_positive_rate'])} % of the anomaly pixels" if "exact" in found else ""
+            out.print(
+                f"{name}: {point} (score >= {rates['threshold']:.4f}) marks {percent(rates['false_positive_rate'])} % "
+                f"of the inlier pixels{true}",
+                highlight=False,
+            )
+
+
+def output_console() -> Console:
+    """For tables on standard output."""
+    # Where the output goes to a file, nothing may be cut off for the width of a screen.
+    return Console() if sys.stdout.isatty() else Console(width=160)
+
+
+def percent(value: float | None) -> str:
+    """A fraction as a percentage with two digits, or the word for what there is none of."""
+    return "undefined" if value is None else f"{100 * value:.2f}"
