@@ -19,7 +19,7 @@ setup(
     description="Semantic segmentation with dense anomaly detection as a ROS 2 lifecycle node",
     license="Apache-2.0",
     packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
-    package_data={PACKAGE: ["*.jinja"], f"{PACKAGE}.demo": ["*.jinja"]},
+    package_data={PACKAGE: ["*.jinja"], f"{PACKAGE}.demo": ["*.jinja", "*.js"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),

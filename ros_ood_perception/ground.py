@@ -89,6 +89,20 @@ class CameraPose:
         rotation = about_z @ about_y @ about_x @ OPTICAL_TO_BODY
         return cls(tuple(rotation.ravel().tolist()), (float(forward_m), float(left_m), float(height_m)))
 
+    def as_mounting(self) -> dict[str, float]:
+        """The arguments of `from_mounting` that give this pose, up to rounding. A camera that looks straight up or down
+        has none that are unique; one is given."""
+        turn = np.reshape(self.rotation, (3, 3)) @ OPTICAL_TO_BODY.T
+        forward, left, height = self.translation
+        return {
+            "height_m": height,
+            "pitch_deg": math.degrees(-math.asin(min(max(float(turn[2, 0]), -1.0), 1.0))),
+            "roll_deg": math.degrees(math.atan2(turn[2, 1], turn[2, 2])),
+            "yaw_deg": math.degrees(math.atan2(turn[1, 0], turn[0, 0])),
+            "forward_m": forward,
+            "left_m": left,
+        }
+
 
 @dataclass(frozen=True)
 class GroundProjection:

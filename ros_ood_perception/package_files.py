@@ -21,7 +21,8 @@ def package_file(relative: str) -> Path:
         except ImportError:
             pass
         else:
-            with contextlib.suppress(PackageNotFoundError):
+            # OSError: no workspace is sourced.
+            with contextlib.suppress(PackageNotFoundError, OSError):
                 tried.append(Path(get_package_share_directory(PACKAGE)) / relative)
     for path in tried:
         if path.exists():

@@ -1,4 +1,4 @@
-"""Record image and diagnostics topics to an MCAP bag as they arrive, until SIGINT or SIGTERM."""
+"""Record image, point cloud and diagnostics topics to an MCAP bag as they arrive, until SIGINT or SIGTERM."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from rosbags.rosbag2 import StoragePlugin, Writer
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import Image, PointCloud2
 
 from ros_ood_perception.recordings.message_types import typestore_of_this_distribution
 from ros_ood_perception.recordings.split_bag import offered_qos
@@ -27,6 +27,7 @@ DEPTH = 100
 DRAIN_S = 0.5
 TYPES: dict[str, type[Any]] = {
     "sensor_msgs/msg/Image": Image,
+    "sensor_msgs/msg/PointCloud2": PointCloud2,
     "diagnostic_msgs/msg/DiagnosticArray": DiagnosticArray,
 }
 

@@ -8,6 +8,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,12 @@ from ros_ood_perception.bundle import Bundle
 from ros_ood_perception.camera_images import MalformedImageError, check_image, to_colour
 from ros_ood_perception.demo.frame_player import to_image
 from ros_ood_perception.inference.engine import open_engine
+from ros_ood_perception.obstacle_cloud import POINT
 from ros_ood_perception.perception import Perception
 from ros_ood_perception.recordings.frame_source import FrameSource
 from ros_ood_perception.result_messages import score_to_mono8
+
+BAG_FOLDER = "bag"
 
 
 class RecordingError(RuntimeError):
@@ -80,7 +84,7 @@ class Recording:
             arrival = json.loads(line)
             arrivals[arrival["topic"]].append(arrival["arrived_at_ns"])
         messages: dict[str, list[RecordedImage]] = {name: [] for name in topics}
-        for name, frame, pixels in recorded_pixels(out, topics, sent):
+        for name, frame, pixels in recorded_pixels(out / BAG_FOLDER, topics, sent):
             messages[name].append(
                 RecordedImage(
                     frame=frame,
@@ -93,13 +97,33 @@ class Recording:
 
 
 def recorded_pixels(
-    out: Path, topics: Mapping[str, str], sent: Sequence[SentFrame]
+    bag: Path, topics: Mapping[str, str], sent: Sequence[SentFrame]
 ) -> Iterator[tuple[str, int, NDArray[np.uint8]]]:
     """Every recorded image: output name, position of its frame, pixels (H, W) uint8; in the order of the bag.
 
     Raises:
         RecordingError: unreadable, or a message whose stamp belongs to no frame sent.
     """
+    for name, frame, message in _recorded(bag, topics, sent):
+        yield name, frame, np.asarray(message.data, np.uint8).reshape(message.height, message.width)
+
+
+def recorded_clouds(bag: Path, topic: str, sent: Sequence[SentFrame]) -> dict[int, NDArray[np.void]]:
+    """The obstacles' points (N,) `POINT` by the position of their frame, of every frame that has them.
+
+    Raises:
+        RecordingError: unreadable, or a message whose stamp belongs to no frame sent.
+    """
+    clouds = {}
+    for _, frame, message in _recorded(bag, {"obstacles": topic}, sent):
+        if message.point_step != POINT.itemsize or len(message.data) != message.width * POINT.itemsize:
+            raise RecordingError(f"{bag}: {topic} has points of {message.point_step} bytes, not {POINT.itemsize}")
+        clouds[frame] = np.asarray(message.data, np.uint8).view(POINT)
+    return clouds
+
+
+def _recorded(bag: Path, topics: Mapping[str, str], sent: Sequence[SentFrame]) -> Iterator[tuple[str, int, Any]]:
+    """Every message of these topics: output name, position of its frame, the message."""
     names = {topic: name for name, topic in topics.items()}
     # Bags may hold a stamp twice: the frames of one stamp are matched in the order they were sent.
     waiting: dict[str, dict[int, deque[int]]] = {name: defaultdict(deque) for name in topics}
@@ -107,7 +131,7 @@ def recorded_pixels(
         for position, frame in enumerate(sent):
             by_stamp[frame.stamp_ns].append(position)
     try:
-        with AnyReader([out / "bag"]) as reader:
+        with AnyReader([bag]) as reader:
             connections = [c for c in reader.connections if c.topic in names]
             for connection, _, raw in reader.messages(connections):
                 message = reader.deserialize(raw, connection.msgtype)
@@ -115,10 +139,9 @@ def recorded_pixels(
                 stamp_ns = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
                 if not waiting[name][stamp_ns]:
                     raise RecordingError(f"{connection.topic}: a message has the stamp {stamp_ns}, which no frame has")
-                pixels = np.asarray(message.data, np.uint8).reshape(message.height, message.width)
-                yield name, waiting[name][stamp_ns].popleft(), pixels
+                yield name, waiting[name][stamp_ns].popleft(), message
     except (AnyReaderError, OSError) as error:
-        raise RecordingError(f"{out / 'bag'}: cannot be read back ({error})") from error
+        raise RecordingError(f"{bag}: cannot be read back ({error})") from error
 
 
 def end_to_end_ms(recording: Recording, output: str) -> dict[str, float | None]:
@@ -176,4 +199,38 @@ def compare_with_engine(
         for name, pixels in expected.items():
             equal[name] += recorded[name].get(position) == pixel_digest(pixels)
     engine.close()
+    return equal
+
+
+def compare_with_replay(
+    recording: Recording, topics: Mapping[str, str], obstacles_topic: str, out: Path, replayed: Path
+) -> dict[str, int]:
+    """Compare what the live node published with what a replay of the same bag wrote, frame by frame.
+
+    Args:
+        topics: output name -> topic of images.
+        obstacles_topic: of their points.
+        out: folder of the run.
+        replayed: bag of the replay.
+
+    Returns:
+        `compared`: frames that both processed; and for each output how many of them are equal, pixel by pixel and
+        point by point.
+
+    Raises:
+        RecordingError: one of the bags cannot be read.
+    """
+    recorded = {name: {m.frame: m.digest for m in messages} for name, messages in recording.messages.items()}
+    equal = {"compared": 0, **dict.fromkeys(recorded, 0), "obstacles": 0}
+    both = set()
+    for name, frame, pixels in recorded_pixels(replayed, topics, recording.sent):
+        if frame not in recorded["semantic_mask"]:
+            continue
+        both.add(frame)
+        equal[name] += recorded[name].get(frame) == pixel_digest(pixels)
+    live, again = (recorded_clouds(bag, obstacles_topic, recording.sent) for bag in (out / BAG_FOLDER, replayed))
+    equal["obstacles"] = sum(
+        frame in live and frame in again and live[frame].tobytes() == again[frame].tobytes() for frame in both
+    )
+    equal["compared"] = len(both)
     return equal

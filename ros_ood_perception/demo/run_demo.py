@@ -1,9 +1,11 @@
 """Play frames through the live node, record what it publishes, check it, and write a report.
 
-    ./demo.sh FRAMES_OR_BAG [--out DIR]
+    ./demo.sh [--seed N]                 a rendered drive with unknown objects on the road, measured against its truth
+    ./demo.sh FRAMES_OR_BAG [--out DIR]  frames of your own
 
 Player, node and recorder are processes of their own and speak over Fast DDS with the large-image profile. Afterwards
-every recorded mask is compared with what the engine gives for the same frame in this process.
+every recorded mask is compared with what the engine gives for the same frame outside ROS; those of a sample drive, and
+its obstacles, with a replay of the same bag, which also measures the scores against the drive's labels.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,29 +36,63 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ros_ood_perception.bundle import Bundle, BundleError, read_bundle
-from ros_ood_perception.demo.recording import Recording, RecordingError, compare_with_engine, end_to_end_ms
+from ros_ood_perception.demo.bag_geometry import BagGeometry, bag_geometry
+from ros_ood_perception.demo.drive_truth import DriveTruth, DriveTruthError, is_drive, read_truth
+from ros_ood_perception.demo.recording import (
+    BAG_FOLDER,
+    Recording,
+    RecordingError,
+    compare_with_engine,
+    compare_with_replay,
+    end_to_end_ms,
+    recorded_clouds,
+    recorded_pixels,
+)
+from ros_ood_perception.demo.rendered_drive import DriveRenderingError, rendered_drive
 from ros_ood_perception.demo.report import write_report
+from ros_ood_perception.demo.report_player import Player, recorded_obstacles
 from ros_ood_perception.inference.engine import EngineError
 from ros_ood_perception.package_files import package_file
 from ros_ood_perception.recordings.frame_source import FrameSource, FrameSourceError, open_frames
 
 INPUT_TOPIC = "/camera/image_raw"
+INFO_TOPIC = "/camera/camera_info"
 NODE = "/perception_node"
 OUTPUT_TOPICS = {
     "semantic_mask": f"{NODE}/output/semantic/mask",
     "anomaly_mask": f"{NODE}/output/anomaly/mask",
     "anomaly_score": f"{NODE}/output/anomaly/score",
 }
+OBSTACLES_TOPIC = f"{NODE}/output/anomaly/obstacles"
 RECORDED_TYPES = {
     **dict.fromkeys(OUTPUT_TOPICS.values(), "sensor_msgs/msg/Image"),
     "/diagnostics": "diagnostic_msgs/msg/DiagnosticArray",
 }
+REPLAY_FOLDER = "replay"
+DRIVE_BUNDLE, OTHER_BUNDLE = "models/sample_drive", "models/camvid_small"
+DRIVABLE_CLASSES = ("road",)
 START_TIMEOUT_S = 60.0
 SETTLE_TIMEOUT_S = 15.0
 
 
 class DemoError(RuntimeError):
     """The demo cannot go on. The message says at which step, and where to look."""
+
+
+@dataclass(frozen=True)
+class Played:
+    """What is played, and what is known of it.
+
+    Attributes:
+        path: of the frames or the bag.
+        geometry: None where obstacles have no place on the ground.
+        truth: of a sample drive.
+    """
+
+    path: Path
+    source: FrameSource
+    geometry: BagGeometry | None
+    truth: DriveTruth | None
 
 
 def environment() -> dict[str, str]:
@@ -147,8 +185,20 @@ def end(child: subprocess.Popen[bytes], name: str, log: Path) -> int:
         raise DemoError(f"the {name} did not end within 20 s of SIGINT; see {log}") from error
 
 
+def node_parameters(options: argparse.Namespace, played: Played, bundle: Bundle) -> dict[str, Any]:
+    """What the live node runs with, and a replay of the same frames; engine and threads apart."""
+    parameters: dict[str, Any] = dict(played.geometry.parameters) if played.geometry else {}
+    if options.threshold is not None:
+        parameters["anomaly_threshold"] = float(options.threshold)
+    # As on a vehicle: what is not on or beside the road is no obstacle. Other recordings may show no road at all.
+    drivable = [known.name for known in bundle.description.classes if known.name in DRIVABLE_CLASSES]
+    if played.truth is not None and drivable:
+        parameters["region.drivable_classes"] = drivable
+    return parameters
+
+
 def play_and_record(
-    options: argparse.Namespace, source: FrameSource, bundle: Bundle, console: Console
+    options: argparse.Namespace, played: Played, bundle: Bundle, console: Console
 ) -> tuple[dict[str, str], int]:
     """The live part: start everything, play every frame, end everything.
 
@@ -161,20 +211,24 @@ def play_and_record(
     logs = {name: out / "logs" / f"{name}.log" for name in ("node", "recorder", "player")}
     logs["node"].parent.mkdir(parents=True)
     node_arguments = ["ros_ood_perception.node.perception_node", "--ros-args", "-r", f"~/input/image:={INPUT_TOPIC}"]
+    node_arguments += ["-r", f"~/input/camera_info:={INFO_TOPIC}"]
     parameters = {"bundle": bundle.folder.resolve(), "engine": options.engine, "num_threads": options.threads}
-    if options.threshold is not None:
-        parameters["anomaly_threshold"] = float(options.threshold)
-    for name, value in parameters.items():
+    for name, value in {**parameters, **node_parameters(options, played, bundle)}.items():
         node_arguments += ["-p", f"{name}:={value}"]
-    recorder_arguments = ["ros_ood_perception.demo.output_recorder", str(out / "bag")]
+    recorder_arguments = ["ros_ood_perception.demo.output_recorder", str(out / BAG_FOLDER)]
     recorder_arguments += ["--arrivals", str(out / "arrivals.jsonl")]
-    recorder_arguments += [f"{topic}:{kind}" for topic, kind in RECORDED_TYPES.items()]
-    player_arguments = ["ros_ood_perception.demo.frame_player", str(options.frames), "--publish-to", INPUT_TOPIC]
+    recorded = RECORDED_TYPES | ({OBSTACLES_TOPIC: "sensor_msgs/msg/PointCloud2"} if played.geometry else {})
+    recorder_arguments += [f"{topic}:{kind}" for topic, kind in recorded.items()]
+    player_arguments = ["ros_ood_perception.demo.frame_player", str(played.path), "--publish-to", INPUT_TOPIC]
     player_arguments += ["--record", str(out / "sent.jsonl")]
-    if options.topic:
+    if played.geometry:
+        player_arguments += ["--topic", played.geometry.image_topic, "--info-to", INFO_TOPIC]
+    elif options.topic:
         player_arguments += ["--topic", options.topic]
     if options.rate:
         player_arguments += ["--rate", str(options.rate)]
+    if options.paced:
+        player_arguments += ["--paced-by", OUTPUT_TOPICS["semantic_mask"]]
 
     with (
         process(node_arguments, logs["node"], env) as node,
@@ -190,7 +244,7 @@ def play_and_record(
         try:
             client.transition("configure", Transition.TRANSITION_CONFIGURE, alive)
             client.transition("activate", Transition.TRANSITION_ACTIVATE, alive)
-            subscribed = [f"subscribers of {topic}" for topic in OUTPUT_TOPICS.values()]
+            subscribed = [f"subscribers of {topic}" for topic in recorded if topic.startswith(NODE)]
             client.wait_for(
                 "the recorder on every output",
                 lambda: all(int(client.facts.get(key, "0")) for key in subscribed),
@@ -198,16 +252,16 @@ def play_and_record(
                 alive,
             )
             with process(player_arguments, logs["player"], env) as player, _bar(console) as bar:
-                task = bar.add_task("playing through the live node", total=len(source))
+                task = bar.add_task("playing through the live node", total=len(played.source))
 
-                def played() -> bool:
+                def ended() -> bool:
                     bar.update(task, completed=int(client.facts.get("sent", "0")))
                     return player.poll() is not None
 
-                client.wait_for("the player", played, float("inf"), alive)
+                client.wait_for("the player", ended, float("inf"), alive)
                 if player.returncode:
                     raise DemoError(f"the player ended with code {player.returncode}; see {logs['player']}")
-                bar.update(task, completed=len(source))
+                bar.update(task, completed=len(played.source))
             client.wait_for(
                 "the node at rest",
                 lambda: client.facts.get("in_progress") == "0" and int(client.facts["sent"]) > 0,
@@ -222,6 +276,40 @@ def play_and_record(
         if end(recorder, "recorder", logs["recorder"]):
             raise DemoError(f"the recorder failed; see {logs['recorder']}")
         return client.facts, end(node, "node", logs["node"])
+
+
+def replay_drive(
+    options: argparse.Namespace, played: Played, truth: DriveTruth, bundle: Bundle, console: Console
+) -> dict[str, Any]:
+    """Replay the drive's bag without ROS and measure the scores against its labels, in a process of its own.
+
+    Returns:
+        The figures of `training.evaluate_replay`; empty where that is not installed.
+    """
+    out: Path = options.out
+    # A checkout has the metrics; what is installed on a vehicle does not.
+    measured = find_spec("training") is not None and find_spec("training.evaluate_replay") is not None
+    command = [sys.executable, "-m", "training.evaluate_replay" if measured else "ros_ood_perception.replay"]
+    command += [str(played.path), "--bundle", str(bundle.folder), "--out", str(out / REPLAY_FOLDER)]
+    command += ["--outputs", ",".join((*OUTPUT_TOPICS, "obstacles")), "--node-name", NODE, "--engine", options.engine]
+    command += ["--threads", str(options.threads)]
+    if played.geometry:
+        command += ["--camera", played.geometry.image_topic]
+    for name, value in node_parameters(options, played, bundle).items():
+        command += ["--set", f"{name}={value}"]
+    if measured:
+        command += ["--labels", str(truth.folder)]
+    log = out / "logs" / "replay.log"
+    console.print("replaying the same bag without ROS, and measuring it against the drive's labels")
+    with log.open("wb") as output:
+        # Its progress bar goes to the terminal, its tables into the log.
+        code = subprocess.run(command, check=False, stdout=output).returncode
+    if code:
+        raise DemoError(f"the replay ended with code {code}; the message above says why")
+    if not measured:
+        return {}
+    found: dict[str, Any] = json.loads((out / REPLAY_FOLDER / "metrics.json").read_text("utf-8"))["sets"]["replay"]
+    return found
 
 
 def _after(seconds: float) -> Callable[[], bool]:
@@ -248,7 +336,7 @@ ACCOUNTING_FIELDS = (
 
 def summarise(
     options: argparse.Namespace,
-    source: FrameSource,
+    played: Played,
     bundle: Bundle,
     facts: dict[str, str],
     node_exit_code: int,
@@ -259,13 +347,16 @@ def summarise(
     accounting = {name: int(facts[name]) for name in ACCOUNTING_FIELDS}
     description = bundle.description
     threshold = float(facts["anomaly_threshold"])
+    source, sent = played.source, recording.sent
     return {
         "input": {
-            "path": str(options.frames),
+            "path": str(played.path),
             "kind": source.kind,
             "frames": len(recording.sent),
             "unreadable": source.unreadable,
             "rate_hz": options.rate or (10.0 if source.kind != "bag" else None),
+            "paced": options.paced,
+            "played_s": (sent[-1].sent_at_ns - sent[0].sent_at_ns) / 1e9 if sent else 0.0,
         },
         "bundle": {
             "name": description.name,
@@ -275,10 +366,11 @@ def summarise(
         },
         "engine": facts["engine"],
         "anomaly_threshold": threshold,
+        "parameters": node_parameters(options, played, bundle),
         "accounting": accounting,
         "unaccounted": len(recording.sent) - accounting["sent"],
         "recorded": {name: len(recording.messages[name]) for name in OUTPUT_TOPICS},
-        "equal_to_engine": equality,
+        "equal_to_replay" if played.truth else "equal_to_engine": equality,
         "latency_ms": {
             "end_to_end": end_to_end_ms(recording, "semantic_mask"),
             "node": {key: float(value) for key, value in sorted(facts.items()) if "_ms_p" in key},
@@ -295,7 +387,8 @@ def summarise(
 
 def problems(summary: dict[str, Any]) -> list[str]:
     """What a user must know before trusting the run; empty when all is well."""
-    accounting, equality = summary["accounting"], summary["equal_to_engine"]
+    other = "replay" if "equal_to_replay" in summary else "engine"
+    accounting, equality = summary["accounting"], summary[f"equal_to_{other}"]
     found = []
     if not accounting["published"]:
         found.append("no frame was published")
@@ -309,10 +402,17 @@ def problems(summary: dict[str, Any]) -> list[str]:
     for name, count in summary["recorded"].items():
         if count != accounting["published"]:
             found.append(f"{count} messages recorded of {name}, {accounting['published']} frames published")
-    for name in OUTPUT_TOPICS:
-        if equality[name] != equality["compared"]:
+    if equality["compared"] < accounting["published"]:
+        missing = accounting["published"] - equality["compared"]
+        found.append(f"{missing} frames published could not be compared with the {other}'s")
+    for name in equality.keys() - {"compared"}:
+        # What the node has not seen changes which obstacles persist: then they may differ.
+        expected = name != "obstacles" or accounting["published"] == accounting["sent"]
+        if expected and equality[name] != equality["compared"]:
             different = equality["compared"] - equality[name]
-            found.append(f"{different} of {equality['compared']} recorded {name}s differ from the engine's")
+            # Some names are plural already.
+            many = f"{name.rstrip('s')}s"
+            found.append(f"{different} of {equality['compared']} recorded {many} differ from the {other}'s")
     if summary["node_exit_code"]:
         found.append(f"the node ended with code {summary['node_exit_code']}")
     if summary["input"]["unreadable"]:
@@ -325,59 +425,176 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="demo.sh", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("frames", type=Path, nargs="?", help="folder of images, or rosbag2 bag (folder, .mcap, .db3)")
-    parser.add_argument("--bundle", type=Path, help="model bundle (default: models/camvid_small)")
+    parser.add_argument(
+        "frames",
+        type=Path,
+        nargs="?",
+        help="folder of images, video, rosbag2 bag (folder, .mcap, .db3), or folder of a sample drive; default: a "
+        "sample drive, rendered into out/sample_drive",
+    )
+    parser.add_argument(
+        "--bundle", type=Path, help=f"model bundle (default: {OTHER_BUNDLE}; for a sample drive {DRIVE_BUNDLE})"
+    )
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for bag, summary and report")
     parser.add_argument("--rate", type=float, help="frames per second (default: 10, or as the bag was recorded)")
+    parser.add_argument(
+        "--paced",
+        action="store_true",
+        help="send a frame when the last one's result has come, however slow the machine: none is replaced unread "
+        "(always so with a sample drive)",
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of the sample drive, when no frames are given (1)")
     parser.add_argument("--topic", help="image topic of the bag, where it has several")
     parser.add_argument("--engine", default="auto", help="what runs the model (default: auto)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of one inference (default: all)")
     parser.add_argument("--threshold", type=float, help="anomaly threshold, 0 to 1 (default: the bundle's)")
     options = parser.parse_args(arguments)
     console = Console(stderr=True, highlight=False)
-    if options.frames is None:
-        console.print(
-            "Give the demo some road frames:\n\n"
-            "    ./demo.sh FOLDER     a folder of images (.jpg, .png, ...), played in the order of their names\n"
-            "    ./demo.sh BAG        a rosbag2 bag with a sensor_msgs/msg/Image topic\n\n"
-            "The shipped model was trained on CamVid's street scenes, so forward-facing road frames suit it."
-        )
-        return 2
     if options.rate is not None and not options.rate > 0:
         parser.error(f"--rate is {options.rate:g}; it must be positive")
     if options.threshold is not None and not 0 <= options.threshold <= 1:
         parser.error(f"--threshold is {options.threshold:g}; it must be from 0 to 1")
+    if options.seed < 0:
+        parser.error(f"--seed is {options.seed}; it must be 0 or more")
     try:
-        source = open_frames(options.frames, options.topic)
-        bundle = read_bundle(options.bundle or package_file("models/camvid_small"))
-        _make_room(options.out)
-        console.print(f"{len(source)} frames from {options.frames} ({source.kind}), bundle {bundle.description.name}")
-        facts, exit_code = play_and_record(options, source, bundle, console)
-        recording = Recording.read(options.out, OUTPUT_TOPICS)
+        summary = run(options, console)
+    except BAD_INPUT_ERRORS as error:
+        console.print(f"demo: {error}", style="red", markup=False)
+        return 2
+    except KeyboardInterrupt:
+        console.print("demo: interrupted; node, player and recorder have been ended", style="red")
+        return 130
+    tell(summary, options.out, console)
+    return 1 if summary["problems"] else 0
+
+
+BAD_INPUT_ERRORS = (
+    BundleError,
+    DemoError,
+    DriveRenderingError,
+    DriveTruthError,
+    EngineError,
+    FileNotFoundError,
+    FrameSourceError,
+    RecordingError,
+)
+
+
+def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Everything, from the frames to the report; gives back what `summary.json` holds.
+
+    Raises:
+        One of `BAD_INPUT_ERRORS`.
+    """
+    stages = Stages()
+    path = options.frames
+    if path is None:
+        path = rendered_drive(options.seed, lambda text: console.print(text, markup=False))
+        stages.end("sample_drive")
+    truth = read_truth(path) if is_drive(path) else None
+    if truth is not None:
+        path = truth.bag
+        options.paced = True
+    source = open_frames(path, options.topic)
+    bundle = read_bundle(options.bundle or default_bundle(truth is not None))
+    played = Played(path, source, bag_geometry(path, source), truth)
+    if truth is not None and played.geometry is None:
+        raise DemoError(f"{path}: the drive's bag lacks camera_info or /tf_static; render the drive again")
+    _make_room(options.out)
+    console.print(f"{len(source)} frames from {path} ({source.kind}), bundle {bundle.description.name}", markup=False)
+    facts, exit_code = play_and_record(options, played, bundle, console)
+    stages.end("live_node")
+    recording = Recording.read(options.out, OUTPUT_TOPICS)
+    metrics: dict[str, Any] = {}
+    if truth is not None:
+        metrics = replay_drive(options, played, truth, bundle, console)
+        replayed = options.out / REPLAY_FOLDER / BAG_FOLDER
+        equality = compare_with_replay(recording, OUTPUT_TOPICS, OBSTACLES_TOPIC, options.out, replayed)
+    else:
         with _bar(console) as bar:
             task = bar.add_task("comparing with the engine", total=len(recording.messages["semantic_mask"]))
             threshold = float(facts["anomaly_threshold"])
             equality = compare_with_engine(
                 recording, source, bundle, options.engine, options.threads, threshold, lambda: bar.advance(task)
             )
-        summary = summarise(options, source, bundle, facts, exit_code, recording, equality)
-        found = problems(summary)
-        summary["problems"] = found
-        (options.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-        write_report(options.out, OUTPUT_TOPICS, summary, recording, source, bundle)
-    except (FrameSourceError, FileNotFoundError, BundleError, EngineError, DemoError, RecordingError) as error:
-        console.print(f"demo: {error}", style="red")
-        return 2
-    except KeyboardInterrupt:
-        console.print("demo: interrupted; node, player and recorder have been ended", style="red")
-        return 130
+    stages.end("comparison")
+    summary = summarise(options, played, bundle, facts, exit_code, recording, equality)
+    summary["problems"] = problems(summary)
+    if metrics:
+        summary["metrics"] = metrics
+    obstacles = None
+    if played.geometry is not None:
+        obstacles = recorded_obstacles(recorded_clouds(options.out / BAG_FOLDER, OBSTACLES_TOPIC, recording.sent))
+    with _bar(console) as bar:
+        task = bar.add_task("writing the report", total=len(source))
+        player = Player(recording, source, bundle, played.geometry, truth, obstacles)
+        if player.findings is not None:
+            summary["unknown_objects"] = player.findings.summary(player.seconds)
+        pixels = recorded_pixels(options.out / BAG_FOLDER, OUTPUT_TOPICS, recording.sent)
+        data = player.data(pixels, lambda: bar.advance(task))
+        write_report(options.out, summary, bundle, data)
+    stages.end("report")
+    summary["stages_s"] = stages.seconds
+    (options.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    return summary
+
+
+class Stages:
+    """Seconds of each stage, in the order in which they end."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._began = time.monotonic()
+
+    def end(self, name: str) -> None:
+        """The stage that ends now; the next begins."""
+        now = time.monotonic()
+        self.seconds[name] = round(now - self._began, 1)
+        self._began = now
+
+
+def default_bundle(drive: bool) -> Path:
+    """The bundle that ships for what is played.
+
+    Raises:
+        FileNotFoundError: none does.
+    """
+    if drive:
+        try:
+            return package_file(DRIVE_BUNDLE)
+        except FileNotFoundError:
+            pass
+    return package_file(OTHER_BUNDLE)
+
+
+def tell(summary: dict[str, Any], out: Path, console: Console) -> None:
+    """Say what came of it."""
+
+    def say(text: str, style: str | None = None) -> None:
+        console.print(text, markup=False, soft_wrap=True, style=style)
+
     accounting = summary["accounting"]
-    console.print("  ".join(f"{name} {accounting[name]}" for name in ACCOUNTING_FIELDS))
-    console.print(f"semantic masks equal to the engine's: {equality['semantic_mask']} of {equality['compared']}")
-    console.print(f"report: {options.out / 'report.html'}")
-    for problem in found:
-        console.print(f"problem: {problem}", style="red")
-    return 1 if found else 0
+    say("  ".join(f"{name} {accounting[name]}" for name in ACCOUNTING_FIELDS))
+    other = "replay" if "equal_to_replay" in summary else "engine"
+    equality = summary[f"equal_to_{other}"]
+    same = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in equality.items() if name != "compared")
+    say(f"equal to the {other}'s, of {equality['compared']} frames: {same}")
+    if "metrics" in summary:
+        exact = summary["metrics"]["exact"]
+        figures = {"AP": exact["AP"], "FPR95": exact["FPR95"], "mIoU": summary["metrics"]["semantic"]["mIoU"]}
+        shown = (f"{name} {'undefined' if v is None else f'{100 * v:.1f} %'}" for name, v in figures.items())
+        say(f"pixels against the truth: {', '.join(shown)}")
+    if "unknown_objects" in summary:
+        found = summary["unknown_objects"]
+        say(f"unknown objects found: {found['found']} of {found['objects']}")
+        for row in found["each"]:
+            first = "missed" if row["first_found_m"] is None else f"first found {row['first_found_m']:.1f} m ahead"
+            say(f"  {row['kind']} {row['id']}: {first}, in view from {row['first_in_view_m']:.1f} m on")
+        say(f"false obstacles: {found['false_obstacles']}, {found['false_obstacles_per_minute']:.1f} a minute")
+    say(f"seconds: {', '.join(f'{name} {seconds}' for name, seconds in summary['stages_s'].items())}")
+    say(f"report: {out / 'report.html'}")
+    for problem in summary["problems"]:
+        say(f"problem: {problem}", style="red")
 
 
 MARKER = ".ros_ood_perception_demo"

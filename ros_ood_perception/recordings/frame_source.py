@@ -16,6 +16,8 @@ from ros_ood_perception.recordings.bag import STORAGE_ENDINGS, Bag, BagError
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 VIDEO_ENDINGS = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg")
 IMAGE_TYPE = "sensor_msgs/msg/Image"
+TRUTH_PREFIX = "/ground_truth/"
+"""Topics of a sample drive that hold the truth: images among them, and none is a camera's."""
 
 
 class FrameSourceError(ValueError):
@@ -169,12 +171,13 @@ class BagTopic:
             raise FrameSourceError(str(error)) from error
         types = self._bag.types
         topics = sorted(name for name, kind in types.items() if kind == IMAGE_TYPE)
-        if topic is None and len(topics) > 1:
-            raise FrameSourceError(f"{path}: has several image topics; choose with --topic: {', '.join(topics)}")
+        cameras = [name for name in topics if not name.startswith(TRUTH_PREFIX)]
+        if topic is None and len(cameras) > 1:
+            raise FrameSourceError(f"{path}: has several image topics; choose with --topic: {', '.join(cameras)}")
         if topic is None and not topics:
             listed = ", ".join(f"{name} ({kind})" for name, kind in sorted(types.items())) or "nothing"
             raise FrameSourceError(f"{path}: has no topic of the type {IMAGE_TYPE}; it has {listed}")
-        self.topic = topic if topic is not None else topics[0]
+        self.topic = topic if topic is not None else (cameras or topics)[0]
         if self.topic not in topics:
             raise FrameSourceError(f"{path}: has no image topic '{self.topic}'; it has {', '.join(topics)}")
         counts = self._bag.counts

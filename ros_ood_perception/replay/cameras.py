@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ros_ood_perception.output_topics import OUTPUT_TOPICS
+from ros_ood_perception.recordings.frame_source import TRUTH_PREFIX
 
 IMAGE_TYPE = "sensor_msgs/msg/Image"
 COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
@@ -40,8 +41,8 @@ def choose_cameras(types: Mapping[str, str], wanted: Sequence[str], where: str) 
 
     Args:
         types: topic to message type, of the bag.
-        wanted: TOPIC or NAME=TOPIC each; empty: every topic of images that is not the result of perception, the raw one
-            where a camera has both.
+        wanted: TOPIC or NAME=TOPIC each; empty: every topic of images that is neither the result of perception nor the
+            truth of a sample drive, the raw one where a camera has both.
         where: the bag, for errors.
 
     Raises:
@@ -80,7 +81,11 @@ def info_topic(image_topic: str) -> str:
 
 
 def _is_camera(topic: str, images: Sequence[str]) -> bool:
-    if topic.endswith(_NOT_CAMERAS) or any(topic.endswith(f"/{output}") for output in OUTPUT_TOPICS.values()):
+    if (
+        topic.startswith(TRUTH_PREFIX)
+        or topic.endswith(_NOT_CAMERAS)
+        or any(topic.endswith(f"/{output}") for output in OUTPUT_TOPICS.values())
+    ):
         return False
     return not (topic.endswith("/compressed") and topic.removesuffix("/compressed") in images)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ros_ood_perception.camera_model import CameraModel
 from ros_ood_perception.ground import CameraPose
+from ros_ood_perception.recordings.frame_source import TRUTH_PREFIX
 from ros_ood_perception.result_messages import image_message
 from ros_ood_perception.sample_drive.drive import SampleDrive
 from ros_ood_perception.sample_drive.frame_folder import frame_facts
@@ -22,9 +23,9 @@ GROUND_FRAME = "base_footprint"
 MAP_FRAME = "map"
 IMAGE_TOPIC = "/camera/image_raw"
 INFO_TOPIC = "/camera/camera_info"
-LABELS_TOPIC = "/ground_truth/labels"
-ANOMALY_TOPIC = "/ground_truth/anomaly"
-TRUTH_TOPIC = "/ground_truth/frame"
+LABELS_TOPIC = f"{TRUTH_PREFIX}labels"
+ANOMALY_TOPIC = f"{TRUTH_PREFIX}anomaly"
+TRUTH_TOPIC = f"{TRUTH_PREFIX}frame"
 TOPICS = {
     IMAGE_TOPIC: "sensor_msgs/msg/Image",
     INFO_TOPIC: "sensor_msgs/msg/CameraInfo",

@@ -187,3 +187,17 @@ def test_a_ray_that_does_not_go_down_is_never_placed(
     slope = -ray[2] / max(float(np.hypot(ray[0], ray[1])), 1e-12)
     assume(abs(slope - 1.5 / 40) > 1e-9)
     assert placed == (slope > 1.5 / 40)
+
+
+@given(
+    height=st.floats(0.1, 5),
+    angles=st.tuples(st.floats(-80, 80), st.floats(-179, 179), st.floats(-179, 179)),
+    place=st.tuples(st.floats(-5, 5), st.floats(-5, 5)),
+)
+def test_a_pose_as_a_mounting_gives_the_pose_again(
+    height: float, angles: tuple[float, float, float], place: tuple[float, float]
+) -> None:
+    pose = CameraPose.from_mounting(height, *angles, *place)
+    again = CameraPose.from_mounting(**pose.as_mounting())
+    assert again.translation == pose.translation
+    assert np.allclose(again.rotation, pose.rotation, atol=1e-9)

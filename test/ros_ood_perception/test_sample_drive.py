@@ -11,6 +11,8 @@ import pytest
 from rosbags.highlevel import AnyReader
 
 from ros_ood_perception.ground import GroundProjection
+from ros_ood_perception.recordings.frame_source import open_frames
+from ros_ood_perception.replay.inputs import open_input
 from ros_ood_perception.sample_drive.__main__ import main
 from ros_ood_perception.sample_drive.drive import DriveSettings, DriveSettingsError, SampleDrive
 from ros_ood_perception.sample_drive.ground_truth import CLASSES, VOID_ID, DriveFrame
@@ -132,6 +134,9 @@ def test_the_command_writes_frames_a_bag_and_the_truth(tmp_path: Path) -> None:
         assert np.array_equal(cv2.imread(str(out / "labels" / name), cv2.IMREAD_UNCHANGED), frame.labels)
         mask = cv2.imread(str(out / "labels_masks" / name), cv2.IMREAD_UNCHANGED)
         assert np.array_equal(mask.astype(bool), frame.anomaly)
+    # The images of the truth are no cameras: neither the demo nor a replay need be told which topic is.
+    assert len(open_frames(out / "bag")) == 2
+    assert [camera.image for camera in open_input(out / "bag", [], 1.0).cameras] == ["/camera/image_raw"]
     with AnyReader([out / "bag"]) as reader:
         topics = {connection.topic: connection for connection in reader.connections}
         stamps = [stamp for _, stamp, _ in reader.messages(connections=[topics["/camera/image_raw"]])]
