@@ -3,9 +3,11 @@
     python benchmark/flow.py --data FOLDER/camvid [--seconds 100] [--threads 1] [--device cpu] [--json FILE]
 
 Each model is trained from its start for the same time, with the same optimiser on the same crops of the training
-frames, and then measured on the same crops of the validation frames. A Glow of a flow's size has as many couplings at
-each scale, and the width of coupling networks that gives it the flow's number of parameters. Its samples come with
-their log-density, for `normflows` gives none without. Needs requirements/training.txt and reference.txt.
+frames, and then measured on the same crops of the validation frames. All sample in turn, round after round. On a CPU
+time is processor time over the threads, so that what else runs on the machine disturbs little. A Glow of a flow's size
+has as many couplings at each scale, and the width of coupling networks that gives it the flow's number of parameters.
+Its samples come with their log-density, for `normflows` gives none without. Needs requirements/training.txt and
+reference.txt.
 """
 
 from __future__ import annotations
@@ -43,6 +45,14 @@ WARMUP_STEPS = 10
 GRADIENT_CLIP_NORM = 50.0
 VALIDATION_BATCH = 8
 LARGEST_WIDTH = 2048
+
+
+def now(device: torch.device, threads: int) -> float:
+    """Seconds on a clock of the device."""
+    if device.type == "cpu":
+        return time.process_time() / threads
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 class Model(abc.ABC):
@@ -155,7 +165,7 @@ class Result:
     bits_per_dim: float
 
 
-def train(model: Model, crops: Tensor, batch: int, seconds: float, after_first: Callable[[], None]) -> int:
+def train(model: Model, crops: Tensor, options: argparse.Namespace, after_first: Callable[[], None]) -> int:
     """Maximum likelihood on crops (N, 3, h, w) uint8 for some time; returns the steps taken.
 
     The first batch sets the activation norms, outside the time; `after_first` is called then.
@@ -164,12 +174,12 @@ def train(model: Model, crops: Tensor, batch: int, seconds: float, after_first: 
     optimiser = torch.optim.Adamax([p for p in model.module.parameters() if p.requires_grad], lr=LEARNING_RATE)
     model.module.train()
     with torch.no_grad():
-        model.bits_per_dim(crops[:batch])
+        model.bits_per_dim(crops[: options.batch])
     after_first()
     model.module.train()
-    started, steps = time.monotonic(), 0
-    while time.monotonic() - started < seconds:
-        chosen = torch.randint(len(crops), (batch,), generator=generator)
+    started, steps = now(crops.device, options.threads), 0
+    while now(crops.device, options.threads) - started < options.seconds:
+        chosen = torch.randint(len(crops), (options.batch,), generator=generator)
         for group in optimiser.param_groups:
             group["lr"] = LEARNING_RATE * min((steps + 1) / WARMUP_STEPS, 1.0)
         loss = model.bits_per_dim(crops[chosen.to(crops.device)]).mean()
@@ -190,38 +200,22 @@ def validation_bits(model: Model, crops: Tensor) -> float:
 
 
 @torch.no_grad()
-def samples_per_second(model: Model, count: int, size: tuple[int, int], repeats: int) -> float:
-    """Median over the repeats, after one that is not counted."""
-    model.module.eval()
-    draw = model.sampler(count, *size)
-    device = next(model.module.parameters()).device
-    seconds = []
-    for repeat in range(repeats + 1):
-        started = time.perf_counter()
-        draw()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        if repeat:
-            seconds.append(time.perf_counter() - started)
-    return count / statistics.median(seconds)
-
-
-def measure(name: str, model: Model, training: Tensor, validation: Tensor, options: argparse.Namespace) -> Result:
-    """Train, then measure."""
-    before = []
-    steps = train(
-        model,
-        training,
-        options.batch,
-        options.seconds,
-        lambda: before.append(validation_bits(model, validation)),
-    )
-    bits = validation_bits(model, validation)
-    speeds = {
-        f"{height}x{width}": samples_per_second(model, options.count, (height, width), options.repeats)
-        for height, width in options.size
-    }
-    return Result(name, parameters(model.module), speeds, steps, before[0], bits)
+def samples_per_second(
+    models: dict[str, Model], size: tuple[int, int], options: argparse.Namespace
+) -> dict[str, float]:
+    """By model: median over the rounds, after one that is not counted."""
+    draws = {}
+    for name, model in models.items():
+        model.module.eval()
+        draws[name] = model.sampler(options.count, *size)
+    seconds: dict[str, list[float]] = {name: [] for name in models}
+    device = torch.device(options.device)
+    for _ in range(options.repeats + 1):
+        for name, draw in draws.items():
+            started = now(device, options.threads)
+            draw()
+            seconds[name].append(now(device, options.threads) - started)
+    return {name: options.count / statistics.median(times[1:]) for name, times in seconds.items()}
 
 
 def show(results: list[Result], options: argparse.Namespace) -> None:
@@ -292,16 +286,23 @@ def main() -> int:
     for name, config in configs.items():
         models[name] = lambda flow=config.flow: Ours(flow)  # type: ignore[misc]
         models[f"Glow of {name}'s size"] = lambda flow=config.flow: glow_of_the_size(flow, augmentation.crop[0])  # type: ignore[misc]
-    results = []
+    trained: dict[str, Model] = {}
+    figures: dict[str, tuple[int, float, float]] = {}
     for name, make in models.items():
         torch.manual_seed(0)
         model = make()
         model.module.to(options.device)
-        results.append(measure(name, model, training, validation, options))
-        print(
-            f"{name}: {results[-1].bits_per_dim:.2f} bits per dimension after {results[-1].steps} steps",
-            file=sys.stderr,
-        )
+        before: list[float] = []
+        steps = train(model, training, options, lambda m=model, b=before: b.append(validation_bits(m, validation)))  # type: ignore[misc]
+        trained[name], figures[name] = model, (steps, before[0], validation_bits(model, validation))
+        print(f"{name}: {figures[name][-1]:.2f} bits per dimension after {steps} steps", file=sys.stderr)
+    speeds = {
+        f"{height}x{width}": samples_per_second(trained, (height, width), options) for height, width in options.size
+    }
+    results = [
+        Result(name, parameters(model.module), {size: by[name] for size, by in speeds.items()}, *figures[name])
+        for name, model in trained.items()
+    ]
     show(results, options)
     if options.json is not None:
         contents = {"machine": machine(), "results": [asdict(result) for result in results]}
