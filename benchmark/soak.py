@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from ros_ood_perception.demo.run_demo import environment
+from ros_ood_perception.demo.live_run import environment
 from ros_ood_perception.package_files import package_file
 
 NODE = "/perception_node"

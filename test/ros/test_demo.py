@@ -19,7 +19,8 @@ from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from ros_ood_perception.demo.run_demo import ACCOUNTING_FIELDS, OUTPUT_TOPICS, problems
+from ros_ood_perception.demo.live_run import OUTPUT_TOPICS
+from ros_ood_perception.demo.summary import ACCOUNTING_FIELDS, problems
 from ros_ood_perception.recordings.frame_source import FrameSourceError, open_frames
 
 FRAMES = 12
