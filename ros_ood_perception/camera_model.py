@@ -17,6 +17,7 @@ DISTORTION_COEFFICIENTS = {"plumb_bob": (4, 5), "rational_polynomial": (8, 12, 1
 MAX_REPROJECTION_ERROR_PX = 0.05
 MAX_TANGENT = 50.0  # rays of a perspective camera farther than 88.9 degrees from the axis are not looked for
 LARGEST_NUMBER = 1e9  # of a calibration: no camera has such a focal length or coefficient
+SMALLEST_FOCAL_PX = 0.01  # shorter ones are no camera's, and the squares of their tangents leave what doubles hold
 UNDISTORT_ITERATIONS = 1000  # near the fold of a strong distortion it converges slowly
 
 
@@ -85,10 +86,10 @@ class CameraModel:
             raise CameraError(
                 f"the calibration holds a number that is not finite, or absurd: {numbers}; calibrate the camera"
             )
-        if not (self.focal_x > 0 and self.focal_y > 0):
+        if not (self.focal_x >= SMALLEST_FOCAL_PX and self.focal_y >= SMALLEST_FOCAL_PX):
             raise CameraError(
-                f"the focal lengths are {self.focal_x} and {self.focal_y}; both must be positive (zero means an "
-                "uncalibrated camera: calibrate it)"
+                f"the focal lengths are {self.focal_x} and {self.focal_y} pixels; both must be {SMALLEST_FOCAL_PX} or "
+                "more (zero means an uncalibrated camera: calibrate it)"
             )
         allowed = DISTORTION_COEFFICIENTS.get(self.distortion_model)
         if allowed is None:

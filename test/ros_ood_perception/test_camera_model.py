@@ -6,7 +6,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rosbags.typesys import Stores, get_typestore
 
@@ -171,6 +171,7 @@ def test_a_camera_info_of_rectified_images_that_cannot_be_right_is_refused(
 any_number = st.floats(allow_nan=True, allow_infinity=True, width=64)
 
 
+@example(k=[1.0, 0, 0, 0, 5.4e-298, 0, 0, 0, 0], d=[], name="plumb_bob")  # a focal length whose tangents overflow
 @given(
     k=st.lists(any_number, min_size=9, max_size=9),
     d=st.lists(any_number, max_size=15),
