@@ -3,7 +3,8 @@
     python -m training.study --config training/configs/study_camvid.yaml --data DATA --results docs/study/results.json
 
 DATA is the folder that holds the sets that the configuration names. Each seed's segmenter and flow are pre-trained
-once; then every variant is trained from them, exported and measured. A row goes into RESULTS as soon as it is there,
+once (or one flow for all seeds, where they share a bundle's segmenter); then every variant is trained from them,
+exported and measured. A row goes into RESULTS as soon as it is there,
 and what is there is not done again: interrupted, the same command goes on (within a training run after its last
 finished epoch). `--variant` and `--seed` do a part. `python -m training.study_report RESULTS` makes the tables.
 """
@@ -126,6 +127,9 @@ class Study:
         return out / "best.pt"
 
     def _pretrained_flow(self, place: Place) -> Path:
+        if Path(self.config.segmenter).is_dir():
+            # One segmenter for all seeds, and so one flow: what differs between seeds is joint training alone.
+            place = Place(self.runs / "shared", self.config.seeds[0], place.held_out)
         out = place.folder / "flow"
         self._train(train_flow.main, load_yaml(Path(self.config.flow)), place, out, [])
         return out / "best.pt"

@@ -19,7 +19,8 @@ class StudyConfig:
         name: of the study; its runs go below `runs/study_NAME`.
         segmenter: configuration that each seed's segmenter is pre-trained with, or the folder of a bundle that every
             seed starts from.
-        flow: configuration that each seed's flow is pre-trained with.
+        flow: configuration that each seed's flow is pre-trained with; one flow, of the first seed, for all of them
+            where they share a bundle's segmenter.
         joint: configuration of joint training that the variants change.
         seeds: of pre-training and joint training alike.
         variants: by name: fields of `joint` that are other in it.

@@ -32,7 +32,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def write_study(folder: Path, **changes: Any) -> Path:
+def write_study(folder: Path, joint: dict[str, Any] | None = None, **changes: Any) -> Path:
     data = {"workers": 0, "root": "data/camvid"}
     parts: dict[str, Any] = {
         "segmenter": {**TINY, "epochs": 1, "data": data},
@@ -46,7 +46,7 @@ def write_study(folder: Path, **changes: Any) -> Path:
             "augmentation": {"crop": [32, 32]},
             "data": data,
         },
-        "joint": joint_config(epochs=1, data=data),
+        "joint": joint_config(epochs=1, data=data, **(joint or {})),
     }
     for name, values in parts.items():
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(values))
@@ -112,6 +112,16 @@ def test_a_study_measures_every_variant_once_and_goes_on_where_it_was_stopped(
     ap = 100 * own["smiyc_anomaly_val"]["exact"]["AP"]
     assert f"{ap:.1f} / " in tables
 
+    # From a bundle, seeds share what is pre-trained, and differ all the same.
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    bundle = tmp_path / "runs" / "seed3" / "variants" / "cross_entropy" / "bundle"
+    path = write_study(shared, seeds=[3, 4], segmenter=str(bundle), joint={"frozen_batch_norm": True})
+    assert study(arguments(path, data, "--variant", "flow")) == 0
+    assert [row["seed"] for row in rows(path)] == [3, 4]
+    assert rows(path)[0]["model_sha256"] != rows(path)[1]["model_sha256"]
+    assert sorted(folder.name for folder in (shared / "runs").iterdir()) == ["seed3", "seed4", "shared"]
+
 
 def test_a_study_says_what_is_wrong_before_it_trains(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -133,14 +143,14 @@ def test_mean_and_spread() -> None:
     assert mean_and_spread([None]) == "-"
 
 
-@pytest.mark.parametrize("name", ["study_camvid", "study_camvid_small"])
-def test_every_variant_of_the_studies_that_ship_is_a_configuration(name: str) -> None:
+@pytest.mark.parametrize(("name", "steps"), [("study_camvid", (1, 8, 8)), ("study_camvid_small", (1, 4, 5))])
+def test_every_variant_of_the_studies_that_ship_is_a_configuration(name: str, steps: tuple[int, int, int]) -> None:
     folder = Path(__file__).parents[2] / "training" / "configs"
     config = read_yaml(folder / f"{name}.yaml", StudyConfig)
     for variant, changes in config.variants.items():
         joint = load_yaml(folder.parents[1] / config.joint)
         found = from_mapping(merged(joint, changes), JointTrainingConfig, variant)
         # The same steps for all: what is pasted is the one difference.
-        assert (found.epochs, found.passes_per_epoch, found.batch_size) == (1, 8, 8)
+        assert (found.epochs, found.passes_per_epoch, found.batch_size) == steps
         flow = from_mapping(load_yaml(folder.parents[1] / config.flow), FlowTrainingConfig, config.flow)
         assert found.flow == flow.flow
