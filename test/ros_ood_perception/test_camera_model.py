@@ -195,7 +195,7 @@ def test_any_camera_info_is_refused_or_gives_unit_rays_that_come_back(
 
 
 @given(
-    strength=st.floats(-0.2, 0.3),
+    strength=st.floats(-0.15, 0.3),  # below, the corner of the pixels lies beyond the fold
     pixel=st.tuples(st.floats(200, 1700), st.floats(100, 1000)),
     distance=st.floats(0.1, 1000),
 )
