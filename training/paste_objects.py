@@ -4,9 +4,9 @@
     python -m training.paste_objects --data camvid:FOLDER/val --objects OBJECTS --out PASTED
     python -m training.evaluate BUNDLE --data images_and_masks:PASTED
 
-Whoever chooses between networks by the test sets measures his choice there, not his network. These objects are rendered,
-and so no training run has seen them, whatever it pastes itself. Each frame gets one to three, standing on a pixel of
-the ground classes; the same arguments give the same bytes.
+Whoever chooses between networks by the test sets measures his choice there, not his network. These objects are
+rendered, and so no training run has seen them, whatever it pastes itself. Each frame gets one to three, standing on a
+pixel of the ground classes; the same arguments give the same bytes.
 """
 
 from __future__ import annotations
@@ -124,7 +124,9 @@ def paste_objects(data: DataArgument, objects: Path, out: Path, seed: int) -> in
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code: 0 done, 2 something cannot be read or written."""
     parser = argparse.ArgumentParser(
-        prog="python -m training.paste_objects", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m training.paste_objects",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", type=data_argument, required=True, metavar="NAME:PATH[@SPLIT]", help="frames")
     parser.add_argument("--objects", type=Path, required=True, help="frames and masks that the sample drive wrote")
