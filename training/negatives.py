@@ -34,6 +34,8 @@ class NegativeConfig:
             powers of two of at most 8; drawn for each batch. The crop that a sample replaces is reduced by the same
             factor before the flow learns it. A flow's structure ends at its receptive field; enlarged, it has the
             smooth areas and long edges of things that are near.
+        recolour: of `flow`: share of the samples whose structure is pasted in random colours (`training.colouring`).
+            A flow of grey streets paints grey; what lies on them may have any colour.
         train_flow: whether the flow learns: the likelihood of what its samples replace, and, through the samples, what
             the segmenter is unsure of. False freezes it.
         push: factor on the gradient that reaches the flow through its samples.
@@ -47,6 +49,7 @@ class NegativeConfig:
     folder: str = ""
     shuffle_channels: bool = False
     magnification: tuple[int, int] = (1, 1)
+    recolour: float = 0.0
     train_flow: bool = True
     push: float = 1.0
     sides: tuple[int, int] = (16, 216)
@@ -71,6 +74,11 @@ class NegativeConfig:
             )
         if self.magnification != (1, 1) and self.source != "flow":
             raise ValueError(f"magnification is for the source flow; source is '{self.source}'")
+
+        if not 0 <= self.recolour <= 1:
+            raise ValueError(f"recolour is {self.recolour}; it must be from 0 to 1")
+        if self.recolour and self.source != "flow":
+            raise ValueError(f"recolour is for the source flow; source is '{self.source}'")
 
     def side_range(self, crop: tuple[int, int], magnification: int = 1) -> tuple[int, int]:
         """Smallest and largest side for a crop, multiples of 8 times the magnification that fit into it.

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from training.colouring import Colouring
+
 ROUGHNESS = (0.3, 1.6)
 """Range of the exponent that the octaves' amplitudes fall off with, from nearly white to smooth."""
 
@@ -42,9 +44,4 @@ def procedural_textures(count: int, height: int, width: int, generator: torch.Ge
     waves = torch.sin(frequency * (torch.cos(angle) * x + torch.sin(angle) * y) + field[:, 0])
     striped = torch.rand((count, 1, 1), generator=generator) < STRIPES
     field[:, 0] = torch.where(striped, 2 * waves, field[:, 0])
-    field = (field - field.mean(dim=(2, 3), keepdim=True)) / (field.std(dim=(2, 3), keepdim=True) + 1e-6)
-    mixing = torch.randn((count, 3, 3), generator=generator)
-    mixing = mixing / mixing.norm(dim=2, keepdim=True)
-    contrast = torch.exp(uniform(math.log(6), math.log(60), count, 1, 1, 1))
-    colour = uniform(20, 235, count, 3, 1, 1)
-    return (colour + contrast * torch.einsum("nij,njhw->nihw", mixing, field)).clamp(0, 255)
+    return Colouring.draw(count, generator).apply(field).clamp(0, 255)

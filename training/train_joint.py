@@ -24,6 +24,7 @@ from torch.utils.tensorboard import SummaryWriter
 from ros_ood_perception.bundle import BundleError
 from training.bundle_weights import BundleWeightsError, checkpoint_of_bundle
 from training.checkpoint import CheckpointError, load_checkpoint
+from training.colouring import Colouring
 from training.command_line import command_line
 from training.data.label_set import IGNORE
 from training.joint_training_config import JointTrainingConfig
@@ -62,6 +63,8 @@ class NegativeDraw:
         patches: (N, 3, h, w) float, 0..255, where they do not come from the flow.
         noise: (N, 3, h, w) in [0, 1), to dequantise the replaced crops with.
         augmentation: noise channels of the flow that learns those crops; None has the flow draw them.
+        colouring: of the flow's samples; None leaves all of them as they are.
+        coloured: (N,) bool, whose samples it is for.
     """
 
     placement: Placement
@@ -69,6 +72,8 @@ class NegativeDraw:
     patches: Tensor | None
     noise: Tensor
     augmentation: list[Tensor] | None = None
+    colouring: Colouring | None = None
+    coloured: Tensor | None = None
 
     def part(self, chosen: slice) -> NegativeDraw:
         """The draw of some of the images."""
@@ -84,7 +89,16 @@ class NegativeDraw:
             None if self.patches is None else self.patches[chosen],
             self.noise[chosen],
             None if self.augmentation is None else [channels[chosen] for channels in self.augmentation],
+            None if self.colouring is None else self.colouring.part(chosen),
+            None if self.coloured is None else self.coloured[chosen],
         )
+
+    def colours(self, samples: Tensor) -> Tensor:
+        """The flow's samples (N, 3, h, w) as they are pasted."""
+        if self.colouring is None or self.coloured is None:
+            return samples
+        recoloured = within_range(self.colouring.apply(samples))
+        return torch.where(self.coloured[:, None, None, None], recoloured, samples)
 
 
 @dataclass(frozen=True)
@@ -135,7 +149,8 @@ class JointObjective(nn.Module):
         # The inverse of a flow in half precision is not its inverse.
         with torch.autocast(image.device.type, enabled=False):
             if draw.patches is None:
-                patches = placement.enlarge(within_range(self.flow.inverse(draw.latents)))
+                samples = placement.enlarge(within_range(self.flow.inverse(draw.latents)))
+                patches = draw.colours(samples)
                 patches = scaled_gradient(patches, self.config.negatives.push)
             else:
                 patches = draw.patches
@@ -246,10 +261,13 @@ class JointTrainer(SegmenterTrainer):
         noise = torch.rand((count, 3, *sampled), generator=generator)
         latents: list[Tensor] = []
         augmentation: list[Tensor] = []
-        patches = None
+        patches = colouring = coloured = None
         if config.source == "flow":
             latents = self.flow.draw_latents(count, *sampled, generator)
             augmentation = self.flow.draw_augmentation(count, *sampled, generator)
+            if config.recolour:
+                colouring = Colouring.draw(count, generator)
+                coloured = torch.rand(count, generator=generator) < config.recolour
         elif config.source == "noise":
             patches = 255 * torch.rand((count, 3, height, width), generator=generator)
         elif config.source == "textures":
@@ -282,6 +300,8 @@ class JointTrainer(SegmenterTrainer):
             patches=None if patches is None else device(patches),
             noise=device(self.shared(noise)),
             augmentation=[device(self.shared(channels)) for channels in augmentation],
+            colouring=None if colouring is None else colouring.part(self.own_part).to(self.fabric.device),
+            coloured=None if coloured is None else device(self.shared(coloured)),
         )
 
     def step(self, batch: Any) -> dict[str, float]:

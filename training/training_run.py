@@ -232,7 +232,12 @@ class TrainingRun(abc.ABC, Generic[Config]):
 
         Every process draws for the whole batch, so that a step is the same one however many share it.
         """
-        return values[self.fabric.global_rank :: self.fabric.world_size]
+        return values[self.own_part]
+
+    @property
+    def own_part(self) -> slice:
+        """Which of the values drawn for the whole batch are this process's."""
+        return slice(self.fabric.global_rank, None, self.fabric.world_size)
 
     @property
     def total_steps(self) -> int:

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ros_ood_perception.bundle import read_bundle
 from ros_ood_perception.inference.engine import open_engine
 from ros_ood_perception.strict_yaml import from_mapping
 from training.checkpoint import load_checkpoint
+from training.colouring import Colouring
 from training.data.label_set import IGNORE
 from training.export import main as export
 from training.joint_training_config import JointTrainingConfig
@@ -305,6 +307,40 @@ def test_a_magnification_that_no_patch_allows_is_refused() -> None:
         NegativeConfig(magnification=(3, 4))
 
 
+def test_recoloured_patches_keep_their_structure_and_their_gradient() -> None:
+    generator = torch.Generator().manual_seed(0)
+    colouring = Colouring.draw(64, generator)
+    patches = (40 + 20 * torch.randn((64, 3, 24, 16), generator=generator)).requires_grad_()
+    found = colouring.apply(patches)
+    torch.testing.assert_close(found.mean(dim=(2, 3)), colouring.mean[:, :, 0, 0], rtol=1e-3, atol=1e-2)
+    # Three independent channels mixed by rows of unit length: a standard deviation of about the contrast.
+    torch.testing.assert_close(found.std(dim=(2, 3)), colouring.contrast[:, :, 0, 0].expand(64, 3), rtol=0.2, atol=0)
+    assert 20 <= float(colouring.mean.min()) < 60 < 195 < float(colouring.mean.max()) <= 235
+    assert 6 <= float(colouring.contrast.min()) < 10 < 40 < float(colouring.contrast.max()) <= 60
+    torch.testing.assert_close(colouring.part(slice(1, None, 2)).apply(patches[1::2]), found[1::2])
+    found.square().sum().backward()
+    assert patches.grad is not None
+    assert float(patches.grad.abs().sum()) > 0
+
+
+def test_only_the_chosen_samples_are_recoloured() -> None:
+    made = objective()
+    colouring = Colouring.draw(2, torch.Generator().manual_seed(0))
+    draw = replace(a_draw(made), colouring=colouring, coloured=torch.tensor([False, True]))
+    samples = 255 * torch.rand((2, 3, 16, 16), generator=torch.Generator().manual_seed(1))
+    found = draw.colours(samples)
+    assert torch.equal(found[0], samples[0])
+    assert torch.equal(found[1], within_range(colouring.apply(samples))[1])
+    assert torch.equal(draw.part(slice(1, 2)).colours(samples[1:]), found[1:])
+
+
+def test_colours_for_what_is_no_sample_are_refused() -> None:
+    with pytest.raises(ValueError, match="recolour is for the source flow; source is 'noise'"):
+        NegativeConfig(source="noise", recolour=0.5)
+    with pytest.raises(ValueError, match=r"recolour is 1.5; it must be from 0 to 1"):
+        NegativeConfig(recolour=1.5)
+
+
 def test_textures_are_varied_and_within_the_cameras_range() -> None:
     textures = procedural_textures(16, 48, 72, torch.Generator().manual_seed(0))
     assert textures.shape == (16, 3, 48, 72)
@@ -484,7 +520,8 @@ def test_micro_batches_take_the_step_of_the_batch(trained: tuple[Path, Path, Pat
     for parts in (1, 2):
         folder = tmp_path / str(parts)
         folder.mkdir()
-        assert train_joint(joint_arguments(trained, folder, epochs=1, accumulation_steps=parts)) == 0
+        changes = {"accumulation_steps": parts, "negatives": {"recolour": 0.5}}
+        assert train_joint(joint_arguments(trained, folder, epochs=1, **changes)) == 0
         results.append(load_checkpoint(folder / "run" / "last.pt"))
     one, two = results
     # How a batch is divided shapes no result: a run may go on with other numbers of micro-batches.
@@ -497,8 +534,9 @@ def test_two_processes_under_torchrun_take_the_step_of_one(trained: tuple[Path, 
     one, two = tmp_path / "one", tmp_path / "two"
     one.mkdir()
     two.mkdir()
-    assert train_joint(joint_arguments(trained, one, epochs=1)) == 0
-    arguments = joint_arguments(trained, two, epochs=1, accumulation_steps=2)
+    negatives = {"recolour": 0.5}
+    assert train_joint(joint_arguments(trained, one, epochs=1, negatives=negatives)) == 0
+    arguments = joint_arguments(trained, two, epochs=1, accumulation_steps=2, negatives=negatives)
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", free_port()]
     log = run_program([*launcher, "-m", "training.train_joint", *arguments])
     assert log.count("epoch    1/1") == 1, "processes that know of each other log once"

@@ -1,0 +1,52 @@
+"""Random colours for what is pasted: mean colour, contrast, and how the channels mix."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+MEAN = (20, 235)
+CONTRAST = (6, 60)
+"""Range of a patch's standard deviation; its logarithm is uniform."""
+
+
+@dataclass(frozen=True)
+class Colouring:
+    """Colours of N patches.
+
+    Attributes:
+        mixing: (N, 3, 3), rows of unit length: each colour channel from the three that are there.
+        contrast: (N, 1, 1, 1), 0..255.
+        mean: (N, 3, 1, 1), 0..255.
+    """
+
+    mixing: Tensor
+    contrast: Tensor
+    mean: Tensor
+
+    @classmethod
+    def draw(cls, count: int, generator: torch.Generator) -> Colouring:
+        """Colours of `count` patches."""
+        mixing = torch.randn((count, 3, 3), generator=generator)
+        mixing = mixing / mixing.norm(dim=2, keepdim=True)
+        low, high = (math.log(limit) for limit in CONTRAST)
+        contrast = torch.exp(low + (high - low) * torch.rand((count, 1, 1, 1), generator=generator))
+        mean = MEAN[0] + (MEAN[1] - MEAN[0]) * torch.rand((count, 3, 1, 1), generator=generator)
+        return cls(mixing, contrast, mean)
+
+    def part(self, chosen: slice) -> Colouring:
+        """Those of some of the patches."""
+        return Colouring(self.mixing[chosen], self.contrast[chosen], self.mean[chosen])
+
+    def to(self, device: torch.device) -> Colouring:
+        """The same on another device."""
+        return Colouring(self.mixing.to(device), self.contrast.to(device), self.mean.to(device))
+
+    def apply(self, patches: Tensor) -> Tensor:
+        """Structure of the patches (N, 3, h, w), whatever its range, in these colours, 0..255; differentiable."""
+        centred = patches - patches.mean(dim=(2, 3), keepdim=True)
+        structure = centred / (centred.std(dim=(2, 3), keepdim=True) + 1e-6)
+        return self.mean + self.contrast * torch.einsum("nij,njhw->nihw", self.mixing, structure)
