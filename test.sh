@@ -15,4 +15,8 @@ if [ "$#" -gt 0 ]; then exec "$venv/bin/python" -m pytest "$@"; fi
 "$venv/bin/ruff" format --check .
 "$venv/bin/ruff" check .
 "$venv/bin/mypy"
-"$venv/bin/python" -m pytest
+# Side by side what only computes; then, alone, what keeps time with real ROS processes. A failure hides no other.
+status=0
+"$venv/bin/python" -m pytest --numprocesses auto --dist loadfile --ignore test/ros || status=$?
+"$venv/bin/python" -m pytest test/ros || status=$?
+exit "$status"
