@@ -1,11 +1,12 @@
 """The node under load for a long time: does its memory grow, do threads or descriptors, does the sum stay exact?
 
-    python -m benchmark.soak --minutes 30 [--bundle FOLDER] [--cameras 3] [--rate 10] [--size 480 640] [--json FILE]
+    python -m benchmark.soak --minutes 30 [--bundle FOLDER] [--cameras 3] [--rate 10] [--size 480 640]
+      [--restart-every 20] [--json FILE]
 
 Cameras, node and consumer are processes of their own over Fast DDS. Every 10 s a live parameter changes, every 20 s one
-camera is killed and started again. Exit code 0 if the node's resident memory grows by less than 1 MB per 10 minutes
-(least squares over the samples after the first quarter, or the first minute if that is later), threads and descriptors
-do not grow, every sum in the diagnostics was exact, and frames were published to the end.
+camera is killed and started again (`--restart-every 0`: never). Exit code 0 if the node's resident memory grows by less
+than 1 MB per 10 minutes (least squares over the samples after the first quarter, or the first minute if that is later),
+threads and descriptors do not grow, every sum in the diagnostics was exact, and frames were published to the end.
 
 Memory is what the process has to itself and the files that it mapped (RssAnon + RssFile). What it has mapped of the
 cameras' shared memory (RssShmem) rises and falls with the cameras: it is reported, and its segments are counted, as
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import signal
 import subprocess
@@ -117,7 +119,7 @@ def soak(options: argparse.Namespace) -> dict[str, Any]:
     load = Load(options)
     facts: dict[str, dict[str, str]] = {}
     inexact: list[dict[str, str]] = []
-    masks = 0
+    masks = restarts = 0
 
     def on_diagnostics(message: DiagnosticArray) -> None:
         for status in message.status:
@@ -149,7 +151,8 @@ def soak(options: argparse.Namespace) -> dict[str, Any]:
                 raise RuntimeError(f"transition {transition} failed")
         started = time.monotonic()
         duration_s = options.minutes * 60
-        next_sample, next_parameter, next_restart, turn = started, started + 10, started + 20, 0
+        restart_s = options.restart_every or math.inf
+        next_sample, next_parameter, next_restart, turn = started, started + 10, started + restart_s, 0
         while (now := time.monotonic()) - started < duration_s and load.node.poll() is None:
             rclpy.spin_once(bench, timeout_sec=0.1)
             if now >= next_sample:
@@ -161,8 +164,9 @@ def soak(options: argparse.Namespace) -> dict[str, Any]:
                 value = Parameter("anomaly_threshold", value=0.3 + 0.4 * (turn % 2)).to_parameter_msg()
                 set_parameters.call_async(SetParameters.Request(parameters=[value]))
             if now >= next_restart:
-                next_restart += 20
-                load.restart_a_camera(turn)
+                next_restart += restart_s
+                restarts += 1
+                load.restart_a_camera(restarts)
         published_before = sum(int(found["published"]) for found in facts.values())
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
@@ -175,6 +179,7 @@ def soak(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "minutes": options.minutes,
         **judged(samples),
+        "camera_restarts": restarts,
         "inexact_sums": len(inexact),
         "sent": sum(int(found["sent"]) for found in facts.values()),
         "published": published,
@@ -235,6 +240,7 @@ def main() -> int:
     parser.add_argument("--cameras", type=int, default=3)
     parser.add_argument("--rate", type=float, default=10.0)
     parser.add_argument("--size", type=int, nargs=2, default=(480, 640), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--restart-every", type=float, default=20.0, metavar="S", help="kill a camera every S seconds")
     parser.add_argument("--max-growth", type=float, default=MAX_MB_PER_10_MINUTES, help="MB per 10 minutes")
     parser.add_argument("--json", type=Path, help="write the figures there")
     options = parser.parse_args()
