@@ -1,12 +1,13 @@
-"""Paste unknown objects of the sample drive into labelled frames: a set to choose a network by.
+"""Paste unknown objects into labelled frames: a set to choose a network by.
 
     python -m ros_ood_perception.sample_drive OBJECTS --seed 4000 --drives 24 --seconds 20 --rate 0.2 --frames
     python -m training.paste_objects --data camvid:FOLDER/val --objects OBJECTS --out PASTED
     python -m training.evaluate BUNDLE --data images_and_masks:PASTED
 
-Whoever chooses between networks by the test sets measures his choice there, not his network. These objects are
-rendered, and so no training run has seen them, whatever it pastes itself. Each frame gets one to three, standing on a
-pixel of the ground classes; the same arguments give the same bytes.
+Whoever chooses between networks by the test sets measures his choice there, not his network. No training run has seen
+these objects, whatever it pastes itself; but rendered ones look rendered, and cut-outs of your own frames (OBJECTS is
+any folder of images and masks) say more. Each frame gets one to three, standing on a pixel of the ground classes; the
+same arguments give the same bytes.
 """
 
 from __future__ import annotations
@@ -107,8 +108,8 @@ def paste_objects(data: DataArgument, objects: Path, out: Path, seed: int) -> in
     things = cut_outs(ImagesAndMasks(objects))
     if not things:
         raise ObjectsError(
-            f"--objects {objects}: no object of {MIN_PIXELS} pixels or more in it; render more frames, without "
-            "--no-unknown"
+            f"--objects {objects}: no object of {MIN_PIXELS} pixels or more, wholly inside its frame, in it; render more "
+            "frames, without --no-unknown"
         )
     for name in ("images", "labels_masks"):
         (out / name).mkdir(parents=True, exist_ok=True)
@@ -129,7 +130,9 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", type=data_argument, required=True, metavar="NAME:PATH[@SPLIT]", help="frames")
-    parser.add_argument("--objects", type=Path, required=True, help="frames and masks that the sample drive wrote")
+    parser.add_argument(
+        "--objects", type=Path, required=True, help="images/ and labels_masks/, such as the sample drive writes"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder to write images/ and labels_masks/ to")
     parser.add_argument("--seed", type=int, default=0, help="which objects go where (0)")
     options = parser.parse_args(arguments)

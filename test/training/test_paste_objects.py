@@ -76,7 +76,7 @@ def test_without_objects_or_ground_it_says_what_to_do(
     for mask in (objects / "labels_masks").glob("*.png"):
         Image.fromarray(np.zeros((120, 160), np.uint8)).save(mask)
     assert paste(frames, objects, tmp_path / "out") == 2
-    assert "no object of 200 pixels or more in it; render more frames" in capsys.readouterr().err
+    assert "no object of 200 pixels or more, wholly inside its frame, in it" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert main(["--data", f"images_and_masks:{objects}", "--objects", str(objects), "--out", str(tmp_path / "o")]) == 2
     assert "has none of the classes road, pavement, sidewalk" in capsys.readouterr().err
