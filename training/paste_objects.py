@@ -108,8 +108,8 @@ def paste_objects(data: DataArgument, objects: Path, out: Path, seed: int) -> in
     things = cut_outs(ImagesAndMasks(objects))
     if not things:
         raise ObjectsError(
-            f"--objects {objects}: no object of {MIN_PIXELS} pixels or more, wholly inside its frame, in it; render more "
-            "frames, without --no-unknown"
+            f"--objects {objects}: no object of {MIN_PIXELS} pixels or more, wholly inside its frame, in it; render "
+            "more frames, without --no-unknown"
         )
     for name in ("images", "labels_masks"):
         (out / name).mkdir(parents=True, exist_ok=True)
