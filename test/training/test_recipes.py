@@ -32,7 +32,6 @@ OTHERS: dict[str, type[Any]] = {
     "flow_fast.yaml": FlowTrainingConfig,
     "flow_paper.yaml": FlowTrainingConfig,
     "joint_camvid.yaml": JointTrainingConfig,
-    "sample_drive/segmenter_second.yaml": SegmenterTrainingConfig,
 }
 
 # What makes a recipe small. Nothing else of it is changed.
