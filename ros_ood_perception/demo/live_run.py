@@ -43,6 +43,7 @@ RECORDED_TYPES = {
     "/diagnostics": "diagnostic_msgs/msg/DiagnosticArray",
 }
 DRIVABLE_CLASSES = ("road",)
+OPERATING_POINT = "drivable_fpr_0.001"
 START_TIMEOUT_S = 60.0
 SETTLE_TIMEOUT_S = 15.0
 
@@ -81,6 +82,8 @@ def environment() -> dict[str, str]:
         # Large messages are otherwise mapped and unmapped each time: 60 % of a subscriber's CPU.
         "MALLOC_MMAP_THRESHOLD_": "268435456",
         "MALLOC_TRIM_THRESHOLD_": "536870912",
+        # Images are made in one thread and dropped in others: with a heap for each, memory creeps up for hours.
+        "MALLOC_ARENA_MAX": "1",
     }
     return {**wanted, **os.environ}
 
@@ -162,10 +165,14 @@ def node_parameters(options: argparse.Namespace, played: Played, bundle: Bundle)
     parameters: dict[str, Any] = dict(played.geometry.parameters) if played.geometry else {}
     if options.threshold is not None:
         parameters["anomaly_threshold"] = float(options.threshold)
-    # As on a vehicle: what is not on or beside the road is no obstacle. Other recordings may show no road at all.
+    # As on a vehicle: what does not stand on the road is no obstacle. Other recordings may show no road at all.
     drivable = [known.name for known in bundle.description.classes if known.name in DRIVABLE_CLASSES]
     if played.truth is not None and drivable:
-        parameters["region.drivable_classes"] = drivable
+        parameters |= {"region.drivable_classes": drivable, "region.surroundings": 0.0, "persistence.seen_frames": 3}
+        # Only the road counts, so the threshold is one that was chosen on the road.
+        points = {point.name for point in bundle.description.operating_points}
+        if options.threshold is None and OPERATING_POINT in points:
+            parameters["operating_point"] = OPERATING_POINT
     return parameters
 
 
