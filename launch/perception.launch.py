@@ -23,6 +23,8 @@ ENVIRONMENT = {
     # Large messages are otherwise mapped and unmapped each time: 60 % of a subscriber's CPU.
     "MALLOC_MMAP_THRESHOLD_": "268435456",
     "MALLOC_TRIM_THRESHOLD_": "536870912",
+    # Images are made in one thread and dropped in others: with a heap for each, memory creeps up for hours.
+    "MALLOC_ARENA_MAX": "1",
 }
 # Without a profile Fast DDS loses images above 512 KB; 2.x (Humble, Jazzy) reads the second name.
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")

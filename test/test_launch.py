@@ -115,6 +115,7 @@ def test_the_node_is_active_with_the_transports_environment_and_ends_with_the_la
     environment = environment_of(process)
     assert environment["FASTDDS_DEFAULT_PROFILES_FILE"].endswith(f"{SHARE}/config/fastdds_large_images.xml")
     assert environment["MALLOC_MMAP_THRESHOLD_"] == "268435456"
+    assert environment["MALLOC_ARENA_MAX"] == "1"
     assert "~/input/image:=/front/image" in command_of(process)
     assert "~/input/camera_info:=/camera/camera_info" in command_of(process)
     assert "__ns:=/car" in command_of(process)
