@@ -85,12 +85,14 @@ def test_the_four_transitions_three_times_without_growth(bench: Bench, start_nod
         assert bench.transition("cleanup")
         assert bench.state() == UNCONFIGURED
         after_each.append(node.resources())
-    # The allocator's arenas reach their size in the first two cycles; three more must add nothing.
-    first, last = after_each[1], after_each[-1]
-    assert last["threads"] <= first["threads"]
-    assert last["descriptors"] <= first["descriptors"]
+    # The allocator's arenas reach their size in the first two cycles; three more must add nothing. What it gives back
+    # after one of them it takes again: the larger one counts.
+    first, second, last = after_each[0], after_each[1], after_each[-1]
+    assert last["threads"] <= second["threads"]
+    assert last["descriptors"] <= second["descriptors"]
     # A leaked engine would be 20 MB a cycle, 60 MB here; the allocator alone may keep one arena more.
-    assert last["resident_kib"] - first["resident_kib"] < 30 * 1024, after_each
+    settled_kib = max(first["resident_kib"], second["resident_kib"])
+    assert last["resident_kib"] - settled_kib < 30 * 1024, after_each
     assert node.stop() == 0
 
 

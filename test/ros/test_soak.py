@@ -10,9 +10,10 @@ from pathlib import Path
 from bench import ROOT
 
 MINUTES = 2.0
-MAX_MB_PER_10_MINUTES = 120.0
-"""Of the second minute, in which the allocator still takes a few steps of 0.9 MB: 22 and above 25 were measured with no
-leak. A frame of 480x640 leaked once a second would be 550. What is slower only the 30 minutes tell."""
+MAX_MB_PER_10_MINUTES = 250.0
+"""Of the second minute, in which allocator and middleware still take steps: 22 and above 25 were measured with no leak,
+and 129, a single step of 8 MB, on Jazzy. A frame of 480x640 leaked once a second would be 550. What is slower only the
+30 minutes tell."""
 
 
 def test_under_load_with_cameras_that_crash_nothing_leaks_and_every_sum_is_exact(
