@@ -32,7 +32,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def write_study(folder: Path, joint: dict[str, Any] | None = None, **changes: Any) -> Path:
+def write_study(folder: Path, joint: Any = None, **changes: Any) -> Path:
     data = {"workers": 0, "root": "data/camvid"}
     parts: dict[str, Any] = {
         "segmenter": {**TINY, "epochs": 1, "data": data},
