@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from bench import Bench, NodeProcess, image
 from builtin_interfaces.msg import Time
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
@@ -115,24 +115,39 @@ def test_the_node_outlives_hundreds_of_bad_messages_and_publishes_for_none_of_th
     bench.bring_up()
     sent = 0
 
-    @settings(deadline=None, max_examples=250, database=None, suppress_health_check=list(HealthCheck))
-    @given(IMAGES)
-    def send(message: Image) -> None:
+    def send_bad(message: Image) -> None:
         nonlocal sent
-        if read(message) is not None:
-            return
         bench.send(message)
         sent += 1
+
+    # Two ends of a topic do not find each other at the same moment: what the camera sends before is not counted.
+    while bench.facts.get("sent", "0") == "0":
+        send_bad(Image(encoding="rgb8"))
+        bench.spin_for(0.3)
+    unheard = sent - int(bench.facts["sent"])
+
+    def account() -> None:
+        bench.spin_until(lambda: bench.facts.get("sent") == str(sent - unheard), "the account")
+
+    # One failure is enough: to look for a smaller one would take a node and a wait for each try.
+    phases = (Phase.explicit, Phase.generate)
+
+    @settings(deadline=None, max_examples=250, database=None, phases=phases, suppress_health_check=list(HealthCheck))
+    @given(IMAGES)
+    def send(message: Image) -> None:
+        if read(message) is not None:
+            return
+        send_bad(message)
         bench.executor.spin_once(timeout_sec=0.0)
         if sent % 20 == 0:
-            bench.spin_until(lambda: bench.facts.get("sent") == str(sent), "the account")
+            account()
 
     send()
     assert sent > 100
-    bench.spin_until(lambda: bench.facts.get("sent") == str(sent), "the account of all")
+    account()
     counts = bench.accounting()
     assert counts["published"] == counts["failed"] == 0
-    assert counts["malformed"] + counts["lost_in_transport"] + counts["replaced_unread"] == sent
+    assert counts["malformed"] + counts["lost_in_transport"] + counts["replaced_unread"] == sent - unheard
     assert counts["malformed"] > 50
     assert all(messages == [] for messages in bench.received.values())
     bench.send(image(1, (60, 80)))
