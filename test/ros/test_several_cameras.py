@@ -39,7 +39,7 @@ def test_three_cameras_at_twice_what_the_engine_takes_get_equal_shares_and_lose_
         topic = f"/perception_node/{name}/output/semantic/mask"
         bench.node.create_subscription(Image, topic, masks[name].append, RELIABLE)
     assert bench.transition("activate")
-    cameras = [start_camera(f"/{name}/image_raw", 10.0, "--size", "480", "640") for name in CAMERAS]
+    cameras = [start_camera(f"/{name}/image_raw", 20.0, "--size", "480", "640") for name in CAMERAS]
     for camera in cameras:
         camera.wait_until_ready()
     bench.spin_for(1.5)
