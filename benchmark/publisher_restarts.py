@@ -42,6 +42,8 @@ def main() -> int:
     parser.add_argument("--every", type=float, default=2.0, metavar="S", help="seconds between two restarts")
     parser.add_argument("--events", action="store_true", help="subscribe with QoS event callbacks, as the node does")
     options = parser.parse_args()
+    if options.every <= 0 or 60 * options.minutes < SETTLED_AFTER_S + 3 * options.every:
+        parser.error("--every must be positive, and --minutes leave three restarts or more after the first minute")
     os.environ.update(environment())  # before rclpy starts here and in the children
     import rclpy
     from rclpy.event_handler import SubscriptionEventCallbacks

@@ -244,6 +244,8 @@ def main() -> int:
     parser.add_argument("--max-growth", type=float, default=MAX_MB_PER_10_MINUTES, help="MB per 10 minutes")
     parser.add_argument("--json", type=Path, help="write the figures there")
     options = parser.parse_args()
+    if options.restart_every < 0:
+        parser.error(f"--restart-every is {options.restart_every}; it must be positive, or 0 for never")
     result = soak(options)
     result["problems"] = problems(result, options.max_growth)
     text = json.dumps(result, indent=2)
