@@ -28,13 +28,17 @@ def print_tables(output: dict[str, Any]) -> None:
         out.print(f"\n{name}, {own['frames']} frames: anomalies, %", highlight=False)
         table = Table()
         table.add_column("score")
-        for column in ("AP", "FPR95", "AUROC", "official AP", "official FPR95", "sIoU", "PPV", "mean F1"):
+        columns = ["AP", "FPR95", "AUROC"]
+        if "official" in own:
+            columns += ["official AP", "official FPR95", "sIoU", "PPV", "mean F1"]
+        for column in columns:
             table.add_column(column, justify="right")
         for score, sets in by_score.items():
             found = sets[name]
             cells = [found["exact"][c] for c in ("AP", "FPR95", "AUROC")]
-            cells += [found["official"][c] for c in ("AP", "FPR95")]
-            cells += [found["component"][c] for c in ("sIoU", "PPV", "mean_F1")]
+            if "official" in own:
+                cells += [found["official"][c] for c in ("AP", "FPR95")]
+                cells += [found["component"][c] for c in ("sIoU", "PPV", "mean_F1")]
             table.add_row(score, *(percent(cell) for cell in cells))
         out.print(table)
     for name, found in output["sets"].items():

@@ -82,12 +82,14 @@ class SetEvaluation:
         classes: names of the classes, when they are to be measured.
         has_anomalies: whether the set labels anomalies.
         operating_points: of the bundle; their rates are measured.
+        exact_only: of the anomaly metrics only those over all pixels, exactly: no other protocol.
     """
 
     name: str
     classes: Sequence[str]
     has_anomalies: bool
     operating_points: Sequence[OperatingPoint] = ()
+    exact_only: bool = False
     frames: int = 0
 
     confusion: ConfusionMatrix = field(init=False)
@@ -136,7 +138,7 @@ class SetEvaluation:
             self.confusion.update(semantic, frame.labels)
             if confidence is not None:
                 self.calibration.update(confidence, semantic, frame.labels)
-        if self.has_anomalies:
+        if self.has_anomalies and not self.exact_only:
             self.official.update(value, frame.anomaly)
             self.per_image.update(score, frame.anomaly)
             for town, counts in self._town_counts.items():
@@ -174,9 +176,9 @@ class SetEvaluation:
                 found["semantic"]["ECE"] = or_none(self.calibration.compute())
         threshold = self.operating_points[0].threshold if self.operating_points else None
         if self.has_anomalies:
-            exact, official = self.exact.compute(), self.official.compute()
-            per_image = self.per_image.compute()
-            found["exact"] = {key: or_none(value) for key, value in _pixel(exact).items()}
+            found["exact"] = {key: or_none(value) for key, value in _pixel(self.exact.compute()).items()}
+        if self.has_anomalies and not self.exact_only:
+            official, per_image = self.official.compute(), self.per_image.compute()
             found["official"] = {key: or_none(value) for key, value in _pixel(official).items()} | {
                 "best_f1": or_none(official.best_f1),
                 "threshold": or_none(float(score_of_submitted(official.threshold))),

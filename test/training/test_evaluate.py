@@ -199,6 +199,20 @@ def test_other_scores_are_measured_beside_the_bundles_own(run: Run) -> None:
     assert len(different) >= 6
 
 
+def test_the_exact_figures_alone_are_the_same_figures(run: Run, bundle: Path, anomalies: Path, tmp_path: Path) -> None:
+    data = ("--data", f"smiyc_obstacle_tiny:{anomalies}", "--score", "entropy@2")
+    alone = evaluate(bundle, tmp_path, *data, "--exact-only")
+    assert alone.code == 0
+    name = "smiyc_obstacle_tiny"
+    assert alone.sets[name].keys() == run.sets[name].keys() - {"official", "per_image", "component"}
+    assert alone.sets[name]["exact"] == run.sets[name]["exact"]
+    other = alone.output["scores"]["entropy@2"]["sets"][name]
+    assert other == {key: run.output["scores"]["entropy@2"]["sets"][name][key] for key in ("frames", "exact")}
+    assert "official AP" in run.stdout
+    assert "official AP" not in alone.stdout
+    assert "AP official" not in (tmp_path / "report.html").read_text()
+
+
 def test_the_bundles_own_score_asked_for_again_is_the_same_and_replaces_nothing(run: Run) -> None:
     again = run.output["scores"]["jensen_shannon_to_uniform"]["sets"]["smiyc_obstacle_tiny"]
     own = run.sets["smiyc_obstacle_tiny"]
