@@ -40,7 +40,7 @@ from ros_ood_perception.inference.parity import Parity, ParityMeter, fixed_frame
 from ros_ood_perception.strict_yaml import SchemaError, from_mapping
 from training.checkpoint import CheckpointError, load_checkpoint
 from training.data.data_config import DataConfig
-from training.data.registry import open_training_frames
+from training.data.registry import open_training_frames, open_validation_frames
 from training.models.deployed_segmenter import DEFAULT_SCORE, DeployedSegmenter
 from training.models.segmenter import LadderSegmenter, SegmenterConfig
 from training.onnx_graph import ExportError, onnx_bytes
@@ -159,7 +159,7 @@ def export_bundle(
         parity = measure_parity(model, bundle, noise)
         compared, what = fixed_frames(*model.input_size), "drawn street scenes"
     else:
-        frames = open_training_frames(data_config.set, data, data_config.validation, data_config.held_out)
+        frames = open_validation_frames(data_config.set, data, data_config.validation, data_config.held_out)
         parity = measure_parity(model, bundle, (frames[i].image for i in range(len(frames))))
         what = f"{frames.title} ({data_config.validation}, {len(frames)} frames)"
         description = replace(description, operating_points=measured_operating_points(bundle, frames, what))

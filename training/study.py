@@ -119,17 +119,27 @@ class Study:
     def _pretrained_segmenter(self, place: Place) -> Path:
         given = Path(self.config.segmenter)
         if given.is_dir():
-            if place.held_out:
-                raise SchemaError(f"segmenter is the bundle {given}: it has learnt {', '.join(place.held_out)}")
-            return given
+            if not place.held_out:
+                return given
+            if not self.config.held_out_segmenter:
+                names = ", ".join(place.held_out)
+                raise SchemaError(f"segmenter is the bundle {given}, which has learnt {names}; give held_out_segmenter")
+            given = Path(self.config.held_out_segmenter)
+        place = self._pretraining(place)
         out = place.folder / "segmenter"
         self._train(train_segmenter.main, load_yaml(given), place, out, [])
         return out / "best.pt"
 
+    def _pretraining(self, place: Place) -> Place:
+        """Where the networks lie that this place's variants start from."""
+        if not Path(self.config.segmenter).is_dir():
+            return place
+        # One segmenter for all seeds, and so one flow: what differs between seeds is joint training alone.
+        name = f"shared_{HELD_OUT}" if place.held_out else "shared"
+        return Place(self.runs / name, self.config.seeds[0], place.held_out)
+
     def _pretrained_flow(self, place: Place) -> Path:
-        if Path(self.config.segmenter).is_dir():
-            # One segmenter for all seeds, and so one flow: what differs between seeds is joint training alone.
-            place = Place(self.runs / "shared", self.config.seeds[0], place.held_out)
+        place = self._pretraining(place)
         out = place.folder / "flow"
         self._train(train_flow.main, load_yaml(Path(self.config.flow)), place, out, [])
         return out / "best.pt"
@@ -190,7 +200,7 @@ class Study:
         """Figures by set and score, as `training.evaluate --json` gives them."""
         sets = (self.config.held_out_set,) if place.held_out else self.config.sets
         output = bundle.parent / "measured.json"
-        arguments = [str(bundle), "--json", str(output), "--out", str(bundle.parent / "report")]
+        arguments = [str(bundle), "--json", str(output), "--out", str(bundle.parent / "report"), "--exact-only"]
         for text in sets:
             set_name, _, path = text.partition(":")
             arguments += ["--data", f"{set_name}:{self.data / path}"]

@@ -31,6 +31,8 @@ class StudyConfig:
             frames of `held_out_set` that show them instead of on `sets`.
         held_out_set: NAME:PATH[@SPLIT] of a training set.
         held_out_variants: the variants that this is done for.
+        held_out_segmenter: where `segmenter` is a bundle, which has learnt all classes: configuration that one
+            segmenter for all seeds is pre-trained with, without the held-out ones.
     """
 
     name: str
@@ -44,6 +46,7 @@ class StudyConfig:
     held_out: tuple[str, ...] = ()
     held_out_set: str = ""
     held_out_variants: tuple[str, ...] = field(default_factory=tuple)
+    held_out_segmenter: str = ""
 
     def __post_init__(self) -> None:
         for name in (self.name, *self.variants):

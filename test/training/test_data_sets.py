@@ -559,6 +559,16 @@ def test_held_out_classes_become_anomalies_of_the_frames_that_show_them(make_cam
         ("b", [3, 4, V, V], [0, 0, 1, V]),
         ("c", [5, 7, 7, V], [0, 0, 0, 1]),
     ]
+    validation = held_out.validation
+    assert validation.classes == training.classes
+    assert not validation.has_anomalies
+    assert validation.title == "CamVid with tree, bicyclist void"
+    assert [(frame.name, frame.labels[0].tolist(), frame.anomaly[0].tolist()) for frame in validation] == [
+        ("a", [0, V, 8, V], [0, V, 0, V]),
+        ("b", [3, 4, V, V], [0, 0, V, V]),
+        ("c", [5, 7, 7, V], [0, 0, 0, V]),
+        ("d", [1, 2, 3, 5], [0, 0, 0, 0]),
+    ]
     assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 

@@ -116,11 +116,23 @@ def test_a_study_measures_every_variant_once_and_goes_on_where_it_was_stopped(
     shared = tmp_path / "shared"
     shared.mkdir()
     bundle = tmp_path / "runs" / "seed3" / "variants" / "cross_entropy" / "bundle"
-    path = write_study(shared, seeds=[3, 4], segmenter=str(bundle), joint={"frozen_batch_norm": True})
+    changes = {"seeds": [3, 4], "segmenter": str(bundle), "joint": {"frozen_batch_norm": True}}
+    path = write_study(shared, **changes)
     assert study(arguments(path, data, "--variant", "flow")) == 0
     assert [row["seed"] for row in rows(path)] == [3, 4]
     assert rows(path)[0]["model_sha256"] != rows(path)[1]["model_sha256"]
     assert sorted(folder.name for folder in (shared / "runs").iterdir()) == ["seed3", "seed4", "shared"]
+
+    # The bundle has learnt the held-out class; what starts without it needs a segmenter of its own, one for all seeds.
+    path = write_study(shared, **changes, **held_out)
+    capsys.readouterr()
+    assert study(arguments(path, data, "--variant", "flow")) == 2
+    assert "has learnt bicyclist; give held_out_segmenter" in capsys.readouterr().err
+    path = write_study(shared, **changes, **held_out, held_out_segmenter=str(shared / "segmenter.yaml"))
+    assert study(arguments(path, data, "--variant", "flow")) == 0
+    assert [(row["seed"], row["held_out"]) for row in rows(path)[2:]] == [(3, ["bicyclist"]), (4, ["bicyclist"])]
+    trained = sorted(path.parent.relative_to(shared / "runs").as_posix() for path in shared.glob("runs/*/*/best.pt"))
+    assert trained == ["shared/flow", "shared_held_out/flow", "shared_held_out/segmenter"]
 
 
 def test_a_study_says_what_is_wrong_before_it_trains(

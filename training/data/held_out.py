@@ -13,23 +13,22 @@ from training.data.labelled_frames import ANOMALY, LabelledFrames, read_label_ma
 class HeldOutPart(LabelledFrames):
     """Frames of another set, in its classes without the held-out ones, re-numbered in their order.
 
-    Pixels of a held-out class have the label 255 and are anomalies.
+    Pixels of a held-out class have the label 255; they are anomalies, or void.
     """
 
     def __init__(
-        self, frames: LabelledFrames, held_out: frozenset[int], chosen: Sequence[int], has_held_out: bool
+        self, frames: LabelledFrames, held_out: frozenset[int], chosen: Sequence[int], suffix: str, anomalies: bool
     ) -> None:
         kept = [class_id for class_id in range(len(frames.classes)) if class_id not in held_out]
         new_id = {old: new for new, old in enumerate(kept)}
         raw_held_out = {raw for raw, class_id in frames.label_map.items() if class_id in held_out}
-        names = ", ".join(frames.classes[class_id].name for class_id in sorted(held_out))
-        self.title = f"{frames.title} {'with' if has_held_out else 'without'} {names}"
+        self.title = f"{frames.title} {suffix}"
         self.terms = frames.terms
         self.source = frames.source
         self.classes = tuple(frames.classes[class_id] for class_id in kept)
         self.label_map = {raw: new_id.get(class_id, IGNORE) for raw, class_id in frames.label_map.items()}
         inherited = {raw: value for raw, value in frames.anomaly_map.items() if raw not in raw_held_out}
-        self.anomaly_map = inherited | (dict.fromkeys(raw_held_out, ANOMALY) if has_held_out else {})
+        self.anomaly_map = inherited | dict.fromkeys(raw_held_out, ANOMALY if anomalies else IGNORE)
         super().__init__(frames.folder, [frames.files[index] for index in chosen])
 
 
@@ -78,7 +77,7 @@ class HeldOut:
         Raises:
             ValueError: there are none.
         """
-        return self._part(False)
+        return self._part([not there for there in self._shows], "every", f"without {self._listed}", False)
 
     @property
     def test(self) -> HeldOutPart:
@@ -87,13 +86,25 @@ class HeldOut:
         Raises:
             ValueError: there are none.
         """
-        return self._part(True)
+        return self._part(self._shows, "no", f"with {self._listed}", True)
 
-    def _part(self, shows: bool) -> HeldOutPart:
-        chosen = [index for index, there in enumerate(self._shows) if there == shows]
+    @property
+    def validation(self) -> HeldOutPart:
+        """All frames; pixels of a held-out class are void.
+
+        Nothing is learnt from validation frames, so they need not be without the class, and a small split may have none
+        that is: every validation frame of CamVid shows a bicyclist.
+        """
+        return self._part([True] * len(self._shows), "no", f"with {self._listed} void", False)
+
+    @property
+    def _listed(self) -> str:
+        return ", ".join(known.name for index, known in enumerate(self.frames.classes) if index in self._ids)
+
+    def _part(self, wanted: Sequence[bool], none: str, suffix: str, anomalies: bool) -> HeldOutPart:
+        chosen = [index for index, there in enumerate(wanted) if there]
         if not chosen:
             raise ValueError(
-                f"{self.frames.folder}: {'no' if shows else 'every'} frame of {self.frames.title} shows "
-                f"{' or '.join(self.names)}"
+                f"{self.frames.folder}: {none} frame of {self.frames.title} shows {' or '.join(self.names)}"
             )
-        return HeldOutPart(self.frames, self._ids, chosen, shows)
+        return HeldOutPart(self.frames, self._ids, chosen, suffix, anomalies)

@@ -77,10 +77,26 @@ def open_training_frames(name: str, folder: Path | str, split: str, held_out: Se
         ValueError: no such set, split or class, or a set without classes.
         FileNotFoundError: its folders are not there.
     """
+    frames = _frames_of_classes(name, folder, split)
+    return HeldOut(frames, held_out).training if held_out else frames
+
+
+def open_validation_frames(name: str, folder: Path | str, split: str, held_out: Sequence[str] = ()) -> LabelledFrames:
+    """Frames to choose by: a split of a set with classes, in which pixels of a held-out class are void.
+
+    Raises:
+        ValueError: no such set, split or class, or a set without classes.
+        FileNotFoundError: its folders are not there.
+    """
+    frames = _frames_of_classes(name, folder, split)
+    return HeldOut(frames, held_out).validation if held_out else frames
+
+
+def _frames_of_classes(name: str, folder: Path | str, split: str) -> LabelledFrames:
     frames = open_data_set(name, folder, split)
     if not frames.classes:
         raise ValueError(f"{frames.title} has no classes to learn")
-    return HeldOut(frames, held_out).training if held_out else frames
+    return frames
 
 
 def open_data_set(name: str, folder: Path | str, split: str | None = None) -> LabelledFrames:

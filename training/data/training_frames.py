@@ -8,7 +8,7 @@ from pathlib import Path
 from training.data.data_config import DataConfig
 from training.data.label_set import LabelClass
 from training.data.labelled_frames import LabelledFrame, LabelledFrames
-from training.data.registry import open_training_frames
+from training.data.registry import open_training_frames, open_validation_frames
 
 
 class TrainingFrames(Sequence[LabelledFrame]):
@@ -62,7 +62,7 @@ def open_data(config: DataConfig, folders: Mapping[str, Path]) -> tuple[Training
     """
     wanted = [(config.set, config.train), *((further.set, further.train) for further in config.more)]
     sets = [(open_training_frames(name, folders[name], split, config.held_out), split) for name, split in wanted]
-    return TrainingFrames(sets), open_training_frames(
+    return TrainingFrames(sets), open_validation_frames(
         config.set, folders[config.set], config.validation, config.held_out
     )
 
