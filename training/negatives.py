@@ -29,7 +29,7 @@ class NegativeConfig:
             images of `folder` (real negatives, as outlier exposure takes them); or nothing, which leaves L_cls alone.
             All but the first are for comparison.
         folder: of images, for `folder`.
-        shuffle_channels: of `crops` and `folder`: give each patch's colour channels another order.
+        shuffle_channels: of `flow`, `crops` and `folder`: give each patch's colour channels another order.
         magnification: of `flow`: smallest and largest factor by which samples are enlarged before they are pasted,
             powers of two of at most 8; drawn for each batch. The crop that a sample replaces is reduced by the same
             factor before the flow learns it. A flow's structure ends at its receptive field; enlarged, it has the
@@ -65,8 +65,8 @@ class NegativeConfig:
             raise ValueError(f"push is {self.push}; it must be at least 0")
         if (self.source == "folder") != bool(self.folder):
             raise ValueError("folder must be given when source is 'folder', and only then")
-        if self.shuffle_channels and self.source not in ("crops", "folder"):
-            raise ValueError(f"shuffle_channels is for the sources crops and folder; source is '{self.source}'")
+        if self.shuffle_channels and self.source not in ("flow", "crops", "folder"):
+            raise ValueError(f"shuffle_channels is for the sources flow, crops and folder; source is '{self.source}'")
         low, high = self.magnification
         if low not in MAGNIFICATIONS or high not in MAGNIFICATIONS or low > high:
             raise ValueError(

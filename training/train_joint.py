@@ -65,6 +65,7 @@ class NegativeDraw:
         augmentation: noise channels of the flow that learns those crops; None has the flow draw them.
         colouring: of the flow's samples; None leaves all of them as they are.
         coloured: (N,) bool, whose samples it is for.
+        channels: (N, 3) int64, the order that each patch's channels are pasted in; None leaves them as they are.
     """
 
     placement: Placement
@@ -74,6 +75,7 @@ class NegativeDraw:
     augmentation: list[Tensor] | None = None
     colouring: Colouring | None = None
     coloured: Tensor | None = None
+    channels: Tensor | None = None
 
     def part(self, chosen: slice) -> NegativeDraw:
         """The draw of some of the images."""
@@ -91,6 +93,7 @@ class NegativeDraw:
             None if self.augmentation is None else [channels[chosen] for channels in self.augmentation],
             None if self.colouring is None else self.colouring.part(chosen),
             None if self.coloured is None else self.coloured[chosen],
+            None if self.channels is None else self.channels[chosen],
         )
 
     def colours(self, samples: Tensor) -> Tensor:
@@ -154,6 +157,8 @@ class JointObjective(nn.Module):
                 patches = scaled_gradient(patches, self.config.negatives.push)
             else:
                 patches = draw.patches
+            if draw.channels is not None:
+                patches = channels_shuffled(patches, draw.channels)
             if self.config.flow_learns:
                 # The replaced crop enters the flow as the camera gave it, 0..255, and detached.
                 crops = placement.take_reduced(image)
@@ -291,8 +296,7 @@ class JointTrainer(SegmenterTrainer):
             patches = replace(own, top=top, left=left).take(image.roll(1, 0)).float()
         else:
             patches = None if patches is None else self.shared(patches)
-        if config.shuffle_channels and patches is not None:
-            patches = channels_shuffled(patches, self.shared(channel_orders(count, generator)))
+        channels = channel_orders(count, generator) if config.shuffle_channels else None
         device = self.fabric.to_device
         return NegativeDraw(
             placement=replace(own, inside=device(own.inside)),
@@ -302,6 +306,7 @@ class JointTrainer(SegmenterTrainer):
             augmentation=[device(self.shared(channels)) for channels in augmentation],
             colouring=None if colouring is None else colouring.part(self.own_part).to(self.fabric.device),
             coloured=None if coloured is None else device(self.shared(coloured)),
+            channels=None if channels is None else device(self.shared(channels)),
         )
 
     def step(self, batch: Any) -> dict[str, float]:

@@ -503,6 +503,21 @@ def test_joint_training_starts_from_a_bundle_and_keeps_what_it_knows(
     assert "set frozen_batch_norm: true" in capsys.readouterr().err
 
 
+def test_samples_of_the_flow_are_pasted_with_their_channels_in_the_drawn_order() -> None:
+    made = objective()
+    draw = a_draw(made)
+    image, labels = torch.zeros((2, 3, 64, 64), dtype=torch.uint8), torch.zeros((2, 64, 64), dtype=torch.uint8)
+    seen: list[Tensor] = []
+    made.segmenter.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+    orders = torch.tensor([[1, 2, 0], [0, 2, 1]])
+    made(image, labels, draw)
+    made(image, labels, replace(draw, channels=orders))
+    zero, one = (normalise(torch.full((1, 3, 1, 1), value)) for value in (0.0, 1.0))
+    plain, shuffled = ((found - zero) / (one - zero) for found in seen)
+    assert float(plain.std()) > 1
+    torch.testing.assert_close(shuffled, channels_shuffled(plain, orders), rtol=1e-4, atol=1e-3)
+
+
 def test_a_missing_checkpoint_is_asked_for(
     trained: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -520,7 +535,7 @@ def test_micro_batches_take_the_step_of_the_batch(trained: tuple[Path, Path, Pat
     for parts in (1, 2):
         folder = tmp_path / str(parts)
         folder.mkdir()
-        changes = {"accumulation_steps": parts, "negatives": {"recolour": 0.5}}
+        changes = {"accumulation_steps": parts, "negatives": {"recolour": 0.5, "shuffle_channels": True}}
         assert train_joint(joint_arguments(trained, folder, epochs=1, **changes)) == 0
         results.append(load_checkpoint(folder / "run" / "last.pt"))
     one, two = results
@@ -534,7 +549,7 @@ def test_two_processes_under_torchrun_take_the_step_of_one(trained: tuple[Path, 
     one, two = tmp_path / "one", tmp_path / "two"
     one.mkdir()
     two.mkdir()
-    negatives = {"recolour": 0.5}
+    negatives = {"recolour": 0.5, "shuffle_channels": True}
     assert train_joint(joint_arguments(trained, one, epochs=1, negatives=negatives)) == 0
     arguments = joint_arguments(trained, two, epochs=1, accumulation_steps=2, negatives=negatives)
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", free_port()]
