@@ -29,7 +29,7 @@ class NegativeConfig:
             images of `folder` (real negatives, as outlier exposure takes them); or nothing, which leaves L_cls alone.
             All but the first are for comparison.
         folder: of images, for `folder`.
-        shuffle_channels: of `flow`, `crops` and `folder`: give each patch's colour channels another order.
+        shuffle_channels: of `flow`, `crops` and `folder`: share of the patches whose colour channels get another order.
         magnification: of `flow`: smallest and largest factor by which samples are enlarged before they are pasted,
             powers of two of at most 8; drawn for each batch. The crop that a sample replaces is reduced by the same
             factor before the flow learns it. A flow's structure ends at its receptive field; enlarged, it has the
@@ -47,7 +47,7 @@ class NegativeConfig:
 
     source: NegativeSource = "flow"
     folder: str = ""
-    shuffle_channels: bool = False
+    shuffle_channels: float = 0.0
     magnification: tuple[int, int] = (1, 1)
     recolour: float = 0.0
     train_flow: bool = True
@@ -65,6 +65,8 @@ class NegativeConfig:
             raise ValueError(f"push is {self.push}; it must be at least 0")
         if (self.source == "folder") != bool(self.folder):
             raise ValueError("folder must be given when source is 'folder', and only then")
+        if not 0 <= self.shuffle_channels <= 1:
+            raise ValueError(f"shuffle_channels is {self.shuffle_channels}; it must be from 0 to 1")
         if self.shuffle_channels and self.source not in ("flow", "crops", "folder"):
             raise ValueError(f"shuffle_channels is for the sources flow, crops and folder; source is '{self.source}'")
         low, high = self.magnification
@@ -178,10 +180,11 @@ def place(count: int, crop: tuple[int, int], config: NegativeConfig, generator: 
     return Placement(height, width, top, left, inside, magnification)
 
 
-def channel_orders(count: int, generator: torch.Generator) -> Tensor:
-    """For each of `count` patches an order of its colour channels that is not its own: (count, 3) int64."""
+def channel_orders(count: int, share: float, generator: torch.Generator) -> Tensor:
+    """For each of `count` patches an order of its colour channels: (count, 3) int64; about `share` are not its own."""
     orders = torch.tensor([[0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]])
-    return orders[torch.randint(len(orders), (count,), generator=generator)]
+    drawn = orders[torch.randint(len(orders), (count,), generator=generator)]
+    return torch.where(torch.rand(count, 1, generator=generator) < share, drawn, torch.arange(3))
 
 
 def channels_shuffled(patches: Tensor, orders: Tensor) -> Tensor:

@@ -296,7 +296,7 @@ class JointTrainer(SegmenterTrainer):
             patches = replace(own, top=top, left=left).take(image.roll(1, 0)).float()
         else:
             patches = None if patches is None else self.shared(patches)
-        channels = channel_orders(count, generator) if config.shuffle_channels else None
+        channels = channel_orders(count, config.shuffle_channels, generator) if config.shuffle_channels else None
         device = self.fabric.to_device
         return NegativeDraw(
             placement=replace(own, inside=device(own.inside)),

@@ -337,6 +337,10 @@ def test_only_the_chosen_samples_are_recoloured() -> None:
 def test_colours_for_what_is_no_sample_are_refused() -> None:
     with pytest.raises(ValueError, match="recolour is for the source flow; source is 'noise'"):
         NegativeConfig(source="noise", recolour=0.5)
+    with pytest.raises(ValueError, match="shuffle_channels is for the sources flow, crops and folder"):
+        NegativeConfig(source="textures", shuffle_channels=0.5)
+    with pytest.raises(ValueError, match=r"shuffle_channels is 2.0; it must be from 0 to 1"):
+        NegativeConfig(shuffle_channels=2.0)
     with pytest.raises(ValueError, match=r"recolour is 1.5; it must be from 0 to 1"):
         NegativeConfig(recolour=1.5)
 
@@ -353,10 +357,12 @@ def test_textures_are_varied_and_within_the_cameras_range() -> None:
 
 def test_shuffled_channels_are_the_same_channels_in_another_order() -> None:
     patches = torch.arange(3.0)[None, :, None, None].expand(20, 3, 2, 2)
-    orders = channel_orders(20, torch.Generator().manual_seed(0))
+    orders = channel_orders(20, 1.0, torch.Generator().manual_seed(0))
     shuffled = channels_shuffled(patches, orders)[:, :, 0, 0]
     assert torch.equal(shuffled.sort(dim=1).values, torch.arange(3.0).expand(20, 3))
     assert not bool((shuffled == torch.arange(3.0)).all(dim=1).any())
+    some = channel_orders(1000, 0.3, torch.Generator().manual_seed(0))
+    assert 600 < int((some == torch.arange(3)).all(dim=1).sum()) < 800
 
 
 def test_cutting_to_the_cameras_range_does_not_cut_the_gradient() -> None:
@@ -449,7 +455,7 @@ def test_a_resumed_joint_run_has_the_numbers_of_an_uninterrupted_one(
     [
         {"negatives": {"source": "noise"}},
         {"negatives": {"source": "crops", "shape": "blob"}},
-        {"negatives": {"source": "crops", "shuffle_channels": True}},
+        {"negatives": {"source": "crops", "shuffle_channels": 0.7}},
         {"negatives": {"source": "textures"}},
         {"negatives": {"source": "none"}},
         {"negatives": {"train_flow": False}},
@@ -535,7 +541,7 @@ def test_micro_batches_take_the_step_of_the_batch(trained: tuple[Path, Path, Pat
     for parts in (1, 2):
         folder = tmp_path / str(parts)
         folder.mkdir()
-        changes = {"accumulation_steps": parts, "negatives": {"recolour": 0.5, "shuffle_channels": True}}
+        changes = {"accumulation_steps": parts, "negatives": {"recolour": 0.5, "shuffle_channels": 0.7}}
         assert train_joint(joint_arguments(trained, folder, epochs=1, **changes)) == 0
         results.append(load_checkpoint(folder / "run" / "last.pt"))
     one, two = results
@@ -549,7 +555,7 @@ def test_two_processes_under_torchrun_take_the_step_of_one(trained: tuple[Path, 
     one, two = tmp_path / "one", tmp_path / "two"
     one.mkdir()
     two.mkdir()
-    negatives = {"recolour": 0.5, "shuffle_channels": True}
+    negatives = {"recolour": 0.5, "shuffle_channels": 0.7}
     assert train_joint(joint_arguments(trained, one, epochs=1, negatives=negatives)) == 0
     arguments = joint_arguments(trained, two, epochs=1, accumulation_steps=2, negatives=negatives)
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", free_port()]
