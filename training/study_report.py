@@ -1,6 +1,10 @@
 """Tables of a study: mean and spread over seeds, in Markdown, from the rows that `training.study` wrote.
 
-python -m training.study_report docs/study/results.json > docs/study/tables.md
+    python -m training.study_report docs/study/results.json > docs/study/tables.md
+    python -m training.study_report A.json B.json --merge docs/study/results.json --chart docs/study/chart.png
+
+Several files are of one study that ran in several places, each with its own `--results`; of two rows for the same
+variant and seed the last file's counts. `--merge` writes all rows into one file, `--chart` draws them.
 """
 
 from __future__ import annotations
@@ -112,6 +116,70 @@ def report(rows: Sequence[Row]) -> str:
     return "".join(parts)
 
 
+def merged_results(files: Sequence[Path]) -> dict[str, Any]:
+    """The rows of one study from several files, in the order of its variants, seeds, and first what holds nothing out.
+
+    The configuration is the last file's: a study may have been given further variants on its way.
+
+    Raises:
+        OSError, ValueError: a file cannot be read, is no study's, or has rows that are not of the last file's study.
+    """
+    contents: dict[str, Any] = {}
+    rows: dict[tuple[str, int, bool], Row] = {}
+    for path in files:
+        try:
+            contents = json.loads(path.read_text(encoding="utf-8"))
+            rows |= {(row["variant"], row["seed"], bool(row["held_out"])): row for row in contents["rows"]}
+            study, variants = contents["study"], list(contents["config"]["variants"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}: not the results of a study ({error})") from error
+    unknown = sorted({name for name, _, _ in rows} - set(variants))
+    if unknown:
+        raise ValueError(
+            f"{files[-1]}: the study '{study}' has no variant {', '.join(unknown)}, of which there are rows"
+        )
+    ordered = sorted(rows, key=lambda key: (key[2], variants.index(key[0]), key[1]))
+    return {**contents, "rows": [rows[key] for key in ordered]}
+
+
+def draw(rows: Sequence[Row], path: Path, score: str = OWN_SCORE) -> None:
+    """A picture: variants down, AP and FPR95 of every anomaly set across; a dot a seed, a stroke at their mean."""
+    # Drawing needs matplotlib, the tables do not.
+    from ros_ood_perception.report_page import pyplot
+
+    groups = [("", [row for row in rows if not row["held_out"]])]
+    held_out = [row for row in rows if row["held_out"]]
+    if held_out:
+        groups.append((f", {', '.join(held_out[0]['held_out'])} held out", held_out))
+    panels = [(data, suffix, own) for suffix, own in groups for data in _anomaly_sets(own)]
+    variants = variants_of(rows)
+    figure, axes = pyplot.subplots(
+        1, 2 * len(panels), figsize=(3 + 3.4 * len(panels), 1 + 0.27 * len(variants)), sharey=True, squeeze=False
+    )
+    for (axis, metric), (data, suffix, own) in zip(
+        [(axis, metric) for pair in axes.reshape(-1, 2) for axis, metric in zip(pair, ("AP", "FPR95"), strict=True)],
+        [panel for panel in panels for _ in range(2)],
+        strict=True,
+    ):
+        colour = "tab:green" if metric == "AP" else "tab:red"
+        for place, name in enumerate(variants):
+            values = [exact(row, score, data, metric) for row in own if row["variant"] == name]
+            there = [100 * value for value in values if value is not None]
+            if there:
+                axis.plot(there, [place] * len(there), "o", color=colour, alpha=0.45, markersize=4)
+                axis.plot(statistics.fmean(there), place, "|", color=colour, markersize=12, markeredgewidth=2)
+        axis.set_title(f"{data}{suffix}\n{metric}, %, {'more' if metric == 'AP' else 'less'} is better", fontsize=8)
+        axis.set_xlim(left=0)
+        axis.grid(alpha=0.3)
+        axis.tick_params(labelsize=8)
+    axes[0, 0].set_yticks(range(len(variants)), variants)
+    axes[0, 0].invert_yaxis()
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -119,13 +187,26 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("results", type=Path, help="JSON file that training.study wrote")
+    parser.add_argument("results", type=Path, nargs="+", help="JSON files that training.study wrote")
+    parser.add_argument("--merge", type=Path, metavar="FILE", help="write the rows of all of them there")
+    parser.add_argument("--chart", type=Path, metavar="FILE", help="draw the variants there, .png or .svg")
+    parser.add_argument(
+        "--score", default=OWN_SCORE, help="what the chart shows, NAME or NAME@T (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
     try:
-        rows = json.loads(options.results.read_text(encoding="utf-8"))["rows"]
+        contents = merged_results(options.results)
+        rows = contents["rows"]
         text = report(rows)
+        if options.chart is not None:
+            if not any(options.score in row["measured"] for row in rows):
+                known = ", ".join(dict.fromkeys(score for row in rows for score in row["measured"]))
+                raise ValueError(f"--score {options.score}: was not measured; there are {known or 'none'}")
+            draw(rows, options.chart, options.score)
+        if options.merge is not None:
+            options.merge.write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        print(f"study_report: {options.results}: not the results of a study ({error})", file=sys.stderr)
+        print(f"study_report: {error}", file=sys.stderr)
         return 2
     print(text, end="")
     return 0

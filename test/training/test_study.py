@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import yaml
 from synthetic_camvid import write_anomalies, write_camvid
@@ -133,6 +135,58 @@ def test_a_study_measures_every_variant_once_and_goes_on_where_it_was_stopped(
     assert [(row["seed"], row["held_out"]) for row in rows(path)[2:]] == [(3, ["bicyclist"]), (4, ["bicyclist"])]
     trained = sorted(path.parent.relative_to(shared / "runs").as_posix() for path in shared.glob("runs/*/*/best.pt"))
     assert trained == ["shared/flow", "shared_held_out/flow", "shared_held_out/segmenter"]
+
+
+def a_row(variant: str, seed: int, ap: float, held_out: list[str]) -> dict[str, Any]:
+    figures = {"frames": 3, "exact": {"AP": ap, "FPR95": 0.5, "AUROC": 0.5}}
+    measured = {"jensen_shannon_to_uniform": {"drives": figures}}
+    return {"variant": variant, "seed": seed, "held_out": held_out, "seconds_per_step": 1.0, "measured": measured}
+
+
+def write_results(path: Path, variants: list[str], *rows: dict[str, Any]) -> Path:
+    contents = {"study": "two_places", "config": {"variants": {name: {} for name in variants}}, "rows": rows}
+    path.write_text(json.dumps(contents))
+    return path
+
+
+def test_rows_of_two_places_become_one_study_with_its_tables_and_its_chart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = write_results(tmp_path / "a.json", ["flow"], a_row("flow", 1, 0.1, []), a_row("flow", 0, 0.2, []))
+    second = write_results(
+        tmp_path / "b.json",
+        ["none", "flow"],
+        a_row("none", 0, 0.4, ["car"]),
+        a_row("flow", 1, 0.3, []),
+        a_row("none", 0, 0.05, []),
+    )
+    both, chart = tmp_path / "both.json", tmp_path / "pictures" / "chart.png"
+    assert report([str(first), str(second), "--merge", str(both), "--chart", str(chart)]) == 0
+    tables = capsys.readouterr().out
+    assert "| flow | 2 | - | 25.0 ± 7.1 / 50.0 ± 0.0 |" in tables
+    merged_file = json.loads(both.read_text())
+    assert merged_file["config"]["variants"].keys() == {"none", "flow"}
+    assert [(row["variant"], row["seed"], row["held_out"]) for row in merged_file["rows"]] == [
+        ("none", 0, []),
+        ("flow", 0, []),
+        ("flow", 1, []),
+        ("none", 0, ["car"]),
+    ]
+    assert report([str(both)]) == 0
+    assert capsys.readouterr().out == tables
+    picture = cv2.imread(str(chart))
+    assert picture.shape[1] > picture.shape[0] > 50
+    # A set of which nothing but the held-out class was measured has panels of its own: red and green in both halves.
+    for half in np.array_split(picture.astype(int), 2, axis=1):
+        assert (half[..., 1] - half[..., 2] > 60).any()
+        assert (half[..., 2] - half[..., 1] > 60).any()
+
+    before = both.read_bytes()
+    assert report([str(second), str(first), "--merge", str(both)]) == 2
+    assert "the study 'two_places' has no variant none, of which there are rows" in capsys.readouterr().err
+    assert report([str(both), "--chart", str(chart), "--score", "entropy"]) == 2
+    assert "--score entropy: was not measured; there are jensen_shannon_to_uniform" in capsys.readouterr().err
+    assert both.read_bytes() == before
 
 
 def test_a_study_says_what_is_wrong_before_it_trains(
