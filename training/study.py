@@ -6,7 +6,9 @@ DATA is the folder that holds the sets that the configuration names. Each seed's
 once (or one flow for all seeds, where they share a bundle's segmenter); then every variant is trained from them,
 exported and measured. A row goes into RESULTS as soon as it is there,
 and what is there is not done again: interrupted, the same command goes on (within a training run after its last
-finished epoch). `--variant` and `--seed` do a part. `python -m training.study_report RESULTS` makes the tables.
+finished epoch). `--variant`, `--seed` and `--only` do a part; once what they start from is pre-trained, parts may run
+beside each other with a --results each.
+`python -m training.study_report RESULTS [RESULTS ...]` makes the tables and puts the parts together.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from training.provenance import code_version, machine
 from training.study_config import StudyConfig
 from training.training_run import config_digest
 
-HELD_OUT = "held_out"
+ALL_CLASSES, HELD_OUT = "all_classes", "held_out"
 console = Console(stderr=True)
 
 
@@ -59,6 +61,7 @@ class Study:
         runs: folder of checkpoints and bundles.
         results: the JSON file of finished rows.
         precision: replaces that of every configuration; None leaves them.
+        only: ALL_CLASSES or HELD_OUT, the chains to run; None runs both.
     """
 
     config: StudyConfig
@@ -66,6 +69,7 @@ class Study:
     runs: Path
     results: Path
     precision: str | None = None
+    only: str | None = None
 
     def rows(self) -> list[dict[str, Any]]:
         """The finished rows.
@@ -101,8 +105,9 @@ class Study:
             StudyError, SchemaError, CheckpointError: a stage failed.
         """
         for seed in seeds:
-            self._run_chain(Place(self.runs / f"seed{seed}", seed, ()), variants)
-            if self.config.held_out:
+            if self.only != HELD_OUT:
+                self._run_chain(Place(self.runs / f"seed{seed}", seed, ()), variants)
+            if self.config.held_out and self.only != ALL_CLASSES:
                 chosen = [name for name in variants if name in self.config.held_out_variants]
                 self._run_chain(Place(self.runs / f"seed{seed}_{HELD_OUT}", seed, self.config.held_out), chosen)
 
@@ -249,6 +254,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=Path, help="where checkpoints and bundles go (default: runs/study_NAME)")
     parser.add_argument("--variant", action="append", help="only this one; may be repeated")
     parser.add_argument("--seed", type=int, action="append", help="only this one; may be repeated")
+    parser.add_argument(
+        "--only", choices=(ALL_CLASSES, HELD_OUT), help="only the runs with all classes, or only those without some"
+    )
     parser.add_argument("--precision", help="a Fabric precision that replaces the configurations', such as 32-true")
     options = parser.parse_args(arguments)
     try:
@@ -259,8 +267,10 @@ def main(arguments: list[str] | None = None) -> int:
         unknown_seeds = sorted(set(options.seed or ()) - set(config.seeds))
         if unknown_seeds:
             raise SchemaError(f"--seed {unknown_seeds[0]}: the study has {', '.join(map(str, config.seeds))}")
+        if options.only == HELD_OUT and not config.held_out:
+            raise SchemaError(f"--only {HELD_OUT}: {options.config} holds no class out")
         runs = options.runs or Path("runs") / f"study_{config.name}"
-        study = Study(config, options.data, runs, options.results, options.precision)
+        study = Study(config, options.data, runs, options.results, options.precision, options.only)
         study.run(options.variant or list(config.variants), options.seed or list(config.seeds))
     except (StudyError, SchemaError, CheckpointError, BundleError, OSError) as error:
         print(f"study: {error}", file=sys.stderr)

@@ -86,8 +86,13 @@ def test_a_study_measures_every_variant_once_and_goes_on_where_it_was_stopped(
     path = write_study(tmp_path, **held_out)
     assert study(arguments(path, data, "--variant", "cross_entropy")) == 0
     assert [row["variant"] for row in rows(path)] == ["cross_entropy"]
+    assert study(arguments(path, data, "--variant", "cross_entropy", "--only", "held_out")) == 0
+    assert len(rows(path)) == 1, "cross_entropy is not among held_out_variants"
     pretrained = (tmp_path / "runs" / "seed3" / "segmenter" / "last.pt").stat().st_mtime_ns
 
+    assert study(arguments(path, data, "--only", "all_classes")) == 0
+    assert [row["held_out"] for row in rows(path)] == [[], []]
+    assert not (tmp_path / "runs" / "seed3_held_out").exists()
     assert study(arguments(path, data)) == 0
     found = rows(path)
     assert [(row["variant"], row["held_out"]) for row in found] == [
@@ -195,6 +200,8 @@ def test_a_study_says_what_is_wrong_before_it_trains(
     path = write_study(tmp_path)
     assert study(arguments(path, data, "--variant", "flo")) == 2
     assert "the study has cross_entropy, flow" in capsys.readouterr().err
+    assert study(arguments(path, data, "--only", "held_out")) == 2
+    assert "study.yaml holds no class out" in capsys.readouterr().err
     (tmp_path / "results.json").write_text(json.dumps({"study": "another", "rows": []}))
     assert study(arguments(path, data)) == 2
     assert "holds no rows of the study 'tiny'" in capsys.readouterr().err
