@@ -30,13 +30,21 @@ from ros_ood_perception.bundle import BundleError, read_bundle
 from ros_ood_perception.strict_yaml import SchemaError, from_mapping, load_yaml, read_yaml
 from training import evaluate, export, train_flow, train_joint, train_segmenter
 from training.checkpoint import CheckpointError, load_checkpoint
+from training.flow_training_config import FlowTrainingConfig
 from training.joint_training_config import JointTrainingConfig
 from training.provenance import code_version, machine
+from training.segmenter_training_config import SegmenterTrainingConfig
 from training.study_config import StudyConfig
 from training.training_run import config_digest
 
 ALL_CLASSES, HELD_OUT = "all_classes", "held_out"
 console = Console(stderr=True)
+
+CONFIGS: dict[Callable[[list[str]], int], type[Any]] = {
+    train_segmenter.main: SegmenterTrainingConfig,
+    train_flow.main: FlowTrainingConfig,
+    train_joint.main: JointTrainingConfig,
+}
 
 
 class StudyError(RuntimeError):
@@ -112,8 +120,17 @@ class Study:
                 self._run_chain(Place(self.runs / f"seed{seed}_{HELD_OUT}", seed, self.config.held_out), chosen)
 
     def _run_chain(self, place: Place, variants: Sequence[str]) -> None:
-        done = {(row["variant"], row["seed"], tuple(row["held_out"])) for row in self.rows()}
-        missing = [name for name in variants if (name, place.seed, place.held_out) not in done]
+        done = {
+            row["variant"]: row
+            for row in self.rows()
+            if (row["seed"], tuple(row["held_out"])) == (place.seed, place.held_out)
+        }
+        for name in variants:
+            if name in done:
+                config = from_mapping(self._at(place, self._joint(name)), JointTrainingConfig, name)
+                if done[name]["config_digest"] != config_digest(config):
+                    say(f"{name}, seed {place.seed}: its row, kept, is of another configuration than today's")
+        missing = [name for name in variants if name not in done]
         if not missing:
             return
         segmenter, flow = self._pretrained_segmenter(place), self._pretrained_flow(place)
@@ -158,12 +175,18 @@ class Study:
         arguments: list[str],
     ) -> None:
         """Train to the end, or go on to it; nothing where it has been reached."""
-        values = merged(values, {"seed": place.seed, "data": {"held_out": list(place.held_out)}})
-        if self.precision is not None:
-            values["precision"] = self.precision
+        values = self._at(place, values)
         last = out / "last.pt"
-        if last.exists() and load_checkpoint(last)["progression"]["epoch"] >= values["epochs"]:
-            return
+        if last.exists():
+            saved = load_checkpoint(last)
+            if saved["progression"]["epoch"] >= values["epochs"]:
+                # What is not finished is compared where it is resumed.
+                if saved["config_digest"] != config_digest(from_mapping(values, CONFIGS[main], str(out))):
+                    raise StudyError(
+                        f"{out}: was trained with another configuration than today's; move the folder away, or give "
+                        "another --runs"
+                    )
+                return
         out.mkdir(parents=True, exist_ok=True)
         path = out / "config.yaml"
         path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
@@ -172,9 +195,17 @@ class Study:
         if main([*common, *(["--resume"] if last.exists() else arguments)]) != 0:
             raise StudyError(f"{out}: training failed")
 
+    def _at(self, place: Place, values: dict[str, Any]) -> dict[str, Any]:
+        """A stage's configuration as this place trains it."""
+        values = merged(values, {"seed": place.seed, "data": {"held_out": list(place.held_out)}})
+        return values if self.precision is None else {**values, "precision": self.precision}
+
+    def _joint(self, name: str) -> dict[str, Any]:
+        return merged(load_yaml(Path(self.config.joint)), self.config.variants[name])
+
     def _row(self, place: Place, name: str, segmenter: Path, flow: Path) -> dict[str, Any]:
         out = place.folder / "variants" / name
-        values = merged(load_yaml(Path(self.config.joint)), self.config.variants[name])
+        values = self._joint(name)
         from_mapping(values, JointTrainingConfig, f"{self.config.joint}, variant {name}")
         self._train(train_joint.main, values, place, out, ["--segmenter", str(segmenter), "--flow", str(flow)])
         saved = load_checkpoint(out / "last.pt")
@@ -217,7 +248,8 @@ class Study:
         if evaluate.main(arguments) not in (0, 1):
             raise StudyError(f"{bundle}: cannot be measured")
         found = json.loads(output.read_text(encoding="utf-8"))
-        by_score = {found["score"]: found["sets"], **{key: value["sets"] for key, value in found["scores"].items()}}
+        others = {key: value["sets"] for key, value in found.get("scores", {}).items()}
+        by_score = {found["score"]: found["sets"], **others}
         return {score: {name: trimmed(figures) for name, figures in sets.items()} for score, sets in by_score.items()}
 
 

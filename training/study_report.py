@@ -125,14 +125,17 @@ def merged_results(files: Sequence[Path]) -> dict[str, Any]:
         OSError, ValueError: a file cannot be read, is no study's, or has rows that are not of the last file's study.
     """
     contents: dict[str, Any] = {}
-    rows: dict[tuple[str, int, bool], Row] = {}
+    rows: dict[tuple[str, int, tuple[str, ...]], Row] = {}
     for path in files:
         try:
-            contents = json.loads(path.read_text(encoding="utf-8"))
-            rows |= {(row["variant"], row["seed"], bool(row["held_out"])): row for row in contents["rows"]}
-            study, variants = contents["study"], list(contents["config"]["variants"])
+            found = json.loads(path.read_text(encoding="utf-8"))
+            rows |= {(row["variant"], row["seed"], tuple(row["held_out"])): row for row in found["rows"]}
+            study, variants = found["study"], list(found["config"]["variants"])
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}: not the results of a study ({error})") from error
+        if contents and study != contents["study"]:
+            raise ValueError(f"{path}: is of the study '{study}', {files[0]} of '{contents['study']}'")
+        contents = found
     unknown = sorted({name for name, _, _ in rows} - set(variants))
     if unknown:
         raise ValueError(

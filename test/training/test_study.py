@@ -110,6 +110,17 @@ def test_a_study_measures_every_variant_once_and_goes_on_where_it_was_stopped(
     before = (tmp_path / "results.json").read_bytes()
     assert study(arguments(path, data)) == 0
     assert (tmp_path / "results.json").read_bytes() == before
+    assert "another configuration" not in capsys.readouterr().err
+
+    # What was trained with other settings is not taken for what the file says now.
+    write_study(tmp_path, joint={"beta": 0.7}, **held_out)
+    assert study(arguments(path, data)) == 0
+    assert "cross_entropy, seed 3: its row, kept, is of another configuration than today's" in capsys.readouterr().err
+    (tmp_path / "results.json").rename(tmp_path / "old.json")
+    assert study(arguments(path, data)) == 2
+    assert "cross_entropy: was trained with another configuration than today's" in capsys.readouterr().err
+    (tmp_path / "old.json").rename(tmp_path / "results.json")
+    write_study(tmp_path, **held_out)
 
     capsys.readouterr()
     assert report([str(tmp_path / "results.json")]) == 0
@@ -123,7 +134,8 @@ def test_a_study_measures_every_variant_once_and_goes_on_where_it_was_stopped(
     shared = tmp_path / "shared"
     shared.mkdir()
     bundle = tmp_path / "runs" / "seed3" / "variants" / "cross_entropy" / "bundle"
-    changes = {"seeds": [3, 4], "segmenter": str(bundle), "joint": {"frozen_batch_norm": True}}
+    # Without other scores than the bundles' own.
+    changes = {"scores": [], "seeds": [3, 4], "segmenter": str(bundle), "joint": {"frozen_batch_norm": True}}
     path = write_study(shared, **changes)
     assert study(arguments(path, data, "--variant", "flow")) == 0
     assert [row["seed"] for row in rows(path)] == [3, 4]
@@ -187,6 +199,10 @@ def test_rows_of_two_places_become_one_study_with_its_tables_and_its_chart(
         assert (half[..., 2] - half[..., 1] > 60).any()
 
     before = both.read_bytes()
+    other = tmp_path / "other.json"
+    other.write_text(first.read_text().replace("two_places", "elsewhere"))
+    assert report([str(first), str(other), "--merge", str(both)]) == 2
+    assert "other.json: is of the study 'elsewhere'" in capsys.readouterr().err
     assert report([str(second), str(first), "--merge", str(both)]) == 2
     assert "the study 'two_places' has no variant none, of which there are rows" in capsys.readouterr().err
     assert report([str(both), "--chart", str(chart), "--score", "entropy"]) == 2
