@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from ros_ood_perception.bundle import Bundle, BundleError, Measurement, read_bun
 from ros_ood_perception.inference.engine import EngineError
 from training.bundle_graph import GraphError, with_temperature
 from training.bundle_runner import BundleRunner
+from training.data.held_out import HeldOut
 from training.data.label_set import IGNORE
 from training.data.labelled_frames import LabelledFrames
 from training.evaluate import SCORE_METRICS, DataArgument, data_argument, measured_classes, open_frames
@@ -112,18 +114,23 @@ def best_temperature(cross_entropy: Callable[[float], float]) -> float:
     return found
 
 
-def calibrate(bundle: Bundle, data: DataArgument, out: Path, temperature: float | None) -> Bundle:
+def calibrate(
+    bundle: Bundle, data: DataArgument, out: Path, temperature: float | None, held_out: Sequence[str] = ()
+) -> Bundle:
     """Write the calibrated bundle.
 
     Args:
         out: its folder; the bundle's own replaces it.
         temperature: the one to take; None fits it.
+        held_out: classes that the bundle was trained without.
 
     Raises:
         ValueError: frames with anomalies, other classes than the bundle's, or no labelled pixel.
         GraphError: the graph has no temperature to set.
     """
     frames = open_frames(data, ())
+    if held_out and frames.classes:
+        frames = HeldOut(frames, held_out).validation
     if frames.has_anomalies:
         raise ValueError(
             f"{data.name} has anomalies; calibrate on frames of known classes only, such as a validation split"
@@ -135,6 +142,7 @@ def calibrate(bundle: Bundle, data: DataArgument, out: Path, temperature: float 
     what = f"{data.name} ({data.split or data.path.name}, {len(frames)} frames)"
     model = with_temperature(bundle.model, chosen)
     given = "" if temperature is None else f" --temperature {temperature:g}"
+    given += "".join(f" --held-out {shlex.quote(name)}" for name in held_out)
     command = f"python -m training.calibrate models/{bundle.description.name} --data {data.shown}{given}"
     measured = [
         Measurement(f"{name} at temperature {t:g}", round(function(t), 5), what, command)
@@ -168,13 +176,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("bundle", type=Path, help="folder of the model bundle")
     parser.add_argument("--data", type=data_argument, required=True, metavar="NAME:PATH[@SPLIT]")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write there instead of into the bundle")
+    parser.add_argument(
+        "--held-out", action="append", default=[], metavar="CLASS", help="a class that the bundle was trained without"
+    )
     parser.add_argument("--temperature", type=float, help="take this one instead of fitting it")
     options = parser.parse_args(arguments)
     if options.temperature is not None and not 0 < options.temperature < math.inf:
         parser.error(f"--temperature is {options.temperature:g}; it must be positive")
     try:
         bundle = read_bundle(options.bundle)
-        calibrated = calibrate(bundle, options.data, options.out or options.bundle, options.temperature)
+        calibrated = calibrate(
+            bundle, options.data, options.out or options.bundle, options.temperature, options.held_out
+        )
     except (BundleError, EngineError, GraphError, OSError, ValueError) as error:
         print(f"calibrate: {error}", file=sys.stderr)
         return 2

@@ -31,8 +31,8 @@ class DataConfig:
         root: its folder; `--data` on the command line replaces it.
         train, validation: the splits to train on and to choose by.
         more: further sets whose frames are trained on as well, each frame as often as one of the first set.
-        held_out: classes that are not to be learnt: training frames that show them are left out, in validation frames
-            their pixels are void, and they have no id.
+        held_out: classes that are not to be learnt: frames that show them are left out, and they have no id. Only where
+            every validation frame shows one are those kept, with its pixels void.
         keep_in_memory: decode every training frame once.
         workers: processes that make crops.
     """

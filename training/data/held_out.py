@@ -90,12 +90,15 @@ class HeldOut:
 
     @property
     def validation(self) -> HeldOutPart:
-        """All frames; pixels of a held-out class are void.
+        """The frames of `training`; where there are none, all frames, with the pixels of a held-out class void.
 
-        Nothing is learnt from validation frames, so they need not be without the class, and a small split may have none
-        that is: every validation frame of CamVid shows a bicyclist.
+        Nothing is learnt from validation frames, and a small split may have none without the class: every validation
+        frame of CamVid shows a bicyclist. Where there are some, they are kept apart from those of `test`, for many sets
+        have no third split to measure on.
         """
-        return self._part([True] * len(self._shows), "no", f"with {self._listed} void", False)
+        if not all(self._shows):
+            return self.training
+        return self._part(self._shows, "no", f"with {self._listed} void", False)
 
     @property
     def _listed(self) -> str:

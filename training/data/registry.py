@@ -82,7 +82,7 @@ def open_training_frames(name: str, folder: Path | str, split: str, held_out: Se
 
 
 def open_validation_frames(name: str, folder: Path | str, split: str, held_out: Sequence[str] = ()) -> LabelledFrames:
-    """Frames to choose by: a split of a set with classes, in which pixels of a held-out class are void.
+    """Frames to choose by: a split of a set with classes, as `HeldOut.validation` divides it.
 
     Raises:
         ValueError: no such set, split or class, or a set without classes.
