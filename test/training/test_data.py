@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from synthetic_camvid import write_camvid
 
-from training.data.augmentation import AugmentationConfig, class_mixed, random_crop
+from training.data.augmentation import AugmentationConfig, class_mixed, random_crop, recoloured
 from training.data.camvid import CamVid
 from training.data.labelled_frames import BrokenFrameError
 from training.data.training_crops import AddressSampler, TrainingCrops
@@ -134,3 +134,16 @@ def test_processes_share_an_epoch_without_overlap(tree: Path) -> None:
         parts.append(list(sampler))
     assert {epoch for part in parts for epoch, _ in part} == {5}
     assert sorted(position for part in parts for _, position in part) == list(range(12))
+
+
+def test_no_change_of_light_changes_nothing() -> None:
+    image = np.arange(256 * 3, dtype=np.int64).reshape(16, 16, 3).astype(np.uint8)
+    config = AugmentationConfig(brightness=0, contrast=0, saturation=0, hue=0, gamma=1, blur=0, noise=0)
+    assert np.array_equal(recoloured(image, config, np.random.default_rng(0)), image)
+
+
+def test_noise_moves_no_mean() -> None:
+    image = np.full((200, 200, 3), 100, np.uint8)
+    config = AugmentationConfig(brightness=0, contrast=0, saturation=0, hue=0, gamma=1, blur=0, noise=6)
+    shifts = [float(recoloured(image, config, np.random.default_rng(seed)).mean()) - 100 for seed in range(10)]
+    assert max(map(abs, shifts)) < 0.1

@@ -122,7 +122,7 @@ def _scaled_crop(
     down = int(generator.integers(0, height - inner_height + 1))
     right = int(generator.integers(0, width - inner_width + 1))
     canvas = np.empty((height, width, 3), np.uint8)
-    canvas[:] = part.mean(axis=(0, 1)).astype(np.uint8)
+    canvas[:] = np.rint(part.mean(axis=(0, 1))).astype(np.uint8)
     canvas_labels = np.full((height, width), IGNORE, np.uint8)
     canvas[down : down + inner_height, right : right + inner_width] = part
     canvas_labels[down : down + inner_height, right : right + inner_width] = part_labels
@@ -136,7 +136,7 @@ def recoloured(image: Image, config: AugmentationConfig, generator: np.random.Ge
     gamma = config.gamma ** generator.uniform(-1, 1)
     levels = np.linspace(0, 1, 256) ** gamma * brightness
     centre = float(np.interp(float(image.mean()), np.arange(256), levels))
-    table = np.clip(((levels - centre) * contrast + centre) * 255, 0, 255).astype(np.uint8)
+    table = np.rint(np.clip(((levels - centre) * contrast + centre) * 255, 0, 255)).astype(np.uint8)
     image = cv2.LUT(image, table)
     if config.saturation or config.hue:
         hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
@@ -144,12 +144,12 @@ def recoloured(image: Image, config: AugmentationConfig, generator: np.random.Ge
         shift = round(generator.uniform(-config.hue, config.hue) * 180)
         factor = generator.uniform(1 - config.saturation, 1 + config.saturation)
         hsv[..., 0] = cv2.LUT(hsv[..., 0], ((np.arange(256) + shift) % 180).astype(np.uint8))
-        hsv[..., 1] = cv2.LUT(hsv[..., 1], np.clip(np.arange(256) * factor, 0, 255).astype(np.uint8))
+        hsv[..., 1] = cv2.LUT(hsv[..., 1], np.rint(np.clip(np.arange(256) * factor, 0, 255)).astype(np.uint8))
         image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
     if generator.random() < config.blur:
         image = cv2.GaussianBlur(image, (0, 0), float(generator.uniform(0.3, 1.2)))
     if config.noise and generator.random() < 0.5:
         deviation = generator.uniform(0, config.noise)
         noise = generator.standard_normal(image.shape, np.float32) * np.float32(deviation)
-        image = np.clip(image + noise, 0, 255).astype(np.uint8)
+        image = np.rint(np.clip(image + noise, 0, 255)).astype(np.uint8)
     return image
