@@ -23,7 +23,9 @@ class BundleWeightsError(ValueError):
 
 
 def checkpoint_of_bundle(folder: Path, segmenter: LadderSegmenter) -> dict[str, Any]:
-    """What a checkpoint of the bundle's run would say of the segmenter: `exported`, `command`, `progression`.
+    """What a checkpoint of the bundle's run would say of the segmenter.
+
+    Keys: `exported`, `classes`, `command`, `progression`.
 
     The exporter multiplied every batch normalisation into the convolution before it, so the network returned has
     convolutions with those products and normalisations that only add a bias. It computes what the bundle computes as
@@ -74,6 +76,7 @@ def checkpoint_of_bundle(folder: Path, segmenter: LadderSegmenter) -> dict[str, 
     return {
         "kind": "bundle",
         "exported": state,
+        "classes": [(known.name, known.colour) for known in bundle.description.classes],
         "command": training.command,
         "progression": {"training_seconds": 60 * training.training_minutes},
     }

@@ -37,9 +37,6 @@ class JointTrainingConfig(SegmenterTrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.precision == "16-mixed":
-            # One loss scale, two optimisers: the first one's step changes it under the gradients of the second.
-            raise ValueError("precision is 16-mixed, which scales the loss; use bf16-mixed or 32-true")
         if self.beta < 0:
             raise ValueError(f"beta is {self.beta}; it must be at least 0")
         if not self.flow_gradient_clip_norm > 0:

@@ -70,6 +70,10 @@ class SegmenterTrainingConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay is {self.ema_decay}; it must be in [0, 1)")
+        if self.precision == "16-mixed":
+            # Scaled gradients cannot be clipped before a fused optimiser unscales them; and the two optimisers of joint
+            # training would share one scale, which the first one's step changes under the gradients of the second.
+            raise ValueError("precision is 16-mixed, which scales the loss; use bf16-mixed or 32-true")
         if self.class_weighting_offset <= 1:
             raise ValueError(f"class_weighting_offset is {self.class_weighting_offset}; it must be above 1")
         if any(side < 32 or side % 32 for side in self.input_size):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
@@ -18,3 +18,10 @@ def mean_over_processes(value: Tensor) -> Tensor:
     total = value.detach().clone()
     torch.distributed.all_reduce(total)
     return total / torch.distributed.get_world_size()
+
+
+def take_buffers_of_first_process(module: nn.Module) -> None:
+    """Give a module, in every process, the first process's buffers."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        for buffer in module.buffers():
+            torch.distributed.broadcast(buffer, src=0)

@@ -17,11 +17,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import torch
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from ros_ood_perception.bundle import BundleError
+from ros_ood_perception.strict_yaml import SchemaError
 from training.bundle_weights import BundleWeightsError, checkpoint_of_bundle
 from training.checkpoint import CheckpointError, load_checkpoint
 from training.colouring import Colouring
@@ -47,7 +49,7 @@ from training.negatives import (
 from training.procedural_textures import procedural_textures
 from training.shared_batch import mean_over_processes
 from training.train_flow import log_samples
-from training.train_segmenter import SegmenterTrainer, build_optimiser, load_exported
+from training.train_segmenter import SegmenterTrainer, build_optimiser
 
 SHOWN_SIZES = ((32, 32), (64, 64))
 NEGATIVE_SEED = 2112
@@ -191,6 +193,11 @@ class JointTrainer(SegmenterTrainer):
 
     def set_up(self, weights: Tensor) -> None:
         config = self.config
+        if config.negatives.source == "crops" and config.batch_size == self.fabric.world_size:
+            raise SchemaError(
+                f"negatives.source is crops, which takes them of a process's other images, and batch_size "
+                f"{config.batch_size} leaves each process one image; raise it, or use fewer processes"
+            )
         self.flow = ImageFlow(config.flow)
         self.flow.requires_grad_(config.flow_learns)
         self.folder = FolderOfNegatives(Path(config.negatives.folder)) if config.negatives.folder else None
@@ -219,8 +226,7 @@ class JointTrainer(SegmenterTrainer):
                 f"give --{' and --'.join(missing)}: joint training starts from pre-trained checkpoints"
             )
         saved = self.pretrained_segmenter(paths["segmenter"])
-        load_exported(self.segmenter, saved, paths["segmenter"])
-        load_exported(self.average.module, saved, paths["segmenter"])
+        self.load_both(saved, paths["segmenter"])
         self.take_over_record(saved, "segmenter")
         if "flow" in paths:
             saved = load_checkpoint(paths["flow"])
@@ -356,13 +362,16 @@ class JointTrainer(SegmenterTrainer):
             size = (frame.image.shape[0], frame.image.shape[1])
             generator = torch.Generator().manual_seed(NEGATIVE_SEED + index)
             here, there = place(1, size, config, generator), place(1, size, config, generator)
+            image = other.image
+            if image.shape[:2] != size:
+                image = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
             taken = Placement(
                 here.height,
                 here.width,
                 there.top.clamp(max=size[0] - here.height),
                 there.left.clamp(max=size[1] - here.width),
                 here.inside,
-            ).take(torch.from_numpy(other.image).permute(2, 0, 1)[None])
+            ).take(torch.from_numpy(image).permute(2, 0, 1)[None])
             # Other colours: a car from elsewhere would still be a car.
             taken = taken[:, [2, 0, 1]].float()
             pasted = here.paste(torch.from_numpy(frame.image).permute(2, 0, 1)[None].float(), taken)

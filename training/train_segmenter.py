@@ -30,7 +30,7 @@ from training.losses.cross_entropy import class_weights, dense_cross_entropy, up
 from training.models.deployed_segmenter import DeployedSegmenter, normalise
 from training.models.segmenter import LadderSegmenter
 from training.segmenter_training_config import OptimiserConfig, SegmenterTrainingConfig
-from training.shared_batch import mean_over_processes
+from training.shared_batch import mean_over_processes, take_buffers_of_first_process
 from training.training_run import TrainingRun
 from training.validate_segmenter import log_classes, validate_segmenter
 
@@ -105,6 +105,8 @@ class SegmenterTrainer(TrainingRun[SegmenterTrainingConfig]):
         self.segmenter = segmenter
         self.average = AveragedModel(segmenter, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True)
         self.set_up(weights)
+        # A copy of the segmenter from before set_up moved it to its device.
+        self.average = self.fabric.to_device(self.average)
 
     @property
     def learns_batch_norm(self) -> bool:
@@ -134,9 +136,23 @@ class SegmenterTrainer(TrainingRun[SegmenterTrainingConfig]):
             CheckpointError: not a checkpoint, or of another network.
         """
         saved = load_checkpoint(path)
+        self.load_both(saved, path)
+        self.take_over_record(saved, "initial")
+
+    def load_both(self, saved: dict[str, Any], path: Path) -> None:
+        """The weights that a checkpoint would export, into the segmenter and its average.
+
+        Raises:
+            CheckpointError: it holds no segmenter, or one of another network or of other classes.
+        """
+        wanted = [known.name for known in self.frames.classes]
+        found = [name for name, _ in saved.get("classes", ())]
+        if found and found != wanted:
+            raise CheckpointError(
+                f"{path}: has learnt the classes {', '.join(found)}; the data's are {', '.join(wanted)}"
+            )
         load_exported(self.segmenter, saved, path)
         load_exported(self.average.module, saved, path)
-        self.take_over_record(saved, "initial")
 
     def deployed(self) -> DeployedSegmenter:
         """The model as it would ship now: the running average where there is one."""
@@ -169,6 +185,9 @@ class SegmenterTrainer(TrainingRun[SegmenterTrainingConfig]):
             self.average.update_parameters(self.segmenter)
 
     def validate(self, writer: SummaryWriter | None) -> dict[str, float]:
+        # Batch statistics are each process's own after its last step; what is measured is what will be saved.
+        for module in (self.segmenter, self.average):
+            take_buffers_of_first_process(module)
         confusion = validate_segmenter(
             self.deployed(),
             self.validation_frames,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -161,11 +163,6 @@ def test_the_gradients_of_micro_batches_add_up_to_the_batchs(parts: int) -> None
     assert gradients[1].keys() == gradients[0].keys()
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-6, msg=name)
-
-
-def test_a_precision_that_scales_the_loss_is_refused() -> None:
-    with pytest.raises(ValueError, match="precision is 16-mixed, which scales the loss; use bf16-mixed or 32-true"):
-        JointTrainingConfig(name="joint", precision="16-mixed")
 
 
 def test_the_push_scales_the_gradient_that_reaches_the_flow_and_nothing_else() -> None:
@@ -470,6 +467,24 @@ def test_what_is_there_for_comparison_runs(
     saved = load_checkpoint(tmp_path / "run" / "last.pt")
     flow_moved = any(not torch.equal(saved["flow"][k], v) for k, v in load_checkpoint(trained[2])["flow"].items())
     assert flow_moved == ("divergence" in changes)
+
+
+def test_crops_of_other_images_need_other_images(
+    trained: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train_joint(joint_arguments(trained, tmp_path, batch_size=1, negatives={"source": "crops"})) == 2
+    assert "batch_size 1 leaves each process one image" in capsys.readouterr().err
+
+
+def test_validation_frames_may_differ_in_size(trained: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    tree = Path(shutil.copytree(trained[0], tmp_path / "camvid"))
+    for part in ("images", "labels"):
+        for number in (0, 4):
+            path = tree / "val" / part / f"val_{number:03d}.png"
+            image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+            cv2.imwrite(str(path), cv2.resize(image, (100, 64 + number), interpolation=cv2.INTER_NEAREST))
+    assert train_joint(joint_arguments((tree, *trained[1:]), tmp_path, epochs=1)) == 0
+    assert 0 < load_checkpoint(tmp_path / "run" / "last.pt")["progression"]["history"][0]["negative_AP"] <= 1
 
 
 def test_a_folder_of_real_negatives(trained: tuple[Path, Path, Path], tmp_path: Path) -> None:

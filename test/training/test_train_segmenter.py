@@ -8,16 +8,21 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
+from lightning_fabric import Fabric
+from lightning_fabric.accelerators import CPUAccelerator
+from lightning_fabric.strategies import SingleDeviceStrategy
 from synthetic_camvid import write_camvid
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from ros_ood_perception.strict_yaml import from_mapping
 from training.checkpoint import FORMAT, CheckpointError, load_checkpoint, save_checkpoint
-from training.segmenter_training_config import OptimiserConfig
-from training.train_segmenter import main
+from training.segmenter_training_config import OptimiserConfig, SegmenterTrainingConfig
+from training.train_segmenter import SegmenterTrainer, main
 
 TINY = {
     "name": "tiny",
@@ -42,6 +47,8 @@ TINY = {
     "augmentation": {"crop": [64, 64], "brightness": 0.2, "noise": 4.0},
     "optimiser": {"learning_rate": 0.01, "warmup_steps": 2},
 }
+
+SEGMENTER: Any = TINY["segmenter"]
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +148,46 @@ def test_weights_of_another_network_are_refused(tree: Path, tmp_path: Path, caps
     other = {**TINY["segmenter"], "decoder_channels": 8}  # type: ignore[dict-item]
     assert train(tree, tmp_path / "second", "--initial", str(tmp_path / "run" / "last.pt"), segmenter=other) == 2
     assert "is of another network than this configuration's" in capsys.readouterr().err
+
+
+def test_weights_of_other_classes_are_refused(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As many, so that the network is the same and every label would mean another thing."""
+    (tmp_path / "second").mkdir()
+    assert train(tree, tmp_path, epochs=1) == 0
+    saved = load_checkpoint(tmp_path / "run" / "last.pt")
+    saved["classes"] = [("train" if name == "car" else name, colour) for name, colour in saved["classes"]]
+    save_checkpoint(tmp_path / "other.pt", saved)
+    assert train(tree, tmp_path / "second", "--initial", str(tmp_path / "other.pt")) == 2
+    assert "other.pt: has learnt the classes sky, building" in capsys.readouterr().err
+
+
+def test_the_running_average_lies_where_the_segmenter_lies(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the device: the meta device stands for a GPU."""
+    monkeypatch.setattr(CPUAccelerator, "setup_device", lambda self, device: None)
+    fabric = Fabric(accelerator="cpu", strategy=SingleDeviceStrategy(device=torch.device("meta")))
+    config = from_mapping(TINY, SegmenterTrainingConfig, "tiny")
+    run = SegmenterTrainer(config, Path("tiny.yaml"), {"camvid": tree}, tmp_path, fabric)
+    for module in (run.segmenter, run.average):
+        assert {values.device.type for values in module.state_dict().values()} == {"meta"}
+
+
+def test_two_processes_validate_the_network_that_they_save(tree: Path, tmp_path: Path) -> None:
+    """Batch statistics are each process's own; those of the first are saved."""
+    changes: dict[str, Any] = {"epochs": 2, "ema_decay": 0.0, "segmenter": {**SEGMENTER, "decoder_channels": 32}}
+    arguments = ["--config", str(config_file(tmp_path, **changes)), "--data", str(tree), "--out", str(tmp_path / "run")]
+    command = [sys.executable, "-m", "training.train_segmenter", *arguments, "--accelerator", "cpu", "--devices", "2"]
+    subprocess.run(command, check=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True)
+    config = from_mapping({**TINY, **changes}, SegmenterTrainingConfig, "tiny")
+    run = SegmenterTrainer(config, Path("tiny.yaml"), {"camvid": tree}, tmp_path / "run", Fabric(accelerator="cpu"))
+    run.resume()
+    assert run.validate(None)["mIoU"] == pytest.approx(run.progression.history[-1]["mIoU"], abs=1e-6)
+
+
+def test_a_precision_that_scales_the_loss_is_refused() -> None:
+    with pytest.raises(ValueError, match="precision is 16-mixed, which scales the loss; use bf16-mixed or 32-true"):
+        SegmenterTrainingConfig(name="tiny", precision="16-mixed")
 
 
 def test_a_second_run_does_not_overwrite_the_first_and_resume_needs_one(
