@@ -153,6 +153,7 @@ class CudaDevice:
         self._device_memory: list[int] = []
         self._host_memory: list[int] = []
         self._events: list[int] = []
+        self._graphs: list[int] = []
         self.stream = 0
         try:
             self.make_current()
@@ -210,6 +211,7 @@ class CudaDevice:
             self._call("cuGraphInstantiateWithFlags", byref(executable), graph, 0)
         finally:
             self._call("cuGraphDestroy", graph)
+        self._graphs.append(executable.value or 0)
         return executable.value or 0
 
     def launch(self, graph: int) -> None:
@@ -219,6 +221,7 @@ class CudaDevice:
     def destroy_graph(self, graph: int) -> None:
         """Give a graph back."""
         self._call("cuGraphExecDestroy", graph)
+        self._graphs.remove(graph)
 
     def event(self) -> int:
         """A mark to put between queued work."""
@@ -238,17 +241,33 @@ class CudaDevice:
         return elapsed.value
 
     def close(self) -> None:
-        """Wait, then give everything back."""
-        self.make_current()
+        """Wait, then give everything back; what the driver refuses does not keep the rest.
+
+        Raises:
+            EngineError: the first that it refused. After a fault on the GPU that is every call.
+        """
+        refused: list[EngineError] = []
+
+        def give_back(name: str, *arguments: Any) -> None:
+            try:
+                self._call(name, *arguments)
+            except EngineError as error:
+                refused.append(error)
+
+        give_back("cuCtxSetCurrent", self._context)
         if self.stream:
-            self._call("cuStreamSynchronize", self.stream)
+            give_back("cuStreamSynchronize", self.stream)
+        while self._graphs:
+            give_back("cuGraphExecDestroy", self._graphs.pop())
         while self._events:
-            self._call("cuEventDestroy_v2", self._events.pop())
+            give_back("cuEventDestroy_v2", self._events.pop())
         while self._device_memory:
-            self._call("cuMemFree_v2", self._device_memory.pop())
+            give_back("cuMemFree_v2", self._device_memory.pop())
         while self._host_memory:
-            self._call("cuMemFreeHost", self._host_memory.pop())
+            give_back("cuMemFreeHost", self._host_memory.pop())
         if self.stream:
-            self._call("cuStreamDestroy_v2", self.stream)
+            give_back("cuStreamDestroy_v2", self.stream)
             self.stream = 0
-        self._call("cuDevicePrimaryCtxRelease_v2", self._device)
+        give_back("cuDevicePrimaryCtxRelease_v2", self._device)
+        if refused:
+            raise refused[0]

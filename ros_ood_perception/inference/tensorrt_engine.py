@@ -239,17 +239,23 @@ class TensorRtEngine:
                 cv2.resize(found[index], (width, height), dst=score[index], interpolation=cv2.INTER_LINEAR)
 
     def close(self) -> None:
-        """Give back the graph, the plan and all memory."""
+        """Give back the graph, the plan and all memory.
+
+        Raises:
+            EngineError: the driver refused something; the rest is given back.
+        """
         if self._closed:
             return
         self._closed = True
-        self._device.make_current()
-        self._device.synchronise()
-        if self._graph:
-            self._device.destroy_graph(self._graph)
-        # In this order: TensorRT wants its objects gone before those that made them.
-        del self._context, self._engine, self._runtime
-        self._device.close()
+        try:
+            self._device.make_current()
+            self._device.synchronise()
+            if self._graph:
+                self._device.destroy_graph(self._graph)
+        finally:
+            # In this order: TensorRT wants its objects gone before those that made them.
+            del self._context, self._engine, self._runtime
+            self._device.close()
 
 
 def _last_error(logger: Any) -> str:

@@ -42,7 +42,8 @@ class EngineSupervisor:
     One thread at a time may use it; `name`, `failures`, `reopened` and `given_up` may be read from any.
 
     Args:
-        open_engine: opens an engine by its name, and runs it once; raises `EngineError`.
+        open_engine: opens an engine by its name, and runs it once; raises `EngineError`, or what a driver in trouble
+            makes of it.
         name: of the first engine.
         order: names of all engines; those after the one that fails too often are tried, in this order.
         policy: see there.
@@ -97,16 +98,20 @@ class EngineSupervisor:
         self.given_up = False
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close what is open; an engine that refuses is let go all the same, and the log says so."""
         engine, self._engine = self._engine, None
-        if engine is not None:
+        if engine is None:
+            return
+        try:
             engine.close()
+        except Exception as error:  # after a fault of the GPU every call fails, also those that give back
+            self._log(f"engine '{self.name}' could not be closed ({error}); it may keep some of its memory")
 
     def run(self, images: NDArray[np.uint8]) -> EngineOutput:
         """See `InferenceEngine.run`; opens the engine first when its pause is over.
 
         Raises:
-            EngineUnavailableError: no engine is open.
+            EngineUnavailableError: no engine is open; if opening it has just failed, it may be given up now.
             EngineError: the engine failed; report it with `report_failure`.
         """
         if self._engine is None:
@@ -122,7 +127,7 @@ class EngineSupervisor:
             raise EngineUnavailableError(f"the engine '{self._wanted}' is closed; it is opened again in {left_s:.1f} s")
         try:
             self._engine = self._open_engine(self._wanted)
-        except EngineError as error:
+        except Exception as error:  # whatever it was: what does not open counts, or it would be tried for every frame
             self.report_failure(error)
             raise EngineUnavailableError(f"the engine '{self._wanted}' cannot be opened again: {error}") from error
         self.name = self._engine.name

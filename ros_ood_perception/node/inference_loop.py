@@ -25,7 +25,7 @@ class InferenceLoop:
         supervisor: whose engine the cameras' perceptions run on.
         description: of the bundle.
         live: gives the settings as they are now.
-        given_up: called when no engine is left, on the inference thread.
+        given_up: called once when no engine is left, on the inference thread.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class InferenceLoop:
         self._thread.join()
 
     def _run(self) -> None:
+        told = False
         while (taken := self._slots.take()) is not None:
             number, frame = taken
             live = self._live()
@@ -63,9 +64,10 @@ class InferenceLoop:
                 if camera.use(frame, live, live.threshold(self._description)):
                     self._supervisor.report_success()
             except EngineUnavailableError:
-                # The failure that closed the engine has been reported.
+                # Reported already: the failure that closed the engine, or the one that kept it from opening again.
                 pass
             except EngineError as error:
                 self._supervisor.report_failure(error)
-                if self._supervisor.given_up:
-                    self._given_up()
+            if self._supervisor.given_up and not told:
+                told = True
+                self._given_up()

@@ -88,6 +88,30 @@ def test_an_engine_that_fails_again_and_again_leaves_the_node_inactive_until_it_
     assert node.stop() == 0
 
 
+@pytest.mark.parametrize("after", ["fallback", "inactive"])
+def test_an_engine_that_neither_closes_nor_opens_again_leaves_the_node_inactive(
+    bench: Bench, start_node: StartNode, brightness_bundle: Path, states: list[str], after: str
+) -> None:
+    node = start_node(
+        command=[sys.executable, str(ROOT / "test" / "ros" / "node_whose_engine_opens_once.py")],
+        bundle=brightness_bundle,
+        engine="onnxruntime",
+        engine_retry_s=0.01,
+        max_engine_failures=3,
+        after_engine_failures=after,
+    )
+    bench.bring_up()
+    for second in (1, 2, 3):
+        bench.send(grey(second, 255 if second == 1 else 100))
+        bench.spin_until(lambda second=second: bench.facts.get("failed") == str(second), "the count")  # type: ignore[misc]
+    bench.spin_until(lambda: bench.state() == INACTIVE, "the inactive state")
+    bench.spin_until(lambda: states[-1] == "inactive", "the word of it")
+    assert bench.facts["engine_failures"] == "3"
+    assert "'onnxruntime' could not be closed (the NVIDIA driver says" in node.log
+    assert node.log.count("no engine is left: going inactive") == 1
+    assert node.stop() == 0
+
+
 def test_after_too_many_failures_the_next_engine_takes_the_frames_that_the_first_could_not(
     bench: Bench, start_node: StartNode, states: list[str], tmp_path: Path
 ) -> None:

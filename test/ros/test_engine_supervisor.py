@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,8 @@ import pytest
 
 from ros_ood_perception.inference.engine import EngineError, EngineOutput
 from ros_ood_perception.node.engine_supervisor import EngineSupervisor, EngineUnavailableError, FailurePolicy
+from ros_ood_perception.node.frame_slots import FrameSlots
+from ros_ood_perception.node.inference_loop import InferenceLoop
 
 IMAGES = np.zeros((1, 2, 2, 3), np.uint8)
 
@@ -21,11 +25,13 @@ class Workshop:
         self.open: list[str] = []
         self.opened: list[str] = []
         self.broken: set[str] = set()
+        self.breaks_with: type[Exception] = EngineError
+        self.closes = True
         self.log: list[str] = []
 
     def engine(self, name: str) -> Any:
         if name in self.broken:
-            raise EngineError(f"{name} is broken")
+            raise self.breaks_with(f"{name} is broken")
         workshop = self
 
         class Engine:
@@ -37,6 +43,8 @@ class Workshop:
 
             def close(self) -> None:
                 workshop.open.remove(name)
+                if not workshop.closes:
+                    raise EngineError("an illegal memory access was encountered")
 
         self.open.append(name)
         self.opened.append(name)
@@ -111,3 +119,81 @@ def test_retry_never_gives_up() -> None:
     for _ in range(50):
         supervisor.report_failure(EngineError("no"))
     supervisor.run(IMAGES)
+
+
+def test_an_engine_that_cannot_be_closed_is_counted_let_go_and_followed_by_the_next() -> None:
+    workshop = Workshop()
+    workshop.closes = False
+    supervisor = workshop.supervisor(FailurePolicy(max_failures=2, first_retry_s=0.0), "second")
+    supervisor.open()
+    for _ in range(2):
+        supervisor.run(IMAGES)
+        supervisor.report_failure(EngineError("no"))
+    supervisor.run(IMAGES)
+    assert (supervisor.name, supervisor.failures, workshop.open) == ("second", 2, ["second"])
+    assert sum("'first' could not be closed (an illegal memory access" in line for line in workshop.log) == 2
+    supervisor.close()
+    assert workshop.open == []
+
+
+def test_whatever_keeps_an_engine_from_opening_counts_and_is_waited_for() -> None:
+    workshop = Workshop()
+    supervisor = workshop.supervisor(FailurePolicy(max_failures=3, first_retry_s=1.0), "second")
+    supervisor.open()
+    workshop.broken, workshop.breaks_with = {"first"}, RuntimeError
+    supervisor.report_failure(EngineError("no"))
+    for pause_s in (1.0, 2.0):
+        with pytest.raises(EngineUnavailableError, match="is opened again in"):
+            supervisor.run(IMAGES)
+        workshop.now += pause_s
+        with pytest.raises(EngineUnavailableError, match="cannot be opened again: first is broken"):
+            supervisor.run(IMAGES)
+    supervisor.run(IMAGES)
+    assert (supervisor.name, supervisor.failures) == ("second", 3)
+
+
+class OnlyCamera:
+    """Stands in for a camera: runs the engine, and tells what became of each frame."""
+
+    def __init__(self, supervisor: EngineSupervisor) -> None:
+        self.supervisor = supervisor
+        self.fates: list[str] = []
+
+    def use(self, frame: Any, live: Any, threshold: float) -> bool:
+        try:
+            self.supervisor.run(IMAGES)
+        except EngineError as error:
+            self.fates.append(type(error).__name__)
+            raise
+        self.fates.append("published")
+        return True
+
+
+@pytest.mark.parametrize("after", ["fallback", "inactive"])
+@pytest.mark.parametrize("breaks_with", [EngineError, RuntimeError])
+def test_the_loop_says_once_that_an_engine_that_no_longer_opens_is_given_up(
+    after: Any, breaks_with: type[Exception]
+) -> None:
+    workshop = Workshop()
+    supervisor = workshop.supervisor(FailurePolicy(max_failures=3, after_failures=after, first_retry_s=0.0))
+    supervisor.open()
+    workshop.closes, workshop.breaks_with = False, breaks_with
+    workshop.broken = {"first"}
+    supervisor.report_failure(EngineError("the run that failed"))
+    camera: Any = OnlyCamera(supervisor)
+    slots: FrameSlots[Any] = FrameSlots(1)
+    given_up: list[list[str]] = []
+    live: Any = SimpleNamespace(threshold=lambda description: 0.5)
+    description: Any = None
+    loop = InferenceLoop(
+        [camera], slots, supervisor, description, lambda: live, lambda: given_up.append(list(camera.fates))
+    )
+    loop.start()
+    for number in range(5):
+        slots.put(0, number)
+        deadline = time.monotonic() + 60
+        while len(camera.fates) <= number and time.monotonic() < deadline:
+            time.sleep(0.001)
+    loop.finish()
+    assert camera.fates == ["EngineUnavailableError"] * 5
+    assert given_up == [["EngineUnavailableError"] * 2]

@@ -327,6 +327,19 @@ def test_memory_that_runs_out_is_said_and_given_back(machine: Machine, opened: B
         open_tensorrt(opened, machine.options())
 
 
+@pytest.mark.parametrize("refused", ["cuStreamSynchronize", "cuCtxSetCurrent"])
+def test_what_the_driver_refuses_at_the_end_is_said_and_the_rest_is_given_back(
+    machine: Machine, opened: Bundle, refused: str
+) -> None:
+    engine, _ = open_tensorrt(opened, machine.options())
+    assert machine.driver.stand_in_live() > 1
+    machine.driver.stand_in_fail(refused.encode())
+    with pytest.raises(EngineError, match=f"'out of memory' .* to {refused}"):
+        engine.close()
+    assert machine.driver.stand_in_live() == 0
+    engine.close()  # once is enough
+
+
 @pytest.mark.parametrize("version", ["8.5.3", "9.2.0", "7.1.3"])
 def test_other_versions_are_refused(machine: Machine, opened: Bundle, version: str) -> None:
     import tensorrt  # type: ignore[import-not-found]
