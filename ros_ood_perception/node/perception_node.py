@@ -48,6 +48,8 @@ from ros_ood_perception.perception import Perception
 
 NODE_NAME = "perception_node"
 SIGNAL_CHECK_PERIOD_S = 0.1
+STATE_PERIOD_S = 0.5
+"""So long at most after a camera went silent for too long, `output/state` says so."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,10 @@ class PerceptionNode(LifecycleNode):
         service.callback = self._answered(service.callback)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Of a steady clock: with simulated time and no /clock, a ROS timer would never say that there is none.
-        self._timer = self.create_timer(1.0, self.publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timer = self.create_timer(1.0, self.publish_diagnostics, clock=steady)
+        # Of its own: without frames nothing else publishes the states, and the diagnostics may come once a minute.
+        self._state_timer = self.create_timer(STATE_PERIOD_S, self._publish_states, clock=steady)
         self._engine_lost = self.create_guard_condition(self._on_engine_lost)
         self._jumps = self.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True),
@@ -307,6 +312,7 @@ class PerceptionNode(LifecycleNode):
         # One reference: a frame sees either all of the old settings or all of the new ones.
         self._live = live
         self._timer.timer_period_ns = round(live.diagnostics_period_s * 1e9)
+        self._state_timer.timer_period_ns = round(min(STATE_PERIOD_S, live.stale_after_s / 4) * 1e9)
         if self._active is not None:
             self._active.slots.limit_rate(live.max_rate_hz)
 
@@ -325,6 +331,11 @@ class PerceptionNode(LifecycleNode):
                 camera.restart_time()
 
     # -- what the node says of itself ----------------------------------------------------------------------------
+
+    def _publish_states(self) -> None:
+        if self._configured is not None and self._live is not None:
+            for camera in self._configured.cameras:
+                camera.publish_state(self._live)
 
     def publish_diagnostics(self) -> None:
         """How each camera is, where its frames went, how long the stages took."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,6 +102,34 @@ def test_a_camera_that_is_killed_and_started_again_is_heard_again(
     after = bench.accounting("front")
     # The new publisher's numbering is its own: what was not sent is not lost.
     assert after["sent"] - before["sent"] <= sent
+
+
+def test_the_state_of_a_camera_that_dies_is_invalid_at_once_however_seldom_the_diagnostics_come(
+    bench: Bench, start_node: StartNode, start_camera: StartCamera, brightness_bundle: Path
+) -> None:
+    start_node(bundle=brightness_bundle, stale_after_s=2.0, diagnostics_period_s=60.0)
+    states: list[tuple[float, str]] = []
+
+    def add(message: DiagnosticStatus) -> None:
+        values = {pair.key: pair.value for pair in message.values}
+        states.append((time.monotonic(), f"{values['state']} {values['valid']}"))
+
+    bench.node.create_subscription(DiagnosticStatus, "/perception_node/output/state", add, LATCHED)
+    assert bench.transition("configure")
+    assert bench.transition("activate")
+    camera = start_camera("/camera/image_raw", 20.0, "--size", "120", "160")
+    camera.wait_until_ready()
+    bench.spin_until(lambda: states and states[-1][1] == "active true", "the active state")
+    bench.spin_for(1.0)
+    camera.kill()
+    died = time.monotonic()
+    bench.spin_until(lambda: states[-1][1] == "stale false", "the stale state", timeout_s=30.0)
+    # Two seconds and half a one; the rest is for a busy machine.
+    assert states[-1][0] - died < 10.0
+    # Every state once: it is published when it changes, not when it is looked at.
+    bench.spin_for(2.0)
+    texts = [text for _, text in states]
+    assert all(now != before for before, now in itertools.pairwise(texts)), texts
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
