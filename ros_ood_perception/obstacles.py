@@ -94,6 +94,10 @@ class ObstacleDetector:
     Args:
         finder: which regions count.
         persistence: when they become obstacles.
+
+    Attributes:
+        too_far_apart_s: the last gap above `max_gap_s`, where so few frames came before it that none could have an
+            obstacle; None again once `seen_frames` came without such a gap. A pause after many frames is none.
     """
 
     def __init__(self, finder: RegionFinder | None = None, persistence: PersistenceSettings | None = None) -> None:
@@ -102,6 +106,8 @@ class ObstacleDetector:
         self._tracks: list[_Track] = []
         self._next_id = 1
         self._last_stamp_ns: int | None = None
+        self._uninterrupted_frames = 0
+        self.too_far_apart_s: float | None = None
 
     def __call__(
         self, result: FramePerception, stamp_ns: int, ground: GroundProjection | None = None
@@ -136,6 +142,7 @@ class ObstacleDetector:
         """Forget what was seen."""
         self._tracks.clear()
         self._last_stamp_ns = None
+        self._uninterrupted_frames = 0
 
     def state(self) -> dict[str, Any]:
         """What it remembers, as plain data (JSON)."""
@@ -157,9 +164,14 @@ class ObstacleDetector:
     def _forget_if_interrupted(self, stamp_ns: int) -> None:
         if self._last_stamp_ns is not None:
             gap_s = (stamp_ns - self._last_stamp_ns) * NANOSECONDS
+            if gap_s > self.persistence.max_gap_s and self._uninterrupted_frames < self.persistence.seen_frames:
+                self.too_far_apart_s = gap_s
             if gap_s < 0 or gap_s > self.persistence.max_gap_s:
                 self.reset()
         self._last_stamp_ns = stamp_ns
+        self._uninterrupted_frames += 1
+        if self._uninterrupted_frames >= self.persistence.seen_frames:
+            self.too_far_apart_s = None
 
     def _follow(self, regions: tuple[Region, ...], stamp_ns: int) -> list[_Track]:
         """The track of each region, in their order: one of before where one is near enough, else a new one."""

@@ -26,6 +26,9 @@ OUTPUT_TOPICS = {
 ON_THE_GROUND = frozenset(OBSTACLE_TOPICS) - {"obstacle_detections"}
 """Outputs in the vehicle's frame: published only while the camera's place over the ground is known."""
 
+OF_OBSTACLES = frozenset(OBSTACLE_TOPICS) - {"free_ground", "ground_grid"}
+"""Outputs of regions that persist: each is empty until one does."""
+
 CAMERA_INFO_TOPIC = "input/camera_info"
 STATE_TOPIC = "output/state"
 INPUT_TOPICS = {"raw": "input/image", "compressed": "input/image/compressed"}

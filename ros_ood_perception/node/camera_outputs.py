@@ -19,7 +19,7 @@ from ros_ood_perception.node.message_classes import message_class, new_message
 from ros_ood_perception.node.qos_events import publisher_events
 from ros_ood_perception.node.settings import LiveSettings
 from ros_ood_perception.obstacle_messages import ground_header
-from ros_ood_perception.output_topics import ON_THE_GROUND, OUTPUT_TOPICS, camera_topic
+from ros_ood_perception.output_topics import OF_OBSTACLES, ON_THE_GROUND, OUTPUT_TOPICS, camera_topic
 from ros_ood_perception.perception import FramePerception
 from ros_ood_perception.result_messages import IMAGE, TYPES, ground_message, picture_message
 
@@ -97,6 +97,10 @@ class CameraOutputs:
     def wanted_on_the_ground(self, live: LiveSettings) -> bool:
         """Somebody subscribes to an output that needs the camera's place over the ground."""
         return any(name in ON_THE_GROUND for name in self._wanted(live))
+
+    def wanted_obstacles(self, live: LiveSettings) -> bool:
+        """Somebody subscribes to an output that has nothing in it until a region persists."""
+        return any(name in OF_OBSTACLES for name in self._wanted(live))
 
     def _wanted(self, live: LiveSettings) -> list[str]:
         return [

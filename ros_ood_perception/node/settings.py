@@ -213,6 +213,18 @@ def _cameras(names: list[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
+def _check_rate(max_rate_hz: float, persistence: PersistenceSettings) -> None:
+    """Frames must come often enough for what looks at the time between them."""
+    period_s = 1.0 / max_rate_hz
+    if persistence.seen_frames > 1 and period_s >= persistence.max_gap_s:
+        raise ParameterError(
+            f"parameter 'max_rate_hz' is {max_rate_hz:g}, a frame every {period_s:g} s, and 'persistence.max_gap_s' is "
+            f"{persistence.max_gap_s:g}: all would be forgotten before the next frame, and no obstacle found; raise "
+            f"persistence.max_gap_s above {period_s:g} or max_rate_hz above {1 / persistence.max_gap_s:g}, or set "
+            "persistence.seen_frames to 1"
+        )
+
+
 def live_settings(values: Mapping[str, Any]) -> LiveSettings:
     """From the values of all parameters.
 
@@ -240,6 +252,8 @@ def live_settings(values: Mapping[str, Any]) -> LiveSettings:
         )
     except ValueError as error:
         raise ParameterError(f"parameters 'region.' and 'persistence.': {error}") from error
+    if values["max_rate_hz"] > 0:
+        _check_rate(values["max_rate_hz"], persistence)
     return LiveSettings(
         region=region,
         drivable_classes=tuple(name for name in values["region.drivable_classes"] if name),

@@ -2,9 +2,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 from bench import Bench, CameraProcess, NodeProcess
+
+from ros_ood_perception.node.parameter_declarations import DECLARATIONS
+from ros_ood_perception.node.settings import LiveSettings, ParameterError, live_settings
 
 StartNode = Callable[..., NodeProcess]
 StartCamera = Callable[..., CameraProcess]
@@ -30,11 +35,12 @@ def test_under_load_every_frame_sees_all_of_the_old_values_or_all_of_the_new_one
     for values, reason in (
         ({"anomaly_threshold": 0.9, "score_encoding": "mono4"}, "it must be one of mono8, 32FC1"),
         ({"anomaly_threshold": 0.9, "bundle": "elsewhere"}, "bundle: read at configure"),
-        ({"anomaly_threshold": 7.0, "max_rate_hz": 1.0}, "anomaly_threshold"),
-        ({"anomaly_threshold": float("nan"), "max_rate_hz": 1.0}, "anomaly_threshold"),
-        ({"max_rate_hz": 1.0, "operating_point": "lax", "anomaly_threshold": -1.0}, "no operating point 'lax'"),
-        ({"max_rate_hz": 1.0, "region__drivable_classes": ["lawn"]}, "the bundle has road, sky"),
-        ({"max_rate_hz": 1.0, "persistence__seen_frames": 9}, "persistence is 9 of 3"),
+        ({"anomaly_threshold": 7.0, "max_rate_hz": 2.0}, "anomaly_threshold"),
+        ({"anomaly_threshold": float("nan"), "max_rate_hz": 2.0}, "anomaly_threshold"),
+        ({"max_rate_hz": 2.0, "operating_point": "lax", "anomaly_threshold": -1.0}, "no operating point 'lax'"),
+        ({"max_rate_hz": 2.0, "region__drivable_classes": ["lawn"]}, "the bundle has road, sky"),
+        ({"max_rate_hz": 2.0, "persistence__seen_frames": 9}, "persistence is 9 of 3"),
+        ({"max_rate_hz": 2.0, "persistence__max_gap_s": 0.4}, "'max_rate_hz' is 2, a frame every 0.5 s, and"),
     ):
         successful, why = bench.set_atomically(**values)
         assert not successful
@@ -79,3 +85,21 @@ def test_outputs_rate_and_operating_point_change_while_it_runs(
     assert bench.facts["operating_point"] == "strict"
     assert bench.facts["anomaly_threshold"] == "0.9"
     bench.accounting()
+
+
+def test_a_rate_at_which_nothing_persists_is_refused_with_the_remedy() -> None:
+    def settings(**changes: Any) -> LiveSettings:
+        return live_settings({d.name: d.default for d in DECLARATIONS} | {"stale_after_s": 60.0} | changes)
+
+    remedy = (
+        r"'persistence.max_gap_s' is 1: .*raise persistence.max_gap_s above 2 or max_rate_hz above 1, or set "
+        "persistence.seen_frames to 1"
+    )
+    with pytest.raises(ParameterError, match=remedy):
+        settings(max_rate_hz=0.5)
+    with pytest.raises(ParameterError, match="max_gap_s"):
+        settings(max_rate_hz=1.0)
+    assert settings(max_rate_hz=1.1).max_rate_hz == 1.1
+    assert settings(max_rate_hz=0.5, **{"persistence.max_gap_s": 2.5}).max_rate_hz == 0.5
+    assert settings(max_rate_hz=0.5, **{"persistence.seen_frames": 1}).max_rate_hz == 0.5
+    assert settings(max_rate_hz=0.0, **{"persistence.max_gap_s": 0.01}).max_rate_hz == 0.0

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from bench import INPUT_TOPIC, OUTPUTS, Bench, NodeProcess, image
 from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import Image, PointCloud2
 
 from ros_ood_perception.node.transport import PROFILE_VARIABLES
 
@@ -65,6 +66,39 @@ def test_a_stamp_ahead_of_the_nodes_clock_is_said(bench: Bench, start_node: Star
     bench.settle(1)
     assert bench.facts["stamp in the future"] == "1"
     assert "ahead of this node's clock; synchronise the clocks" in node.log
+
+
+def test_frames_too_far_apart_for_any_obstacle_are_a_warning_that_names_the_remedy_and_ends(
+    bench: Bench, start_node: StartNode, brightness_bundle: Path
+) -> None:
+    node = start_node(
+        bundle=brightness_bundle, persistence__max_gap_s=0.5, stale_after_s=60.0, diagnostics_period_s=0.2
+    )
+    bench.bring_up()
+    for second in (1, 2, 3):
+        bench.send(image(second))  # a second apart by their stamps
+        bench.settle(second)
+    # Nobody subscribes to obstacles.
+    assert "frames too far apart" not in bench.facts
+    topic = "/perception_node/output/anomaly/obstacles"
+    bench.node.create_subscription(PointCloud2, topic, lambda message: None, 5)
+    bench.spin_until(lambda: bench.facts[f"subscribers of {topic}"] == "1", "the node's knowledge of it")
+
+    def send(number: int) -> str:
+        message = image(number)
+        # From the fifth on a tenth of a second apart.
+        message.header.stamp = Time(sec=1004, nanosec=max(0, number - 4) * 100_000_000)
+        bench.send(message)
+        bench.settle(number)
+        return bench.status["camera"].message
+
+    said = send(4)
+    assert bench.facts["frames too far apart"] == "1"
+    assert "are 1.00 s apart" in said
+    assert "raise persistence.max_gap_s" in said
+    assert "persistence.max_gap_s (0.5 s) without a frame all is forgotten" in node.log
+    assert bench.status["camera"].level == DiagnosticStatus.WARN
+    assert "frames_too_far_apart" not in send(5)
 
 
 def test_qos_that_does_not_match_is_logged_with_its_fix_on_both_sides(

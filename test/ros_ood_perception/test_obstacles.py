@@ -89,6 +89,24 @@ def test_persistence_starts_anew_when_a_bag_loops() -> None:
     assert ids(detector, [frame(50), frame(50)], start=0) == [[], [2]]
 
 
+def test_frames_too_far_apart_for_any_obstacle_are_told_from_a_single_pause() -> None:
+    detector = ObstacleDetector(FINDER, PersistenceSettings(2, 3, max_gap_s=1.0))
+
+    def gaps(*stamps_s: float) -> list[float | None]:
+        found = []
+        for stamp_s in stamps_s:
+            detector(frame(50), round(stamp_s * 1e9))
+            found.append(detector.too_far_apart_s)
+        return found
+
+    # A pause, and a bag that begins again, after frames enough.
+    assert gaps(1.0, 1.5, 9.0, 9.5, 2.0, 2.5) == [None] * 6
+    # Every frame by itself, until one comes soon after another.
+    assert gaps(9.0, 10.5, 12.5, 13.0, 13.5) == [None, 1.5, 2.0, None, None]
+    detector.configure(FINDER, PersistenceSettings(1, 1, max_gap_s=1.0))
+    assert gaps(20.0, 30.0) == [None, None]
+
+
 def test_settings_change_while_obstacles_are_followed() -> None:
     detector = ObstacleDetector(FINDER, AT_ONCE)
     assert ids(detector, [frame(50, 100)]) == [[1, 2]]
