@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -432,24 +432,40 @@ class Camera:
             **{f"subscribers of {topic}": count for topic, count in self.outputs.subscriber_counts().items()},
             **node_facts,
         }
-        return status(self.title, self._node.get_name(), self._explained(health), facts)
+        return status(self.title, self._node.get_name(), self._explained(health, live), facts)
 
-    def _explained(self, health: CameraHealth) -> CameraHealth:
-        """Why nothing comes, as far as the graph says it."""
-        subscription = self._subscription
-        if health.state not in ("waiting", "stale") or subscription is None:
+    def _explained(self, health: CameraHealth, live: LiveSettings) -> CameraHealth:
+        """Why nothing comes in, as far as the graph says it; or why nothing goes out."""
+        if health.nothing_received:
+            why = self._why_nothing_comes()
+        elif health.state == "stale":
+            why = _why_no_result(live)
+        else:
             return health
+        return replace(health, reason=f"{health.reason}; {why}") if why else health
+
+    def _why_nothing_comes(self) -> str:
+        subscription = self._subscription
+        if subscription is None:
+            return ""
         topic = subscription.topic_name
         publishers = self._node.get_publishers_info_by_topic(topic)
         wanted = "CompressedImage" if self._settings.image_transport == "compressed" else "Image"
         others = sorted({info.topic_type for info in publishers if not info.topic_type.endswith(f"/{wanted}")})
         if others:
-            why = (
+            return (
                 f"{topic} is published as {', '.join(others)}, and {wanted} is expected: remap "
                 f"{INPUT_TOPICS[self._settings.image_transport]} or set image_transport"
             )
-        elif not publishers:
-            why = f"nobody publishes on {topic}: start the camera, or remap {topic} to its topic"
-        else:
-            why = f"{len(publishers)} publishers on {topic}, but none of their frames arrives" + self._memory.hint()
-        return CameraHealth(health.state, f"{health.reason}; {why}", health.implausible)
+        if not publishers:
+            return f"nobody publishes on {topic}: start the camera, or remap {topic} to its topic"
+        return f"{len(publishers)} publishers on {topic}, but none of their frames arrives" + self._memory.hint()
+
+
+def _why_no_result(live: LiveSettings) -> str:
+    # "If it lasts": it is so for a moment too, while the first frame after a pause is in inference.
+    why = (
+        f"if it lasts, a result takes longer than stale_after_s ({live.stale_after_s:g} s): use a faster engine, a "
+        "smaller bundle or fewer cameras, or raise stale_after_s"
+    )
+    return f"{why} or max_rate_hz ({live.max_rate_hz:g})" if live.max_rate_hz else why

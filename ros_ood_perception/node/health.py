@@ -27,11 +27,13 @@ class CameraHealth:
             come, and inference or publishing fails.
         reason: a sentence; empty where the state says all.
         implausible: kinds of `FramePlausibility` that hold, each with a sentence.
+        nothing_received: no frame came, so that the engine has no part in a camera that waits or is stale.
     """
 
     state: State
     reason: str = ""
     implausible: Mapping[str, str] = field(default_factory=dict)
+    nothing_received: bool = False
 
     @property
     def valid(self) -> bool:
@@ -98,10 +100,11 @@ class CameraPulse:
             if not self._active:
                 return CameraHealth("inactive")
             if self._last_received is None:
-                return CameraHealth("waiting", f"no frame for {now - self._activated_at:.0f} s")
+                waited_s = now - self._activated_at
+                return CameraHealth("waiting", f"no frame for {waited_s:.0f} s", nothing_received=True)
             silent_s = now - self._last_received
             if silent_s > stale_after_s:
-                return CameraHealth("stale", f"no frame for {silent_s:.0f} s")
+                return CameraHealth("stale", f"no frame for {silent_s:.0f} s", nothing_received=True)
             if self._trouble is not None:
                 state, reason = self._trouble
                 out_since = self._last_published or self._activated_at

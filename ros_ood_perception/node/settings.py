@@ -213,9 +213,15 @@ def _cameras(names: list[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _check_rate(max_rate_hz: float, persistence: PersistenceSettings) -> None:
+def _check_rate(max_rate_hz: float, stale_after_s: float, persistence: PersistenceSettings) -> None:
     """Frames must come often enough for what looks at the time between them."""
     period_s = 1.0 / max_rate_hz
+    if period_s >= stale_after_s:
+        raise ParameterError(
+            f"parameter 'max_rate_hz' is {max_rate_hz:g}, a frame every {period_s:g} s, and 'stale_after_s' is "
+            f"{stale_after_s:g}: the camera would be stale between two results; raise stale_after_s above "
+            f"{period_s:g} or max_rate_hz above {1 / stale_after_s:g}"
+        )
     if persistence.seen_frames > 1 and period_s >= persistence.max_gap_s:
         raise ParameterError(
             f"parameter 'max_rate_hz' is {max_rate_hz:g}, a frame every {period_s:g} s, and 'persistence.max_gap_s' is "
@@ -253,7 +259,7 @@ def live_settings(values: Mapping[str, Any]) -> LiveSettings:
     except ValueError as error:
         raise ParameterError(f"parameters 'region.' and 'persistence.': {error}") from error
     if values["max_rate_hz"] > 0:
-        _check_rate(values["max_rate_hz"], persistence)
+        _check_rate(values["max_rate_hz"], values["stale_after_s"], persistence)
     return LiveSettings(
         region=region,
         drivable_classes=tuple(name for name in values["region.drivable_classes"] if name),

@@ -39,6 +39,21 @@ def test_frames_without_results_are_stale_too(pulse: CameraPulse) -> None:
     assert state(pulse, 4.0) == "stale"
 
 
+def test_a_camera_that_sends_nothing_is_told_from_an_engine_that_gives_nothing(pulse: CameraPulse) -> None:
+    def verdict(now: float) -> tuple[str, bool]:
+        health = pulse.health(now, STALE_S)
+        return health.state, health.nothing_received
+
+    assert verdict(1.0) == ("waiting", True)
+    pulse.received(1.0)
+    assert verdict(1.1) == ("waiting", False)
+    pulse.published(1.1, {})
+    assert verdict(1.2) == ("active", False)
+    pulse.received(3.0)
+    assert verdict(4.0) == ("stale", False)
+    assert verdict(5.1) == ("stale", True)
+
+
 def test_one_bad_frame_between_good_ones_is_no_state_and_only_bad_ones_are(pulse: CameraPulse) -> None:
     pulse.received(1.0)
     pulse.published(1.0, {})

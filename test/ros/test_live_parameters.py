@@ -103,3 +103,16 @@ def test_a_rate_at_which_nothing_persists_is_refused_with_the_remedy() -> None:
     assert settings(max_rate_hz=0.5, **{"persistence.max_gap_s": 2.5}).max_rate_hz == 0.5
     assert settings(max_rate_hz=0.5, **{"persistence.seen_frames": 1}).max_rate_hz == 0.5
     assert settings(max_rate_hz=0.0, **{"persistence.max_gap_s": 0.01}).max_rate_hz == 0.0
+
+
+def test_a_rate_at_which_the_camera_is_stale_between_results_is_refused_with_the_remedy() -> None:
+    def settings(**changes: float) -> LiveSettings:
+        return live_settings({d.name: d.default for d in DECLARATIONS} | {"persistence.max_gap_s": 60.0} | changes)
+
+    remedy = r"'stale_after_s' is 2: .*raise stale_after_s above 2\.5 or max_rate_hz above 0\.5"
+    with pytest.raises(ParameterError, match=remedy):
+        settings(max_rate_hz=0.4)
+    with pytest.raises(ParameterError, match="stale_after_s"):
+        settings(max_rate_hz=0.5)
+    assert settings(max_rate_hz=0.4, stale_after_s=3.0).stale_after_s == 3.0
+    assert settings(max_rate_hz=0.0, stale_after_s=0.05).stale_after_s == 0.05

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from bench import INPUT_TOPIC, OUTPUTS, Bench, NodeProcess, image
+from bench import INPUT_TOPIC, OUTPUTS, ROOT, Bench, CameraProcess, NodeProcess, image
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -15,6 +16,7 @@ from sensor_msgs.msg import Image, PointCloud2
 from ros_ood_perception.node.transport import PROFILE_VARIABLES
 
 StartNode = Callable[..., NodeProcess]
+StartCamera = Callable[..., CameraProcess]
 
 
 def test_simulated_time_that_has_not_begun_is_said_and_ages_follow_the_clock_forth_and_back(
@@ -146,3 +148,38 @@ def test_nobody_there_another_type_and_frames_that_do_not_fit_are_told_apart(
     bench.settle(1)
     assert bench.facts["frame larger than the transport's segment"] == "1"
     assert "a frame of the camera: 921600 bytes, and the shared-memory segment of Fast DDS has 524288" in node.log
+
+
+def test_results_that_take_too_long_are_not_blamed_on_the_transport(
+    bench: Bench,
+    start_node: StartNode,
+    start_camera: StartCamera,
+    brightness_bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for variable in PROFILE_VARIABLES:
+        # So that there is a word to say about the transport.
+        monkeypatch.delenv(variable)
+    start_node(
+        command=[sys.executable, str(ROOT / "test" / "ros" / "node_with_slow_engine.py")],
+        bundle=brightness_bundle,
+        stale_after_s=0.2,
+        diagnostics_period_s=0.1,
+        max_rate_hz=10.0,
+    )
+    bench.bring_up()
+    camera = start_camera(INPUT_TOPIC, 20.0, "--size", "120", "160")
+    camera.wait_until_ready()
+    said = ""
+
+    def is_slow() -> bool:
+        nonlocal said
+        said = bench.status["camera"].message
+        return "frames come, and no result for" in said
+
+    bench.spin_until(is_slow, "the stale state")
+    assert "a result takes longer than stale_after_s (0.2 s): use a faster engine" in said
+    assert "raise stale_after_s or max_rate_hz (10)" in said
+    assert "publishers on" not in said
+    camera.stop()
+    bench.spin_until(lambda: "none of their frames arrives" in bench.status["camera"].message, "the silence")
