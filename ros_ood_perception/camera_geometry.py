@@ -38,6 +38,7 @@ class CameraGeometry:
         self._no_info = no_info
         self.info: CameraInfoMessage | None = None
         self._model: tuple[Any, CameraModel] | None = None
+        self._projection: GroundProjection | None = None
         self._ground: GroundProjection | None = None
         self._map: tuple[Any, GroundMap] | None = None
         self.problem = "no frame yet"
@@ -51,20 +52,28 @@ class CameraGeometry:
         """
         try:
             camera, pose = self._camera(image_size), self._pose_of(frame_id)
-            known = self._ground
+            known = self._projection
             if known is None or (known.camera, known.pose, known.max_range_m, known.ground_z_m) != (
                 camera,
                 pose,
                 limits.max_range_m,
                 limits.z_m,
             ):
-                self._ground = GroundProjection(camera, pose, limits.max_range_m, limits.z_m)
+                known = self._projection = GroundProjection(camera, pose, limits.max_range_m, limits.z_m)
+            if not known.shows_ground:
+                # Nothing that stands there would be placed, and the empty cloud would read as a free road.
+                raise CameraError(
+                    f"no pixel of the image shows ground within {limits.max_range_m:g} m (ground.max_range_m): the "
+                    "images' frame_id must be the camera's optical frame (x right, y down, z forward, REP 103), not "
+                    "its body's; then check pitch and roll, in the transform or the mounting parameters, and D of "
+                    "camera_info"
+                )
         except CameraError as error:
             self._ground = None
             self.problem = str(error)
             return None
-        self.problem = ""
-        return self._ground
+        self._ground, self.problem = known, ""
+        return known
 
     def _camera(self, image_size: tuple[int, int]) -> CameraModel:
         info = self.info

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +14,9 @@ from ros_ood_perception.camera_model import CameraError, CameraModel
 
 OPTICAL_TO_BODY = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 """Optical frame (x right, y down, z forward) to body frame (x forward, y left, z up), REP 103."""
+
+VIEW_SAMPLES = 32
+"""Columns and rows of the grid of pixels that is looked at for ground: thin enough for a strip of it at any edge."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,16 @@ class GroundProjection:
     def height_m(self) -> float:
         """Of the camera over the ground."""
         return self.pose.translation[2] - self.ground_z_m
+
+    @cached_property
+    def shows_ground(self) -> bool:
+        """Whether any pixel of a grid over the image, its edges included, shows ground within `max_range_m`.
+
+        Computed once: it costs as much as placing a thousand points.
+        """
+        u = np.linspace(0, self.camera.width - 1, VIEW_SAMPLES)
+        v = np.linspace(0, self.camera.height - 1, VIEW_SAMPLES)
+        return bool(np.isfinite(self.place(np.stack(np.meshgrid(u, v), axis=-1))).any())
 
     def place(self, pixels: ArrayLike) -> NDArray[np.float64]:
         """Places (N, 3) x, y, z in the vehicle's frame, metres, of pixels (N, 2) u, v.

@@ -160,6 +160,7 @@ def test_without_a_calibration_nothing_is_said_of_the_ground_and_diagnostics_say
         (None, "nothing has come on /perception_node/input/camera_info"),
         (CameraInfo(height=SIZE[0], width=SIZE[1]), "the camera is not calibrated"),
         (calibration(width=1280, height=960), "camera_info is of 1280x960 images"),
+        (calibration(d=[1e8, 0.0, 0.0, 0.0, 0.0]), "no pixel of the image shows ground within 40 m"),
     ):
         planner.send(road(), info)
         planner.send(road(), info)
