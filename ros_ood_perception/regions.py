@@ -28,8 +28,8 @@ class RegionSettings:
             whose score is at least `hysteresis` times the threshold. 1: the anomaly mask itself.
         min_area: fraction of the frame's pixels, in [0, 1]; a smaller region is dropped.
         max_regions: only so many are kept, the largest ones.
-        drivable_ids: class ids of drivable ground. A region counts if a foot point of it is on or near such ground.
-            None: wherever it is.
+        drivable_ids: class ids of drivable ground. A region counts if a foot point of it is on or near such ground, or
+            if its foot is cut: then what it stands on is not in the picture. None: wherever it is.
         surroundings: how near, as a fraction of the frame's height, in [0, 1].
     """
 
@@ -173,13 +173,18 @@ def _region(
     columns_used = _telling_columns(lowest)
     x, y = left + columns_used, top + lowest[columns_used]
     below = np.minimum(y + 1, rows - 1)
-    if settings.drivable_ids is not None and not _near_drivable(
-        result.engine_semantic, settings.drivable_ids, x, below, round(settings.surroundings * rows)
-    ):
-        return None
     cut = y == rows - 1
     if ego is not None:
         cut |= ego[below, x] > 0
+    # What a cut foot stands on is not in the picture: a wall that hides the whole road must not be dropped for it.
+    if (
+        settings.drivable_ids is not None
+        and not cut.any()
+        and not _near_drivable(
+            result.engine_semantic, settings.drivable_ids, x, below, round(settings.surroundings * rows)
+        )
+    ):
+        return None
     # Where the score falls through the low threshold on its way to the pixel below, as bilinear interpolation has it.
     here, under = score[y, x].astype(np.float64), score[below, x].astype(np.float64)
     falls = ~cut & (under < low)

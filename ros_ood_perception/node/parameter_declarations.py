@@ -167,8 +167,9 @@ REGION_PARAMETERS = (
     Declaration(
         "region.drivable_classes",
         ("",),
-        "Names of the bundle's classes that are driven on: a region counts only if it stands on or near them, and "
-        "free ground is made of them. ['']: regions count wherever they are, and no ground is free.",
+        "Names of the bundle's classes that are driven on: a region counts only if it stands on or near them or "
+        "its foot is out of the picture, and free ground is made of them. ['']: regions count wherever they are, and "
+        "no ground is free.",
         live=True,
     ),
     Declaration(

@@ -85,6 +85,25 @@ def test_a_region_with_its_foot_far_from_drivable_ground_is_dropped() -> None:
         assert [region.box.x for region in RegionFinder(settings)(result)] == expected, surroundings
 
 
+@pytest.mark.parametrize("bonnet_rows", [0, 10])
+@pytest.mark.parametrize("columns", [slice(0, 80), slice(25, 55)])
+def test_a_wall_that_hides_the_road_down_to_the_lower_edge_or_the_bonnet_is_a_region_whatever_is_around_it(
+    bonnet_rows: int, columns: slice
+) -> None:
+    bonnet = np.zeros((60, 80), bool)
+    bonnet[60 - bonnet_rows :] = True
+    # To the network the wall is a building, and so is what is left of the picture.
+    result = frame(blocks((slice(5, 60), columns)), semantic=np.full((60, 80), BUILDING, np.uint8))
+    settings = RegionSettings(1.0, 0.0, drivable_ids=frozenset({ROAD}), surroundings=0.05)
+    [region] = RegionFinder(settings, bonnet)(result)
+    assert region.foot_is_cut
+    assert region.box == Box(columns.start, 5, columns.stop - columns.start, 55 - bonnet_rows)
+    # One row above the edge its foot is in the picture, and can be judged.
+    lifted = result.engine_anomaly_score.copy()
+    lifted[59 - bonnet_rows :] = 0
+    assert RegionFinder(settings, bonnet)(frame(lifted, semantic=result.engine_semantic)) == ()
+
+
 def test_the_own_vehicle_is_no_region_and_cuts_the_foot_of_what_it_hides() -> None:
     score = blocks((slice(20, 60), slice(10, 20)), (slice(20, 30), slice(40, 50)))
     bonnet = np.zeros((120, 160), bool)
