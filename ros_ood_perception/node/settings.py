@@ -24,6 +24,9 @@ from ros_ood_perception.regions import RegionSettings, read_ego_mask
 
 CAMERA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*")
 TOPIC_WORDS = frozenset({"input", "output", "debug"})
+MOUNTING_FIELDS = ("height_m", "pitch_deg", "roll_deg", "yaw_deg", "forward_m", "left_m")
+CAMERA_PARAMETERS = (*(f"mounting.{field}" for field in MOUNTING_FIELDS), "region.ego_mask")
+"""Lists of one value for all cameras, or of one for each in the order of `cameras`."""
 
 
 class ParameterError(ValueError):
@@ -129,7 +132,7 @@ def fixed_settings(values: Mapping[str, Any]) -> FixedSettings:
     _check_values(values, live=False)
     if not values["bundle"]:
         raise ParameterError("parameter 'bundle' is empty; give the folder of a model bundle")
-    cameras = _cameras(list(values["cameras"]))
+    cameras = camera_names(values)
     return FixedSettings(
         bundle=Path(values["bundle"]).expanduser(),
         engine=values["engine"],
@@ -169,8 +172,12 @@ def _grid(values: Mapping[str, Any]) -> GridSettings:
         raise ParameterError(f"parameters 'ground.grid_...': {error}") from error
 
 
-def _for_each(values: Mapping[str, Any], name: str, cameras: tuple[str, ...]) -> list[Any]:
-    """One value for each camera, of a list of as many or of one."""
+def value_of_each(values: Mapping[str, Any], name: str, cameras: tuple[str, ...]) -> list[Any]:
+    """One value for each camera, of one of `CAMERA_PARAMETERS`.
+
+    Raises:
+        ParameterError: neither one value nor as many as cameras.
+    """
     found = list(values[name])
     if len(found) not in (1, len(cameras)):
         raise ParameterError(
@@ -181,8 +188,7 @@ def _for_each(values: Mapping[str, Any], name: str, cameras: tuple[str, ...]) ->
 
 
 def _mountings(values: Mapping[str, Any], cameras: tuple[str, ...]) -> tuple[CameraPose | None, ...]:
-    fields = ("height_m", "pitch_deg", "roll_deg", "yaw_deg", "forward_m", "left_m")
-    columns = [_for_each(values, f"mounting.{field}", cameras) for field in fields]
+    columns = [value_of_each(values, f"mounting.{field}", cameras) for field in MOUNTING_FIELDS]
     return tuple(CameraPose.from_mounting(*row) if row[0] > 0 else None for row in zip(*columns, strict=True))
 
 
@@ -190,7 +196,7 @@ def _ego_masks(values: Mapping[str, Any], cameras: tuple[str, ...]) -> tuple[NDA
     try:
         return tuple(
             read_ego_mask(Path(path).expanduser()) if path else None
-            for path in _for_each(values, "region.ego_mask", cameras)
+            for path in value_of_each(values, "region.ego_mask", cameras)
         )
     except ParameterError:
         raise
@@ -198,7 +204,13 @@ def _ego_masks(values: Mapping[str, Any], cameras: tuple[str, ...]) -> tuple[NDA
         raise ParameterError(f"parameter 'region.ego_mask': {error}") from error
 
 
-def _cameras(names: list[str]) -> tuple[str, ...]:
+def camera_names(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the parameter `cameras` names; one empty name for a camera without one.
+
+    Raises:
+        ParameterError: a name that cannot be a level of a topic, or one twice.
+    """
+    names = list(values["cameras"])
     if names in ([], [""]):
         return ("",)
     for name in names:

@@ -52,7 +52,7 @@ from ros_ood_perception.replay.run import (
     read_state,
     write_json,
 )
-from ros_ood_perception.replay.settings_file import parameter_values
+from ros_ood_perception.replay.settings_file import of_recording, parameter_values
 from ros_ood_perception.strict_yaml import SchemaError
 
 if TYPE_CHECKING:
@@ -186,9 +186,9 @@ def open_all(options: argparse.Namespace) -> Opened:
         raise ReplayError(f"--outputs holds {', '.join(unknown)}; there are {', '.join(OUTPUT_TOPICS)}")
     bundle = read_bundle(options.bundle or package_file("models/camvid_small"))
     source = open_input(options.input, options.camera, options.rate)
-    values = parameter_values(options.params, options.set, options.node_name)
+    given = parameter_values(options.params, options.set, options.node_name)
+    values = of_recording(given, [camera.name for camera in source.cameras])
     values["bundle"] = str(bundle.folder)
-    values["cameras"] = [camera.name for camera in source.cameras]
     fixed, live = fixed_settings(values), live_settings(values)
     live.threshold(bundle.description)
     live.region_settings(bundle.description)

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from ros_ood_perception.node.parameter_declarations import DECLARATIONS, Declaration
-from ros_ood_perception.node.settings import ParameterError
+from ros_ood_perception.node.settings import CAMERA_PARAMETERS, ParameterError, camera_names, value_of_each
 from ros_ood_perception.strict_yaml import load_yaml
 
 
@@ -48,6 +48,35 @@ def parameter_values(file: Path | None, changes: Sequence[str], node_name: str) 
             raise ParameterError(f"{source}: the node has no parameter '{name}'")
         values[name] = _typed(source, declared[name], value)
     return values
+
+
+def of_recording(values: Mapping[str, Any], cameras: Sequence[str]) -> dict[str, Any]:
+    """The values for the cameras of a recording: in a list of one value for each camera, each finds its own by name.
+
+    The node goes by the order of its `cameras`; those of a recording come in another, and some may be missing.
+
+    Args:
+        cameras: names of the recording's.
+
+    Raises:
+        ParameterError: a list has several values, and `cameras` does not say which is whose.
+    """
+    found = {**values, "cameras": list(cameras)}
+    for name in CAMERA_PARAMETERS:
+        if len(values[name]) == 1:
+            continue
+        named = camera_names(values)
+        if not set(cameras) <= set(named):
+            theirs, recorded = (", ".join(n or "one without a name" for n in names) for names in (named, cameras))
+            raise ParameterError(
+                f"parameter '{name}' has {len(values[name])} values for the cameras {theirs} (parameter 'cameras'), "
+                f"the recording's are {recorded}: which value is whose cannot be told. Name the values' cameras in "
+                "their order (--set cameras=[NAME,...]) and the recording's by the same names (--camera NAME=TOPIC), "
+                f"or give one value for all (--set {name}=VALUE)"
+            )
+        of_camera = dict(zip(named, value_of_each(values, name, named), strict=True))
+        found[name] = [of_camera[camera] for camera in cameras]
+    return found
 
 
 def _of_file(file: Path, node_name: str) -> dict[str, Any]:

@@ -35,13 +35,15 @@ from rosbags.rosbag2 import StoragePlugin
 from ros_ood_perception.bundle import read_bundle
 from ros_ood_perception.camera_images import to_colour
 from ros_ood_perception.inference.engine import open_engine
+from ros_ood_perception.node.settings import fixed_settings
 from ros_ood_perception.obstacles import ObstacleDetector
 from ros_ood_perception.perception import Perception
 from ros_ood_perception.recordings.bag import Bag
 from ros_ood_perception.recordings.message_types import message_types
 from ros_ood_perception.recordings.results import result_frames
 from ros_ood_perception.recordings.split_bag import topic_digests
-from ros_ood_perception.replay.command_line import main
+from ros_ood_perception.replay.command_line import main, make_parser, open_all
+from ros_ood_perception.replay.settings_file import parameter_values
 
 FRAMES = 12
 LONG = 24
@@ -226,6 +228,65 @@ def test_two_cameras_of_different_size_each_have_their_topics_and_their_own_memo
     assert {t: d for t, d in digests(tmp_path / "one").items() if t != "/diagnostics"} == {
         t: d for t, d in alone.items() if t != "/diagnostics"
     }
+
+
+@pytest.fixture
+def three_cameras(tmp_path: Path) -> tuple[Path, Path]:
+    """A bag, and a parameter file whose order is not that of the alphabet."""
+    bag = write_bag(tmp_path / "three", {f"/{name}/image_raw": [image(0)] for name in ("left", "front", "right")})
+    for name, row in (("front", 90), ("left", 80)):
+        mask = np.zeros((96, 128), np.uint8)
+        mask[row:] = 255
+        cv2.imwrite(str(tmp_path / f"{name}.png"), mask)
+    params = tmp_path / "vehicle.param.yaml"
+    params.write_text(
+        "/**:\n  ros__parameters:\n    bundle: models/camvid_small\n    cameras: [front, right, left]\n"
+        "    mounting: {height_m: [1.5], yaw_deg: [0.0, -90.0, 90.0]}\n"
+        f"    region: {{ego_mask: ['{tmp_path}/front.png', '', '{tmp_path}/left.png']}}\n"
+    )
+    return bag, params
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [(), ("--camera", "/right/image_raw", "--camera", "/left/image_raw"), ("--camera", "left=/left/image_raw")],
+)
+def test_each_camera_has_the_mounting_and_the_ego_mask_that_the_node_gives_it(
+    chosen: tuple[str, ...], three_cameras: tuple[Path, Path]
+) -> None:
+    bag, params = three_cameras
+    live = fixed_settings(parameter_values(params, (), "/perception_node"))
+    replayed = open_all(make_parser().parse_args([str(bag), "--params", str(params), *chosen])).fixed
+    assert len(replayed.cameras) == (len(chosen) // 2 or 3)
+    for name, mounting, mask in zip(replayed.cameras, replayed.mountings, replayed.ego_masks, strict=True):
+        index = live.cameras.index(name)
+        assert mounting == live.mountings[index] is not None
+        expected = live.ego_masks[index]
+        assert (mask is None) == (expected is None) == (name == "right")
+        if mask is not None and expected is not None:
+            np.testing.assert_array_equal(mask, expected)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--camera", "/front/image_raw"),
+        ("--camera", "rear=/left/image_raw", "--camera", "/front/image_raw"),
+        ("--set", "cameras=['']"),
+        ("--set", "cameras=[front, rear, left]"),
+    ],
+)
+def test_values_that_cannot_be_told_to_be_one_cameras_are_refused_and_one_for_all_is_not(
+    options: tuple[str, ...], three_cameras: tuple[Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bag, params = three_cameras
+    command = [str(bag), "--out", str(tmp_path / "out"), "--params", str(params), *options]
+    assert main(command) == 2
+    said = " ".join(capfd.readouterr().err.split())
+    assert "parameter 'mounting.yaw_deg' has 3 values for the cameras" in said
+    assert "--camera NAME=TOPIC" in said
+    one = ("--set", "mounting.yaw_deg=0", "--set", "region.ego_mask=''")
+    assert open_all(make_parser().parse_args([*command, *one])).fixed.mountings[0] is not None
 
 
 def test_an_image_size_that_changes_half_way_is_replayed_and_named(tmp_path: Path) -> None:
