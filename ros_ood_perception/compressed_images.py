@@ -55,6 +55,14 @@ def check_compressed(message: CompressedImageMessage, max_pixels: int) -> None:
             f"format is {message.format[:40]!r}, which is not a colour camera's; remap the compressed input to a "
             "colour topic",
         )
+    if declared.startswith("bayer"):
+        # image_transport compresses the mosaic as it is, or as grey: it decodes well, and has lost its colours.
+        raise MalformedImageError(
+            "compressed Bayer mosaic",
+            f"format is {message.format[:40]!r}: a Bayer mosaic that is compressed before it is debayered has lost its "
+            "colours; remap the compressed input to a debayered topic (image_proc's image_color/compressed), or set "
+            "image_transport to raw and take the raw topic",
+        )
     height, width = _size(bytes(message.data), max_pixels)
     check_not_empty(height, width)
     check_not_too_large(height, width, max_pixels)

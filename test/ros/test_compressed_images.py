@@ -120,6 +120,23 @@ def test_depth_images_are_refused(declared: str) -> None:
     assert kind_of(encoded(".png"), declared) == "encoding of no colour camera"
 
 
+@pytest.mark.parametrize(
+    ("extension", "declared"),
+    [
+        (".jpg", "bayer_rggb8; jpeg compressed "),
+        (".jpg", "bayer_grbg8; jpeg compressed mono8"),
+        (".png", "bayer_bggr16; png compressed "),
+    ],
+)
+def test_a_compressed_bayer_mosaic_is_refused_with_the_remedy_and_not_taken_for_a_grey_image(
+    extension: str, declared: str
+) -> None:
+    mosaic = encoded(extension, image=GOOD[..., 1])
+    assert kind_of(mosaic, declared) == "compressed Bayer mosaic"
+    with pytest.raises(MalformedImageError, match=r"image_proc's image_color/compressed.*image_transport to raw"):
+        read(mosaic, declared)
+
+
 def test_a_stamp_before_1970_is_refused() -> None:
     compressed = message(encoded(".jpg"))
     compressed.header.stamp.sec = -1
