@@ -13,7 +13,7 @@ from ros_ood_perception.ground import CameraPose
 
 
 class Transforms:
-    """Listens to /tf_static (and to /tf, where tf2_ros cannot leave it).
+    """Listens to /tf_static (and to /tf, where tf2_ros cannot leave it: a joint that moves has its latest place then).
 
     Args:
         node: that listens.
@@ -24,6 +24,7 @@ class Transforms:
         self._base_frame = base_frame
         self._buffer: Any = None
         self._listener: Any = None
+        self._static_only = False
         try:
             from tf2_ros import Buffer, TransformListener
         except ImportError:
@@ -34,7 +35,8 @@ class Transforms:
             return
         self._buffer = Buffer()
         # Cameras are bolted on: the wheels' transforms, hundreds a second, would cost more than the network's result.
-        static = {"static_only": True} if "static_only" in inspect.signature(TransformListener).parameters else {}
+        self._static_only = "static_only" in inspect.signature(TransformListener).parameters
+        static = {"static_only": True} if self._static_only else {}
         self._listener = TransformListener(self._buffer, node, **static)
 
     def pose(self, camera_frame: str) -> CameraPose:
@@ -50,9 +52,11 @@ class Transforms:
         try:
             found = self._buffer.lookup_transform(self._base_frame, camera_frame, Time()).transform
         except TransformException as error:
+            # A joint that moves: everybody else's tf finds this transform.
+            only = " (a joint between them that moves is on /tf, which is not used)" if self._static_only else ""
             raise CameraError(
-                f"no transform from '{camera_frame[:60]}' to '{self._base_frame}' ({error}); publish it on /tf_static, "
-                "or set mounting.height_m"
+                f"no transform from '{camera_frame[:60]}' to '{self._base_frame}' ({error}); publish it on "
+                f"/tf_static{only}, or set mounting.height_m"
             ) from error
         place, turn = found.translation, found.rotation
         return CameraPose.from_transform((place.x, place.y, place.z), (turn.x, turn.y, turn.z, turn.w))

@@ -48,7 +48,8 @@ class StaticTransforms:
             turn = np.reshape(pose.rotation, (3, 3))
             rotation, translation = turn @ rotation, turn @ translation + pose.translation
         raise CameraError(
-            f"no transform from '{camera_frame[:60]}' to '{base_frame}' on {TOPIC}; record it, or set mounting.height_m"
+            f"no transform from '{camera_frame[:60]}' to '{base_frame}' on {TOPIC}; record it (a joint between them "
+            "that moves is on /tf, which is not used), or set mounting.height_m"
         )
 
 
