@@ -83,7 +83,7 @@ class Input(Protocol):
     typestore: Any
 
     def start_ns(self) -> int:
-        """The time of the first message."""
+        """The time of the first frame."""
         ...
 
     def items(
@@ -196,7 +196,8 @@ class FramesInput:
 
     def start_ns(self) -> int:
         """The time of the first frame."""
-        return self._time_ns(0, None)
+        first = next(iter(self._source), None)
+        return 0 if first is None else self._time_ns(0, first.time_ns)
 
     def _time_ns(self, index: int, own_ns: int | None) -> int:
         # A stamp of zero means "no stamp" to many a consumer.

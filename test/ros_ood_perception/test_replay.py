@@ -43,6 +43,7 @@ from ros_ood_perception.recordings.message_types import message_types
 from ros_ood_perception.recordings.results import result_frames
 from ros_ood_perception.recordings.split_bag import topic_digests
 from ros_ood_perception.replay.command_line import main, make_parser, open_all
+from ros_ood_perception.replay.inputs import InputFrame
 from ros_ood_perception.replay.settings_file import parameter_values
 
 FRAMES = 12
@@ -196,6 +197,28 @@ def test_a_video_is_replayed_with_its_own_times(tmp_path: Path) -> None:
     assert run(tmp_path / "a.avi", tmp_path / "out") == 0
     stamps = [frame.stamp_ns for frame in result_frames(Bag(tmp_path / "out" / "bag"))]
     assert stamps == [10**9 + number * 50_000_000 for number in range(5)]
+
+
+@pytest.mark.parametrize("kind", ["video", "folder"])
+@pytest.mark.parametrize(("start", "stop", "frames"), [("0", "0.5", range(5)), ("1", "2", range(10, 20))])
+def test_start_and_stop_count_from_the_first_frame_of_a_video_and_of_a_folder(
+    start: str, stop: str, frames: range, kind: str, tmp_path: Path
+) -> None:
+    if kind == "video":
+        # It has a rate of its own: --rate must not matter.
+        source, rate = tmp_path / "a.avi", "25"
+        writer = cv2.VideoWriter(str(source), cv2.VideoWriter.fourcc(*"MJPG"), 10, (32, 24))
+        for number in range(30):
+            writer.write(picture(number, 24, 32))
+        writer.release()
+    else:
+        source, rate = tmp_path / "images", "10"
+        source.mkdir()
+        for number in range(30):
+            cv2.imwrite(str(source / f"{number:03d}.png"), picture(number, 24, 32))
+    opened = open_all(make_parser().parse_args([str(source), "--start", start, "--stop", stop, "--rate", rate]))
+    found = opened.source.items(opened.plan.start_ns, opened.plan.stop_ns, False)
+    assert [frame.number for frame in found if isinstance(frame, InputFrame)] == list(frames)
 
 
 def test_two_cameras_of_different_size_each_have_their_topics_and_their_own_memory(
