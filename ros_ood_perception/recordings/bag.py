@@ -60,7 +60,8 @@ class Bag:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.files = _files(path)
-        self.is_ros1 = all(file.suffix == ".bag" for file in self.files)
+        # A rosbag2 bag whose files are compressed (.db3.zstd) has none that is read here: all() of nothing is true.
+        self.is_ros1 = bool(self.files) and all(file.suffix == ".bag" for file in self.files)
         self.damage: list[str] = []
         self.types: dict[str, str] = {}
         self.counts: dict[str, int] = {}

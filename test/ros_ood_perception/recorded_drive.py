@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rosbags.rosbag1 import Writer as Ros1Writer
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from ros_ood_perception.recordings.message_types import message_types
@@ -90,10 +90,17 @@ def static_transforms() -> Any:
     )
 
 
-def write_bag(path: Path, topics: Mapping[str, Sequence[Any]], storage: StoragePlugin = StoragePlugin.MCAP) -> Path:
+def write_bag(
+    path: Path,
+    topics: Mapping[str, Sequence[Any]],
+    storage: StoragePlugin = StoragePlugin.MCAP,
+    compression: CompressionMode = CompressionMode.NONE,
+) -> Path:
     """A bag whose topics' messages are `STEP_NS` apart, those of number 0 first, in the order of `topics`."""
     types = message_types()
-    with Writer(path, version=9, storage_plugin=storage) as writer:
+    writer = Writer(path, version=9, storage_plugin=storage)
+    writer.set_compression(compression, CompressionFormat.ZSTD)
+    with writer:
         connections = {
             topic: writer.add_connection(topic, messages[0].__msgtype__, typestore=types.typestore)
             for topic, messages in topics.items()
@@ -108,7 +115,11 @@ def write_bag(path: Path, topics: Mapping[str, Sequence[Any]], storage: StorageP
 
 
 def write_drive(
-    path: Path, frames: int = 12, storage: StoragePlugin = StoragePlugin.MCAP, size: tuple[int, int] = (96, 128)
+    path: Path,
+    frames: int = 12,
+    storage: StoragePlugin = StoragePlugin.MCAP,
+    size: tuple[int, int] = (96, 128),
+    compression: CompressionMode = CompressionMode.NONE,
 ) -> Path:
     """One camera with calibration and pose."""
     return write_bag(
@@ -119,6 +130,7 @@ def write_drive(
             "/front/image_raw": [image(number, picture(number, *size)) for number in range(frames)],
         },
         storage,
+        compression,
     )
 
 

@@ -30,7 +30,7 @@ from recorded_drive import (
     write_ros1_drive,
 )
 from rosbags.highlevel import AnyReader
-from rosbags.rosbag2 import StoragePlugin
+from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
 from ros_ood_perception.bundle import read_bundle
 from ros_ood_perception.camera_images import to_colour
@@ -187,6 +187,30 @@ def test_mcap_sqlite_ros_1_compressed_and_a_folder_give_the_same_masks(
         masks = [frame.pictures["semantic_mask"] for frame in result_frames(Bag(tmp_path / f"out_{name}" / "bag"))]
         np.testing.assert_array_equal(masks, expected, err_msg=name)
     assert digests(tmp_path / "out_sqlite") == digests(replayed)
+
+
+@pytest.mark.parametrize("storage", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
+@pytest.mark.parametrize("compression", [CompressionMode.FILE, CompressionMode.MESSAGE])
+def test_a_bag_compressed_by_file_or_by_message_gives_the_same_bytes(
+    compression: CompressionMode, storage: StoragePlugin, drive: Path, replayed: Path, tmp_path: Path
+) -> None:
+    bag = write_drive(tmp_path / "bag", FRAMES, storage, compression=compression)
+    assert any(file.suffix == ".zstd" for file in bag.iterdir()) == (compression is CompressionMode.FILE)
+    # The obstacles among the digests have a place: calibration and /tf_static are read as well.
+    assert run(bag, tmp_path / "out", "--with-input") == 0
+    assert digests(tmp_path / "out") == digests(replayed) | topic_digests(Bag(drive)).hex()
+
+
+def test_a_damaged_bag_compressed_by_file_is_named_and_not_taken_for_one_of_ros_1(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bag = write_drive(tmp_path / "bag", FRAMES, compression=CompressionMode.FILE)
+    (file,) = bag.glob("*.zstd")
+    file.write_bytes(file.read_bytes()[:1000])
+    assert run(bag, tmp_path / "out") == 2
+    said = " ".join(capfd.readouterr().err.split())
+    assert "nothing in it can be salvaged" in said
+    assert "rosbag reindex" not in said
 
 
 def test_a_video_is_replayed_with_its_own_times(tmp_path: Path) -> None:
