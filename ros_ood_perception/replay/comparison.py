@@ -63,7 +63,7 @@ class Limits:
         "max_score_difference": "mean absolute difference of the anomaly score",
         "max_obstacles_gained": "boxes of this run without one in the other, summed over frames",
         "max_obstacles_lost": "boxes of the other run without one in this",
-        "max_frames_missing": "frames of one run that the other does not have",
+        "max_frames_missing": "frames of one run that the other does not have, or has without their semantic mask",
     }
 
     @classmethod
@@ -324,7 +324,7 @@ def _pairs(ours: Bag, theirs: Bag) -> Iterator[tuple[ResultFrame | None, ResultF
     first, second = ({frame.camera for frame in itertools.islice(result_frames(bag), 200)} for bag in (ours, theirs))
     rename = len(first) == len(second) == 1
     waiting: tuple[dict[Any, ResultFrame], dict[Any, ResultFrame]] = ({}, {})
-    for pair in itertools.zip_longest(result_frames(ours), result_frames(theirs)):
+    for pair in itertools.zip_longest(_with_mask(ours), _with_mask(theirs)):
         for side, frame in enumerate(pair):
             if frame is None:
                 continue
@@ -341,6 +341,11 @@ def _pairs(ours: Bag, theirs: Bag) -> Iterator[tuple[ResultFrame | None, ResultF
         yield frame, None
     for frame in waiting[1].values():
         yield None, frame
+
+
+def _with_mask(bag: Bag) -> Iterator[ResultFrame]:
+    """A frame without a semantic mask (a live node's, of which the recorder lost that message) counts as not there."""
+    return (frame for frame in result_frames(bag) if "semantic_mask" in frame.pictures)
 
 
 def _camera_images(source: Input, node_name: str, frames: Sequence[ResultFrame]) -> list[NDArray[np.uint8] | None]:
