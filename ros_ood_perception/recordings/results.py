@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,11 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_ood_perception.output_topics import OUTPUT_TOPICS
-from ros_ood_perception.recordings.bag import Bag, BagError
+from ros_ood_perception.recordings.bag import Bag, BagError, BagMessage
 
 READ = ("semantic_mask", "anomaly_mask", "anomaly_score", "obstacle_detections")
 MAX_WAITING = 64
 """So many frames may lack an output that comes later; then the oldest is given without it."""
+
+FrameKey = tuple[str, int, int]
+"""Camera, stamp and occurrence, as in `ResultFrame`."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class ResultFrame:
     obstacles: tuple[DetectedBox, ...] | None = None
 
     @property
-    def key(self) -> tuple[str, int, int]:
+    def key(self) -> FrameKey:
         """Equal for the same frame in another bag."""
         return (self.camera, self.stamp_ns, self.occurrence)
 
@@ -71,6 +74,16 @@ def result_topics(bag: Bag) -> dict[str, tuple[str, str]]:
     return found
 
 
+def mask_keys(bag: Bag) -> set[FrameKey]:
+    """The keys of the frames that have a semantic mask.
+
+    Raises:
+        BagError: no results, or a message that cannot be read.
+    """
+    masks = {topic: found for topic, found in result_topics(bag).items() if found[1] == "semantic_mask"}
+    return {key for key, _, _ in _messages(bag, masks)}
+
+
 def result_frames(bag: Bag) -> Iterator[ResultFrame]:
     """The frames in the order in which they are complete.
 
@@ -79,17 +92,10 @@ def result_frames(bag: Bag) -> Iterator[ResultFrame]:
     """
     topics = result_topics(bag)
     wanted = Counter(camera for camera, _ in topics.values())
-    seen: Counter[tuple[str, int]] = Counter()
-    waiting: dict[tuple[str, int, int], tuple[ResultFrame, set[str]]] = {}
-    for raw in bag.messages(topics):
+    waiting: dict[FrameKey, tuple[ResultFrame, set[str]]] = {}
+    for key, raw, message in _messages(bag, topics):
         camera, name = topics[raw.topic]
-        message = bag.deserialize(raw)
-        stamp = message.header.stamp
-        stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
-        occurrence = seen[raw.topic, stamp_ns]
-        seen[raw.topic, stamp_ns] += 1
-        key = (camera, stamp_ns, occurrence)
-        frame, parts = waiting.setdefault(key, (ResultFrame(camera, stamp_ns, occurrence, raw.time_ns), set()))
+        frame, parts = waiting.setdefault(key, (ResultFrame(*key, raw.time_ns), set()))
         parts.add(name)
         if name == "obstacle_detections":
             frame.obstacles = tuple(_box(detection) for detection in message.detections)
@@ -102,6 +108,17 @@ def result_frames(bag: Bag) -> Iterator[ResultFrame]:
             yield waiting.pop(next(iter(waiting)))[0]
     for frame, _ in waiting.values():
         yield frame
+
+
+def _messages(bag: Bag, topics: Mapping[str, tuple[str, str]]) -> Iterator[tuple[FrameKey, BagMessage, Any]]:
+    """The messages of these topics, each with its frame's key, and as it is when read."""
+    seen: Counter[tuple[str, int]] = Counter()
+    for raw in bag.messages(topics):
+        message = bag.deserialize(raw)
+        stamp = message.header.stamp
+        stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
+        yield (topics[raw.topic][0], stamp_ns, seen[raw.topic, stamp_ns]), raw, message
+        seen[raw.topic, stamp_ns] += 1
 
 
 def _pixels(message: Any, where: str) -> NDArray[Any]:

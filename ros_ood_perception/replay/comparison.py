@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import heapq
-import itertools
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +20,14 @@ from ros_ood_perception.camera_images import MalformedImageError
 from ros_ood_perception.output_topics import camera_topic
 from ros_ood_perception.overlay import semantic_picture
 from ros_ood_perception.recordings.bag import Bag, BagError
-from ros_ood_perception.recordings.results import DetectedBox, ResultFrame, result_frames, result_topics
+from ros_ood_perception.recordings.results import (
+    DetectedBox,
+    FrameKey,
+    ResultFrame,
+    mask_keys,
+    result_frames,
+    result_topics,
+)
 from ros_ood_perception.replay.camera_replay import colour_image
 from ros_ood_perception.replay.inputs import Input, InputFrame
 from ros_ood_perception.replay.run import BAG_FOLDER, SUMMARY_FILE, write_json
@@ -33,7 +39,8 @@ TITLE_HEIGHT = 20
 """Pixels, above each part of a picture."""
 SAME_OBSTACLE_IOU = 0.3
 MAX_UNMATCHED = 64
-
+"""So many frames of one run may wait for those of the other, which come in nearly the same order; then the oldest is
+given up."""
 
 UNKNOWN_FROM_DIGESTS = (
     "which frames differ, where and by how much cannot be told; for that, give the folder or the bag of the other run"
@@ -287,17 +294,15 @@ def _compare_bags(
 ) -> dict[str, Any]:
     totals = _Totals(len(description.classes))
     worst: list[tuple[float, int, ResultFrame, ResultFrame]] = []
-    for number, (here, there) in enumerate(_pairs(ours, theirs)):
-        if here is None:
-            totals.only_there += 1
-        elif there is None:
-            totals.only_here += 1
-        else:
-            change = totals.add(here, there)
-            if change > 0:
-                heapq.heappush(worst, (change, -number, here, there))
-                if len(worst) > WORST_FRAMES:
-                    heapq.heappop(worst)
+    keys = (mask_keys(ours), mask_keys(theirs))
+    for number, (here, there) in enumerate(_pairs((ours, theirs), keys)):
+        change = totals.add(here, there)
+        if change > 0:
+            heapq.heappush(worst, (change, -number, here, there))
+            if len(worst) > WORST_FRAMES:
+                heapq.heappop(worst)
+    # A frame without its mask (a live node's, of which the recorder lost that message) is not among the keys.
+    totals.only_here, totals.only_there = (len(found) - totals.frames for found in keys)
     if not totals.frames:
         raise ComparisonError(f"{theirs.path}: has no frame in common with this run: no camera and stamp are the same")
     damage = [*ours.damage, *theirs.damage]
@@ -319,33 +324,45 @@ def _compare_bags(
     return comparison
 
 
-def _pairs(ours: Bag, theirs: Bag) -> Iterator[tuple[ResultFrame | None, ResultFrame | None]]:
-    """The frames of both, and those that only one has. A single camera is the same one under any name."""
-    first, second = ({frame.camera for frame in itertools.islice(result_frames(bag), 200)} for bag in (ours, theirs))
-    rename = len(first) == len(second) == 1
+def _pairs(
+    bags: tuple[Bag, Bag], keys: tuple[set[FrameKey], set[FrameKey]]
+) -> Iterator[tuple[ResultFrame, ResultFrame]]:
+    """The frames that both have.
+
+    Which those are is known from the keys, so that a frame that only one has is passed over and neither bag gets ahead
+    of the other by it. Nothing is taken from the order of the stamps: several cameras do not keep it, nor does a clock
+    that is set.
+
+    Args:
+        keys: of all frames of each with a semantic mask.
+    """
+    # A single camera is the same one under any name.
+    skipped = 1 if all(len({camera for camera, _, _ in found}) == 1 for found in keys) else 0
+    shared = {key[skipped:] for key in keys[0]} & {key[skipped:] for key in keys[1]}
+    frames = [
+        (frame for frame in result_frames(bag) if "semantic_mask" in frame.pictures and frame.key[skipped:] in shared)
+        for bag in bags
+    ]
     waiting: tuple[dict[Any, ResultFrame], dict[Any, ResultFrame]] = ({}, {})
-    for pair in itertools.zip_longest(_with_mask(ours), _with_mask(theirs)):
-        for side, frame in enumerate(pair):
-            if frame is None:
-                continue
-            key = frame.key[1:] if rename else frame.key
-            partner = waiting[1 - side].pop(key, None)
-            if partner is None:
-                waiting[side][key] = frame
-            else:
-                yield (frame, partner) if side == 0 else (partner, frame)
-            if len(waiting[side]) > MAX_UNMATCHED:
-                oldest = waiting[side].pop(next(iter(waiting[side])))
-                yield (oldest, None) if side == 0 else (None, oldest)
-    for frame in waiting[0].values():
-        yield frame, None
-    for frame in waiting[1].values():
-        yield None, frame
-
-
-def _with_mask(bag: Bag) -> Iterator[ResultFrame]:
-    """A frame without a semantic mask (a live node's, of which the recorder lost that message) counts as not there."""
-    return (frame for frame in result_frames(bag) if "semantic_mask" in frame.pictures)
+    while True:
+        # The side for whose frames more of the other's wait.
+        side = 0 if len(waiting[0]) <= len(waiting[1]) else 1
+        frame = next(frames[side], None)
+        if frame is None:
+            side = 1 - side
+            frame = next(frames[side], None)
+        if frame is None:
+            return
+        key = frame.key[skipped:]
+        partner = waiting[1 - side].pop(key, None)
+        if partner is not None:
+            yield (frame, partner) if side == 0 else (partner, frame)
+            continue
+        waiting[side][key] = frame
+        if len(waiting[side]) > MAX_UNMATCHED:
+            given_up = next(iter(waiting[side]))
+            del waiting[side][given_up]
+            shared.discard(given_up)
 
 
 def _camera_images(source: Input, node_name: str, frames: Sequence[ResultFrame]) -> list[NDArray[np.uint8] | None]:

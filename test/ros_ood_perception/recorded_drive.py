@@ -96,19 +96,20 @@ def write_bag(
     storage: StoragePlugin = StoragePlugin.MCAP,
     compression: CompressionMode = CompressionMode.NONE,
 ) -> Path:
-    """A bag whose topics' messages are `STEP_NS` apart, those of number 0 first, in the order of `topics`."""
+    """A bag whose topics' messages are `STEP_NS` apart, those of number 0 first, in the order of `topics`. None: there
+    is no message at that time."""
     types = message_types()
     writer = Writer(path, version=9, storage_plugin=storage)
     writer.set_compression(compression, CompressionFormat.ZSTD)
     with writer:
         connections = {
-            topic: writer.add_connection(topic, messages[0].__msgtype__, typestore=types.typestore)
+            topic: writer.add_connection(topic, first.__msgtype__, typestore=types.typestore)
             for topic, messages in topics.items()
-            if messages
+            if (first := next((message for message in messages if message is not None), None)) is not None
         }
         for number in range(max((len(messages) for messages in topics.values()), default=0)):
             for topic, messages in topics.items():
-                if number < len(messages):
+                if number < len(messages) and messages[number] is not None:
                     raw = types.serialized(messages[number])
                     writer.write(connections[topic], START_NS + number * STEP_NS, raw)
     return path
