@@ -39,7 +39,7 @@ def write_frames(folder: Path, bag: Path, frames: int) -> None:
     source = FramesInput(ImageFolder(folder), 10.0)
     written = SplitBag(bag, source.typestore)
     written.add_topic(FRAMES_TOPIC, "sensor_msgs/msg/Image")
-    copies = (item for item in source.items(None, None, True) if isinstance(item, InputCopy))
+    copies = (item for item in source.items(None, None, source.copied) if isinstance(item, InputCopy))
     for copy in itertools.islice(copies, frames):
         written.write(copy.topic, copy.time_ns, copy.raw)
     written.close_file()

@@ -48,6 +48,7 @@ from ros_ood_perception.replay.run import (
     ReplayError,
     ReplayPlan,
     ResultObserver,
+    is_own_topic,
     make_room,
     read_state,
     write_json,
@@ -130,7 +131,11 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="what the output topics begin with (default: /perception_node)",
     )
-    add("--with-input", action="store_true", help="copy the recording's topics into the output as well")
+    add(
+        "--with-input",
+        action="store_true",
+        help="copy the recording's topics into the output as well, without /diagnostics and results under --node-name",
+    )
     add(
         "--frames-per-file",
         type=int,
@@ -221,7 +226,9 @@ def open_all(options: argparse.Namespace) -> Opened:
         start_ns=start_ns,
         stop_ns=stop_ns,
         every=options.every,
-        copy_input=options.with_input,
+        copied=tuple(topic for topic in source.copied if not is_own_topic(topic, options.node_name))
+        if options.with_input
+        else (),
         frames_per_file=options.frames_per_file,
         # As it is once it has been written and read.
         identity=json.loads(json.dumps(identity)),
@@ -381,6 +388,9 @@ def main(
             f"{len(opened.source.cameras)} camera(s): {', '.join(c.image for c in opened.source.cameras)}; "
             f"bundle {opened.bundle.description.name}"
         )
+        left_out = sorted({*opened.source.copied} - {*opened.plan.copied}) if options.with_input else []
+        if left_out:
+            say(f"not copied, for they would pass for this replay's: {', '.join(left_out)}")
         if options.resume and options.out.is_dir() and read_state(options.out)["complete"]:
             say(f"{options.out}: that replay has come to its end already")
             summary = json.loads((options.out / SUMMARY_FILE).read_text("utf-8"))

@@ -374,7 +374,7 @@ def _camera_images(source: Input, node_name: str, frames: Sequence[ResultFrame])
         (frame.camera, frame.time_ns, frame.stamp_ns): [] for frame in frames
     }
     times = [frame.time_ns for frame in frames]
-    for item in source.items(min(times), max(times) + 1, False):
+    for item in source.items(min(times), max(times) + 1, ()):
         if not isinstance(item, InputFrame) or item.message is None:
             continue
         stamp = item.message.header.stamp

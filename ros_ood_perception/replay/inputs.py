@@ -87,9 +87,13 @@ class Input(Protocol):
         ...
 
     def items(
-        self, start_ns: int | None, stop_ns: int | None, copy: bool
+        self, start_ns: int | None, stop_ns: int | None, copied: Collection[str]
     ) -> Iterator[InputFrame | InputInfo | InputCopy]:
-        """Everything from `start_ns` on and before `stop_ns`, in order of time."""
+        """Everything from `start_ns` on and before `stop_ns`, in order of time.
+
+        Args:
+            copied: topics of `self.copied` whose messages are given out as well.
+        """
         ...
 
 
@@ -147,15 +151,15 @@ class BagInput:
         return 0 if first is None else first.time_ns
 
     def items(
-        self, start_ns: int | None, stop_ns: int | None, copy: bool
+        self, start_ns: int | None, stop_ns: int | None, copied: Collection[str]
     ) -> Iterator[InputFrame | InputInfo | InputCopy]:
         """See `Input.items`."""
         images = {camera.image: index for index, camera in enumerate(self.cameras)}
         numbers = [0] * len(self.cameras)
-        topics = {*images, *self._infos, *(self.copied if copy else ())}
+        topics = {*images, *self._infos, *copied}
         broken: list[str] = []
         for raw in self._bag.messages(topics, start_ns, stop_ns):
-            if copy and raw.topic in self.copied:
+            if raw.topic in copied:
                 yield InputCopy(raw.topic, raw.time_ns, raw.raw)
             if raw.topic in images:
                 camera = images[raw.topic]
@@ -204,7 +208,7 @@ class FramesInput:
         return round((index + 1) / self._rate_hz * NANOSECONDS) if own_ns is None else NANOSECONDS + own_ns
 
     def items(
-        self, start_ns: int | None, stop_ns: int | None, copy: bool
+        self, start_ns: int | None, stop_ns: int | None, copied: Collection[str]
     ) -> Iterator[InputFrame | InputInfo | InputCopy]:
         """See `Input.items`."""
         types = message_types()
@@ -214,7 +218,7 @@ class FramesInput:
                 continue
             stamp = types("builtin_interfaces/msg/Time", sec=time_ns // NANOSECONDS, nanosec=time_ns % NANOSECONDS)
             header = types("std_msgs/msg/Header", stamp=stamp, frame_id=frame.frame_id)
-            if copy:
+            if FRAMES_TOPIC in copied:
                 image = types(
                     "sensor_msgs/msg/Image",
                     header=header,

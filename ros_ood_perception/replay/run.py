@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ros_ood_perception.bundle import Bundle
 from ros_ood_perception.node.settings import FixedSettings, LiveSettings
+from ros_ood_perception.output_topics import OUTPUT_TOPICS, STATE_TOPIC
 from ros_ood_perception.perception import FramePerception
 from ros_ood_perception.recordings.message_types import message_types
 from ros_ood_perception.recordings.split_bag import SplitBag
@@ -58,7 +59,7 @@ class ReplayPlan:
         outputs: names of `OUTPUT_TOPICS`.
         start_ns, stop_ns: on the recording's time line; None: from the beginning, to the end.
         every: of each camera's frames, the first and every so many-th after it.
-        copy_input: the input's topics go into the output as well.
+        copied: topics of the input that go into the output as well.
         frames_per_file: a file of the output is ended after so many.
         identity: all that decides what comes out; a replay is only gone on with under the same.
     """
@@ -68,7 +69,7 @@ class ReplayPlan:
     start_ns: int | None
     stop_ns: int | None
     every: int
-    copy_input: bool
+    copied: tuple[str, ...]
     frames_per_file: int
     identity: dict[str, Any] = field(default_factory=dict)
 
@@ -121,9 +122,9 @@ class Replay:
             for name, topic in camera.output_topics.items():
                 self.bag.add_topic(topic, TYPES.get(name, IMAGE), latched=name == "label_info")
         self.bag.add_topic(DIAGNOSTICS, DIAGNOSTICS_TYPE)
-        if plan.copy_input:
-            for topic, kind in source.copied.items():
-                self.bag.add_topic(topic, kind, latched=topic == "/tf_static", typestore=source.typestore)
+        for topic in plan.copied:
+            kind = source.copied[topic]
+            self.bag.add_topic(topic, kind, latched=topic == "/tf_static", typestore=source.typestore)
         self._used = 0
         self._last_ns = 0
         self._reported_ns: int | None = None
@@ -172,7 +173,7 @@ class Replay:
             BrokenExecutor: a process of the pool died.
         """
         plan, description = self._plan, self._bundle.description
-        items = self._source.items(plan.start_ns, plan.stop_ns, plan.copy_input)
+        items = self._source.items(plan.start_ns, plan.stop_ns, plan.copied)
         for camera in self.cameras:
             for _ in range(camera.accounting["frames"]):
                 advance()
@@ -263,6 +264,13 @@ class Replay:
             "cameras": [camera.state() for camera in self.cameras],
         }
         write_json(self._out / STATE_FILE, state)
+
+
+def is_own_topic(topic: str, node_name: str) -> bool:
+    """Whether a replay under this name writes it, or a node of this name publishes it as a result: copied beside new
+    results, old ones would pass for them."""
+    results = tuple(f"/{name}" for name in (*OUTPUT_TOPICS.values(), STATE_TOPIC))
+    return topic == DIAGNOSTICS or (topic.startswith(f"{node_name}/") and topic.endswith(results))
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -44,6 +44,7 @@ from ros_ood_perception.recordings.results import result_frames
 from ros_ood_perception.recordings.split_bag import topic_digests
 from ros_ood_perception.replay.command_line import main, make_parser, open_all
 from ros_ood_perception.replay.inputs import InputFrame
+from ros_ood_perception.replay.run import is_own_topic
 from ros_ood_perception.replay.settings_file import parameter_values
 
 FRAMES = 12
@@ -147,6 +148,53 @@ def test_the_input_can_be_copied_beside_the_results_byte_by_byte(drive: Path, re
     assert {topic: copied[topic] for topic in digests(replayed)} == digests(replayed)
 
 
+def test_results_that_the_recording_holds_are_not_copied_among_the_new_ones(
+    drive: Path, replayed: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # As a vehicle's recorder with all topics: camera, results and diagnostics of its own run.
+    assert run(drive, tmp_path / "vehicle", "--with-input", "--set", "anomaly_threshold=0.5") == 0
+    recording = tmp_path / "vehicle" / "bag"
+    capfd.readouterr()
+    assert run(recording, tmp_path / "out", "--with-input") == 0
+    said = " ".join(capfd.readouterr().err.split())
+    assert "not copied, for they would pass for this replay's: /diagnostics, /perception_node/debug/" in said
+    assert digests(tmp_path / "out") == digests(replayed) | topic_digests(Bag(drive)).hex()
+    # Nor what this replay does not write: an old score beside a new mask would pass for a new one.
+    assert main([str(recording), "--out", str(tmp_path / "few"), "--with-input", "--outputs", "semantic_mask"]) == 0
+    results = {topic for topic in digests(tmp_path / "few") if topic.startswith("/perception_node/")}
+    assert results == {"/perception_node/output/semantic/mask"}
+
+
+def test_results_that_the_recording_holds_are_copied_beside_those_under_another_name(
+    drive: Path, replayed: Path, tmp_path: Path
+) -> None:
+    assert run(drive, tmp_path / "vehicle", "--with-input") == 0
+    options = ("--with-input", "--node-name", "/perception")
+    assert run(tmp_path / "vehicle" / "bag", tmp_path / "out", *options) == 0
+    old = {topic: digest for topic, digest in digests(replayed).items() if topic != "/diagnostics"}
+    found = digests(tmp_path / "out")
+    assert {topic: found[topic] for topic in old} == old
+    new = {topic.replace("/perception_node/", "/perception/"): digest for topic, digest in old.items()}
+    assert {topic: found[topic] for topic in new} == new
+
+
+@pytest.mark.parametrize(
+    ("topic", "own"),
+    [
+        ("/diagnostics", True),
+        ("/perception_node/output/semantic/mask", True),
+        ("/perception_node/front/output/anomaly/score", True),
+        ("/perception_node/output/state", True),
+        ("/perception_node_2/output/semantic/mask", False),
+        ("/other/output/semantic/mask", False),
+        ("/perception_node/parameter_events", False),
+        ("/front/image_raw", False),
+    ],
+)
+def test_a_nodes_own_topics_are_told_by_its_name(topic: str, own: bool) -> None:
+    assert is_own_topic(topic, "/perception_node") is own
+
+
 def test_a_part_of_the_recording_and_every_nth_frame(drive: Path, tmp_path: Path) -> None:
     assert run(drive, tmp_path / "out", "--start", "0.2", "--stop", "0.9", "--every", "3") == 0
     assert accounting(tmp_path / "out") == {"frames": 7, "left_out": 4, "published": 3}
@@ -241,7 +289,7 @@ def test_start_and_stop_count_from_the_first_frame_of_a_video_and_of_a_folder(
         for number in range(30):
             cv2.imwrite(str(source / f"{number:03d}.png"), picture(number, 24, 32))
     opened = open_all(make_parser().parse_args([str(source), "--start", start, "--stop", stop, "--rate", rate]))
-    found = opened.source.items(opened.plan.start_ns, opened.plan.stop_ns, False)
+    found = opened.source.items(opened.plan.start_ns, opened.plan.stop_ns, ())
     assert [frame.number for frame in found if isinstance(frame, InputFrame)] == list(frames)
 
 
