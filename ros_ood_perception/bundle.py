@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import yaml
 
+from ros_ood_perception.external_weights import external_tensor
 from ros_ood_perception.strict_yaml import SchemaError, from_mapping, load_yaml
 
 FORMAT_VERSION = 1
@@ -241,16 +242,18 @@ class Bundle:
         """The contents of a variant's file, checked again as they are read.
 
         Raises:
-            BundleError: the file is gone, or was changed since the bundle was read.
+            BundleError: the file is gone, was changed since the bundle was read, or holds its weights elsewhere.
         """
-        return _verified(self.folder / variant.file, variant.sha256)
+        path = self.folder / variant.file
+        return (_verified_graph if variant.format == "onnx" else _verified)(path, variant.sha256)
 
 
 def read_bundle(folder: Path | str) -> Bundle:
     """Read and verify a bundle.
 
     Raises:
-        BundleError: a file is missing or unreadable, the schema is unknown or violated, or the digest does not match.
+        BundleError: a file is missing or unreadable, the schema is unknown or violated, the digest does not match, or
+            weights lie in a file that the bundle does not name.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -273,7 +276,7 @@ def read_bundle(folder: Path | str) -> Bundle:
         description = from_mapping(data, BundleDescription, str(description_path))
     except SchemaError as error:
         raise BundleError(str(error)) from error
-    bundle = Bundle(folder=folder, description=description, model=_verified(model_path, description.model_sha256))
+    bundle = Bundle(folder=folder, description=description, model=_verified_graph(model_path, description.model_sha256))
     for variant in description.variants:
         # Not kept: most machines use none of them.
         bundle.variant_bytes(variant)
@@ -290,6 +293,22 @@ def _verified(path: Path, sha256: str) -> bytes:
         raise BundleError(
             f"{path}: SHA-256 is {digest}, {DESCRIPTION_FILE} says {sha256}; the file was "
             "changed or not copied whole. Restore it, or export the bundle again"
+        )
+    return contents
+
+
+def _verified_graph(path: Path, sha256: str) -> bytes:
+    """An ONNX file that is whole: weights in a file beside it would be read unverified, from wherever an engine looks.
+
+    ONNX Runtime looks in the process's working directory.
+    """
+    contents = _verified(path, sha256)
+    tensor = external_tensor(contents)
+    if tensor is not None:
+        raise BundleError(
+            f"{path}: the values of the tensor {reprlib.repr(tensor)} are in another file, which the SHA-256 does not "
+            "cover. Save the model with its weights inside, onnx.save(model, path, save_as_external_data=False), and "
+            "export the bundle again"
         )
     return contents
 

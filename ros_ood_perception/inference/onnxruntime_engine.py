@@ -35,6 +35,11 @@ class OnnxRuntimeEngine:
         options.intra_op_num_threads = num_threads or len(os.sched_getaffinity(0))
         # Other processes of the vehicle share the cores: a worker that waits must sleep, not spin.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # The model is what is in the verified bytes, no more. Weights that a graph only points to would be read from
+        # the working directory: in a file that is no folder there are none. A bundle's check for them knows ONNX files
+        # only, and ONNX Runtime would read its own format too.
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         try:
             self._session = onnxruntime.InferenceSession(bundle.model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions have no common public base class

@@ -3,13 +3,18 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from ros_ood_perception.bundle import BundleError, read_bundle, write_bundle, write_description
+from ros_ood_perception.external_weights import external_tensor
+from ros_ood_perception.inference.engine import EngineError
+from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 
 
 @pytest.fixture
@@ -171,3 +176,79 @@ def test_writing_a_bundle_keeps_the_variants_that_have_contents(bundle: Path, tm
     [written] = kept.description.variants
     assert kept.variant_bytes(written) == b"changed"
     assert write_bundle(tmp_path / "bare", opened.description, opened.model).description.variants == ()
+
+
+def with_weights_outside(model: bytes, folder: Path) -> tuple[bytes, str]:
+    """The model with its largest tensor in a file of the folder, and that tensor's name."""
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    graph = onnx.load_from_string(model)
+    tensor = max(graph.graph.initializer, key=lambda t: len(t.raw_data))
+    onnx.external_data_helper.set_external_data(tensor, "weights.bin")
+    (folder / "weights.bin").write_bytes(tensor.raw_data)
+    tensor.ClearField("raw_data")
+    return graph.SerializeToString(), tensor.name
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "model_int8.onnx"])
+def test_weights_outside_of_the_file_are_refused_with_the_tensors_name(bundle: Path, file: str) -> None:
+    model, tensor = with_weights_outside((bundle / "model.onnx").read_bytes(), bundle)
+    (bundle / file).write_bytes(model)
+    digest = hashlib.sha256(model).hexdigest()
+    if file == "model.onnx":
+        change(bundle, lambda d: d.update(model_sha256=digest))
+    else:
+        change(bundle, lambda d: d.update(variants=[variant(precision="int8", file=file, sha256=digest)]))
+    with pytest.raises(
+        BundleError, match=rf"{file}: the values of the tensor '.*' are in another file.*onnx\.save"
+    ) as e:
+        read_bundle(bundle)
+    assert tensor[-8:] in str(e.value)
+
+
+def test_the_engine_reads_no_weights_from_the_working_directory(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = read_bundle(bundle)
+    model, _ = with_weights_outside(opened.model, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(EngineError, match="cannot load the model"):
+        OnnxRuntimeEngine(replace(opened, model=model))
+
+
+def test_weights_outside_are_found_wherever_a_graph_can_have_tensors() -> None:
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    helper = onnx.helper
+    inside = onnx.numpy_helper.from_array(np.zeros(3, np.float32), "inside")
+    outside = onnx.numpy_helper.from_array(np.zeros(3, np.float32), "outside")
+    onnx.external_data_helper.set_external_data(outside, "weights.bin")
+
+    def graph_of(tensor: Any, place: str) -> Any:
+        constant = helper.make_node("Constant", [], ["c"], value=tensor)
+        sparse = helper.make_sparse_tensor(tensor, onnx.numpy_helper.from_array(np.arange(3)), [3])
+        if place == "initialiser":
+            return helper.make_graph([], "g", [], [], [inside, tensor, inside])
+        if place == "constant":
+            return helper.make_graph([constant], "g", [], [])
+        if place == "sparse":
+            return helper.make_graph([], "g", [], [], sparse_initializer=[sparse])
+        if place == "sparse constant":
+            return helper.make_graph([helper.make_node("Constant", [], ["c"], sparse_value=sparse)], "g", [], [])
+        inner = graph_of(tensor, "initialiser")
+        return helper.make_graph([helper.make_node("If", ["x"], ["y"], then_branch=inner)], "g", [], [])
+
+    for place in ("initialiser", "constant", "sparse", "sparse constant", "branch"):
+        for tensor, name in ((inside, None), (outside, "outside")):
+            model = helper.make_model(graph_of(tensor, place))
+            assert external_tensor(model.SerializeToString()) == name, place
+    function = helper.make_function(
+        "own", "f", [], ["c"], [helper.make_node("Constant", [], ["c"], value=outside)], [helper.make_opsetid("", 17)]
+    )
+    model = helper.make_model(helper.make_graph([], "g", [], []), functions=[function])
+    assert external_tensor(model.SerializeToString()) == "outside"
+
+
+def test_what_is_no_graph_is_left_to_the_engine() -> None:
+    random = np.random.default_rng(0)
+    for length in range(200):
+        external_tensor(random.bytes(length))
+    assert external_tensor(b"\x3a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff") is None
