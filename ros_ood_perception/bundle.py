@@ -17,7 +17,7 @@ from typing import Any, Literal
 import yaml
 
 from ros_ood_perception.external_weights import external_tensor
-from ros_ood_perception.strict_yaml import SchemaError, from_mapping, load_yaml
+from ros_ood_perception.strict_yaml import SchemaError, from_mapping, load_yaml, shown
 
 FORMAT_VERSION = 1
 MODEL_FILE = "model.onnx"
@@ -269,7 +269,7 @@ def read_bundle(folder: Path | str) -> Bundle:
     version = data.get("format_version") if isinstance(data, dict) else None
     if version != FORMAT_VERSION:
         raise BundleError(
-            f"{description_path}: format_version is {reprlib.repr(version)}; this version reads {FORMAT_VERSION}. "
+            f"{description_path}: format_version is {shown(version)}; this version reads {FORMAT_VERSION}. "
             "Export the bundle with the same version of ros_ood_perception"
         )
     try:

@@ -16,6 +16,9 @@ import yaml
 
 Dataclass = TypeVar("Dataclass")
 
+LARGEST_FILE_BYTES = 1 << 20
+"""Far more than any of ours has, and some seconds of reading."""
+
 
 class SchemaError(ValueError):
     """A file that does not say what its schema wants. The message names the file, the field and the remedy."""
@@ -55,18 +58,52 @@ def load_yaml(path: Path) -> Any:
 
     Raises:
         OSError: cannot be read.
-        SchemaError: not YAML.
+        SchemaError: not YAML, with merge keys, or larger than `LARGEST_FILE_BYTES`.
     """
+    size = path.stat().st_size
+    if size > LARGEST_FILE_BYTES:
+        raise SchemaError(f"{path}: has {size} bytes; a YAML file of ours has at most {LARGEST_FILE_BYTES}")
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: impossible dates, endless integers
         raise SchemaError(f"{path}: not a readable YAML file: {error}") from error
+
+
+_short = reprlib.Repr()
+_short.maxlevel = 2
+
+
+def shown(value: Any) -> str:
+    """What a file held, in few words, for errors.
+
+    Not repr(): nested YAML aliases are small in memory and endless when written out.
+    """
+    try:
+        return _short.repr(value)
+    except ValueError:  # an integer of thousands of digits
+        return "an endless number"
+
+
+class _Loader(yaml.SafeLoader):
+    """A `SafeLoader` that takes no merge keys: it copies what they name, so that some nested in 500 bytes fill memory.
+
+    Other aliases cost nothing: they name one object.
+    """
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Called for each mapping before it is made."""
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(
+                    problem="merge keys (<<) are not supported; write the keys out", problem_mark=key.start_mark
+                )
+        super().flatten_mapping(node)
 
 
 def _dataclass(data: Any, schema: type[Dataclass], path: str) -> Dataclass:
     where = f"the field '{path}'" if path else "the file"
     if not isinstance(data, dict):
-        raise ValueError(f"{where} must be a mapping of names to values, found {_shown(data)}")
+        raise ValueError(f"{where} must be a mapping of names to values, found {shown(data)}")
     hints = get_type_hints(schema)
     fields = {field.name: field for field in dataclasses.fields(schema)}  # type: ignore[arg-type]
     unknown = [str(key) for key in data if key not in fields]
@@ -98,13 +135,13 @@ def _value(value: Any, hint: Any, path: str) -> Any:
     if origin is Literal:
         if value not in arguments:
             allowed = ", ".join(map(str, arguments))
-            raise ValueError(f"the field '{path}' is {_shown(value)}; it must be one of {allowed}")
+            raise ValueError(f"the field '{path}' is {shown(value)}; it must be one of {allowed}")
         return value
     if origin in (tuple, list):
         return _sequence(value, origin, arguments, path)
     if origin is dict:
         if not isinstance(value, dict):
-            raise ValueError(f"the field '{path}' must be a mapping, found {_shown(value)}")
+            raise ValueError(f"the field '{path}' must be a mapping, found {shown(value)}")
         return {
             _value(key, arguments[0], path): _value(item, arguments[1], _join(path, str(key)))
             for key, item in value.items()
@@ -116,13 +153,13 @@ def _value(value: Any, hint: Any, path: str) -> Any:
 
 def _sequence(value: Any, origin: type, arguments: tuple[Any, ...], path: str) -> Any:
     if not isinstance(value, (list, tuple)):
-        raise ValueError(f"the field '{path}' must be a list, found {_shown(value)}")
+        raise ValueError(f"the field '{path}' must be a list, found {shown(value)}")
     if origin is list or arguments[-1] is Ellipsis:
         hints = [arguments[0]] * len(value)
     elif len(value) == len(arguments):
         hints = list(arguments)
     else:
-        raise ValueError(f"the field '{path}' must be a list of {len(arguments)}, found {_shown(value)}")
+        raise ValueError(f"the field '{path}' must be a list of {len(arguments)}, found {shown(value)}")
     return origin(_value(item, hint, f"{path}[{i}]") for i, (item, hint) in enumerate(zip(value, hints, strict=True)))
 
 
@@ -135,13 +172,8 @@ def _scalar(value: Any, hint: Any, path: str) -> Any:
             pass
     elif isinstance(value, hint) and isinstance(value, bool) == (hint is bool):
         return value
-    raise ValueError(f"the field '{path}' is {_shown(value)}; it must be of the type {hint.__name__}")
+    raise ValueError(f"the field '{path}' is {shown(value)}; it must be of the type {hint.__name__}")
 
 
 def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
-
-
-def _shown(value: Any) -> str:
-    # Not repr(): nested YAML aliases are small in memory and endless when written out.
-    return reprlib.repr(value)

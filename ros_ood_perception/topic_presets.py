@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ros_ood_perception.package_files import package_file
-from ros_ood_perception.strict_yaml import SchemaError, load_yaml
+from ros_ood_perception.strict_yaml import SchemaError, load_yaml, shown
 
 UNNAMED_CAMERA = "camera"
 """What `{camera}` stands for where the node has one camera without a name."""
@@ -45,9 +45,11 @@ def check_topic(private: object, public: object, source: str) -> None:
         SchemaError: one of them cannot be a topic.
     """
     if not isinstance(private, str) or not _PRIVATE.fullmatch(private):
-        raise SchemaError(f"{source}: {private!r} is no topic of a camera; they begin with input/, output/ or debug/")
+        raise SchemaError(
+            f"{source}: {shown(private)} is no topic of a camera; they begin with input/, output/ or debug/"
+        )
     if not isinstance(public, str) or not _PUBLIC.fullmatch(public.replace("{camera}", "camera")):
-        raise SchemaError(f"{source}: {private} becomes {public!r}, which is no topic name")
+        raise SchemaError(f"{source}: {private} becomes {shown(public)}, which is no topic name")
 
 
 def remappings(topics: Mapping[str, str], cameras: Sequence[str]) -> list[tuple[str, str]]:

@@ -99,6 +99,8 @@ def test_missing_files_and_folders_are_named(bundle: Path, tmp_path: Path) -> No
         + "format_version: *y\n",
         "format_version: 2001-13-45\n",
         f"format_version: {'9' * 5000}\n",
+        f"format_version: 0x{'f' * 5000}\n",
+        "a: &a {x: 1}\nb: &b {<<: [*a, *a]}\nformat_version: 1\n",
         "[" * 5000,
     ],
 )

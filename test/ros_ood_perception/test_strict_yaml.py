@@ -69,3 +69,32 @@ def test_optional_and_free_fields(tmp_path: Path) -> None:
     inner = read(tmp_path, "name: a\ninner: {limit: null, extra: {depths: [1, 2]}}").inner
     assert (inner.limit, inner.extra) == (None, {"depths": [1, 2]})
     assert read(tmp_path, "name: a\ninner: {limit: 3}").inner.limit == 3
+
+
+def nested(first: str, link: str, levels: int) -> str:
+    """Each line of nine times the line before it."""
+    lines = [f"a0: &a0 {first}"]
+    for level in range(1, levels):
+        lines.append(f"a{level}: &a{level} " + link.replace("*", ", ".join([f"*a{level - 1}"] * 9)))
+    return "\n".join(lines)
+
+
+def test_merge_keys_are_refused_before_they_fill_memory(tmp_path: Path) -> None:
+    with pytest.raises(SchemaError, match=r"file\.yaml: .*merge keys \(<<\) are not supported(.|\n)*line 2"):
+        read(tmp_path, nested("{x: 1}", "{<<: [*]}", 6))
+    # a plain name is no merge key
+    assert read(tmp_path, "name: a\ninner: {extra: {'<<': 1}}").inner.extra == {"<<": 1}
+
+
+@pytest.mark.parametrize("field", ["  rate", "  mode", "  limit", "name", "sizes"])
+@pytest.mark.parametrize(("first", "link"), [("[x]", "[*]"), ("{x: y}", "{p: [*]}")])
+def test_nested_aliases_are_refused_at_once_and_in_few_words(tmp_path: Path, field: str, first: str, link: str) -> None:
+    lists = "\n".join(f"    {line}" for line in nested(first, link, 30).splitlines())
+    with pytest.raises(SchemaError, match=rf"'(inner\.)?{field.strip()}' (is|must be)") as caught:
+        read(tmp_path, f"name: a\ninner:\n  extra:\n{lists}\n{field}: *a29")
+    assert len(str(caught.value)) < 2000
+
+
+def test_a_file_that_no_one_wrote_by_hand_is_refused_unread(tmp_path: Path) -> None:
+    with pytest.raises(SchemaError, match=r"file\.yaml: has 1048577 bytes; a YAML file of ours has at most 1048576"):
+        read(tmp_path, "#" * (2**20 + 1))

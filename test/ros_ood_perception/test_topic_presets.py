@@ -47,6 +47,8 @@ def test_an_unknown_preset_is_refused_with_those_there_are() -> None:
         ("input/image: /a b", "becomes '/a b', which is no topic name"),
         ("input/image: /{cam}/x", "which is no topic name"),
         ("input/image: [", "not a readable YAML file"),
+        # of one list that has itself in it
+        ("input/image: &a [*a, *a]", r"becomes \[\[\[\.\.\.\], \[\.\.\.\]\], .*, which is no topic name"),
     ],
 )
 def test_a_file_that_is_no_preset_is_refused(tmp_path: Path, text: str, message: str) -> None:
