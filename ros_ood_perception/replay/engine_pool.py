@@ -6,7 +6,8 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from ros_ood_perception.inference.engine import EngineError, EngineOutput, GpuOp
 
 _own: InferenceEngine | None = None
 """The engine of a worker process."""
+_all_workers: Barrier | None = None
+"""Where the worker processes of a pool wait for each other."""
 
 
 class EnginePool:
@@ -24,15 +27,14 @@ class EnginePool:
 
     Args:
         bundle: verified.
-        engine_name: of `ENGINES`.
+        engine_name: of `ENGINES`. What `auto` is, is found out once: all processes run the same engine.
         jobs: processes; 1: none beside this one.
         num_threads: of each engine; 0: every CPU that this process may use. Never fewer for more jobs: an engine's last
             bit can depend on it.
-
         gpu: what an engine on a GPU is opened for.
 
     Raises:
-        EngineError: no engine can be opened.
+        EngineError: no engine can be opened, or not in so many processes.
     """
 
     def __init__(self, bundle: Bundle, engine_name: str, jobs: int, num_threads: int, gpu: GpuOptions) -> None:
@@ -47,16 +49,13 @@ class EnginePool:
             self._run: Callable[[NDArray[np.uint8]], EngineOutput] = lambda image: engine.run(image[None])
         else:
             # Not forked: an engine's threads, and a GPU's driver, do not survive it.
-            self._executor = ProcessPoolExecutor(
-                jobs,
-                multiprocessing.get_context("spawn"),
-                _open_in_worker,
-                (bundle.folder, bundle.description.model_sha256, engine_name, threads, gpu),
-            )
+            context = multiprocessing.get_context("spawn")
+            all_workers = context.Barrier(jobs)
+            self._executor = ProcessPoolExecutor(jobs, context, _begin_worker, (all_workers,))
             self._run = _run_in_worker
         try:
             if jobs > 1:
-                self.name = self._executor.submit(_name_in_worker).result()
+                self.name = self._open_in_all(bundle, engine_name, gpu, all_workers)
             # TensorRT 8.6 takes frames of one size only.
             description = bundle.description.input
             on_cpu = self.name == "onnxruntime"
@@ -66,6 +65,35 @@ class EnginePool:
         except BaseException:
             self.close()
             raise
+
+    def _open_in_all(self, bundle: Bundle, engine_name: str, gpu: GpuOptions, all_workers: Barrier) -> str:
+        """Open the engine in every process, and give back its name."""
+        folder, digest, threads = bundle.folder, bundle.description.model_sha256, self.num_threads
+        jobs = all_workers.parties
+        name = ""
+        try:
+            # One alone first. Where each process chose for itself, `auto` would pass over a GPU that the others have
+            # filled, and frames of one replay would be of different engines.
+            name = self._executor.submit(_open_in_worker, folder, digest, engine_name, threads, gpu).result()
+            opened = [
+                self._executor.submit(_open_in_each_worker, folder, digest, name, threads, gpu) for _ in range(jobs)
+            ]
+            # The executor starts a process after it was woken to watch them: woken once more, it watches the last too,
+            # for which the others would wait for ever if it died.
+            self._executor.submit(int)
+            for future in opened:
+                future.result()
+        except (EngineError, BrokenExecutor) as error:
+            if not name:
+                raise
+            raise EngineError(
+                f"the engine '{name}' opens in one process and not in {jobs} at a time ({error}); give fewer --jobs"
+            ) from error
+        except BaseException:
+            # Interrupted before all have come: those that wait for the others must not keep the pool from ending.
+            all_workers.abort()
+            raise
+        return name
 
     def submit(self, image: NDArray[np.uint8]) -> Future[EngineOutput]:
         """Begin with a frame (H, W, 3) uint8 in the bundle's colour order."""
@@ -110,21 +138,33 @@ class ComputedEngine:
         """The pool is the caller's."""
 
 
-def _open_in_worker(folder: Path, model_sha256: str, engine_name: str, threads: int, gpu: GpuOptions) -> None:
-    global _own
+def _begin_worker(all_workers: Barrier) -> None:
+    global _all_workers
     # Ctrl-C goes to every process of the terminal: this one ends when the pool does.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    bundle = read_bundle(folder)
-    if bundle.description.model_sha256 != model_sha256:
-        raise EngineError(f"{folder}: the bundle was changed while the replay began; start it again")
-    _own = open_engine(bundle, engine_name, threads, gpu)
+    _all_workers = all_workers
+
+
+def _open_in_worker(folder: Path, model_sha256: str, engine_name: str, threads: int, gpu: GpuOptions) -> str:
+    """Open the engine, where this process has none yet, and give back its name."""
+    global _own
+    if _own is None:
+        bundle = read_bundle(folder)
+        if bundle.description.model_sha256 != model_sha256:
+            raise EngineError(f"{folder}: the bundle was changed while the replay began; start it again")
+        _own = open_engine(bundle, engine_name, threads, gpu)
+    return _own.name
+
+
+def _open_in_each_worker(folder: Path, model_sha256: str, engine_name: str, threads: int, gpu: GpuOptions) -> None:
+    """Submitted once for each process, it runs once in each: none leaves before all are here."""
+    assert _all_workers is not None
+    try:
+        _open_in_worker(folder, model_sha256, engine_name, threads, gpu)
+    finally:
+        _all_workers.wait()
 
 
 def _run_in_worker(image: NDArray[np.uint8]) -> EngineOutput:
     assert _own is not None
     return _own.run(image[None])
-
-
-def _name_in_worker() -> str:
-    assert _own is not None
-    return _own.name
