@@ -17,6 +17,9 @@ from ros_ood_perception.inference.engine import EngineError, EngineOutput, GpuOp
 from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 from ros_ood_perception.inference.parity import fixed_frames, measure_parity, require_parity
 
+RUNS_BEFORE_GRAPH = 2
+"""So many runs of a shape are plain ones, in which torch chooses kernels and allocates; the next records the graph."""
+
 
 class TorchEngine:
     """A bundle's program on a device: weights channels-last, one CUDA graph for the shape in use.
@@ -97,7 +100,8 @@ class TorchEngine:
     def _infer(self) -> None:
         torch = self._torch
         # torch.compile records graphs itself.
-        if self._device == "cuda" and not self._compiled and self._graph is None and self._runs_of_shape >= 2:
+        records = self._device == "cuda" and not self._compiled and self._runs_of_shape >= RUNS_BEFORE_GRAPH
+        if records and self._graph is None:
             torch.cuda.current_stream().synchronize()
             self._graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graph):
@@ -159,7 +163,11 @@ def open_torch(bundle: Bundle, options: GpuOptions) -> tuple[TorchEngine, str]:
     engine = TorchEngine(bundle, options.precision, compiled=options.build)
     reference = OnnxRuntimeEngine(bundle)
     try:
-        parity = measure_parity(reference, engine, fixed_frames(*options.image_size))
+        frames = fixed_frames(*options.image_size)
+        for _ in range(RUNS_BEFORE_GRAPH):
+            # Not measured: what is used is the graph.
+            engine.run(frames[0][None])
+        parity = measure_parity(reference, engine, frames)
         require_parity(parity, options.precision, f"the torch engine ({options.precision})")
     except EngineError:
         engine.close()

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from ros_ood_perception.bundle import Bundle, read_bundle
-from ros_ood_perception.inference.engine import EngineError
+from ros_ood_perception.inference import torch_engine
+from ros_ood_perception.inference.engine import EngineError, EngineOutput, GpuOptions
 from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 from ros_ood_perception.inference.parity import fixed_frames, measure_parity, require_parity
-from ros_ood_perception.inference.torch_engine import TorchEngine
+from ros_ood_perception.inference.torch_engine import RUNS_BEFORE_GRAPH, TorchEngine, open_torch
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +52,27 @@ def test_a_bundle_without_the_program_says_how_to_get_it(bundle: Path, opened: B
         TorchEngine(read_bundle(bundle), "fp16", "cpu")
     with pytest.raises(EngineError, match="no torch program in int8"):
         TorchEngine(opened, "int8", "cpu")
+
+
+def test_parity_is_that_of_the_graph_and_not_of_the_runs_before_it(
+    opened: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    class WrongGraph(TorchEngine):
+        def __init__(self, bundle: Bundle, precision: str, compiled: bool) -> None:
+            super().__init__(bundle, precision, "cpu", compiled)
+            self._runs = 0
+
+        def run(self, images: NDArray[np.uint8]) -> EngineOutput:
+            output = super().run(images)
+            self._runs += 1
+            if self._runs <= RUNS_BEFORE_GRAPH:
+                return output
+            return EngineOutput(output.semantic, 1 - output.anomaly_score)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch_engine, "find_gpu", lambda: None)
+    monkeypatch.setattr(torch_engine, "TorchEngine", WrongGraph)
+    with pytest.raises(EngineError, match="differs from ONNX Runtime by more than fp32 may"):
+        open_torch(opened, GpuOptions("fp32", (96, 128)))
