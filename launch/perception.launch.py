@@ -14,9 +14,11 @@ from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import LifecycleNode
 
 from launch import Action, LaunchContext, LaunchDescription
+from ros_ood_perception.launched_cameras import cameras_of_argument, cameras_of_file
 from ros_ood_perception.topic_presets import check_topic, read_preset, remappings
 
 PACKAGE = "ros_ood_perception"
+NODE = "perception_node"
 RESPAWN_DELAY_S = 2.0
 
 ENVIRONMENT = {
@@ -36,7 +38,7 @@ def generate_launch_description() -> LaunchDescription:
     arguments = {
         "bundle": ("", "Folder of the model bundle; empty: the parameter file's"),
         "engine": ("", "What runs the model; empty: the parameter file's"),
-        "cameras": ("", "Names of the cameras, separated by commas; empty: one without a name"),
+        "cameras": ("", "Names of the cameras, separated by commas; empty: the parameter file's"),
         "preset": ("plain", "Names of topics: plain, nav2, autoware (config/topics), or the path of a .yaml file"),
         "input_image": ("", "Topic of the images, with {camera} for a camera's name; empty: the preset's"),
         "input_camera_info": ("", "Topic of the calibration, likewise"),
@@ -79,16 +81,20 @@ def _start(context: LaunchContext) -> list[Action]:
     """The node; here, because remap rules and parameters depend on the arguments' values."""
     values = {
         name: LaunchConfiguration(name).perform(context)
-        for name in ("bundle", "engine", "cameras", "preset", "input_image", "input_camera_info")
+        for name in ("bundle", "engine", "cameras", "preset", "input_image", "input_camera_info", "params_file")
     }
-    cameras = [name.strip() for name in values["cameras"].split(",") if name.strip()]
     parameters: dict[str, object] = {name: values[name] for name in ("bundle", "engine") if values[name]}
+    cameras = cameras_of_argument(values["cameras"])
     if cameras:
         parameters["cameras"] = cameras
+    else:
+        # The file gives the node its cameras: without their names no rule below would fit one of their topics.
+        namespace = LaunchConfiguration("namespace").perform(context).strip("/")
+        cameras = cameras_of_file(values["params_file"], f"/{namespace}/{NODE}" if namespace else f"/{NODE}")
     node = LifecycleNode(
         package=PACKAGE,
         executable="perception_node",
-        name="perception_node",
+        name=NODE,
         namespace=LaunchConfiguration("namespace"),
         parameters=[
             LaunchConfiguration("params_file"),

@@ -28,6 +28,7 @@ from launch_ros.events.matchers import matches_node_name
 from lifecycle_msgs.msg import Transition
 
 from launch import Action, LaunchContext, LaunchDescription
+from ros_ood_perception.launched_cameras import cameras_of_argument, cameras_of_file
 from ros_ood_perception.topic_presets import read_preset, remappings
 
 PACKAGE = "ros_ood_perception"
@@ -47,7 +48,7 @@ def generate_launch_description() -> LaunchDescription:
         "rviz_config": (str(share / "config" / "view" / "perception.rviz"), "RViz configuration"),
         "bundle": ("", "Folder of the model bundle; empty: the parameter file's"),
         "engine": ("", "What runs the model; empty: the parameter file's"),
-        "cameras": ("", "Names of the cameras, separated by commas; RViz shows the first"),
+        "cameras": ("", "Names of the cameras, separated by commas; empty: the parameter file's. RViz shows the first"),
         "preset": ("plain", "Names of topics: plain, nav2, autoware, or the path of a .yaml file"),
         "input_image": ("", "Topic of the images in the bag, with {camera} for a camera's name; empty: the preset's"),
         "input_camera_info": ("", "Topic of the calibration in the bag, likewise"),
@@ -117,7 +118,8 @@ def _bag(context: LaunchContext) -> list[Action]:
 
 def _rviz(context: LaunchContext) -> list[Action]:
     """RViz, with the topics of its configuration mapped to those of the first camera."""
-    names = [name.strip() for name in LaunchConfiguration("cameras").perform(context).split(",") if name.strip()]
+    names = cameras_of_argument(LaunchConfiguration("cameras").perform(context))
+    names = names or cameras_of_file(LaunchConfiguration("params_file").perform(context), NODE)
     camera = names[0] if names else ""
     topics = read_preset(LaunchConfiguration("preset").perform(context))
     image = LaunchConfiguration("input_image").perform(context)

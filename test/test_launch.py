@@ -159,6 +159,22 @@ def test_each_camera_of_a_preset_has_its_topics(launch: Launch, shipped_bundle: 
         assert f"~/{camera}/input/image:=/sensing/camera/{camera}/image_raw" in command_of(process)
 
 
+def test_each_camera_of_the_parameter_file_has_its_topics(launch: Launch, shipped_bundle: Path, tmp_path: Path) -> None:
+    file = tmp_path / "vehicle.param.yaml"
+    file.write_text("/car/perception_node: {ros__parameters: {cameras: [front, left]}}")
+    launched = launch(
+        "perception.launch.py",
+        f"bundle:={shipped_bundle}",
+        f"params_file:={file}",
+        "namespace:=car",
+        "preset:=autoware",
+        "autostart:=false",
+    )
+    process = int(launched.wait_for(r"process started with pid \[(\d+)\]").group(1))
+    for camera in ("front", "left"):
+        assert f"~/{camera}/input/image:=/sensing/camera/{camera}/image_raw" in command_of(process)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
