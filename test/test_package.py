@@ -51,6 +51,18 @@ def test_colcon_build_installs_what_the_vehicle_needs(workspace: Path) -> None:
     assert not list(prefix.rglob("training/*"))
 
 
+def test_rosdep_installs_what_vehicle_and_demo_need() -> None:
+    keys = {"opencv-python-headless": "opencv", "pyyaml": "yaml"}
+    keys |= {name: f"{name}-pip" for name in ("onnxruntime", "rosbags")}
+    needed = set()
+    for file in ("vehicle.in", "demo.in"):
+        for line in (ROOT / "requirements" / file).read_text().splitlines():
+            if name := re.match(r"[a-z][a-z0-9-]*", line):
+                needed.add(f"python3-{keys.get(name[0], name[0])}")
+    listed = re.findall(r"<exec_depend>(.*)</exec_depend>", (ROOT / "package.xml").read_text())
+    assert needed == {key for key in listed if key.startswith("python3-")}
+
+
 def test_the_installed_package_finds_its_files_and_imports_no_torch(workspace: Path) -> None:
     code = (
         "import sys, ros_ood_perception.node.perception_node, ros_ood_perception.demo.run_demo;"
