@@ -129,7 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         summary = run(options, console)
     except BAD_INPUT_ERRORS as error:
-        console.print(f"demo: {error}", style="red", markup=False)
+        console.print(f"demo: {error}", style="red", markup=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
         console.print("demo: interrupted; node, player and recorder have been ended", style="red")
@@ -159,7 +159,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     stages = Stages()
     path = options.frames
     if path is None:
-        path = rendered_drive(options.seed, lambda text: console.print(text, markup=False))
+        path = rendered_drive(options.seed, lambda text: console.print(text, markup=False, soft_wrap=True))
         stages.end("sample_drive")
     truth = read_truth(path) if is_drive(path) else None
     if truth is not None:
@@ -171,7 +171,11 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     if truth is not None and played.geometry is None:
         raise DemoError(f"{path}: the drive's bag lacks camera_info or /tf_static; render the drive again")
     _make_room(options.out)
-    console.print(f"{len(source)} frames from {path} ({source.kind}), bundle {bundle.description.name}", markup=False)
+    console.print(
+        f"{len(source)} frames from {path} ({source.kind}), bundle {bundle.description.name}",
+        markup=False,
+        soft_wrap=True,
+    )
     facts, exit_code = play_and_record(options, played, bundle, console)
     stages.end("live_node")
     recording = Recording.read(options.out, OUTPUT_TOPICS)
