@@ -146,7 +146,11 @@ def merged_results(files: Sequence[Path]) -> dict[str, Any]:
 
 
 def draw(rows: Sequence[Row], path: Path, score: str = OWN_SCORE) -> None:
-    """A picture: variants down, AP and FPR95 of every anomaly set across; a dot a seed, a stroke at their mean."""
+    """A picture: variants down, AP and FPR95 of every anomaly set across; a dot a seed, a stroke at their mean.
+
+    Raises:
+        ValueError: no set with anomalies was measured.
+    """
     # Drawing needs matplotlib, the tables do not.
     from ros_ood_perception.report_page import pyplot
 
@@ -155,6 +159,8 @@ def draw(rows: Sequence[Row], path: Path, score: str = OWN_SCORE) -> None:
     if held_out:
         groups.append((f", {', '.join(held_out[0]['held_out'])} held out", held_out))
     panels = [(data, suffix, own) for suffix, own in groups for data in _anomaly_sets(own)]
+    if not panels:
+        raise ValueError("no set with anomalies was measured, so that there is nothing to draw")
     variants = variants_of(rows)
     figure, axes = pyplot.subplots(
         1, 2 * len(panels), figsize=(3 + 3.4 * len(panels), 1 + 0.27 * len(variants)), sharey=True, squeeze=False

@@ -205,6 +205,10 @@ def test_rows_of_two_places_become_one_study_with_its_tables_and_its_chart(
     assert "other.json: is of the study 'elsewhere'" in capsys.readouterr().err
     assert report([str(second), str(first), "--merge", str(both)]) == 2
     assert "the study 'two_places' has no variant none, of which there are rows" in capsys.readouterr().err
+    classes_only = {**a_row("flow", 0, 0.1, []), "measured": {"jensen_shannon_to_uniform": {"drives": {"frames": 3}}}}
+    alone = write_results(tmp_path / "classes.json", ["flow"], classes_only)
+    assert report([str(alone), "--chart", str(tmp_path / "none.png")]) == 2
+    assert "nothing to draw" in capsys.readouterr().err
     assert report([str(both), "--chart", str(chart), "--score", "entropy"]) == 2
     assert "--score entropy: was not measured; there are jensen_shannon_to_uniform" in capsys.readouterr().err
     assert both.read_bytes() == before
