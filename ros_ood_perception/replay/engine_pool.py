@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import signal
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +18,10 @@ from ros_ood_perception.inference.engine import EngineError, EngineOutput, GpuOp
 
 _own: InferenceEngine | None = None
 """The engine of a worker process."""
-_all_workers: Barrier | None = None
-"""Where the worker processes of a pool wait for each other."""
 
 
 class EnginePool:
-    """Gives each frame to an engine that is free, and each result to the frame that it is of.
+    """Gives the frames to its engines in turn, and each result to the frame that it is of.
 
     Args:
         bundle: verified.
@@ -42,20 +40,22 @@ class EnginePool:
         self.num_threads = threads
         self.look_ahead = 2 * jobs
         self._engine: InferenceEngine | None = None
+        # A process has an executor of its own, so that each can be told to open its engine, and can say why it did not.
+        self._executors: list[ThreadPoolExecutor] | list[ProcessPoolExecutor]
         if jobs == 1:
             self._engine = engine = open_engine(bundle, engine_name, threads, gpu)
             self.name = engine.name
-            self._executor: ThreadPoolExecutor | ProcessPoolExecutor = ThreadPoolExecutor(1, "engine")
+            self._executors = [ThreadPoolExecutor(1, "engine")]
             self._run: Callable[[NDArray[np.uint8]], EngineOutput] = lambda image: engine.run(image[None])
         else:
             # Not forked: an engine's threads, and a GPU's driver, do not survive it.
             context = multiprocessing.get_context("spawn")
-            all_workers = context.Barrier(jobs)
-            self._executor = ProcessPoolExecutor(jobs, context, _begin_worker, (all_workers,))
+            self._executors = [ProcessPoolExecutor(1, context, _ignore_interrupts) for _ in range(jobs)]
             self._run = _run_in_worker
+        self._next = itertools.cycle(self._executors)
         try:
             if jobs > 1:
-                self.name = self._open_in_all(bundle, engine_name, gpu, all_workers)
+                self.name = self._open_in_all(bundle, engine_name, gpu)
             # TensorRT 8.6 takes frames of one size only.
             description = bundle.description.input
             on_cpu = self.name == "onnxruntime"
@@ -66,38 +66,31 @@ class EnginePool:
             self.close()
             raise
 
-    def _open_in_all(self, bundle: Bundle, engine_name: str, gpu: GpuOptions, all_workers: Barrier) -> str:
+    def _open_in_all(self, bundle: Bundle, engine_name: str, gpu: GpuOptions) -> str:
         """Open the engine in every process, and give back its name."""
         folder, digest, threads = bundle.folder, bundle.description.model_sha256, self.num_threads
-        jobs = all_workers.parties
-        name = ""
+        first, *others = self._executors
+        # One alone first. Where each process chose for itself, `auto` would pass over a GPU that the others have
+        # filled, and frames of one replay would be of different engines.
         try:
-            # One alone first. Where each process chose for itself, `auto` would pass over a GPU that the others have
-            # filled, and frames of one replay would be of different engines.
-            name = self._executor.submit(_open_in_worker, folder, digest, engine_name, threads, gpu).result()
-            opened = [
-                self._executor.submit(_open_in_each_worker, folder, digest, name, threads, gpu) for _ in range(jobs)
-            ]
-            # The executor starts a process after it was woken to watch them: woken once more, it watches the last too,
-            # for which the others would wait for ever if it died.
-            self._executor.submit(int)
+            name = first.submit(_open_in_worker, folder, digest, engine_name, threads, gpu).result()
+        except BrokenExecutor as error:
+            raise EngineError(f"the process that opened the engine '{engine_name}' died ({error})") from error
+        try:
+            opened = [other.submit(_open_in_worker, folder, digest, name, threads, gpu) for other in others]
             for future in opened:
                 future.result()
         except (EngineError, BrokenExecutor) as error:
-            if not name:
-                raise
+            jobs = len(self._executors)
             raise EngineError(
                 f"the engine '{name}' opens in one process and not in {jobs} at a time ({error}); give fewer --jobs"
             ) from error
-        except BaseException:
-            # Interrupted before all have come: those that wait for the others must not keep the pool from ending.
-            all_workers.abort()
-            raise
         return name
 
     def submit(self, image: NDArray[np.uint8]) -> Future[EngineOutput]:
         """Begin with a frame (H, W, 3) uint8 in the bundle's colour order."""
-        return self._executor.submit(self._run, image)
+        # In turn: frames take an engine the same time, and results are asked for in their order.
+        return next(self._next).submit(self._run, image)
 
     def result(self, future: Future[EngineOutput]) -> EngineOutput:
         """Wait for a frame's result.
@@ -110,7 +103,10 @@ class EnginePool:
 
     def close(self) -> None:
         """End the processes; what was begun and not asked for is dropped."""
-        self._executor.shutdown(cancel_futures=True)
+        for executor in self._executors:
+            executor.shutdown(wait=False, cancel_futures=True)
+        for executor in self._executors:
+            executor.shutdown()
         if self._engine is not None:
             self._engine.close()
 
@@ -138,31 +134,19 @@ class ComputedEngine:
         """The pool is the caller's."""
 
 
-def _begin_worker(all_workers: Barrier) -> None:
-    global _all_workers
+def _ignore_interrupts() -> None:
     # Ctrl-C goes to every process of the terminal: this one ends when the pool does.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _all_workers = all_workers
 
 
 def _open_in_worker(folder: Path, model_sha256: str, engine_name: str, threads: int, gpu: GpuOptions) -> str:
-    """Open the engine, where this process has none yet, and give back its name."""
+    """Open the engine of this process, and give back its name."""
     global _own
-    if _own is None:
-        bundle = read_bundle(folder)
-        if bundle.description.model_sha256 != model_sha256:
-            raise EngineError(f"{folder}: the bundle was changed while the replay began; start it again")
-        _own = open_engine(bundle, engine_name, threads, gpu)
+    bundle = read_bundle(folder)
+    if bundle.description.model_sha256 != model_sha256:
+        raise EngineError(f"{folder}: the bundle was changed while the replay began; start it again")
+    _own = open_engine(bundle, engine_name, threads, gpu)
     return _own.name
-
-
-def _open_in_each_worker(folder: Path, model_sha256: str, engine_name: str, threads: int, gpu: GpuOptions) -> None:
-    """Submitted once for each process, it runs once in each: none leaves before all are here."""
-    assert _all_workers is not None
-    try:
-        _open_in_worker(folder, model_sha256, engine_name, threads, gpu)
-    finally:
-        _all_workers.wait()
 
 
 def _run_in_worker(image: NDArray[np.uint8]) -> EngineOutput:

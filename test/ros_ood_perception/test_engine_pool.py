@@ -37,3 +37,9 @@ def test_a_gpu_that_is_full_before_all_processes_have_it_says_so(
 def test_an_engine_that_opens_nowhere_says_why(shipped_bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"^out of memory$"):
         EnginePool(read_bundle(shipped_bundle), "tensorrt", 2, 1, SmallGpu(tmp_path, 0))
+
+
+def test_a_process_that_dies_in_opening_is_an_error_of_the_engine(shipped_bundle: Path, tmp_path: Path) -> None:
+    message = r"^the process that opened the engine 'tensorrt' died \(.*terminated abruptly.*\)$"
+    with pytest.raises(EngineError, match=message):
+        EnginePool(read_bundle(shipped_bundle), "tensorrt", 2, 1, SmallGpu(tmp_path, 0, deadly=True))
