@@ -144,13 +144,32 @@ class ObstacleDetector:
         self._last_stamp_ns = None
         self._uninterrupted_frames = 0
 
+    @property
+    def too_far_apart(self) -> str:
+        """Why no region can persist, if the frames come too seldom for that, and what to do; else nothing."""
+        if self.too_far_apart_s is None:
+            return ""
+        return (
+            f"the stamps of two frames that were used are {self.too_far_apart_s:.2f} s apart, and after "
+            f"persistence.max_gap_s ({self.persistence.max_gap_s:g} s) without a frame all is forgotten, so that "
+            f"nothing is seen in persistence.seen_frames ({self.persistence.seen_frames}); raise "
+            "persistence.max_gap_s above the gap, use more frames (camera, engine, max_rate_hz, a replay's --every), "
+            "or set persistence.seen_frames to 1"
+        )
+
     def state(self) -> dict[str, Any]:
         """What it remembers, as plain data (JSON)."""
         tracks = [
             {"id": t.id, "box": astuple(t.box), "first": t.first_stamp_ns, "age": t.age_frames, "seen": list(t.seen)}
             for t in self._tracks
         ]
-        return {"tracks": tracks, "next_id": self._next_id, "last_stamp_ns": self._last_stamp_ns}
+        return {
+            "tracks": tracks,
+            "next_id": self._next_id,
+            "last_stamp_ns": self._last_stamp_ns,
+            "uninterrupted_frames": self._uninterrupted_frames,
+            "too_far_apart_s": self.too_far_apart_s,
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
@@ -160,6 +179,8 @@ class ObstacleDetector:
             for t in state["tracks"]
         ]
         self._next_id, self._last_stamp_ns = state["next_id"], state["last_stamp_ns"]
+        self._uninterrupted_frames = state["uninterrupted_frames"]
+        self.too_far_apart_s = state["too_far_apart_s"]
 
     def _forget_if_interrupted(self, stamp_ns: int) -> None:
         if self._last_stamp_ns is not None:

@@ -355,23 +355,11 @@ class Camera:
         if self._geometry.problem and self.outputs.wanted_on_the_ground(live):
             self._kinds.add("no place on the ground", f"obstacles cannot be placed: {self._geometry.problem}")
             doubts["no_place_on_the_ground"] = self._geometry.problem
-        if (problem := self._too_far_apart(live)) and self.outputs.wanted_obstacles(live):
-            self._kinds.add("frames too far apart", f"no obstacle is found: {problem}")
-            doubts["frames_too_far_apart"] = problem
-        return doubts
-
-    def _too_far_apart(self, live: LiveSettings) -> str:
-        """Why no region can persist, if the frames that are used come too seldom for that; else nothing."""
         detector = self._perception.detector
-        if detector is None or detector.too_far_apart_s is None:
-            return ""
-        return (
-            f"the stamps of two frames that were used are {detector.too_far_apart_s:.2f} s apart, and after "
-            f"persistence.max_gap_s ({live.persistence.max_gap_s:g} s) without a frame all is forgotten, so that "
-            f"nothing is seen in persistence.seen_frames ({live.persistence.seen_frames}); raise "
-            "persistence.max_gap_s above the gap, use more frames (camera, max_rate_hz, engine), or set "
-            "persistence.seen_frames to 1"
-        )
+        if detector is not None and detector.too_far_apart and self.outputs.wanted_obstacles(live):
+            self._kinds.add("frames too far apart", f"no obstacle is found: {detector.too_far_apart}")
+            doubts["frames_too_far_apart"] = detector.too_far_apart
+        return doubts
 
     def _settle_malformed(self, error: MalformedImageError) -> None:
         self.accounting.settle("malformed")

@@ -20,7 +20,7 @@ from ros_ood_perception.label_info import label_info
 from ros_ood_perception.node.settings import FixedSettings, LiveSettings
 from ros_ood_perception.obstacle_messages import ground_header
 from ros_ood_perception.obstacles import ObstacleDetector
-from ros_ood_perception.output_topics import ON_THE_GROUND, OUTPUT_TOPICS, camera_topic
+from ros_ood_perception.output_topics import OF_OBSTACLES, ON_THE_GROUND, OUTPUT_TOPICS, camera_topic
 from ros_ood_perception.perception import FramePerception, Perception
 from ros_ood_perception.recordings.message_types import MessageTypes
 from ros_ood_perception.regions import RegionFinder
@@ -96,6 +96,8 @@ class CameraReplay:
         self.accounting = dict.fromkeys(("frames", "left_out", *FATES), 0)
         self.doubts: dict[str, int] = {}
         self.problems: list[str] = []
+        self.too_far_apart: dict[str, Any] = {"frames": 0, "problem": ""}
+        """After how many frames no obstacle could be found because they come too seldom, and why the first time."""
         self._announced = False
         self._last_fate = ""
         self._last_doubts: list[str] = []
@@ -119,6 +121,10 @@ class CameraReplay:
             self.doubts[kind] = self.doubts.get(kind, 0) + 1
         self.settle("published")
         self._last_doubts = sorted(doubts)
+        if self.detector.too_far_apart and OF_OBSTACLES.intersection(self._outputs):
+            self.too_far_apart["frames"] += 1
+            self.too_far_apart["problem"] = self.too_far_apart["problem"] or self.detector.too_far_apart
+            self._last_doubts.append("frames_too_far_apart")
         return result
 
     def settle(self, fate: str, problem: str = "") -> None:
@@ -182,6 +188,7 @@ class CameraReplay:
         values = {
             **{name: str(count) for name, count in self.accounting.items()},
             **{f"implausible: {kind}": str(count) for kind, count in sorted(self.doubts.items())},
+            "frames too far apart": str(self.too_far_apart["frames"]),
             "ground": self.geometry.problem or "known",
             **facts,
         }
@@ -202,6 +209,7 @@ class CameraReplay:
             "accounting": self.accounting,
             "doubts": self.doubts,
             "problems": self.problems,
+            "too_far_apart": self.too_far_apart,
             "announced": self._announced,
             "last_fate": self._last_fate,
             "last_doubts": self._last_doubts,
@@ -213,4 +221,5 @@ class CameraReplay:
         self._plausibility.restore(state["plausibility"])
         self.accounting, self.doubts = dict(state["accounting"]), dict(state["doubts"])
         self.problems, self._announced = list(state["problems"]), state["announced"]
+        self.too_far_apart = dict(state["too_far_apart"])
         self._last_fate, self._last_doubts = state["last_fate"], list(state["last_doubts"])

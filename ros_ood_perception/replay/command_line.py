@@ -318,6 +318,7 @@ def summarise(
                 "image": camera.topics.image,
                 "accounting": camera.accounting,
                 "implausible": camera.doubts,
+                "frames_too_far_apart": camera.too_far_apart,
                 "ground": camera.geometry.problem or "known",
                 "problems": camera.problems,
                 "topics": camera.output_topics,
@@ -354,6 +355,9 @@ def tell(summary: dict[str, Any], out: Path) -> int:
             say(f"  obstacles have no place on the ground: {camera['ground']}")
         for kind, count in camera["implausible"].items():
             say(f"  {count} frames are implausible: {kind.replace('_', ' ')}")
+        if camera["frames_too_far_apart"]["frames"]:
+            apart = camera["frames_too_far_apart"]
+            say(f"  after {apart['frames']} frames no obstacle can be found: {apart['problem']}")
     for topic, facts in summary["topics"].items():
         say(f"{facts['sha256'][:16]}  {facts['messages']:6d}  {topic}")
     this_run = summary["this_run"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 
@@ -103,8 +104,16 @@ def test_frames_too_far_apart_for_any_obstacle_are_told_from_a_single_pause() ->
     assert gaps(1.0, 1.5, 9.0, 9.5, 2.0, 2.5) == [None] * 6
     # Every frame by itself, until one comes soon after another.
     assert gaps(9.0, 10.5, 12.5, 13.0, 13.5) == [None, 1.5, 2.0, None, None]
+    assert gaps(20.0, 30.0) == [None, 10.0]
+    # A replay that goes on knows it, too.
+    resumed = ObstacleDetector(FINDER, PersistenceSettings(2, 3, max_gap_s=1.0))
+    resumed.restore(json.loads(json.dumps(detector.state())))
+    resumed(frame(50), 30_500_000_000)
+    assert (detector.too_far_apart_s, resumed.too_far_apart_s) == (10.0, None)
+    assert "10.00 s apart" in detector.too_far_apart
+    assert not resumed.too_far_apart
     detector.configure(FINDER, PersistenceSettings(1, 1, max_gap_s=1.0))
-    assert gaps(20.0, 30.0) == [None, None]
+    assert gaps(40.0, 50.0) == [None, None]
 
 
 def test_settings_change_while_obstacles_are_followed() -> None:

@@ -195,6 +195,23 @@ def test_a_nodes_own_topics_are_told_by_its_name(topic: str, own: bool) -> None:
     assert is_own_topic(topic, "/perception_node") is own
 
 
+def test_frames_left_out_until_no_obstacle_can_be_found_are_told(
+    drive: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    few = ("--every", "3", "--set", "persistence.max_gap_s=0.25")
+    assert run(drive, tmp_path / "few", *few) == 0
+    (camera,) = summary(tmp_path / "few")["cameras"]
+    # All but the first: before it there was no gap.
+    assert camera["frames_too_far_apart"]["frames"] == camera["accounting"]["published"] - 1
+    said = " ".join(capfd.readouterr().err.split())
+    assert "no obstacle can be found: the stamps of two frames that were used are 0.30 s apart" in said
+    assert run(drive, tmp_path / "masks", *few, "--outputs", "semantic_mask") == 0
+    assert run(drive, tmp_path / "all", "--set", "persistence.max_gap_s=0.25") == 0
+    for out in ("masks", "all"):
+        (camera,) = summary(tmp_path / out)["cameras"]
+        assert camera["frames_too_far_apart"] == {"frames": 0, "problem": ""}
+
+
 def test_a_part_of_the_recording_and_every_nth_frame(drive: Path, tmp_path: Path) -> None:
     assert run(drive, tmp_path / "out", "--start", "0.2", "--stop", "0.9", "--every", "3") == 0
     assert accounting(tmp_path / "out") == {"frames": 7, "left_out": 4, "published": 3}
