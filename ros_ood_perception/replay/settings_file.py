@@ -10,7 +10,7 @@ import yaml
 
 from ros_ood_perception.node.parameter_declarations import DECLARATIONS, Declaration
 from ros_ood_perception.node.settings import CAMERA_PARAMETERS, ParameterError, camera_names, value_of_each
-from ros_ood_perception.strict_yaml import load_yaml
+from ros_ood_perception.strict_yaml import load_yaml, shown
 
 
 def parameter_values(file: Path | None, changes: Sequence[str], node_name: str) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def parameter_values(file: Path | None, changes: Sequence[str], node_name: str) 
         except yaml.YAMLError as error:
             raise ParameterError(f"--set {change}: '{text}' is no YAML value") from error
     for source, name, value in given:
-        if name in ("use_sim_time",) or name.startswith("qos_overrides."):
+        if name.partition(".")[0] in ("use_sim_time", "qos_overrides"):
             # Of every node; neither clock nor transport has a part in a replay.
             continue
         if name not in declared:
@@ -95,7 +95,8 @@ def _of_file(file: Path, node_name: str) -> dict[str, Any]:
 def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in values.items():
-        if isinstance(value, dict):
+        # No deeper than names go: nested YAML aliases are small in the file and endless when followed.
+        if isinstance(value, dict) and any(d.name.startswith(f"{prefix}{name}.") for d in DECLARATIONS):
             found |= _flat(value, f"{prefix}{name}.")
         else:
             found[f"{prefix}{name}"] = value
@@ -115,5 +116,5 @@ def _scalar(source: str, name: str, kind: type, value: Any) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not kind:
-        raise ParameterError(f"{source}: parameter '{name}' is {value!r}; it must be {kind.__name__}")
+        raise ParameterError(f"{source}: parameter '{name}' is {shown(value)}; it must be {kind.__name__}")
     return value

@@ -35,7 +35,7 @@ from rosbags.rosbag2 import CompressionMode, StoragePlugin
 from ros_ood_perception.bundle import read_bundle
 from ros_ood_perception.camera_images import to_colour
 from ros_ood_perception.inference.engine import open_engine
-from ros_ood_perception.node.settings import fixed_settings
+from ros_ood_perception.node.settings import ParameterError, fixed_settings
 from ros_ood_perception.obstacles import ObstacleDetector
 from ros_ood_perception.perception import Perception
 from ros_ood_perception.recordings.bag import Bag
@@ -434,6 +434,16 @@ def test_a_bag_without_images_is_bad_input(
 ) -> None:
     assert run(write_bag(tmp_path / "bag", topics), tmp_path / "out") == 2
     assert message in " ".join(capfd.readouterr().err.split())
+
+
+@pytest.mark.parametrize("name", ["region", "anomaly_threshold", "regions"])
+def test_nested_aliases_in_a_parameter_file_end_in_a_short_error(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    nested = "".join(f"  a{i}: &a{i} {{x: *a{i - 1}, y: *a{i - 1}}}\n" for i in range(1, 60))
+    file.write_text(f"n:\n  a0: &a0 {{x: 1}}\n{nested}/**: {{ros__parameters: {{{name}: *a59}}}}\n")
+    with pytest.raises(ParameterError, match=name) as caught:
+        parameter_values(file, (), "/perception_node")
+    assert len(str(caught.value)) < 500
 
 
 def test_bad_options_are_named_before_anything_starts(
