@@ -14,6 +14,7 @@ from ros_ood_perception.bundle import Bundle
 from ros_ood_perception.overlay import score_picture
 from ros_ood_perception.report_page import picture_uri, pyplot, svg_uri, write_page
 from training.data.labelled_frames import ANOMALY, INLIER, LabelledFrames
+from training.evaluation_tables import SCORE_COLUMNS
 from training.set_evaluation import SetEvaluation, WorstFrame
 from training.smiyc_scores import score_of_submitted
 
@@ -52,6 +53,7 @@ def write_report(path: Path, bundle: Bundle, sets: Sequence[EvaluatedSet], outpu
         TEMPLATE,
         bundle=bundle.description,
         output=output,
+        score_columns=SCORE_COLUMNS,
         sets=[_shown(evaluated) for evaluated in sets],
     )
 

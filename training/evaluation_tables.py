@@ -10,6 +10,13 @@ from rich.table import Table
 
 console = Console(stderr=True)
 
+SCORE_COLUMNS = {
+    "median": "median score, %",
+    "FPR95": "marked at 95 % recall, %",
+    "marked": "marked by the bundle's threshold, %",
+}
+"""What is said of the anomaly score by true class, where there is any."""
+
 
 def say(message: str) -> None:
     """To standard error as it is: square brackets in a file's name are no markup."""
@@ -48,10 +55,16 @@ def print_tables(output: dict[str, Any]) -> None:
         table = Table()
         table.add_column("class")
         table.add_column("IoU, %", justify="right")
+        by_class = found["scores_by_class"]
+        columns = [key for key in SCORE_COLUMNS if key in by_class]
+        for key in columns:
+            table.add_column(SCORE_COLUMNS[key], justify="right")
         for label, iou in found["semantic"]["IoU"].items():
-            table.add_row(label, percent(iou))
+            table.add_row(label, percent(iou), *(percent(by_class[key][label]) for key in columns))
         table.add_section()
         table.add_row("mean", percent(found["semantic"]["mIoU"]))
+        if "anomaly_median" in by_class:
+            table.add_row("anomalies", "", percent(by_class["anomaly_median"]))
         out.print(table)
     for name, found in output["sets"].items():
         for point, rates in found.get("operating_points", {}).items():

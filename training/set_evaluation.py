@@ -21,6 +21,7 @@ from training.metrics.pixel_exact import ExactPixelMetrics
 from training.metrics.pixel_per_image import PerImagePixelMetrics
 from training.metrics.pixel_smiyc import SmiycPixelMetrics
 from training.metrics.score_counts import ScoreCounts
+from training.metrics.scores_by_class import ScoresByClass
 from training.metrics.semantic import ConfusionMatrix
 from training.smiyc_scores import score_of_submitted, submitted
 
@@ -93,6 +94,7 @@ class SetEvaluation:
     frames: int = 0
 
     confusion: ConfusionMatrix = field(init=False)
+    by_class: ScoresByClass = field(init=False)
     calibration: CalibrationError = field(default_factory=CalibrationError)
     exact: ExactPixelMetrics = field(default_factory=ExactPixelMetrics)
     official: SmiycPixelMetrics = field(default_factory=SmiycPixelMetrics)
@@ -102,6 +104,7 @@ class SetEvaluation:
 
     def __post_init__(self) -> None:
         self.confusion = ConfusionMatrix(max(len(self.classes), 1))
+        self.by_class = ScoresByClass(len(self.classes))
         self._town_counts = {town: ScoreCounts() for town in self.towns}
         self._spool = tempfile.TemporaryDirectory(prefix="ros_ood_perception_scores_")
         self._names: list[str] = []
@@ -136,6 +139,7 @@ class SetEvaluation:
         self.exact.update(score, frame.anomaly)
         if self.classes:
             self.confusion.update(semantic, frame.labels)
+            self.by_class.update(score, frame.labels, frame.anomaly)
             if confidence is not None:
                 self.calibration.update(confidence, semantic, frame.labels)
         if self.has_anomalies and not self.exact_only:
@@ -174,6 +178,7 @@ class SetEvaluation:
             }
             if self.calibration.pixels.any():
                 found["semantic"]["ECE"] = or_none(self.calibration.compute())
+            found["scores_by_class"] = self._scores_by_class()
         threshold = self.operating_points[0].threshold if self.operating_points else None
         if self.has_anomalies:
             found["exact"] = {key: or_none(value) for key, value in _pixel(self.exact.compute()).items()}
@@ -241,6 +246,20 @@ class SetEvaluation:
                 misses.append(WorstFrame(float((~above[anomalies]).mean()), frame.name))
         self.false_alarms = heapq.nlargest(WORST_FRAMES, alarms, key=lambda worst: worst.share)
         self.misses = heapq.nlargest(WORST_FRAMES, misses, key=lambda worst: worst.share)
+
+    def _scores_by_class(self) -> dict[str, Any]:
+        """Median of the score, and shares marked at 95 % recall and at the bundle's first operating point, by class."""
+
+        def named(values: NDArray[np.float64]) -> dict[str, float | None]:
+            return {name: or_none(value) for name, value in zip(self.classes, values, strict=True)}
+
+        medians = self.by_class.medians()
+        found: dict[str, Any] = {"median": named(medians[:-1])}
+        if self.has_anomalies:
+            found |= {"anomaly_median": or_none(medians[-1]), "FPR95": named(self.by_class.marked_at_recall())}
+        if self.operating_points:
+            found["marked"] = named(self.by_class.marked(self.operating_points[0].threshold))
+        return found
 
     def _rates(self) -> dict[str, dict[str, float | None]]:
         """What each operating point of the bundle does on this set."""

@@ -32,6 +32,7 @@ from training.data.registry import DATA_SETS, open_data_set
 from training.evaluate import main
 from training.metrics.component_smiyc import OBSTACLE_TRACK, SmiycComponentMetrics
 from training.metrics.pixel_smiyc import SmiycPixelMetrics
+from training.metrics.scores_by_class import BINS
 from training.metrics.semantic import ConfusionMatrix
 from training.scores import SCORES
 from training.set_evaluation import SetEvaluation
@@ -100,15 +101,26 @@ def copied(tree: Path, folder: Path) -> Path:
 def test_a_set_with_classes_has_semantic_figures_and_none_of_anomalies(run: Run, bundle: Path, tree: Path) -> None:
     assert run.code == 0
     found = run.sets["camvid"]
-    assert found.keys() == {"frames", "semantic", "operating_points"}
+    assert found.keys() == {"frames", "semantic", "scores_by_class", "operating_points"}
     assert found["frames"] == 6
     assert found["semantic"].keys() == {"mIoU", "IoU", "ECE"}
     assert list(found["semantic"]["IoU"]) == [known.name for known in CAMVID]
 
-    perception = Perception(open_engine(read_bundle(bundle), "onnxruntime"), 1.0, 11)
+    opened = read_bundle(bundle)
+    perception = Perception(open_engine(opened, "onnxruntime"), 1.0, 11)
     confusion = ConfusionMatrix(11)
+    of_roads = []
     for frame in open_data_set("camvid", tree, "val"):
-        confusion.update(perception(frame.image).semantic, frame.labels)
+        result = perception(frame.image)
+        confusion.update(result.semantic, frame.labels)
+        of_roads.append(result.anomaly_score[frame.labels == 3])
+    roads = np.concatenate(of_roads)
+    by_class = found["scores_by_class"]
+    assert by_class.keys() == {"median", "marked"}
+    assert by_class["median"]["road"] == pytest.approx(np.median(roads), abs=1 / BINS)
+    threshold = opened.description.operating_points[0].threshold
+    near = np.mean(np.abs(roads - threshold) < 1 / BINS)
+    assert by_class["marked"]["road"] == pytest.approx(np.mean(roads >= threshold), abs=near + 1e-6)
     assert list(found["semantic"]["IoU"].values()) == pytest.approx(confusion.iou().tolist())
     assert found["semantic"]["mIoU"] == pytest.approx(confusion.mean_iou())
     assert 0 < found["semantic"]["ECE"] < 1
