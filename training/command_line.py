@@ -13,6 +13,7 @@ import torch
 from lightning_fabric import Fabric
 
 from ros_ood_perception.strict_yaml import SchemaError, from_mapping, load_yaml
+from training.autocast_precision import precision_plugins
 from training.checkpoint import CheckpointError
 from training.config_changes import changed
 from training.training_run import TrainingRun
@@ -48,7 +49,7 @@ def command_line(
             strategy="ddp" if _under_torchrun() else "auto",
             devices=devices,
             num_nodes=nodes,
-            precision=config.precision,
+            **_precision(config.precision, options.accelerator),
         )
         fabric.launch()
         if config.precision.startswith("bf16") and fabric.device.type == "cpu" and not _computes_bf16():
@@ -108,6 +109,11 @@ def _parser(program: str, description: str | None, initial: dict[str, str]) -> a
     parser.add_argument("--precision", help="a Fabric precision, such as 32-true or bf16-mixed; replaces the config's")
     parser.add_argument("--nodes", type=int, help="how many hosts (default: 1; under torchrun: its)")
     return parser
+
+
+def _precision(precision: str, accelerator: str) -> dict[str, Any]:
+    plugins = precision_plugins(precision, accelerator)
+    return {"plugins": plugins} if plugins else {"precision": precision}
 
 
 def _under_torchrun() -> bool:

@@ -10,7 +10,7 @@ anomalies, or both. The report with curves and pictures goes to OUT/report.html.
 
 `--score` measures other anomaly scores than the bundle's, computed from the same logits. `--record` writes the figures
 and the command into the bundle. `--held-out` makes anomalies of a training set's classes, and measures on the frames
-that show them (as BDD-Anomaly does).
+that show them (in the way of BDD-Anomaly, which takes both splits).
 """
 
 from __future__ import annotations

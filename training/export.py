@@ -64,7 +64,8 @@ def deployed_segmenter(
         input_size: height and width of the network's input; None takes the one it was validated with.
     """
     config = from_mapping(checkpoint["config"]["segmenter"], SegmenterConfig, "the checkpoint's configuration")
-    segmenter = LadderSegmenter(config, len(checkpoint["classes"]))
+    # Older checkpoints do not have the encoder's settings: pretrained weights are then asked for once more.
+    segmenter = LadderSegmenter(config, len(checkpoint["classes"]), checkpoint.get("encoder"))
     segmenter.load_state_dict(checkpoint["exported"])
     size = input_size or tuple(checkpoint["config"]["input_size"])
     if any(side % segmenter.size_multiple for side in size):
@@ -116,8 +117,8 @@ def export_bundle(
         variants: of `training.precisions.VARIANTS`.
 
     Raises:
-        CheckpointError, ExportError, EngineError, FileNotFoundError: as their messages say; `folder` then has no
-            `bundle.yaml`.
+        CheckpointError, ExportError, EngineError, FileNotFoundError: as their messages say; `folder` is then as
+            it was.
     """
     checkpoint = load_checkpoint(checkpoint_path)
     if "exported" not in checkpoint:
@@ -129,9 +130,6 @@ def export_bundle(
     # Older checkpoints are of one set, and name it only.
     trained_on = data_set.get("parts", [(data_set["name"], data_config.train)])
     contents = onnx_bytes(model, {"name": folder.resolve().name, "weights_licence": checkpoint["data_set"]["licence"]})
-    folder.mkdir(parents=True, exist_ok=True)
-    for stale in (DESCRIPTION_FILE, MODEL_FILE, *(file for _, _, file in VARIANTS.values())):
-        (folder / stale).unlink(missing_ok=True)
     description = BundleDescription(
         format_version=FORMAT_VERSION,
         name=folder.resolve().name,
@@ -169,6 +167,10 @@ def export_bundle(
             calibration = spread(training_frames, CALIBRATION_FRAMES)
     require_parity(parity)
     made, files = make_variants(bundle, model, variants, compared, what, calibration)
+    # Nothing of an older bundle is touched until all of the new one is there.
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in (DESCRIPTION_FILE, MODEL_FILE, *(file for _, _, file in VARIANTS.values())):
+        (folder / stale).unlink(missing_ok=True)
     write_bundle(folder, replace(description, variants=made), contents, files)
     return parity
 

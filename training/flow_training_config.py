@@ -20,7 +20,7 @@ class FlowTrainingConfig:
         batch_size: crops per step, over all processes together.
         accumulation_steps: micro-batches that each process divides its part of a batch into; their gradients add up to
             the batch's, in less memory.
-        precision: a Lightning Fabric precision. Inverting a flow needs `32-true`.
+        precision: `32-true`: a flow in half precision is not its inverse's inverse.
         validation_crops: fixed crops of the validation frames that bits per dimension are measured on.
         sample_sizes: heights and widths of the samples that TensorBoard shows, pixels.
         augmentation: scale and crop of the crops; colours are left as they are.
@@ -47,6 +47,8 @@ class FlowTrainingConfig:
         for name in ("epochs", "passes_per_epoch", "batch_size", "accumulation_steps", "validation_crops"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.precision != "32-true":
+            raise ValueError(f"precision is {self.precision}; a flow is trained in 32-true")
         for size in self.sample_sizes:
             if any(side < STRIDE or side % STRIDE for side in size):
                 raise ValueError(f"sample_sizes has {size}; height and width must be positive multiples of {STRIDE}")

@@ -51,7 +51,7 @@ def sample_sheet(flow: ImageFlow, size: tuple[int, int], magnifications: list[in
             raise ValueError(f"samples of {size[0]}x{size[1]} cannot be enlarged {factor} times")
         generator = torch.Generator().manual_seed(seed)
         latents = flow.draw_latents(count, size[0] // factor, size[1] // factor, generator)
-        samples = enlarged(within_range(flow.inverse(latents)), factor)
+        samples = enlarged(within_range(flow.inverse(latents) - 0.5), factor)
         rows.append(torch.cat(list(samples.round().to(torch.uint8)), dim=2))
     return torch.cat(rows, dim=1)
 

@@ -43,7 +43,7 @@ class SegmenterTrainingConfig:
             the batch's, in less memory.
         ema_decay: of the running average of the weights that is validated and exported; 0 switches it off.
         input_size: height and width of the exported graph's network input; validation uses it.
-        precision: a Lightning Fabric precision, such as `32-true` or `bf16-mixed`.
+        precision: `32-true` or `bf16-mixed`, as Lightning Fabric names them.
         picture_frames: positions of the validation frames that TensorBoard shows.
     """
 
@@ -70,10 +70,11 @@ class SegmenterTrainingConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay is {self.ema_decay}; it must be in [0, 1)")
-        if self.precision == "16-mixed":
-            # Scaled gradients cannot be clipped before a fused optimiser unscales them; and the two optimisers of joint
-            # training would share one scale, which the first one's step changes under the gradients of the second.
-            raise ValueError("precision is 16-mixed, which scales the loss; use bf16-mixed or 32-true")
+        if self.precision not in ("32-true", "bf16-mixed"):
+            # 16-mixed: scaled gradients cannot be clipped before a fused optimiser unscales them; and the optimisers of
+            # joint training would share one scale, which the first one's step changes under the gradients of the
+            # second. Weights in half precision are too coarse for the steps of these learning rates.
+            raise ValueError(f"precision is {self.precision}; it must be 32-true or bf16-mixed")
         if self.class_weighting_offset <= 1:
             raise ValueError(f"class_weighting_offset is {self.class_weighting_offset}; it must be above 1")
         if any(side < 32 or side % 32 for side in self.input_size):

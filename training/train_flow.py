@@ -96,10 +96,10 @@ class FlowTrainer(TrainingRun[FlowTrainingConfig]):
 
         def losses_of(part: slice) -> tuple[Tensor, dict[str, Tensor]]:
             bits = self.objective(crops[part], noise[part], [channels[part] for channels in augmentation])
-            return bits / config.accumulation_steps, {"bits_per_dim": bits / config.accumulation_steps}
+            return bits / config.accumulation_steps, {"L_mle": bits / config.accumulation_steps}
 
         losses = self.accumulate(losses_of)
-        self.fabric.clip_gradients(self.objective, self.optimiser, max_norm=config.gradient_clip_norm)
+        self.clip_gradients(self.objective, self.optimiser, config.gradient_clip_norm)
         self.optimiser.step()
         self.optimiser.zero_grad()
         return losses
@@ -125,12 +125,14 @@ def fixed_crops(frames: LabelledFrames, config: AugmentationConfig, count: int) 
 
 
 def flow_bits_per_dim(flow: ImageFlow, crops: Tensor, fabric: Fabric) -> float:
-    """Mean bits per dimension of crops (N, 3, h, w) uint8, with the same dequantisation noise every time."""
+    """Mean bits per dimension of crops (N, 3, h, w) uint8, with the same noise every time."""
     generator = torch.Generator().manual_seed(2112)
     total = 0.0
     for part in crops.split(VALIDATION_BATCH):
         noise = torch.rand(part.shape, generator=generator)
-        total += float(flow.bits_per_dim(fabric.to_device(part), fabric.to_device(noise)).sum())
+        augmentation = flow.draw_augmentation(len(part), part.shape[2], part.shape[3], generator)
+        own = [fabric.to_device(values) for values in (part, noise, *augmentation)]
+        total += float(flow.bits_per_dim(own[0], own[1], own[2:]).sum())
     return total / len(crops)
 
 

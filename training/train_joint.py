@@ -154,7 +154,8 @@ class JointObjective(nn.Module):
         # The inverse of a flow in half precision is not its inverse.
         with torch.autocast(image.device.type, enabled=False):
             if draw.patches is None:
-                samples = placement.enlarge(within_range(self.flow.inverse(draw.latents)))
+                # The flow knows a grey level g as g + [0, 1).
+                samples = placement.enlarge(within_range(self.flow.inverse(draw.latents) - 0.5))
                 patches = draw.colours(samples)
                 patches = scaled_gradient(patches, self.config.negatives.push)
             else:
@@ -333,7 +334,7 @@ class JointTrainer(SegmenterTrainer):
             factor = config.flow_optimiser.factor(self.progression.step, self.total_steps)
             for group in self.flow_optimiser.param_groups:
                 group["lr"] = config.flow_optimiser.learning_rate * factor
-            self.fabric.clip_gradients(self.flow, self.flow_optimiser, max_norm=config.flow_gradient_clip_norm)
+            self.clip_gradients(self.flow, self.flow_optimiser, config.flow_gradient_clip_norm)
             self.flow_optimiser.step()
             self.flow_optimiser.zero_grad()
         self.optimise_segmenter()

@@ -94,7 +94,15 @@ class SegmenterTrainer(TrainingRun[SegmenterTrainingConfig]):
             self.frames, config.augmentation, config.seed, config.passes_per_epoch, config.data.keep_in_memory
         )
         self.share_out(crops, len(crops))
-        segmenter = LadderSegmenter(config.segmenter, len(self.frames.classes))
+        # What is there is resumed from, and has all weights: pretrained ones are not asked for again.
+        started = out / "last.pt"
+        encoder = load_checkpoint(started).get("encoder") if started.is_file() else None
+        segmenter = LadderSegmenter(config.segmenter, len(self.frames.classes), encoder)
+        if any(side % segmenter.size_multiple for side in config.input_size):
+            raise SchemaError(
+                f"input_size is {config.input_size}; height and width must be multiples of {segmenter.size_multiple} "
+                "(stride of the encoder times the finest grid of the pyramid pooling)"
+            )
         nn.Module.to(segmenter, memory_format=torch.channels_last)  # type: ignore[call-overload]
         weights = class_weights(
             (self.frames[i].labels for i in range(len(self.frames))),
@@ -126,6 +134,7 @@ class SegmenterTrainer(TrainingRun[SegmenterTrainingConfig]):
         return {
             "data_set": {"name": self.frames.title, "licence": self.frames.terms, "parts": self.frames.parts},
             "classes": [(c.name, c.colour) for c in self.frames.classes],
+            "encoder": self.segmenter.encoder_settings,
             "exported": self.deployed().segmenter.state_dict(),
         }
 
@@ -178,7 +187,7 @@ class SegmenterTrainer(TrainingRun[SegmenterTrainingConfig]):
         factor = config.factor(self.progression.step, self.total_steps)
         for group in self.optimiser.param_groups:
             group["lr"] = group["base_lr"] * factor
-        self.fabric.clip_gradients(self.segmenter, self.optimiser, max_norm=config.gradient_clip_norm)
+        self.clip_gradients(self.segmenter, self.optimiser, config.gradient_clip_norm)
         self.optimiser.step()
         self.optimiser.zero_grad()
         if self.config.ema_decay:

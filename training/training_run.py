@@ -227,6 +227,18 @@ class TrainingRun(abc.ABC, Generic[Config]):
                 totals[name] = totals.get(name, 0) + value.detach()
         return {name: float(value) for name, value in totals.items()}
 
+    def clip_gradients(self, module: Any, optimiser: Any, largest_norm: float) -> None:
+        """Scale the gradients of a module to at most `largest_norm`.
+
+        Raises:
+            FloatingPointError: they are not finite. Every process sees the same: gradients have been exchanged.
+        """
+        norm = self.fabric.clip_gradients(module, optimiser, max_norm=largest_norm, error_if_nonfinite=False)
+        if norm is not None and not torch.isfinite(norm):
+            raise FloatingPointError(
+                f"the gradient of step {self.progression.step} is {float(norm)}; lower the learning rate and start anew"
+            )
+
     def shared(self, values: Tensor) -> Tensor:
         """This process's part of values drawn for the whole batch: (batch_size, ...) -> (batch_size / processes, ...).
 

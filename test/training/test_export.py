@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,17 @@ def test_a_graph_that_differs_from_the_network_is_not_exported(
     monkeypatch.setattr(export, "onnx_bytes", exports_another_temperature)
     with pytest.raises(ExportError, match="the score differs by up to"):
         export_bundle(checkpoint, tmp_path / "b")
-    assert not (tmp_path / "b" / "bundle.yaml").exists()
+    assert not (tmp_path / "b").exists()
+
+
+def test_an_export_that_fails_leaves_the_older_bundle(
+    checkpoint: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    older = Path(shutil.copytree(bundle, tmp_path / "b"))
+    before = {path.name: path.read_bytes() for path in older.iterdir()}
+    assert main([str(checkpoint), str(older), "--data", str(tmp_path / "misspelt")]) == 2
+    assert "no such folder" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in older.iterdir()} == before
 
 
 def test_parity_limits() -> None:

@@ -186,7 +186,7 @@ def test_the_losses_are_those_of_the_formulas() -> None:
     draw = a_draw(made)
     classes, likelihood, unsure = made(image, labels, draw)
     placement = draw.placement
-    patches = made.flow.inverse(draw.latents).clamp(0, 255)
+    patches = (made.flow.inverse(draw.latents) - 0.5).clamp(0, 255)
     mixed = image.float().clone()
     crops = []
     inside = torch.zeros(2, 64, 64, dtype=torch.bool)
@@ -402,6 +402,30 @@ def joint_arguments(trained: tuple[Path, Path, Path], folder: Path, **changes: A
 def test_the_flow_learns_and_its_likelihood_is_logged(trained: tuple[Path, Path, Path]) -> None:
     history = load_checkpoint(trained[2])["progression"]["history"]
     assert history[-1]["bits_per_dim"] < history[0]["bits_per_dim"]
+    assert history[0].keys() == {"epoch", "L_mle", "bits_per_dim"}
+
+
+def test_a_folder_in_place_of_the_flows_checkpoint_is_refused(
+    trained: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree, segmenter, flow = trained
+    assert train_joint(joint_arguments((tree, segmenter, flow.parent), tmp_path)) == 2
+    assert f"{flow.parent}: not a readable checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("changes", [{}, {"negatives": {"recolour": 0.5, "shuffle_channels": 0.5}}])
+def test_joint_training_in_bf16_leaves_the_flow_in_single_precision(
+    changes: dict[str, Any], trained: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    histories = []
+    for precision in ("32-true", "bf16-mixed"):
+        (tmp_path / precision).mkdir()
+        assert train_joint([*joint_arguments(trained, tmp_path / precision, **changes), "--precision", precision]) == 0
+        histories.append(load_checkpoint(tmp_path / precision / "run" / "last.pt")["progression"]["history"])
+    single, mixed = (history[0] for history in histories)
+    assert mixed["L_mle"] == pytest.approx(single["L_mle"], rel=1e-3)
+    assert mixed["L_cls"] == pytest.approx(single["L_cls"], rel=0.05)
+    assert mixed["L_jsd"] == pytest.approx(single["L_jsd"], rel=0.2)
 
 
 def test_joint_training_trains_both_and_exports(trained: tuple[Path, Path, Path], tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -18,11 +20,15 @@ from lightning_fabric.accelerators import CPUAccelerator
 from lightning_fabric.strategies import SingleDeviceStrategy
 from synthetic_camvid import write_camvid
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
 
 from ros_ood_perception.strict_yaml import from_mapping
 from training.checkpoint import FORMAT, CheckpointError, load_checkpoint, save_checkpoint
+from training.export import main as export
+from training.flow_training_config import FlowTrainingConfig
+from training.models.segmenter import LadderSegmenter, SegmenterConfig
 from training.segmenter_training_config import OptimiserConfig, SegmenterTrainingConfig
-from training.train_segmenter import SegmenterTrainer, main
+from training.train_segmenter import SegmenterTrainer, SupervisedObjective, main
 
 TINY = {
     "name": "tiny",
@@ -185,9 +191,54 @@ def test_two_processes_validate_the_network_that_they_save(tree: Path, tmp_path:
     assert run.validate(None)["mIoU"] == pytest.approx(run.progression.history[-1]["mIoU"], abs=1e-6)
 
 
-def test_a_precision_that_scales_the_loss_is_refused() -> None:
-    with pytest.raises(ValueError, match="precision is 16-mixed, which scales the loss; use bf16-mixed or 32-true"):
-        SegmenterTrainingConfig(name="tiny", precision="16-mixed")
+@pytest.mark.parametrize("precision", ["16-mixed", "bf16-true", "64-true", "half"])
+def test_a_precision_that_does_not_train_is_refused(precision: str) -> None:
+    with pytest.raises(ValueError, match=f"precision is {precision}; it must be 32-true or bf16-mixed"):
+        SegmenterTrainingConfig(name="tiny", precision=precision)
+    with pytest.raises(ValueError, match=f"precision is {precision}; a flow is trained in 32-true"):
+        FlowTrainingConfig(name="tiny", precision=precision)
+
+
+def test_bf16_trains_and_leaves_numbers_of_pixels_as_they_are(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    forward = SupervisedObjective.forward
+
+    def watched(self: SupervisedObjective, image: Tensor, labels: Tensor, denominator: Tensor | None = None) -> Tensor:
+        assert denominator is not None
+        seen.append((torch.is_autocast_enabled("cpu"), denominator.dtype))
+        return forward(self, image, labels, denominator)
+
+    monkeypatch.setattr(SupervisedObjective, "forward", watched)
+    assert train(tree, tmp_path, "--precision", "bf16-mixed", epochs=1) == 0
+    assert set(seen) == {(True, torch.float32)}
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_training_that_diverges_names_the_step_and_the_remedy(
+    precision: str, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    optimiser = {"learning_rate": 1e30, "warmup_steps": 0}
+    assert train(tree, tmp_path, "--precision", precision, optimiser=optimiser) == 2
+    assert re.search(r"the gradient of step \d+ is (nan|inf); lower the learning rate", capsys.readouterr().err)
+
+
+def test_a_run_from_pretrained_weights_goes_on_and_is_exported_without_them(tree: Path, tmp_path: Path) -> None:
+    encoder = LadderSegmenter(from_mapping(SEGMENTER, SegmenterConfig, "tiny"), 11).encoder
+    cast(Any, encoder).save_pretrained(tmp_path / "encoder")
+    segmenter = {"pretrained": str(tmp_path / "encoder"), "decoder_channels": 16, "pooling_bins": [1]}
+    assert train(tree, tmp_path, epochs=1, segmenter=segmenter) == 0
+    shutil.rmtree(tmp_path / "encoder")
+    assert train(tree, tmp_path, "--resume", epochs=1, segmenter=segmenter) == 0
+    assert export([str(tmp_path / "run" / "best.pt"), str(tmp_path / "bundle"), "--with"]) == 0
+
+
+def test_an_input_size_that_cannot_be_exported_is_refused_before_training(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(tree, tmp_path, segmenter={**SEGMENTER, "pooling_bins": [1, 4]}) == 2
+    assert "input_size is (96, 128); height and width must be multiples of 128" in capsys.readouterr().err
 
 
 def test_a_second_run_does_not_overwrite_the_first_and_resume_needs_one(

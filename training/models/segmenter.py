@@ -7,6 +7,8 @@ encoder's map of the same size through a lateral 1x1 convolution.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,13 +96,17 @@ class LadderSegmenter(nn.Module):
     """Image to class logits at 1/4 resolution.
 
     image (N, 3, H, W) float, normalised; H and W multiples of 32 -> logits (N, K, H/4, W/4) float.
+
+    Args:
+        encoder: `encoder_settings` of a network of which all weights will be loaded; None builds the encoder that
+            `config` says, with its pretrained weights.
     """
 
-    def __init__(self, config: SegmenterConfig, num_classes: int) -> None:
+    def __init__(self, config: SegmenterConfig, num_classes: int, encoder: Mapping[str, Any] | None = None) -> None:
         super().__init__()
         self.config = config
         self.num_classes = num_classes
-        self.encoder = _build_encoder(config)
+        self.encoder = _build_encoder(config) if encoder is None else _encoder_of(encoder)
         channels = _encoder_channels(self.encoder, config)
         width = config.decoder_channels
         self.context = PyramidPooling(channels[-1], width, config.pooling_bins)
@@ -117,6 +123,13 @@ class LadderSegmenter(nn.Module):
             features = functional.interpolate(features, scale_factor=2.0, mode="bilinear") + lateral
             features = self.blends[level](features)
         return self.classify(features)
+
+    @property
+    def encoder_settings(self) -> dict[str, Any]:
+        """What `encoder` takes to build the same network, as plain values: for checkpoints, which hold its weights."""
+        config: Any = self.encoder.config
+        found: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
+        return found
 
     @property
     def size_multiple(self) -> int:
@@ -155,6 +168,12 @@ def _build_encoder(config: SegmenterConfig) -> nn.Module:
         return encoder
     encoder_config = AutoConfig.for_model(config.backbone, **config.backbone_settings, out_features=stages)
     return AutoBackbone.from_config(encoder_config)
+
+
+def _encoder_of(settings: Mapping[str, Any]) -> nn.Module:
+    from transformers import AutoBackbone, AutoConfig
+
+    return AutoBackbone.from_config(AutoConfig.for_model(**settings))
 
 
 def _encoder_channels(encoder: nn.Module, config: SegmenterConfig) -> list[int]:
