@@ -1,9 +1,11 @@
 """Build the TensorRT plan of a bundle for this machine's GPU, and check it.
 
-    ros2 run ros_ood_perception build_engine BUNDLE --precision fp16 --size 1080x1920 --batch 3
+    ros2 run ros_ood_perception build_engine BUNDLE --precision fp16 --size 1080x1920
 
 Takes minutes. The plan goes into the cache, where the engine `tensorrt` finds it; one that is there and holds is kept.
-Size and batch are the largest that the engine will be given (TensorRT 8.6: the only ones).
+Size and batch are the largest that the engine will be given (TensorRT 8.6: the only ones). The node gives it one frame
+at a time, however many cameras there are: it finds plans of batch 1 only, and of the size that its parameters
+engine_image_height and engine_image_width say.
 """
 
 from __future__ import annotations
@@ -41,7 +43,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--size", type=image_size, default=defaults.image_size, metavar="HEIGHTxWIDTH", help="default: 1080x1920"
     )
-    parser.add_argument("--batch", type=_batch, default=defaults.batch, metavar="N", help="cameras; default: 1")
+    parser.add_argument(
+        "--batch",
+        type=_batch,
+        default=defaults.batch,
+        metavar="N",
+        help="frames at a time; default: 1, as the node wants it",
+    )
     parser.add_argument("--cache", type=Path, help="folder of the plans; default: the user's cache folder")
     options = parser.parse_args(arguments)
     try:

@@ -3,6 +3,7 @@ ROS."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,24 @@ class GroundLimits:
 
     max_range_m: float
     z_m: float
+
+
+MAX_ROLL_SINE = math.sin(math.radians(45))
+
+
+def _check_upright(pose: CameraPose) -> None:
+    """An obstacle's foot is its lowest edge in the picture: down in the picture must be down, or near, on the road.
+
+    Raises:
+        CameraError: the camera lies on its side, or hangs upside down.
+    """
+    right_up, down_up = pose.rotation[6], pose.rotation[7]
+    if abs(right_up) > MAX_ROLL_SINE or down_up > 0.1:
+        raise CameraError(
+            "the camera is not upright: in its picture, 'down' is not towards the road before the vehicle, and feet of "
+            "obstacles would be sought at the wrong edge; turn the image in the driver (image_rotate, or the driver's "
+            "own option), and give the pose of the turned image"
+        )
 
 
 class CameraGeometry:
@@ -52,6 +71,7 @@ class CameraGeometry:
         """
         try:
             camera, pose = self._camera(image_size), self._pose_of(frame_id)
+            _check_upright(pose)
             known = self._projection
             if known is None or (known.camera, known.pose, known.max_range_m, known.ground_z_m) != (
                 camera,

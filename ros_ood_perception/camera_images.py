@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 CHANNELS = {"mono8": 1, "bgr8": 3, "rgb8": 3, "bgra8": 4, "rgba8": 4}
 """Encodings that are read as a view of the message's bytes, and how many bytes a pixel has."""
 
+DEEP_CHANNELS = {"bgr16": 3, "rgb16": 3, "bgra16": 4, "rgba16": 4}
+"""Encodings of two bytes a channel, for cv_bridge to convert."""
+
 DEFAULT_MAX_PIXELS = 4096 * 4096
 """Height times width of the largest image that is taken unless told otherwise."""
 
@@ -146,6 +149,8 @@ def _least_pixel_bytes(encoding: str) -> int:
     """How many bytes a pixel of a row takes, at least: of what cv_bridge converts, no encoding takes fewer."""
     if encoding in CHANNELS:
         return CHANNELS[encoding]
+    if encoding in DEEP_CHANNELS:
+        return 2 * DEEP_CHANNELS[encoding]
     return 2 if encoding.endswith("16") or encoding.startswith(("yuv422", "uyvy", "yuyv")) else 1
 
 

@@ -131,6 +131,9 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
         if marker in JPEG_WITHOUT_LENGTH:
             position += 2
             continue
+        if marker < 0xC0:
+            # A decoder skips what is no marker, byte by byte: what is read here must be what it reads.
+            raise MalformedImageError("corrupt data", f"the JPEG has no marker at byte {position}")
         (length,) = struct.unpack_from(">H", data, position + 2)
         if marker in JPEG_FRAME_MARKERS:
             if length < 8 or position + 9 > len(data):
@@ -158,11 +161,16 @@ def decode(message: CompressedImageMessage, order: str) -> NDArray[np.uint8]:
     Raises:
         MalformedImageError: the bytes are not the image that they begin as.
     """
-    data = np.frombuffer(message.data, np.uint8)
+    data = bytes(message.data)
     try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         raise MalformedImageError("corrupt data", f"the compressed image cannot be decoded ({error.err})") from error
     if image is None:
         raise MalformedImageError("corrupt data", f"the compressed image ({len(data)} bytes) cannot be decoded")
+    # The size that was checked before this memory was spent must be the one that it was spent on.
+    height, width = struct.unpack(">II", data[16:24])[::-1] if data[1:4] == b"PNG" else _jpeg_size(data)
+    if image.shape[:2] != (height, width):
+        found = f"{image.shape[1]}x{image.shape[0]}"
+        raise MalformedImageError("corrupt data", f"the image says that it is {width}x{height}, and is {found}")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if order == "rgb" else image

@@ -25,6 +25,8 @@ FROZEN_AFTER = 10
 """So many frames, one after the other, with the same pixels to the bit: sensor noise makes that impossible."""
 SHARPNESS_EVERY_S = 0.5
 MAX_ASPECT_DIFFERENCE = 0.1
+FILLED_ROWS = 8
+"""A JPEG decoder fills up what was lost with its last colour, block by block: the lower edge shows it."""
 
 
 class FramePlausibility:
@@ -41,6 +43,7 @@ class FramePlausibility:
         self._repeated = 0
         self._sharpness_due = 0.0
         self._blurred = False
+        self._fill: list[int] | None = None
 
     def state(self) -> dict[str, Any]:
         """What it remembers, as plain data (JSON)."""
@@ -50,6 +53,7 @@ class FramePlausibility:
             "repeated": self._repeated,
             "sharpness_due": self._sharpness_due,
             "blurred": self._blurred,
+            "fill": self._fill,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -59,6 +63,7 @@ class FramePlausibility:
         self._last_digest = bytes.fromhex(state["last_digest"])
         self._repeated = state["repeated"]
         self._sharpness_due, self._blurred = state["sharpness_due"], state["blurred"]
+        self._fill = state["fill"]
 
     def problems(self, image: NDArray[np.uint8], now_s: float) -> dict[str, str]:
         """What is wrong with a frame; empty when nothing is.
@@ -68,11 +73,16 @@ class FramePlausibility:
             now_s: of a monotonic clock, seconds; sharpness costs milliseconds and is not looked at for every frame.
 
         Returns:
-            Kind (`frozen`, `black`, `blown_out`, `blurred`, `wrong_size`) to a sentence.
+            Kind (`frozen`, `black`, `blown_out`, `blurred`, `wrong_size`, `filled_up`) to a sentence.
         """
         found: dict[str, str] = {}
         if size_problem := self._size_problem(image.shape[0], image.shape[1]):
             found["wrong_size"] = size_problem
+        if self._is_filled_up(image):
+            found["filled_up"] = (
+                "the lower edge is of one colour that the frame before did not have there, as after data of a JPEG "
+                "were lost on the way (cable, USB, network)"
+            )
         step = max(1, image.shape[1] // SAMPLED_WIDTH)
         sample = np.ascontiguousarray(image[::step, ::step])
         digest = hashlib.blake2b(sample.data, digest_size=16).digest()
@@ -90,6 +100,16 @@ class FramePlausibility:
         elif self._is_blurred(image, now_s):
             found["blurred"] = "no sharp edge in the middle of the image: out of focus, dirt, fog, or motion"
         return found
+
+    def _is_filled_up(self, image: NDArray[np.uint8]) -> bool:
+        edge = image[-FILLED_ROWS:, image.shape[1] // 2 :]
+        colour = edge[-1, -1]
+        coloured = int(colour.max()) >= DARK_BELOW and int(colour.min()) < BRIGHT_FROM
+        # A frame of one colour has a kind of its own.
+        filled = coloured and bool((edge == colour).all()) and not bool((image[:FILLED_ROWS] == colour).all())
+        # A bar that the camera draws, or a simulated road, has the same colour again in the next frame.
+        before, self._fill = self._fill, [int(value) for value in colour] if filled else None
+        return filled and self._fill != before
 
     def _size_problem(self, height: int, width: int) -> str | None:
         self._first_size = self._first_size or (height, width)

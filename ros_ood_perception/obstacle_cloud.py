@@ -61,7 +61,8 @@ def free_points(places: NDArray[np.float64], height_m: float) -> NDArray[np.void
 def _points(places: NDArray[np.float64], height_m: float, score: float, number: int) -> NDArray[np.void]:
     points = np.zeros(len(places), POINT)
     points["x"], points["y"], points["z"] = places[:, 0], places[:, 1], places[:, 2] + height_m
-    points["intensity"], points["id"] = score, number
+    # 0 is free ground's, also after the last number that fits.
+    points["intensity"], points["id"] = score, (number - 1) % (2**32 - 1) + 1 if number else 0
     return points
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -195,6 +196,9 @@ def _region(
     scale_x, scale_y = result.frame_size[1] / columns, result.frame_size[0] / rows
     values = score[top : top + height, left : left + width][inside]
     frame_left, frame_top = int(left * scale_x), int(top * scale_y)
+    # Without the limits, products like 480 * (962 / 480) end beyond the frame.
+    frame_right = min(math.ceil((left + width) * scale_x), result.frame_size[1])
+    frame_bottom = min(math.ceil((top + height) * scale_y), result.frame_size[0])
     return Region(
         score=float(values.mean(dtype=np.float64)),
         peak_score=float(values.max()),
@@ -202,8 +206,8 @@ def _region(
         box=Box(
             frame_left,
             frame_top,
-            int(np.ceil((left + width) * scale_x)) - frame_left,
-            int(np.ceil((top + height) * scale_y)) - frame_top,
+            frame_right - frame_left,
+            frame_bottom - frame_top,
         ),
         foot_points=tuple(zip(((u + 0.5) * scale_x - 0.5).tolist(), ((v + 0.5) * scale_y - 0.5).tolist(), strict=True)),
         foot_is_cut=bool(cut.any()),

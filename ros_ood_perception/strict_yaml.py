@@ -168,7 +168,7 @@ def _scalar(value: Any, hint: Any, path: str) -> Any:
         try:
             # YAML 1.1 reads 1e-3 (no dot) as a string, and 1 as an integer; both are meant as numbers here.
             return float(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             pass
     elif isinstance(value, hint) and isinstance(value, bool) == (hint is bool):
         return value

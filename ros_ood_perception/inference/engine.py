@@ -23,6 +23,10 @@ class EngineError(RuntimeError):
     """An engine cannot be opened, or cannot run. The message says which, why, and what to do."""
 
 
+class ImageSizeError(EngineError):
+    """The engine is well, and does not take images of this size."""
+
+
 @dataclass(frozen=True)
 class EngineOutput:
     """What the graph gives, at the bundle's input size (h, w).

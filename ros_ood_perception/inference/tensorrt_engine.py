@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ros_ood_perception.bundle import ANOMALY_AT_LOGITS
 from ros_ood_perception.inference.cuda_driver import CudaDevice
-from ros_ood_perception.inference.engine import EngineError, EngineOutput
+from ros_ood_perception.inference.engine import EngineError, EngineOutput, ImageSizeError
 
 SCORES = ("anomaly", ANOMALY_AT_LOGITS)
 """The plan gives one of them."""
@@ -172,7 +172,7 @@ class TensorRtEngine:
             fits = images.shape[1:3] == (height, width)
         if not fits:
             smaller = " or smaller" if self._dynamic else ""
-            raise EngineError(
+            raise ImageSizeError(
                 f"the TensorRT plan takes images (N, {height}, {width}, 3) uint8{smaller}; these are {images.shape} "
                 f"{images.dtype}. Build one for them (build_engine --size HEIGHTxWIDTH), and open the engine for it"
             )

@@ -25,7 +25,7 @@ from ros_ood_perception.camera_geometry import GroundLimits
 from ros_ood_perception.camera_images import MalformedImageError, check_image, to_colour
 from ros_ood_perception.frame_plausibility import FramePlausibility
 from ros_ood_perception.ground_map import GroundMap
-from ros_ood_perception.inference.engine import EngineError
+from ros_ood_perception.inference.engine import EngineError, ImageSizeError
 from ros_ood_perception.node.camera_geometry import SubscribedGeometry
 from ros_ood_perception.node.camera_outputs import CameraOutputs
 from ros_ood_perception.node.diagnostics import status
@@ -274,7 +274,11 @@ class Camera:
         self._apply(live, threshold)
         limits = GroundLimits(live.max_range_m, live.ground_z_m)
         ground = self._geometry.ground((image.shape[0], image.shape[1]), message.header.frame_id, limits)
-        result = self._perception(image, Time.from_msg(message.header.stamp).nanoseconds, ground)
+        try:
+            result = self._perception(image, Time.from_msg(message.header.stamp).nanoseconds, ground)
+        except ImageSizeError as error:
+            # Of this camera, not of the engine that all of them share. TensorRT 8.6 takes frames of one size only.
+            raise MalformedImageError("image size", str(error)) from error
         inferred = time.monotonic()
         height, width = result.engine_semantic.shape
         self.outputs.publish(message.header, image, result, live, lambda: self._ground_map((height, width), live))

@@ -93,7 +93,9 @@ class EngineSupervisor:
         """
         if self._engine is None:
             self._engine = self._open_engine(self._wanted)
-            self.name = self._engine.name
+            # What `auto` chose is what the policy speaks of: chosen anew after a failure, it would leave a GPU that is
+            # busy for a moment for good, and without a word.
+            self.name = self._wanted = self._engine.name
         self._in_a_row = 0
         self.given_up = False
 

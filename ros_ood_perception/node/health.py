@@ -92,7 +92,9 @@ class CameraPulse:
     def refused(self, state: Literal["rejected", "failed"], reason: str) -> None:
         """A frame came to another end."""
         with self._lock:
-            self._trouble = (state, reason)
+            # A frame that was not fit for inference does not mend the one that failed: only a good result does.
+            if state == "failed" or self._trouble is None or self._trouble[0] != "failed":
+                self._trouble = (state, reason)
 
     def health(self, now: float, stale_after_s: float) -> CameraHealth:
         """The state now. A single frame rejected between good ones is no state; a failed one is at once."""

@@ -311,8 +311,13 @@ class PerceptionNode(LifecycleNode):
     def _on_live_settings(self, live: LiveSettings) -> None:
         # One reference: a frame sees either all of the old settings or all of the new ones.
         self._live = live
-        self._timer.timer_period_ns = round(live.diagnostics_period_s * 1e9)
-        self._state_timer.timer_period_ns = round(min(STATE_PERIOD_S, live.stale_after_s / 4) * 1e9)
+        for timer, period_s in (
+            (self._timer, live.diagnostics_period_s),
+            (self._state_timer, min(STATE_PERIOD_S, live.stale_after_s / 4)),
+        ):
+            timer.timer_period_ns = round(period_s * 1e9)
+            # Without it, the call that is already due keeps the old period.
+            timer.reset()
         if self._active is not None:
             self._active.slots.limit_rate(live.max_rate_hz)
 
@@ -442,6 +447,7 @@ def main(arguments: list[str] | None = None) -> int:
     node.destroy_node()
     rclpy.shutdown()
     if failures:
+        traceback.print_exception(failures[0])
         print(f"{NODE_NAME}: the executor failed: {failures[0]!r}", file=sys.stderr)
         return 1
     return 0

@@ -134,14 +134,14 @@ def fixed_settings(values: Mapping[str, Any]) -> FixedSettings:
         raise ParameterError("parameter 'bundle' is empty; give the folder of a model bundle")
     cameras = camera_names(values)
     return FixedSettings(
-        bundle=Path(values["bundle"]).expanduser(),
+        bundle=_path("bundle", values["bundle"]),
         engine=values["engine"],
         num_threads=values["num_threads"],
         gpu=GpuOptions(
             precision=values["precision"],
             image_size=(values["engine_image_height"], values["engine_image_width"]),
             build=values["engine_build"],
-            cache=Path(values["engine_cache"]).expanduser() if values["engine_cache"] else None,
+            cache=_path("engine_cache", values["engine_cache"]) if values["engine_cache"] else None,
         ),
         cameras=cameras,
         image_transport=values["image_transport"],
@@ -187,6 +187,13 @@ def value_of_each(values: Mapping[str, Any], name: str, cameras: tuple[str, ...]
     return found * len(cameras) if len(found) == 1 else found
 
 
+def _path(name: str, value: str) -> Path:
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise ParameterError(f"parameter '{name}' is '{value}': {error}; give the folder's whole path") from error
+
+
 def _mountings(values: Mapping[str, Any], cameras: tuple[str, ...]) -> tuple[CameraPose | None, ...]:
     columns = [value_of_each(values, f"mounting.{field}", cameras) for field in MOUNTING_FIELDS]
     return tuple(CameraPose.from_mounting(*row) if row[0] > 0 else None for row in zip(*columns, strict=True))
@@ -195,7 +202,7 @@ def _mountings(values: Mapping[str, Any], cameras: tuple[str, ...]) -> tuple[Cam
 def _ego_masks(values: Mapping[str, Any], cameras: tuple[str, ...]) -> tuple[NDArray[np.bool_] | None, ...]:
     try:
         return tuple(
-            read_ego_mask(Path(path).expanduser()) if path else None
+            read_ego_mask(_path("region.ego_mask", path)) if path else None
             for path in value_of_each(values, "region.ego_mask", cameras)
         )
     except ParameterError:

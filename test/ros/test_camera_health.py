@@ -73,6 +73,10 @@ def test_a_failed_frame_is_a_state_at_once_and_a_good_one_ends_it(pulse: CameraP
     pulse.received(1.1)
     pulse.refused("failed", "a frame failed (EngineError)")
     assert state(pulse, 1.1) == "failed"
+    # The engine is closed: a frame that never came to it changes nothing.
+    pulse.received(1.15)
+    pulse.refused("rejected", "malformed frames (data too short)")
+    assert state(pulse, 1.15) == "failed"
     pulse.received(1.2)
     pulse.published(1.2, {})
     assert state(pulse, 1.2) == "active"

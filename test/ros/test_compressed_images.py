@@ -142,3 +142,20 @@ def test_a_stamp_before_1970_is_refused() -> None:
     compressed.header.stamp.sec = -1
     with pytest.raises(MalformedImageError, match="stamp has -1 s"):
         check_compressed(compressed, MAX_PIXELS)
+
+
+def test_a_jpeg_whose_decoder_would_read_another_header_is_refused() -> None:
+    """A decoder skips `FF 00` byte by byte, so that a frame header in what a length claims would be read."""
+    large = encoded(".jpg", image=np.zeros((2000, 2000, 3), np.uint8))
+    small = encoded(".jpg")
+    assert kind_of(large) == "image too large"
+    hidden = large[:2] + b"\xff\x00" + struct.pack(">H", len(large)) + large[2:-2] + small[2:]
+    assert cv2.imdecode(np.frombuffer(hidden, np.uint8), cv2.IMREAD_COLOR).shape == (2000, 2000, 3)
+    assert kind_of(hidden) == "corrupt data"
+
+
+def test_an_image_of_another_size_than_was_checked_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ros_ood_perception.compressed_images._jpeg_size", lambda data: (16, 16))
+    compressed = message(encoded(".jpg"))
+    with pytest.raises(MalformedImageError, match="says that it is 16x16, and is 160x120"):
+        decode(compressed, "rgb")

@@ -112,6 +112,26 @@ def test_without_another_engine_it_gives_up_until_it_is_opened(after: Any) -> No
     assert not supervisor.given_up
 
 
+@pytest.mark.parametrize("after", ["retry", "inactive", "fallback"])
+def test_what_auto_chose_is_what_is_opened_again(after: Any) -> None:
+    workshop = Workshop()
+
+    def choose(name: str) -> Any:
+        return workshop.engine("first" if name == "auto" and "first" not in workshop.broken else name)
+
+    policy = FailurePolicy(max_failures=3, after_failures=after, first_retry_s=0.0)
+    supervisor = EngineSupervisor(choose, "auto", ("first", "second"), policy, workshop.log.append, lambda: 0.0)
+    supervisor.open()
+    # A GPU that is busy for a moment is not given up for an engine that is slower.
+    workshop.broken.add("first")
+    supervisor.report_failure(EngineError("no"))
+    with pytest.raises(EngineUnavailableError, match="the engine 'first' cannot be opened again"):
+        supervisor.run(IMAGES)
+    workshop.broken.clear()
+    supervisor.run(IMAGES)
+    assert supervisor.name == "first"
+
+
 def test_retry_never_gives_up() -> None:
     workshop = Workshop()
     supervisor = workshop.supervisor(FailurePolicy(max_failures=1, after_failures="retry", first_retry_s=0.0))

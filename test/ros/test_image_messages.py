@@ -91,6 +91,8 @@ def test_a_message_carries_the_array_and_the_header() -> None:
         ({"encoding": ""}, "unknown encoding"),
         ({"encoding": "x" * 1000}, "unknown encoding"),
         ({"encoding": "bayer_rggb8", "step": 5}, "step too small"),
+        ({"encoding": "rgb16", "step": 35}, "step too small"),
+        ({"encoding": "bgra16", "step": 47}, "step too small"),
         ({"encoding": "yuv422", "step": 11}, "step too small"),
     ],
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,3 +74,36 @@ def test_real_road_frames_are_plausible_and_the_same_out_of_focus_are_not(
         assert FramePlausibility(model).problems(image, 0.0) == {}, file
         blurred = cv2.GaussianBlur(image, (0, 0), image.shape[1] / 320)
         assert "blurred" in FramePlausibility(model).problems(blurred, 0.0), file
+
+
+def lossy(image: np.ndarray, lost_at: float, lost: float) -> np.ndarray:
+    """Decoded after a share of its JPEG was lost on the way, from another share on."""
+    data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
+    begin, end = int(lost_at * len(data)), int((lost_at + lost) * len(data))
+    found = cv2.imdecode(np.frombuffer(data[:begin] + data[end:], np.uint8), cv2.IMREAD_COLOR)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(("lost_at", "lost"), [(0.2, 0.1), (0.5, 0.1), (0.4, 0.5)])
+def test_a_frame_that_its_decoder_filled_up_is_named_each_time(lost_at: float, lost: float) -> None:
+    plausibility = FramePlausibility((360, 480))
+    for second in range(3):
+        whole = cv2.GaussianBlur(noise(second, (360, 480)), (0, 0), 1)
+        assert plausibility.problems(lossy(whole, 0.5, 0.0), 2.0 * second) == {}
+        assert "filled_up" in plausibility.problems(lossy(whole, lost_at, lost), 2.0 * second + 1)
+
+
+def test_a_bar_that_every_frame_has_is_not_taken_for_a_fault() -> None:
+    plausibility = FramePlausibility((360, 480))
+    found = []
+    for second in range(4):
+        image = noise(second, (360, 480))
+        image[-40:] = 90
+        found.append("filled_up" in plausibility.problems(image, float(second)))
+        resumed = FramePlausibility((360, 480))
+        resumed.restore(json.loads(json.dumps(plausibility.state())))
+        plausibility = resumed
+    assert found == [True, False, False, False]
+    image[-40:] = 0
+    assert "filled_up" not in plausibility.problems(image, 9.0)

@@ -42,3 +42,11 @@ def test_free_points_have_the_id_of_no_obstacle() -> None:
     points = free_points(np.array([(3.0, 1.0, -0.1)]), 0.3)
     assert points[0].item() == pytest.approx((3.0, 1.0, 0.2, 0.0, 0))
     assert points.tobytes() == np.array([3.0, 1.0, 0.2, 0.0], "<f4").tobytes() + bytes(4)
+
+
+def test_a_number_that_does_not_fit_is_not_free_grounds() -> None:
+    ids = [
+        int(obstacle_points([Obstacle(number, 1, 0.0, REGION, ((5.0, 0.0, 0.0),), 5.0)], 0.0)["id"][0])
+        for number in (1, 2**32 - 1, 2**32, 2**32 + 1)
+    ]
+    assert ids == [1, 2**32 - 1, 1, 2]

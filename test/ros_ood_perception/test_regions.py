@@ -129,6 +129,15 @@ def test_boxes_and_foot_points_are_the_frames_whatever_the_engines_size() -> Non
     assert {v for _, v in region.foot_points} == {119.5}
 
 
+@pytest.mark.parametrize("width", [962, 1001, 1283])
+def test_a_box_ends_within_the_frame(width: int) -> None:
+    score = np.zeros((360, 480), np.float32)
+    score[300:, 300:] = 1.0
+    [region] = RegionFinder(EVERYTHING)(frame(score, size=(width, width)))
+    assert region.box.x + region.box.width == width
+    assert region.box.y + region.box.height == width
+
+
 def test_a_foot_lies_where_the_frames_own_score_falls_below_the_threshold() -> None:
     # The frame's score is bilinear between the engine's pixels: so is the foot.
     engine = cv2.GaussianBlur(blocks((slice(20, 40), slice(30, 50))), (0, 0), 1.5) * np.float32(0.9)

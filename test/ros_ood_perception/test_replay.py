@@ -436,6 +436,13 @@ def test_a_bag_without_images_is_bad_input(
     assert message in " ".join(capfd.readouterr().err.split())
 
 
+@pytest.mark.parametrize("name", ["bundle", "engine_cache", "region.ego_mask"])
+def test_the_home_of_nobody_is_named_with_its_parameter(name: str) -> None:
+    changes = ["bundle=b", f"{name}=~no-such-user/b"]
+    with pytest.raises(ParameterError, match=f"parameter '{name}' is '~no-such-user/b'"):
+        fixed_settings(parameter_values(None, changes, "/perception_node"))
+
+
 @pytest.mark.parametrize("name", ["region", "anomaly_threshold", "regions"])
 def test_nested_aliases_in_a_parameter_file_end_in_a_short_error(name: str, tmp_path: Path) -> None:
     file = tmp_path / "params.yaml"

@@ -51,6 +51,7 @@ def test_numbers_as_people_write_them(tmp_path: Path) -> None:
         ("name: a\nsizes: [1, 2, 3]", r"'sizes' must be a list of 2, found \[1, 2, 3\]"),
         ("name: a\nsizes: 4", "'sizes' must be a list, found 4"),
         ("name: a\ninner: {rate: fast}", "the field 'inner.rate' is 'fast'; it must be of the type float"),
+        (f"name: a\ninner: {{rate: 1{'0' * 400}}}", "the field 'inner.rate' is 10+.*; it must be of the type float"),
         ("name: a\ninner: {rate: true}", "the field 'inner.rate' is True"),
         ("name: a\ninner: {rate: -1}", "in 'inner': rate is -1.0; it must be positive"),
         ("name: a\ninner: {mode: sideways}", "the field 'inner.mode' is 'sideways'; it must be one of up, down"),
