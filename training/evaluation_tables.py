@@ -13,7 +13,7 @@ console = Console(stderr=True)
 SCORE_COLUMNS = {
     "median": "median score, %",
     "FPR95": "marked at 95 % recall, %",
-    "marked": "marked by the bundle's threshold, %",
+    "marked": "marked by the bundle, %",
 }
 """What is said of the anomaly score by true class, where there is any."""
 
