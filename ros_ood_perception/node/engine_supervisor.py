@@ -67,7 +67,7 @@ class EngineSupervisor:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._open_engine = open_engine
-        self._wanted = name
+        self._asked_for = self._wanted = name
         self._order = list(order)
         self._policy = policy
         self._log = log
@@ -92,6 +92,9 @@ class EngineSupervisor:
             EngineError: it cannot be opened.
         """
         if self._engine is None:
+            if self.given_up:
+                # All that it fell back to had their turn: from the beginning.
+                self._wanted = self._asked_for
             self._engine = self._open_engine(self._wanted)
             # What `auto` chose is what the policy speaks of: chosen anew after a failure, it would leave a GPU that is
             # busy for a moment for good, and without a word.

@@ -315,9 +315,10 @@ class PerceptionNode(LifecycleNode):
             (self._timer, live.diagnostics_period_s),
             (self._state_timer, min(STATE_PERIOD_S, live.stale_after_s / 4)),
         ):
-            timer.timer_period_ns = round(period_s * 1e9)
-            # Without it, the call that is already due keeps the old period.
-            timer.reset()
+            if timer.timer_period_ns != (period_ns := round(period_s * 1e9)):
+                timer.timer_period_ns = period_ns
+                # Without it, the call that is already due keeps the old period.
+                timer.reset()
         if self._active is not None:
             self._active.slots.limit_rate(live.max_rate_hz)
 

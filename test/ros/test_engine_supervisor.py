@@ -112,6 +112,21 @@ def test_without_another_engine_it_gives_up_until_it_is_opened(after: Any) -> No
     assert not supervisor.given_up
 
 
+def test_after_giving_up_it_begins_again_with_what_was_asked_for() -> None:
+    workshop = Workshop()
+    supervisor = workshop.supervisor(
+        FailurePolicy(max_failures=1, after_failures="fallback", first_retry_s=0.0), "second"
+    )
+    supervisor.open()
+    supervisor.report_failure(EngineError("no"))
+    supervisor.run(IMAGES)
+    assert supervisor.name == "second"
+    supervisor.report_failure(EngineError("no"))
+    assert supervisor.given_up
+    supervisor.open()
+    assert supervisor.name == "first"
+
+
 @pytest.mark.parametrize("after", ["retry", "inactive", "fallback"])
 def test_what_auto_chose_is_what_is_opened_again(after: Any) -> None:
     workshop = Workshop()
