@@ -178,7 +178,7 @@ def draw(rows: Sequence[Row], path: Path, score: str = OWN_SCORE) -> None:
                 axis.plot(there, [place] * len(there), "o", color=colour, alpha=0.45, markersize=4)
                 axis.plot(statistics.fmean(there), place, "|", color=colour, markersize=12, markeredgewidth=2)
         axis.set_title(f"{data}{suffix}\n{metric}, %, {'more' if metric == 'AP' else 'less'} is better", fontsize=8)
-        axis.set_xlim(left=0)
+        axis.set_xlim(0, 1.05 * max(axis.dataLim.x1, 1))
         axis.grid(alpha=0.3)
         axis.tick_params(labelsize=8)
     axes[0, 0].set_yticks(range(len(variants)), variants)
