@@ -3,7 +3,6 @@ ROS."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,9 +23,6 @@ class GroundLimits:
     z_m: float
 
 
-MAX_ROLL_SINE = math.sin(math.radians(45))
-
-
 def _check_upright(pose: CameraPose) -> None:
     """An obstacle's foot is its lowest edge in the picture: down in the picture must be down, or near, on the road.
 
@@ -34,7 +30,8 @@ def _check_upright(pose: CameraPose) -> None:
         CameraError: the camera lies on its side, or hangs upside down.
     """
     right_up, down_up = pose.rotation[6], pose.rotation[7]
-    if abs(right_up) > MAX_ROLL_SINE or down_up > 0.1:
+    # The picture's right is level, or its down steeper than it, however far the camera looks down.
+    if abs(right_up) > max(-down_up, 0.1) or down_up > 0.1:
         raise CameraError(
             "the camera is not upright: in its picture, 'down' is not towards the road before the vehicle, and feet of "
             "obstacles would be sought at the wrong edge; turn the image in the driver (image_rotate, or the driver's "
@@ -71,7 +68,6 @@ class CameraGeometry:
         """
         try:
             camera, pose = self._camera(image_size), self._pose_of(frame_id)
-            _check_upright(pose)
             known = self._projection
             if known is None or (known.camera, known.pose, known.max_range_m, known.ground_z_m) != (
                 camera,
@@ -88,6 +84,7 @@ class CameraGeometry:
                     "its body's; then check pitch and roll, in the transform or the mounting parameters, and D of "
                     "camera_info"
                 )
+            _check_upright(pose)
         except CameraError as error:
             self._ground = None
             self.problem = str(error)

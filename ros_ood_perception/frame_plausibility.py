@@ -26,7 +26,8 @@ FROZEN_AFTER = 10
 SHARPNESS_EVERY_S = 0.5
 MAX_ASPECT_DIFFERENCE = 0.1
 FILLED_ROWS = 8
-"""A JPEG decoder fills up what was lost with its last colour, block by block: the lower edge shows it."""
+FILL_GREY = (126, 130)
+"""A JPEG decoder fills up what was lost with grey, block by block: half the width of the lower edge shows it."""
 
 
 class FramePlausibility:
@@ -43,7 +44,7 @@ class FramePlausibility:
         self._repeated = 0
         self._sharpness_due = 0.0
         self._blurred = False
-        self._fill: list[int] | None = None
+        self._filled_rows: int | None = None
 
     def state(self) -> dict[str, Any]:
         """What it remembers, as plain data (JSON)."""
@@ -53,7 +54,7 @@ class FramePlausibility:
             "repeated": self._repeated,
             "sharpness_due": self._sharpness_due,
             "blurred": self._blurred,
-            "fill": self._fill,
+            "filled_rows": self._filled_rows,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -63,7 +64,7 @@ class FramePlausibility:
         self._last_digest = bytes.fromhex(state["last_digest"])
         self._repeated = state["repeated"]
         self._sharpness_due, self._blurred = state["sharpness_due"], state["blurred"]
-        self._fill = state["fill"]
+        self._filled_rows = state["filled_rows"]
 
     def problems(self, image: NDArray[np.uint8], now_s: float) -> dict[str, str]:
         """What is wrong with a frame; empty when nothing is.
@@ -80,8 +81,8 @@ class FramePlausibility:
             found["wrong_size"] = size_problem
         if self._is_filled_up(image):
             found["filled_up"] = (
-                "the lower edge is of one colour that the frame before did not have there, as after data of a JPEG "
-                "were lost on the way (cable, USB, network)"
+                "the lower edge is grey where it was not in the frame before, as after data of a JPEG were lost on the "
+                "way (cable, USB, network)"
             )
         step = max(1, image.shape[1] // SAMPLED_WIDTH)
         sample = np.ascontiguousarray(image[::step, ::step])
@@ -102,14 +103,15 @@ class FramePlausibility:
         return found
 
     def _is_filled_up(self, image: NDArray[np.uint8]) -> bool:
-        edge = image[-FILLED_ROWS:, image.shape[1] // 2 :]
-        colour = edge[-1, -1]
-        coloured = int(colour.max()) >= DARK_BELOW and int(colour.min()) < BRIGHT_FROM
-        # A frame of one colour has a kind of its own.
-        filled = coloured and bool((edge == colour).all()) and not bool((image[:FILLED_ROWS] == colour).all())
-        # A bar that the camera draws, or a simulated road, has the same colour again in the next frame.
-        before, self._fill = self._fill, [int(value) for value in colour] if filled else None
-        return filled and self._fill != before
+        half = image[:, image.shape[1] // 2 :]
+        colour, before = half[-1, -1], self._filled_rows
+        self._filled_rows = 0
+        grey = FILL_GREY[0] <= int(colour.min()) and int(colour.max()) <= FILL_GREY[1]
+        if grey and bool((half[-FILLED_ROWS:] == colour).all()):
+            others = np.flatnonzero((half != colour).any(axis=(1, 2)))
+            self._filled_rows = len(half) - 1 - int(others[-1]) if len(others) else 0
+        # A bar that the camera draws is as high in every frame; and of the first one nothing is known.
+        return self._filled_rows > 0 and before is not None and self._filled_rows != before
 
     def _size_problem(self, height: int, width: int) -> str | None:
         self._first_size = self._first_size or (height, width)

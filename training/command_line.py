@@ -106,7 +106,7 @@ def _parser(program: str, description: str | None, initial: dict[str, str]) -> a
         "--devices",
         help="how many devices (processes on a CPU) of this host share each batch (default: 1; under torchrun: its)",
     )
-    parser.add_argument("--precision", help="a Fabric precision, such as 32-true or bf16-mixed; replaces the config's")
+    parser.add_argument("--precision", help="32-true or bf16-mixed (a flow: 32-true); replaces the config's")
     parser.add_argument("--nodes", type=int, help="how many hosts (default: 1; under torchrun: its)")
     return parser
 

@@ -127,7 +127,7 @@ class Study:
         }
         for name in variants:
             if name in done:
-                config = from_mapping(self._at(place, self._joint(name)), JointTrainingConfig, name)
+                config = from_mapping(self._at(place, self._joint(name), self.precision), JointTrainingConfig, name)
                 if done[name]["config_digest"] != config_digest(config):
                     say(f"{name}, seed {place.seed}: its row, kept, is of another configuration than today's")
         missing = [name for name in variants if name not in done]
@@ -175,7 +175,8 @@ class Study:
         arguments: list[str],
     ) -> None:
         """Train to the end, or go on to it; nothing where it has been reached."""
-        values = self._at(place, values)
+        # A flow is trained in single precision only.
+        values = self._at(place, values, None if main is train_flow.main else self.precision)
         last = out / "last.pt"
         if last.exists():
             saved = load_checkpoint(last)
@@ -195,10 +196,10 @@ class Study:
         if main([*common, *(["--resume"] if last.exists() else arguments)]) != 0:
             raise StudyError(f"{out}: training failed")
 
-    def _at(self, place: Place, values: dict[str, Any]) -> dict[str, Any]:
+    def _at(self, place: Place, values: dict[str, Any], precision: str | None) -> dict[str, Any]:
         """A stage's configuration as this place trains it."""
         values = merged(values, {"seed": place.seed, "data": {"held_out": list(place.held_out)}})
-        return values if self.precision is None else {**values, "precision": self.precision}
+        return values if precision is None else {**values, "precision": precision}
 
     def _joint(self, name: str) -> dict[str, Any]:
         return merged(load_yaml(Path(self.config.joint)), self.config.variants[name])
@@ -289,7 +290,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--only", choices=(ALL_CLASSES, HELD_OUT), help="only the runs with all classes, or only those without some"
     )
-    parser.add_argument("--precision", help="a Fabric precision that replaces the configurations', such as 32-true")
+    parser.add_argument("--precision", help="32-true or bf16-mixed, in place of the configurations'")
     options = parser.parse_args(arguments)
     try:
         config = read_yaml(options.config, StudyConfig)

@@ -92,15 +92,21 @@ class EngineSupervisor:
             EngineError: it cannot be opened.
         """
         if self._engine is None:
-            if self.given_up:
-                # All that it fell back to had their turn: from the beginning.
-                self._wanted = self._asked_for
-            self._engine = self._open_engine(self._wanted)
+            self._engine = self._open_anew() if self.given_up else self._open_engine(self._wanted)
             # What `auto` chose is what the policy speaks of: chosen anew after a failure, it would leave a GPU that is
             # busy for a moment for good, and without a word.
             self.name = self._wanted = self._engine.name
         self._in_a_row = 0
         self.given_up = False
+
+    def _open_anew(self) -> InferenceEngine:
+        """What was asked for, after all that it fell back to had their turn; where it is lost, the last of those."""
+        if self._asked_for != self._wanted:
+            try:
+                return self._open_engine(self._asked_for)
+            except Exception as error:  # see _open_again
+                self._log(f"the engine '{self._asked_for}' cannot be opened ({error}); next: '{self._wanted}'")
+        return self._open_engine(self._wanted)
 
     def close(self) -> None:
         """Close what is open; an engine that refuses is let go all the same, and the log says so."""

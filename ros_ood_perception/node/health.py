@@ -15,6 +15,7 @@ State = Literal["inactive", "waiting", "active", "stale", "rejected", "failed"]
 KEPT_SAMPLES = 1000
 PERCENTILES = (50, 95, 99)
 RATE_WINDOW_S = 5.0
+SINCE_THEN = "; since then "
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,10 @@ class CameraPulse:
         """A frame came to another end."""
         with self._lock:
             # A frame that was not fit for inference does not mend the one that failed: only a good result does.
-            if state == "failed" or self._trouble is None or self._trouble[0] != "failed":
+            if state == "rejected" and self._trouble is not None and self._trouble[0] == "failed":
+                failure = self._trouble[1].partition(SINCE_THEN)[0]
+                self._trouble = ("failed", f"{failure}{SINCE_THEN}{reason}")
+            else:
                 self._trouble = (state, reason)
 
     def health(self, now: float, stale_after_s: float) -> CameraHealth:

@@ -15,7 +15,7 @@ from ros_ood_perception.camera_images import check_image, to_colour
 from ros_ood_perception.compressed_images import check_compressed, decode
 from ros_ood_perception.frame_plausibility import FramePlausibility
 from ros_ood_perception.ground import CameraPose
-from ros_ood_perception.inference.engine import EngineError, EngineOutput
+from ros_ood_perception.inference.engine import EngineError, EngineOutput, ImageSizeError
 from ros_ood_perception.label_info import label_info
 from ros_ood_perception.node.settings import FixedSettings, LiveSettings
 from ros_ood_perception.obstacle_messages import ground_header
@@ -113,6 +113,10 @@ class CameraReplay:
         stamp_ns = header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
         try:
             result = self._perception(image, stamp_ns, ground)
+        except ImageSizeError as error:
+            # As in the node: the frame's fault, and not the engine's.
+            self.settle("malformed", f"{frame.name}: {error}")
+            return None
         except EngineError as error:
             self.settle("failed", f"{frame.name}: {error}")
             return None

@@ -103,10 +103,9 @@ class EnginePool:
 
     def close(self) -> None:
         """End the processes; what was begun and not asked for is dropped."""
+        # One call each: after one that does not wait, a second would have nothing to wait for, and cancel nothing.
         for executor in self._executors:
-            executor.shutdown(wait=False, cancel_futures=True)
-        for executor in self._executors:
-            executor.shutdown()
+            executor.shutdown(cancel_futures=True)
         if self._engine is not None:
             self._engine.close()
 

@@ -30,7 +30,7 @@ SUMMARY_FILE = "summary.json"
 BAG_FOLDER = "bag"
 DIAGNOSTICS = "/diagnostics"
 DIAGNOSTICS_TYPE = "diagnostic_msgs/msg/DiagnosticArray"
-STATE_FORMAT = 1
+STATE_FORMAT = 2
 
 
 class ReplayError(RuntimeError):

@@ -77,6 +77,8 @@ def test_a_failed_frame_is_a_state_at_once_and_a_good_one_ends_it(pulse: CameraP
     pulse.received(1.15)
     pulse.refused("rejected", "malformed frames (data too short)")
     assert state(pulse, 1.15) == "failed"
+    pulse.refused("rejected", "malformed frames (zero size)")
+    assert pulse.health(1.15, STALE_S).reason == "a frame failed (EngineError); since then malformed frames (zero size)"
     pulse.received(1.2)
     pulse.published(1.2, {})
     assert state(pulse, 1.2) == "active"

@@ -125,6 +125,15 @@ def test_after_giving_up_it_begins_again_with_what_was_asked_for() -> None:
     assert supervisor.given_up
     supervisor.open()
     assert supervisor.name == "first"
+    for name in ("first", "second"):
+        supervisor.report_failure(EngineError("no"))
+        if name == "first":
+            supervisor.run(IMAGES)
+    assert supervisor.given_up
+    # What was asked for is lost: better the last one that it fell back to than none.
+    workshop.broken.add("first")
+    supervisor.open()
+    assert supervisor.name == "second"
 
 
 @pytest.mark.parametrize("after", ["retry", "inactive", "fallback"])

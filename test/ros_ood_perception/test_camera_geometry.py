@@ -51,6 +51,7 @@ def test_a_camera_that_shows_no_ground_has_no_place_over_it_and_says_why(
         CameraPose.from_mounting(1.5, -28.0, roll_deg=12.0),
         CameraPose.from_mounting(1.5, 90.0),
         CameraPose.from_mounting(1.5, 5.0, roll_deg=-40.0),
+        CameraPose.from_mounting(1.5, 85.0, roll_deg=3.0),
     ],
 )
 def test_a_camera_that_shows_ground_only_at_an_edge_or_a_corner_is_used(pose: CameraPose) -> None:
@@ -59,9 +60,10 @@ def test_a_camera_that_shows_ground_only_at_an_edge_or_a_corner_is_used(pose: Ca
     assert camera.problem == ""
 
 
+@pytest.mark.parametrize("pitch_deg", [10.0, 30.0, 60.0])
 @pytest.mark.parametrize("roll_deg", [50.0, 90.0, -90.0, 180.0])
-def test_a_camera_that_is_not_upright_has_no_place_over_the_ground(roll_deg: float) -> None:
-    camera = geometry(CameraPose.from_mounting(1.5, 10.0, roll_deg=roll_deg))
+def test_a_camera_that_is_not_upright_has_no_place_over_the_ground(pitch_deg: float, roll_deg: float) -> None:
+    camera = geometry(CameraPose.from_mounting(1.5, pitch_deg, roll_deg=roll_deg))
     assert camera.ground(SIZE, "camera", GroundLimits(40.0, 0.0)) is None
     assert "the camera is not upright" in camera.problem
     assert "turn the image in the driver" in camera.problem

@@ -94,16 +94,24 @@ def test_a_frame_that_its_decoder_filled_up_is_named_each_time(lost_at: float, l
         assert "filled_up" in plausibility.problems(lossy(whole, lost_at, lost), 2.0 * second + 1)
 
 
+def test_frames_that_lose_data_one_after_the_other_are_all_named() -> None:
+    plausibility = FramePlausibility((360, 480))
+    plausibility.problems(noise(9, (360, 480)), 0.0)
+    for second, lost_at in enumerate((0.2, 0.5, 0.3, 0.7)):
+        whole = cv2.GaussianBlur(noise(second, (360, 480)), (0, 0), 1)
+        assert "filled_up" in plausibility.problems(lossy(whole, lost_at, 0.1 + 0.06 * second), 1.0 + second)
+
+
 def test_a_bar_that_every_frame_has_is_not_taken_for_a_fault() -> None:
     plausibility = FramePlausibility((360, 480))
     found = []
     for second in range(4):
         image = noise(second, (360, 480))
-        image[-40:] = 90
+        image[-40:] = 128
         found.append("filled_up" in plausibility.problems(image, float(second)))
         resumed = FramePlausibility((360, 480))
         resumed.restore(json.loads(json.dumps(plausibility.state())))
         plausibility = resumed
-    assert found == [True, False, False, False]
-    image[-40:] = 0
+    assert found == [False] * 4
+    image[-50:] = 90
     assert "filled_up" not in plausibility.problems(image, 9.0)
