@@ -29,5 +29,5 @@ def precision_plugins(precision: str, accelerator: str) -> list[Precision]:
     if precision != "bf16-mixed":
         return []
     if accelerator == "auto":
-        accelerator = "cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu"
+        accelerator = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     return [AutocastPrecision("bf16-mixed", accelerator if accelerator in ("cpu", "mps") else "cuda")]

@@ -68,11 +68,10 @@ def deployed_segmenter(
     segmenter = LadderSegmenter(config, len(checkpoint["classes"]), checkpoint.get("encoder"))
     segmenter.load_state_dict(checkpoint["exported"])
     size = input_size or tuple(checkpoint["config"]["input_size"])
-    if any(side % segmenter.size_multiple for side in size):
-        raise ExportError(
-            f"--size {size[0]}x{size[1]}: height and width must be multiples of {segmenter.size_multiple} "
-            "(stride of the encoder times the finest grid of the pyramid pooling)"
-        )
+    try:
+        segmenter.check_input_size(size)
+    except ValueError as error:
+        raise ExportError(f"--size {size[0]}x{size[1]}: {error}") from error
     return DeployedSegmenter(segmenter, size, temperature, score).eval()
 
 

@@ -98,11 +98,10 @@ class SegmenterTrainer(TrainingRun[SegmenterTrainingConfig]):
         started = out / "last.pt"
         encoder = load_checkpoint(started).get("encoder") if started.is_file() else None
         segmenter = LadderSegmenter(config.segmenter, len(self.frames.classes), encoder)
-        if any(side % segmenter.size_multiple for side in config.input_size):
-            raise SchemaError(
-                f"input_size is {config.input_size}; height and width must be multiples of {segmenter.size_multiple} "
-                "(stride of the encoder times the finest grid of the pyramid pooling)"
-            )
+        try:
+            segmenter.check_input_size(config.input_size)
+        except ValueError as error:
+            raise SchemaError(f"input_size is {config.input_size}; {error}") from error
         nn.Module.to(segmenter, memory_format=torch.channels_last)  # type: ignore[call-overload]
         weights = class_weights(
             (self.frames[i].labels for i in range(len(self.frames))),

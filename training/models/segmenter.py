@@ -131,6 +131,14 @@ class LadderSegmenter(nn.Module):
         found: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
         return found
 
+    def check_input_size(self, size: tuple[int, int]) -> None:
+        """Raises ValueError: no input of this height and width can be exported."""
+        if any(side % self.size_multiple for side in size):
+            raise ValueError(
+                f"height and width must be multiples of {self.size_multiple} (stride of the encoder times the finest "
+                "grid of the pyramid pooling)"
+            )
+
     @property
     def size_multiple(self) -> int:
         """Height and width of an exported input must be multiples of this many pixels."""
