@@ -72,10 +72,10 @@ def test_the_overlay_is_published_once_somebody_subscribes(bench: Bench, start_n
     assert overlays[0].header == image(1).header
 
 
-def test_the_four_transitions_three_times_without_growth(bench: Bench, start_node: StartNode) -> None:
+def test_the_four_transitions_ten_times_without_growth(bench: Bench, start_node: StartNode) -> None:
     node = start_node()
     after_each: list[dict[str, int]] = []
-    for cycle in range(5):
+    for cycle in range(10):
         bench.bring_up()
         assert bench.state() == ACTIVE
         bench.send(image(cycle))
@@ -85,14 +85,12 @@ def test_the_four_transitions_three_times_without_growth(bench: Bench, start_nod
         assert bench.transition("cleanup")
         assert bench.state() == UNCONFIGURED
         after_each.append(node.resources())
-    # The allocator's arenas reach their size in the first two cycles; three more must add nothing. What it gives back
-    # after one of them it takes again: the larger one counts.
-    first, second, last = after_each[0], after_each[1], after_each[-1]
+    second, last = after_each[1], after_each[-1]
     assert last["threads"] <= second["threads"]
     assert last["descriptors"] <= second["descriptors"]
-    # A leaked engine would be 20 MB a cycle, 60 MB here; the allocator alone may keep one arena more.
-    settled_kib = max(first["resident_kib"], second["resident_kib"])
-    assert last["resident_kib"] - settled_kib < 30 * 1024, after_each
+    # An engine that stays would be 20 MB a cycle, 160 MB here, its model alone 87 MB. The allocator takes up to three
+    # blocks of 14 MB more, at any cycle, and then no more in 150.
+    assert last["resident_kib"] - second["resident_kib"] < 60 * 1024, after_each
     assert node.stop() == 0
 
 
