@@ -144,7 +144,10 @@ def drivable_mask(semantic: NDArray[np.uint8], drivable_ids: Collection[int]) ->
 
 
 def read_ego_mask(path: Path | str) -> NDArray[np.bool_]:
-    """An image that is not black where the camera sees the own vehicle: (H, W) bool.
+    """An image that is white where the camera sees the own vehicle: (H, W) bool.
+
+    White is above half of its brightest grey: masks of 0 and 1, of 0 and 255, and those that a JPEG has
+    roughened are all read as they are meant.
 
     Raises:
         ValueError: not a readable image.
@@ -152,7 +155,7 @@ def read_ego_mask(path: Path | str) -> NDArray[np.bool_]:
     image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     if image is None:
         raise ValueError(f"{path}: the ego mask cannot be read; it must be an image (PNG), white on the own vehicle")
-    return image > 0
+    return image > image.max() // 2
 
 
 def _region(

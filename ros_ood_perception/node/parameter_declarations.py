@@ -182,7 +182,7 @@ REGION_PARAMETERS = (
     Declaration(
         "region.ego_mask",
         ("",),
-        "Image file, not black where the camera sees the own vehicle; one for each camera, or one for all. '': none.",
+        "Image file, white on the own vehicle, black elsewhere; one for each camera, or one for all. '': none.",
     ),
     Declaration(
         "persistence.seen_frames",
