@@ -39,6 +39,8 @@ class NegativeConfig:
         train_flow: whether the flow learns: the likelihood of what its samples replace, and, through the samples, what
             the segmenter is unsure of. False freezes it.
         push: factor on the gradient that reaches the flow through its samples.
+        initial_flow_share: of a flow that learns: share of the images whose patch is a sample of the flow as it was
+            before joint training. Pushed, a flow ends in one pattern; the segmenter keeps what it learnt of others.
         sides: smallest and largest side of a patch at crops of `reference_crop` pixels; each side is drawn alone,
             uniform over the multiples of 8. For other crops the range is scaled with the crop's smaller side.
         reference_crop: see `sides`.
@@ -52,6 +54,7 @@ class NegativeConfig:
     recolour: float = 0.0
     train_flow: bool = True
     push: float = 1.0
+    initial_flow_share: float = 0.0
     sides: tuple[int, int] = (16, 216)
     reference_crop: int = 768
     shape: Literal["rectangle", "blob"] = "rectangle"
@@ -76,11 +79,14 @@ class NegativeConfig:
             )
         if self.magnification != (1, 1) and self.source != "flow":
             raise ValueError(f"magnification is for the source flow; source is '{self.source}'")
-
         if not 0 <= self.recolour <= 1:
             raise ValueError(f"recolour is {self.recolour}; it must be from 0 to 1")
         if self.recolour and self.source != "flow":
             raise ValueError(f"recolour is for the source flow; source is '{self.source}'")
+        if not 0 <= self.initial_flow_share <= 1:
+            raise ValueError(f"initial_flow_share is {self.initial_flow_share}; it must be from 0 to 1")
+        if self.initial_flow_share and not (self.source == "flow" and self.train_flow):
+            raise ValueError("initial_flow_share is for a flow that learns: source flow, train_flow true")
 
     def side_range(self, crop: tuple[int, int], magnification: int = 1) -> tuple[int, int]:
         """Smallest and largest side for a crop, multiples of 8 times the magnification that fit into it.

@@ -68,6 +68,7 @@ class NegativeDraw:
         colouring: of the flow's samples; None leaves all of them as they are.
         coloured: (N,) bool, whose samples it is for.
         channels: (N, 3) int64, the order that each patch's channels are pasted in; None leaves them as they are.
+        from_initial_flow: (N,) bool, whose patch the flow as it was before joint training makes; None: none.
     """
 
     placement: Placement
@@ -78,6 +79,7 @@ class NegativeDraw:
     colouring: Colouring | None = None
     coloured: Tensor | None = None
     channels: Tensor | None = None
+    from_initial_flow: Tensor | None = None
 
     def part(self, chosen: slice) -> NegativeDraw:
         """The draw of some of the images."""
@@ -96,6 +98,7 @@ class NegativeDraw:
             None if self.colouring is None else self.colouring.part(chosen),
             None if self.coloured is None else self.coloured[chosen],
             None if self.channels is None else self.channels[chosen],
+            None if self.from_initial_flow is None else self.from_initial_flow[chosen],
         )
 
     def colours(self, samples: Tensor) -> Tensor:
@@ -129,11 +132,17 @@ class JointObjective(nn.Module):
     weights: Tensor
 
     def __init__(
-        self, segmenter: LadderSegmenter, flow: ImageFlow, weights: Tensor, config: JointTrainingConfig
+        self,
+        segmenter: LadderSegmenter,
+        flow: ImageFlow,
+        weights: Tensor,
+        config: JointTrainingConfig,
+        initial_flow: ImageFlow | None = None,
     ) -> None:
         super().__init__()
         self.segmenter = segmenter
         self.flow = flow
+        self.initial_flow = initial_flow
         self.config = config
         self.register_buffer("weights", weights, persistent=False)
 
@@ -155,7 +164,7 @@ class JointObjective(nn.Module):
         with torch.autocast(image.device.type, enabled=False):
             if draw.patches is None:
                 # The flow knows a grey level g as g + [0, 1).
-                samples = placement.enlarge(within_range(self.flow.inverse(draw.latents) - 0.5))
+                samples = placement.enlarge(within_range(self.samples(draw) - 0.5))
                 patches = draw.colours(samples)
                 patches = scaled_gradient(patches, self.config.negatives.push)
             else:
@@ -172,6 +181,15 @@ class JointObjective(nn.Module):
         of_classes, of_unsure = (None, None) if denominators is None else (denominators.classes, denominators.unsure)
         classes = dense_cross_entropy(dense, labels.masked_fill(mask, IGNORE), self.weights, of_classes)
         return classes, likelihood, uniformity_loss(dense, mask, self.config.divergence, of_unsure)
+
+    def samples(self, draw: NegativeDraw) -> Tensor:
+        """(N, 3, h, w) float: each of the flow, or of the flow as it was before joint training."""
+        samples = self.flow.inverse(draw.latents)
+        if self.initial_flow is None or draw.from_initial_flow is None:
+            return samples
+        return torch.where(
+            draw.from_initial_flow[:, None, None, None], self.initial_flow.inverse(draw.latents), samples
+        )
 
     def denominators(self, labels: Tensor, draw: NegativeDraw) -> Denominators:
         """Of the batch of which this process has labels (N, H, W) uint8."""
@@ -201,17 +219,22 @@ class JointTrainer(SegmenterTrainer):
             )
         self.flow = ImageFlow(config.flow)
         self.flow.requires_grad_(config.flow_learns)
+        self.initial_flow = None
+        if config.negatives.initial_flow_share:
+            self.initial_flow = ImageFlow(config.flow).requires_grad_(False)
         self.folder = FolderOfNegatives(Path(config.negatives.folder)) if config.negatives.folder else None
         optimisers: list[Any] = [build_optimiser(self.segmenter, config.optimiser)]
         if config.flow_learns:
             optimisers.append(torch.optim.Adamax(self.flow.parameters(), lr=config.flow_optimiser.learning_rate))
-        objective = JointObjective(self.segmenter, self.flow, weights, config)
+        objective = JointObjective(self.segmenter, self.flow, weights, config, self.initial_flow)
         self.objective, *prepared = self.fabric.setup(objective, *optimisers)
         self.optimiser = prepared[0]
         self.flow_optimiser = prepared[1] if config.flow_learns else None
 
     def models(self) -> dict[str, Any]:
         found = {**super().models(), "flow": self.flow}
+        if self.initial_flow is not None:
+            found["initial_flow"] = self.initial_flow
         return found if self.flow_optimiser is None else {**found, "flow_optimiser": self.flow_optimiser}
 
     def start_from_both(self, paths: dict[str, Path]) -> None:
@@ -234,7 +257,9 @@ class JointTrainer(SegmenterTrainer):
             if "flow" not in saved:
                 raise CheckpointError(f"{paths['flow']}: holds no flow (it is of a {saved.get('kind')} run)")
             try:
-                self.flow.load_state_dict(saved["flow"])
+                for flow in (self.flow, self.initial_flow):
+                    if flow is not None:
+                        flow.load_state_dict(saved["flow"])
             except RuntimeError as error:
                 raise CheckpointError(
                     f"{paths['flow']}: is another flow than this configuration's ({error})"
@@ -304,6 +329,9 @@ class JointTrainer(SegmenterTrainer):
         else:
             patches = None if patches is None else self.shared(patches)
         channels = channel_orders(count, config.shuffle_channels, generator) if config.shuffle_channels else None
+        from_initial_flow = None
+        if self.initial_flow is not None:
+            from_initial_flow = torch.rand(count, generator=generator) < config.initial_flow_share
         device = self.fabric.to_device
         return NegativeDraw(
             placement=replace(own, inside=device(own.inside)),
@@ -314,6 +342,7 @@ class JointTrainer(SegmenterTrainer):
             colouring=None if colouring is None else colouring.part(self.own_part).to(self.fabric.device),
             coloured=None if coloured is None else device(self.shared(coloured)),
             channels=None if channels is None else device(self.shared(channels)),
+            from_initial_flow=None if from_initial_flow is None else device(self.shared(from_initial_flow)),
         )
 
     def step(self, batch: Any) -> dict[str, float]:

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,8 @@ def objective(**changes: Any) -> JointObjective:
         for parameter in flow.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter) / parameter[0].numel() ** 0.5)
     flow.bits_per_dim(torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8))
-    made = JointObjective(segmenter, flow, torch.ones(11), config)
+    initial_flow = deepcopy(flow).requires_grad_(False) if negatives.initial_flow_share else None
+    made = JointObjective(segmenter, flow, torch.ones(11), config, initial_flow)
     return made.train()
 
 
@@ -413,7 +415,7 @@ def test_a_folder_in_place_of_the_flows_checkpoint_is_refused(
     assert f"{flow.parent}: not a readable checkpoint" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("changes", [{}, {"negatives": {"recolour": 0.5, "shuffle_channels": 0.5}}])
+@pytest.mark.parametrize("changes", [{}, {"negatives": {"recolour": 0.5, "initial_flow_share": 0.5}}])
 def test_joint_training_in_bf16_leaves_the_flow_in_single_precision(
     changes: dict[str, Any], trained: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
@@ -446,15 +448,17 @@ def test_joint_training_trains_both_and_exports(trained: tuple[Path, Path, Path]
     assert "train_joint" in read_bundle(tmp_path / "bundle").description.training.command
 
 
+@pytest.mark.parametrize("initial_flow_share", [0.0, 0.5])
 def test_a_resumed_joint_run_has_the_numbers_of_an_uninterrupted_one(
-    trained: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    initial_flow_share: float, trained: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from training.train_joint import JointTrainer
 
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir()
     parts.mkdir()
-    assert train_joint(joint_arguments(trained, whole)) == 0
+    negatives = {"initial_flow_share": initial_flow_share}
+    assert train_joint(joint_arguments(trained, whole, negatives=negatives)) == 0
     close_epoch = JointTrainer._close_epoch
 
     def interrupt_after_one(self: JointTrainer, *arguments: Any) -> None:
@@ -462,9 +466,9 @@ def test_a_resumed_joint_run_has_the_numbers_of_an_uninterrupted_one(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(JointTrainer, "_close_epoch", interrupt_after_one)
-    assert train_joint(joint_arguments(trained, parts)) == 130
+    assert train_joint(joint_arguments(trained, parts, negatives=negatives)) == 130
     monkeypatch.undo()
-    assert train_joint([*joint_arguments(trained, parts), "--resume"]) == 0
+    assert train_joint([*joint_arguments(trained, parts, negatives=negatives), "--resume"]) == 0
     a, b = (load_checkpoint(folder / "run" / "last.pt") for folder in (whole, parts))
     assert a["progression"]["history"] == b["progression"]["history"]
     for part in ("segmenter", "flow"):
@@ -563,6 +567,54 @@ def test_samples_of_the_flow_are_pasted_with_their_channels_in_the_drawn_order()
     torch.testing.assert_close(shuffled, channels_shuffled(plain, orders), rtol=1e-4, atol=1e-3)
 
 
+def test_the_initial_flow_makes_the_patches_that_are_drawn_for_it_and_the_flow_the_others() -> None:
+    made = objective(negatives={"sides": (192, 384), "initial_flow_share": 0.5})
+    draw = a_draw(made)
+    image, labels = torch.zeros((2, 3, 64, 64), dtype=torch.uint8), torch.zeros((2, 64, 64), dtype=torch.uint8)
+    seen: list[Tensor] = []
+    made.segmenter.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+    made(image, labels, draw)
+    with torch.no_grad():
+        for parameter in made.flow.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    made(image, labels, draw)
+    made(image, labels, replace(draw, from_initial_flow=torch.tensor([False, True])))
+    before, learnt, mixed = seen
+    assert not torch.equal(before[0], learnt[0])
+    assert not torch.equal(before[1], learnt[1])
+    assert torch.equal(mixed, torch.stack([learnt[0], before[1]]))
+
+
+def test_samples_of_the_initial_flow_give_the_flow_no_gradient() -> None:
+    made = objective(negatives={"sides": (192, 384), "initial_flow_share": 1.0})
+    draw = replace(a_draw(made), from_initial_flow=torch.tensor([True, True]))
+    made(*a_batch(), draw)[2].backward()
+    assert moved(made.segmenter)
+    assert not moved(made.flow)
+    assert made.initial_flow is not None
+    assert not moved(made.initial_flow)
+
+
+def test_joint_training_keeps_the_initial_flow_as_it_was(trained: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    assert train_joint(joint_arguments(trained, tmp_path, epochs=1, negatives={"initial_flow_share": 0.5})) == 0
+    saved, before = load_checkpoint(tmp_path / "run" / "last.pt"), load_checkpoint(trained[2])["flow"]
+    assert all(torch.equal(saved["initial_flow"][name], value) for name, value in before.items())
+    assert any(not torch.equal(saved["flow"][name], value) for name, value in before.items())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"initial_flow_share": 1.5}, "initial_flow_share is 1.5; it must be from 0 to 1"),
+        ({"initial_flow_share": 0.5, "train_flow": False}, "initial_flow_share is for a flow that learns"),
+        ({"initial_flow_share": 0.5, "source": "noise"}, "initial_flow_share is for a flow that learns"),
+    ],
+)
+def test_an_initial_flow_where_none_learns_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        NegativeConfig(**settings)
+
+
 def test_a_missing_checkpoint_is_asked_for(
     trained: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -580,7 +632,10 @@ def test_micro_batches_take_the_step_of_the_batch(trained: tuple[Path, Path, Pat
     for parts in (1, 2):
         folder = tmp_path / str(parts)
         folder.mkdir()
-        changes = {"accumulation_steps": parts, "negatives": {"recolour": 0.5, "shuffle_channels": 0.7}}
+        changes = {
+            "accumulation_steps": parts,
+            "negatives": {"recolour": 0.5, "shuffle_channels": 0.7, "initial_flow_share": 0.5},
+        }
         assert train_joint(joint_arguments(trained, folder, epochs=1, **changes)) == 0
         results.append(load_checkpoint(folder / "run" / "last.pt"))
     one, two = results
@@ -594,7 +649,7 @@ def test_two_processes_under_torchrun_take_the_step_of_one(trained: tuple[Path, 
     one, two = tmp_path / "one", tmp_path / "two"
     one.mkdir()
     two.mkdir()
-    negatives = {"recolour": 0.5, "shuffle_channels": 0.7}
+    negatives = {"recolour": 0.5, "shuffle_channels": 0.7, "initial_flow_share": 0.5}
     assert train_joint(joint_arguments(trained, one, epochs=1, negatives=negatives)) == 0
     arguments = joint_arguments(trained, two, epochs=1, accumulation_steps=2, negatives=negatives)
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", free_port()]
