@@ -2,9 +2,12 @@
 
     python -m training.study_report docs/study/results.json > docs/study/tables.md
     python -m training.study_report A.json B.json --merge docs/study/results.json --chart docs/study/chart.png
+    python -m training.study_report docs/study/results.json --compare frozen_flow_blob joint_flow_blob
 
 Several files are of one study that ran in several places, each with its own `--results`; of two rows for the same
-variant and seed the last file's counts. `--merge` writes all rows into one file, `--chart` draws them.
+variant and seed the last file's counts. `--merge` writes all rows into one file, `--chart` draws them. `--compare` sets
+two variants against each other seed by seed: runs of one seed draw the same frames and patches, so that the difference
+within a seed tells more than that of the means.
 """
 
 from __future__ import annotations
@@ -93,6 +96,29 @@ def by_score(rows: Sequence[Row], variant: str) -> str:
 def _anomaly_sets(rows: Sequence[Row]) -> list[str]:
     found = (data for row in rows for data, f in row["measured"][OWN_SCORE].items() if "exact" in f)
     return [name for name in dict.fromkeys(found) if any(exact(r, OWN_SCORE, name, "AP") is not None for r in rows)]
+
+
+def comparison(rows: Sequence[Row], first: str, second: str, score: str = OWN_SCORE) -> str:
+    """A line a set: what `second` has more than `first`, mean and each seed that both have, in points.
+
+    Raises:
+        ValueError: no seed was run with both.
+    """
+    lines = []
+    for held_out in dict.fromkeys(tuple(row["held_out"]) for row in rows):
+        here = {(r["variant"], r["seed"]): r for r in rows if tuple(r["held_out"]) == held_out}
+        pairs = [(here[first, s], here[second, s]) for name, s in here if name == first and (second, s) in here]
+        for data in _anomaly_sets([row for pair in pairs for row in pair]):
+            cells = []
+            for metric in ("AP", "FPR95"):
+                found = [tuple(exact(row, score, data, metric) for row in pair) for pair in pairs]
+                points = [100 * (b - a) for a, b in found if a is not None and b is not None]
+                each = ", ".join(f"{value:+.1f}" for value in points)
+                cells.append(f"{statistics.fmean(points):+.1f} ({each})" if points else "-")
+            lines.append([f"{data}{', without ' if held_out else ''}{', '.join(held_out)}", *cells])
+    if not lines:
+        raise ValueError(f"no seed was run with both {first} and {second}; there are {', '.join(variants_of(rows))}")
+    return table([f"{second} against {first}", "AP", "FPR95"], lines)
 
 
 def report(rows: Sequence[Row]) -> str:
@@ -199,18 +225,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("results", type=Path, nargs="+", help="JSON files that training.study wrote")
     parser.add_argument("--merge", type=Path, metavar="FILE", help="write the rows of all of them there")
     parser.add_argument("--chart", type=Path, metavar="FILE", help="draw the variants there, .png or .svg")
+    parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help="print what variant B has more than A, by seed")
     parser.add_argument(
-        "--score", default=OWN_SCORE, help="what the chart shows, NAME or NAME@T (default: %(default)s)"
+        "--score",
+        default=OWN_SCORE,
+        help="what the chart shows and --compare compares, NAME or NAME@T (default: %(default)s)",
     )
     options = parser.parse_args(arguments)
     try:
         contents = merged_results(options.results)
         rows = contents["rows"]
-        text = report(rows)
+        if not any(options.score in row["measured"] for row in rows):
+            known = ", ".join(dict.fromkeys(score for row in rows for score in row["measured"]))
+            raise ValueError(f"--score {options.score}: was not measured; there are {known or 'none'}")
+        text = comparison(rows, *options.compare, score=options.score) if options.compare else report(rows)
         if options.chart is not None:
-            if not any(options.score in row["measured"] for row in rows):
-                known = ", ".join(dict.fromkeys(score for row in rows for score in row["measured"]))
-                raise ValueError(f"--score {options.score}: was not measured; there are {known or 'none'}")
             draw(rows, options.chart, options.score)
         if options.merge is not None:
             options.merge.write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")

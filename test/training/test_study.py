@@ -214,6 +214,28 @@ def test_rows_of_two_places_become_one_study_with_its_tables_and_its_chart(
     assert both.read_bytes() == before
 
 
+def test_two_variants_are_compared_seed_by_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        a_row("a", 0, 0.1, []),
+        a_row("b", 0, 0.3, []),
+        a_row("a", 1, 0.6, []),
+        a_row("b", 1, 0.5, []),
+        a_row("a", 2, 0.9, []),
+        a_row("a", 0, 0.2, ["car"]),
+        a_row("b", 0, 0.25, ["car"]),
+    ]
+    path = write_results(tmp_path / "a.json", ["a", "b", "c"], *rows, a_row("c", 3, 0.2, []))
+    assert report([str(path), "--compare", "a", "b"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "| b against a | AP | FPR95 |",
+        "| --- | --- | --- |",
+        "| drives | +5.0 (+20.0, -10.0) | +0.0 (+0.0, +0.0) |",
+        "| drives, without car | +5.0 (+5.0) | +0.0 (+0.0) |",
+    ]
+    assert report([str(path), "--compare", "a", "c"]) == 2
+    assert "no seed was run with both a and c; there are a, b, c" in capsys.readouterr().err
+
+
 def test_a_study_says_what_is_wrong_before_it_trains(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
