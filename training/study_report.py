@@ -238,7 +238,11 @@ def main(arguments: list[str] | None = None) -> int:
         if not any(options.score in row["measured"] for row in rows):
             known = ", ".join(dict.fromkeys(score for row in rows for score in row["measured"]))
             raise ValueError(f"--score {options.score}: was not measured; there are {known or 'none'}")
-        text = comparison(rows, *options.compare, score=options.score) if options.compare else report(rows)
+        if options.compare:
+            first, second = options.compare
+            text = comparison(rows, first, second, options.score)
+        else:
+            text = report(rows)
         if options.chart is not None:
             draw(rows, options.chart, options.score)
         if options.merge is not None:
