@@ -86,9 +86,11 @@ def config_digest(config: Any) -> str:
         del part["root"]
     for key in ("workers", "keep_in_memory"):
         del values["data"][key]
+    # What came later counts only where it is used: runs of earlier versions can be resumed.
     if not values["data"]["more"]:
-        # As runs on one set have had it from the first version on: theirs can be resumed.
         del values["data"]["more"]
+    if "negatives" in values and not values["negatives"]["initial_flow_share"]:
+        del values["negatives"]["initial_flow_share"]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

@@ -415,7 +415,9 @@ def test_a_folder_in_place_of_the_flows_checkpoint_is_refused(
     assert f"{flow.parent}: not a readable checkpoint" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("changes", [{}, {"negatives": {"recolour": 0.5, "initial_flow_share": 0.5}}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"negatives": {"recolour": 0.5, "shuffle_channels": 0.5, "initial_flow_share": 0.5}}]
+)
 def test_joint_training_in_bf16_leaves_the_flow_in_single_precision(
     changes: dict[str, Any], trained: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
