@@ -123,8 +123,9 @@ class Bench:
         self.executor.add_node(self.node)
         self.camera = self.node.create_publisher(Image, INPUT_TOPIC, RELIABLE)
         self.change_state = self.node.create_client(ChangeState, "/perception_node/change_state")
-        self.get_state = self.node.create_client(GetState, "/perception_node/get_state")
         self.set_parameters = self.node.create_client(SetParameters, "/perception_node/set_parameters")
+        # After the others: see wait_for_answers.
+        self.get_state = self.node.create_client(GetState, "/perception_node/get_state")
         self.received: dict[str, list[Image]] = {name: [] for name in OUTPUTS}
         for name, topic in OUTPUTS.items():
             self.node.create_subscription(Image, topic, self.received[name].append, RELIABLE)
@@ -153,10 +154,30 @@ class Bench:
             self.executor.spin_once(timeout_sec=0.02)
 
     def call(self, client: Any, request: Any) -> Any:
+        self.wait_for_answers()
         self.spin_until(client.service_is_ready, f"service {client.srv_name}")
         future = client.call_async(request)
         self.spin_until(future.done, f"answer of {client.srv_name}")
         return future.result()
+
+    def wait_for_answers(self) -> None:
+        """Asks for the state until the answer comes.
+
+        A node that has just started may drop an answer, because it has not yet discovered who asked; and after SIGKILL
+        the middleware takes the old node for alive for a while, and what is asked may go to it. The endpoints of a
+        participant are discovered in order: a node that answers here knows the clients that were created before.
+        """
+        answers: list[Any] = []
+        next_s = 0.0
+
+        def answered() -> bool:
+            nonlocal next_s
+            if time.monotonic() >= next_s and self.get_state.service_is_ready():
+                answers.append(self.get_state.call_async(GetState.Request()))
+                next_s = time.monotonic() + 1.0
+            return any(answer.done() for answer in answers)
+
+        self.spin_until(answered, "a node that answers")
 
     def set_atomically(self, **values: Any) -> tuple[bool, str]:
         """All of these parameters or none."""
@@ -167,18 +188,6 @@ class Bench:
         result = self.call(client, SetParametersAtomically.Request(parameters=parameters)).result
         self.node.destroy_client(client)
         return bool(result.successful), str(result.reason)
-
-    def wait_for_new_node(self) -> None:
-        """After SIGKILL the middleware takes the old node for alive for a while, and what is asked may go to it."""
-        self.spin_until(self.get_state.service_is_ready, "any node")
-        for _ in range(30):
-            future = self.get_state.call_async(GetState.Request())
-            deadline = time.monotonic() + 1.0
-            while not future.done() and time.monotonic() < deadline:
-                self.executor.spin_once(timeout_sec=0.05)
-            if future.done():
-                return
-        raise AssertionError("no node answers")
 
     def transition(self, name: str) -> bool:
         request = ChangeState.Request(transition=Transition(id=TRANSITIONS[name]))

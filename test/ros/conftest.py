@@ -47,7 +47,14 @@ def start_node(tmp_path: Path, shipped_bundle: Path) -> Iterator[Callable[..., N
         return started[-1]
 
     yield start
+    codes = [node.process.poll() for node in started]
     end([node.process for node in started])
+    for node, code in zip(started, codes, strict=True):  # pytest shows it where the test failed
+        print(
+            f"-- {node.log_path.name}: " + ("ran to the end" if code is None else f"ended with {code}"),
+            node.log,
+            sep="\n",
+        )
 
 
 @pytest.fixture

@@ -137,7 +137,7 @@ def test_a_node_that_starts_after_a_crash_says_what_it_removed_and_takes_frames(
     # A camera that was there before: its memory must be as good as ever afterwards.
     camera = start_camera("/camera/image_raw", 10.0, "--size", "480", "640")
     node = start_node(bundle=brightness_bundle)
-    bench.wait_for_new_node()
+    bench.wait_for_answers()
     assert not any(segment.exists() for segment in abandoned)
     assert "of shared memory that processes of Fast DDS left when they died" in node.log
     bench.bring_up()

@@ -139,7 +139,7 @@ def test_a_node_that_is_ended_under_load_starts_again_and_the_consumer_gets_mask
     camera = start_camera("/camera/image_raw", 30.0, "--size", "120", "160")
     for life in range(2):
         node = start_node(bundle=brightness_bundle)
-        bench.wait_for_new_node()
+        bench.wait_for_answers()
         bench.bring_up()
         if life == 0:
             camera.wait_until_ready()
