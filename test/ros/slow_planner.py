@@ -19,6 +19,8 @@ planner.create_subscription(
     QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE),
 )
 with suppress(KeyboardInterrupt, ExternalShutdownException):
-    rclpy.spin(planner)
+    # Not spin: a signal that comes just before it waits does not wake it.
+    while rclpy.ok():
+        rclpy.spin_once(planner, timeout_sec=0.2)
 planner.destroy_node()
 rclpy.try_shutdown()
