@@ -1,16 +1,20 @@
 """A consumer that is too slow: half a second for each anomaly mask, reliable, as long as it is let."""
 
+import signal
 import sys
+import threading
 import time
-from contextlib import suppress
 
 import rclpy
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
-rclpy.init()
+stopped = threading.Event()
+signal.signal(signal.SIGTERM, lambda _number, _frame: stopped.set())
+# A signal that comes just before rclpy.spin waits does not wake it.
+rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
 planner = Node("slow_planner")
 planner.create_subscription(
     Image,
@@ -18,9 +22,7 @@ planner.create_subscription(
     lambda message: time.sleep(0.5),
     QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE),
 )
-with suppress(KeyboardInterrupt, ExternalShutdownException):
-    # Not spin: a signal that comes just before it waits does not wake it.
-    while rclpy.ok():
-        rclpy.spin_once(planner, timeout_sec=0.2)
+while not stopped.is_set():
+    rclpy.spin_once(planner, timeout_sec=0.2)
 planner.destroy_node()
-rclpy.try_shutdown()
+rclpy.shutdown()

@@ -1,0 +1,121 @@
+"""How often does a service that has just started lose its first answer, because it has not yet discovered who asked?
+
+    python -m benchmark.service_answers [--rounds 100] [--wait-ms 0 --wait-ms 100 --wait-ms 1000]
+
+Each round, a fresh client waits until a fresh server in a process of its own is ready, asks, and waits 10 s.
+`--wait-ms` is what Fast DDS lets an answer wait for the asker's discovery: 100 as it comes, 1000 in the profile that
+ships, which is otherwise used as it is. A wait of 0 counts how often an answer is ready before the discovery is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+from ros_ood_perception.demo.live_run import environment
+from ros_ood_perception.node.transport import PROFILE_VARIABLES
+from ros_ood_perception.package_files import package_file
+
+SERVICE = "answers"
+PROFILE = "config/fastdds_large_images.xml"
+NAMESPACE = "{http://www.eprosima.com}"
+START_TIMEOUT_S = 120.0
+ANSWER_TIMEOUT_S = 10.0
+
+
+def write_profile(path: Path, wait_ms: int) -> None:
+    """The profile that ships, with another wait."""
+    tree = ET.parse(package_file(PROFILE))
+    wait = tree.find(f".//{NAMESPACE}max_blocking_time")
+    assert wait is not None
+    # The shortest that is not "no limit".
+    nanoseconds = max(wait_ms * 1_000_000, 1_000)
+    for name, value in (("sec", nanoseconds // 10**9), ("nanosec", nanoseconds % 10**9)):
+        element = wait.find(NAMESPACE + name)
+        assert element is not None
+        element.text = str(value)
+    ET.register_namespace("", NAMESPACE.strip("{}"))
+    tree.write(path, encoding="UTF-8", xml_declaration=True)
+
+
+def serve() -> None:
+    """Answer until SIGTERM."""
+    import rclpy
+    from lifecycle_msgs.srv import GetState
+    from rclpy.signals import SignalHandlerOptions
+
+    stopped = threading.Event()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: stopped.set())
+    # rclpy's own handlers pull the context from under a running spin.
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    node = rclpy.create_node("server")
+    node.create_service(GetState, SERVICE, lambda request, response: response)
+    while not stopped.is_set():
+        rclpy.spin_once(node, timeout_sec=0.1)
+    node.destroy_node()
+    rclpy.shutdown()
+
+
+def lost_answers(rounds: int) -> int:
+    """How many of so many first questions get no answer."""
+    import rclpy
+    from lifecycle_msgs.srv import GetState
+
+    rclpy.init()
+    lost = 0
+    for number in range(rounds):
+        # With its last node a context's participant goes: each round discovers anew.
+        node = rclpy.create_node("asker")
+        client = node.create_client(GetState, SERVICE)
+        server = subprocess.Popen([sys.executable, "-m", "benchmark.service_answers", "--serve"])
+        try:
+            deadline = time.monotonic() + START_TIMEOUT_S
+            while not client.service_is_ready():
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"round {number}: no server within {START_TIMEOUT_S:.0f} s")
+                rclpy.spin_once(node, timeout_sec=0.001)
+            answer = client.call_async(GetState.Request())
+            rclpy.spin_until_future_complete(node, answer, timeout_sec=ANSWER_TIMEOUT_S)
+            lost += not answer.done()
+        finally:
+            server.terminate()  # in an orderly way: a killed process leaves its shared memory
+            server.wait()
+            node.destroy_node()
+    rclpy.shutdown()
+    return lost
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--wait-ms", type=int, action="append", help="may be repeated; default: 0, 100, 1000")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--ask", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        serve()
+    elif options.ask:
+        print(lost_answers(options.rounds))
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            for wait_ms in options.wait_ms or (0, 100, 1000):
+                profile = Path(folder) / f"wait_{wait_ms}.xml"
+                write_profile(profile, wait_ms)
+                # Fast DDS reads its profile once a process.
+                command = [sys.executable, "-m", "benchmark.service_answers", "--ask", "--rounds", str(options.rounds)]
+                variables = {**os.environ, **environment(), **dict.fromkeys(PROFILE_VARIABLES, str(profile))}
+                run = subprocess.run(command, env=variables, check=True, stdout=subprocess.PIPE, text=True)
+                print(f"an answer waits {wait_ms} ms: {run.stdout.strip()} of {options.rounds} lost", flush=True)
+
+
+if __name__ == "__main__":
+    main()
