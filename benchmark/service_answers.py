@@ -1,10 +1,11 @@
 """How often does a service that has just started lose its first answer, because it has not yet discovered who asked?
 
-    python -m benchmark.service_answers [--rounds 100] [--wait-ms 0 --wait-ms 100 --wait-ms 1000]
+    python -m benchmark.service_answers [--rounds 100] [--wait-ms 0 --wait-ms 100 --wait-ms 1000] [--type-lookup]
 
 Each round, a fresh client waits until a fresh server in a process of its own is ready, asks, and waits 10 s.
 `--wait-ms` is what Fast DDS lets an answer wait for the asker's discovery: 100 as it comes, 1000 in the profile that
 ships, which is otherwise used as it is. A wait of 0 counts how often an answer is ready before the discovery is.
+With `--type-lookup`, types are asked for before endpoints are matched, as Fast DDS 3 does without the profile.
 """
 
 from __future__ import annotations
@@ -17,33 +18,15 @@ import sys
 import tempfile
 import threading
 import time
-import xml.etree.ElementTree as ET
 from pathlib import Path
 
+from benchmark.dds_profile import write_profile
 from ros_ood_perception.demo.live_run import environment
 from ros_ood_perception.node.transport import PROFILE_VARIABLES
-from ros_ood_perception.package_files import package_file
 
 SERVICE = "answers"
-PROFILE = "config/fastdds_large_images.xml"
-NAMESPACE = "{http://www.eprosima.com}"
 START_TIMEOUT_S = 120.0
 ANSWER_TIMEOUT_S = 10.0
-
-
-def write_profile(path: Path, wait_ms: int) -> None:
-    """The profile that ships, with another wait."""
-    tree = ET.parse(package_file(PROFILE))
-    wait = tree.find(f".//{NAMESPACE}max_blocking_time")
-    assert wait is not None
-    # The shortest that is not "no limit".
-    nanoseconds = max(wait_ms * 1_000_000, 1_000)
-    for name, value in (("sec", nanoseconds // 10**9), ("nanosec", nanoseconds % 10**9)):
-        element = wait.find(NAMESPACE + name)
-        assert element is not None
-        element.text = str(value)
-    ET.register_namespace("", NAMESPACE.strip("{}"))
-    tree.write(path, encoding="UTF-8", xml_declaration=True)
 
 
 def serve() -> None:
@@ -98,6 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--wait-ms", type=int, action="append", help="may be repeated; default: 0, 100, 1000")
+    parser.add_argument("--type-lookup", action="store_true", help="as without the profile")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--ask", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -109,7 +93,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             for wait_ms in options.wait_ms or (0, 100, 1000):
                 profile = Path(folder) / f"wait_{wait_ms}.xml"
-                write_profile(profile, wait_ms)
+                write_profile(profile, answer_wait_ms=wait_ms, type_lookup=options.type_lookup)
                 # Fast DDS reads its profile once a process.
                 command = [sys.executable, "-m", "benchmark.service_answers", "--ask", "--rounds", str(options.rounds)]
                 variables = {**os.environ, **environment(), **dict.fromkeys(PROFILE_VARIABLES, str(profile))}

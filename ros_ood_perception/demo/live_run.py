@@ -223,13 +223,16 @@ def play_and_record(
         try:
             client.transition("configure", Transition.TRANSITION_CONFIGURE, alive)
             client.transition("activate", Transition.TRANSITION_ACTIVATE, alive)
-            subscribed = [f"subscribers of {topic}" for topic in recorded if topic.startswith(NODE)]
-            client.wait_for(
-                "the recorder on every output",
-                lambda: all(int(client.facts.get(key, "0")) for key in subscribed),
-                START_TIMEOUT_S,
-                alive,
-            )
+
+            def unrecorded() -> list[str]:
+                outputs = [topic for topic in recorded if topic.startswith(NODE)]
+                return [topic for topic in outputs if not int(client.facts.get(f"subscribers of {topic}", "0"))]
+
+            try:
+                client.wait_for("the recorder on every output", lambda: not unrecorded(), START_TIMEOUT_S, alive)
+            except DemoError as error:
+                known = f"the node knows of no subscriber of {', '.join(unrecorded())}"
+                raise DemoError(f"{error}; {known if client.facts else 'no diagnostics came from it'}") from error
             with process(player_arguments, logs["player"], env) as player, progress_bar(console) as bar:
                 task = bar.add_task("playing through the live node", total=len(played.source))
 

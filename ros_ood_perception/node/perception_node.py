@@ -32,6 +32,7 @@ from rclpy.signals import SignalHandlerOptions
 from ros_ood_perception.bundle import Bundle, BundleDescription, BundleError, read_bundle
 from ros_ood_perception.inference.engine import ENGINES, EngineError, InferenceEngine, open_engine
 from ros_ood_perception.node.abandoned_shared_memory import remove_abandoned_segments
+from ros_ood_perception.node.bounded_exit import ends_within
 from ros_ood_perception.node.camera import Camera, ReceivedFrame
 from ros_ood_perception.node.camera_outputs import has_vision_msgs
 from ros_ood_perception.node.diagnostics import diagnostic_array, status
@@ -42,12 +43,14 @@ from ros_ood_perception.node.inference_loop import InferenceLoop
 from ros_ood_perception.node.parameters import NodeParameters
 from ros_ood_perception.node.settings import FixedSettings, LiveSettings, ParameterError
 from ros_ood_perception.node.transforms import Transforms
-from ros_ood_perception.node.transport import FIX, PROFILE_VARIABLES, SharedMemory, shared_memory
+from ros_ood_perception.node.transport import FIX, PROFILE_VARIABLES, SharedMemory, looks_up_types, shared_memory
 from ros_ood_perception.obstacles import ObstacleDetector
 from ros_ood_perception.perception import Perception
 
 NODE_NAME = "perception_node"
 SIGNAL_CHECK_PERIOD_S = 0.1
+LEAVING_LIMIT_S = 8.0
+"""It takes 0.3 s. `ros2 launch` kills what has not ended 10 s after its SIGINT, without a word on why."""
 STATE_PERIOD_S = 0.5
 """So long at most after a camera went silent for too long, `output/state` says so."""
 
@@ -254,6 +257,11 @@ class PerceptionNode(LifecycleNode):
                 f"no Fast DDS profile is set: images above {memory.segment_bytes // 1024} KB may be lost without a "
                 f"word. To mend it, {FIX}"
             )
+        if looks_up_types():
+            log.warning(
+                "Fast DDS looks up the type of each subscriber before it sends to it, and can forget a subscriber over "
+                f"that, which then never gets a message. To mend it, {FIX}"
+            )
         if not has_vision_msgs():
             log.warning(
                 "vision_msgs is not installed: output/anomaly/detections and output/semantic/label_info are not "
@@ -445,13 +453,13 @@ def main(arguments: list[str] | None = None) -> int:
     executor.shutdown()
     # The executor is at rest, so this thread may drive the last transition.
     node.shut_down()
-    node.destroy_node()
-    rclpy.shutdown()
     if failures:
         traceback.print_exception(failures[0])
         print(f"{NODE_NAME}: the executor failed: {failures[0]!r}", file=sys.stderr)
-        return 1
-    return 0
+    with ends_within(LEAVING_LIMIT_S):
+        node.destroy_node()
+        rclpy.shutdown()
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
-"""Will images of this size come through Fast DDS? What does not is lost without a word, so say it, with the fix."""
+"""Will images of this size come through Fast DDS, and to everybody? What does not is lost without a word, so say it,
+with the fix.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -11,6 +14,7 @@ PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES
 """Where Fast DDS looks for its transport profile: 3.x, and 2.x (Humble, Jazzy)."""
 DEFAULT_SEGMENT_BYTES = 512 * 1024
 MESSAGE_OVERHEAD_BYTES = 1024
+TYPE_LOOKUP_THREADS = "dds.tls."
 FIX = (
     f"set {' and '.join(PROFILE_VARIABLES)} to config/fastdds_large_images.xml of this package, for the camera driver, "
     "this node and its consumers"
@@ -66,6 +70,17 @@ def shared_memory(rmw: str, environment: Mapping[str, str]) -> SharedMemory:
             )
         return SharedMemory(None, "FASTDDS_BUILTIN_TRANSPORTS=LARGE_DATA sends large messages over TCP")
     return SharedMemory(DEFAULT_SEGMENT_BYTES, "no profile is set: the default")
+
+
+def looks_up_types() -> bool:
+    """Whether Fast DDS, in this process, asks for the type of an endpoint before it matches it: it has a thread for
+    that. Fast DDS 3 does so unless its profile says otherwise, and can forget an endpoint over it.
+    """
+    names = []
+    for path in Path("/proc/self/task").glob("*/comm"):
+        with suppress(OSError):  # it has just ended
+            names.append(path.read_text())
+    return any(name.startswith(TYPE_LOOKUP_THREADS) for name in names)
 
 
 def _profile(variable: str, path: Path) -> SharedMemory:

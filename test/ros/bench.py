@@ -242,6 +242,11 @@ class Bench:
         return self.accounting()
 
     def close(self) -> None:
+        # Who leaves Fast DDS while others do can hang (Fast-DDS issue 6513). A killed process is not forgotten so soon.
+        deadline = time.monotonic() + 2.0
+        while len(self.node.get_node_names()) > 1 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.02)
         self.executor.shutdown()
         self.node.destroy_node()
 

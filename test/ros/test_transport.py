@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from bench import Bench, NodeProcess
 
-from ros_ood_perception.node.transport import DEFAULT_SEGMENT_BYTES, shared_memory
+from ros_ood_perception.node.transport import DEFAULT_SEGMENT_BYTES, PROFILE_VARIABLES, shared_memory
 
 ROOT = Path(__file__).resolve().parents[2]
 FAST_DDS = "rmw_fastrtps_cpp"
@@ -51,3 +56,42 @@ def test_a_profile_without_shared_memory_has_no_such_limit(tmp_path: Path) -> No
     assert shared_memory(FAST_DDS, {"FASTDDS_DEFAULT_PROFILES_FILE": str(profile)}).segment_bytes is None
     profile.write_text("<dds><useBuiltinTransports>false")
     assert shared_memory(FAST_DDS, {"FASTDDS_DEFAULT_PROFILES_FILE": str(profile)}).segment_bytes is not None
+
+
+LOOKS_UP = """
+import rclpy
+from ros_ood_perception.node.transport import looks_up_types
+rclpy.init()
+node = rclpy.create_node("a_node")
+print(looks_up_types())
+node.destroy_node()
+rclpy.shutdown()
+"""
+
+
+def looks_up(profile: Path | None) -> bool:
+    """Of a process with that profile."""
+    environment = {key: value for key, value in os.environ.items() if key not in PROFILE_VARIABLES}
+    if profile:
+        environment |= dict.fromkeys(PROFILE_VARIABLES, str(profile))
+    command = [sys.executable, "-c", LOOKS_UP]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    return {"True": True, "False": False}[done.stdout.strip()]
+
+
+def test_with_the_shipped_profile_no_subscriber_waits_for_its_type(
+    bench: Bench, start_node: Callable[..., NodeProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not looks_up(ROOT / "config" / "fastdds_large_images.xml")
+    node = start_node()
+    assert bench.transition("configure")
+    assert "looks up the type" not in node.log
+    if not looks_up(None):
+        pytest.skip("this Fast DDS looks up no types, with or without the profile")
+    node.stop()
+    for variable in PROFILE_VARIABLES:
+        monkeypatch.delenv(variable)
+    node = start_node()
+    assert bench.transition("configure")
+    assert "looks up the type of each subscriber" in node.log
+    assert "set FASTDDS_DEFAULT_PROFILES_FILE" in node.log
