@@ -3,16 +3,17 @@
     python -m benchmark.lost_subscribers [--delay-us 0 --delay-us 2000] [--endpoints 10]
 
 For each type of seven message packages (114 on Kilted), one process subscribes to ten topics; another publishes on
-them a moment later, and counts the subscribers that it knows of in the end. Both start anew for each profile: the one
-that ships, and the same with type lookup, as Fast DDS 3 does without a profile. `--delay-us` makes the publisher's
-thread that has just found a type unknown wait, as a busy machine would make it (`type_lookup_delay.cpp`, which needs a
-C++ compiler; 0 does without). The race is in Fast DDS's TypeLookupManager: it tells the endpoints that wait for a type
-that the type is there, then clears the list, and forgets who was added to it in between.
+them a moment later, and counts the subscribers that it knows of in the end. Both start anew with type lookup, as Fast
+DDS 3 does without a profile, with the profile that ships for one of them, and for both. `--delay-us` makes the
+publisher's thread that has just found a type unknown wait, as a busy machine would make it (`type_lookup_delay.cpp`,
+which needs a C++ compiler; 0 does without). The race is in Fast DDS's TypeLookupManager: it tells the endpoints that
+wait for a type that the type is there, then clears the list, and forgets who was added to it in between.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import importlib
 import inspect
 import os
@@ -35,6 +36,14 @@ PERIOD_S = 0.2
 PROCESSES_START_S = 4.0
 SETTLES_S = 6.0
 SHIM = Path(__file__).with_name("type_lookup_delay.cpp")
+WITH_LOOKUP, SHIPPED = True, False
+SIDES = {
+    "type lookup on both sides": (WITH_LOOKUP, WITH_LOOKUP),
+    "the profile for the publisher": (SHIPPED, WITH_LOOKUP),
+    "the profile for the subscriber": (WITH_LOOKUP, SHIPPED),
+    "the profile for both": (SHIPPED, SHIPPED),
+}
+"""Whether the publisher looks types up, and whether the subscriber does."""
 
 
 def message_types() -> list[type[Any]]:
@@ -86,7 +95,11 @@ def build_shim(folder: Path) -> Path:
 
 
 def fast_dds_library() -> str:
-    """The file that a node of this process would load."""
+    """The file that a node of this process would load.
+
+    Raises:
+        RuntimeError: it is not Fast DDS 3, or lacks what the delay is put in front of.
+    """
     import rclpy
 
     rclpy.init()
@@ -95,17 +108,23 @@ def fast_dds_library() -> str:
     found = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "/libfastdds.so" in line}
     if len(found) != 1:
         raise RuntimeError("no Fast DDS 3 in this environment: there is no type lookup to measure")
-    return found.pop()
+    library = found.pop()
+    function = SHIM.read_text("utf-8").split("#define IS_KNOWN ")[1].split()[0]
+    if not hasattr(ctypes.CDLL(library), function):
+        raise RuntimeError(f"{library} has no {function}: {SHIM.name} would delay nothing")
+    return library
 
 
-def lost(profile: Path, endpoints: int, preload: dict[str, str]) -> str:
-    """What the publishing process printed."""
-    variables = {**os.environ, **environment(), **dict.fromkeys(PROFILE_VARIABLES, str(profile))}
+def lost(publisher: Path, subscriber: Path, endpoints: int, preload: dict[str, str]) -> str:
+    """What the publishing process printed, with these profiles."""
+    variables = {**os.environ, **environment()}
+    publishing = variables | dict.fromkeys(PROFILE_VARIABLES, str(publisher)) | preload
+    subscribing = variables | dict.fromkeys(PROFILE_VARIABLES, str(subscriber))
     module = [sys.executable, "-m", "benchmark.lost_subscribers", "--endpoints", str(endpoints)]
     begins = str(time.time() + PROCESSES_START_S)
     command = [*module, "--publish-at", begins]
-    with subprocess.Popen([*module, "--subscribe-at", begins], env=variables, stdin=subprocess.PIPE):
-        done = subprocess.run(command, env=variables | preload, check=True, stdout=subprocess.PIPE, text=True)
+    with subprocess.Popen([*module, "--subscribe-at", begins], env=subscribing, stdin=subprocess.PIPE):
+        done = subprocess.run(command, env=publishing, check=True, stdout=subprocess.PIPE, text=True)
     return done.stdout.strip()
 
 
@@ -122,16 +141,18 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        profiles = {lookup: folder / f"lookup_{lookup}.xml" for lookup in (WITH_LOOKUP, SHIPPED)}
+        for lookup, path in profiles.items():
+            write_profile(path, type_lookup=lookup)
         for delay_us in options.delay_us or (0, 2000):
             preload = {}
             if delay_us:
                 preload = {"LD_PRELOAD": str(build_shim(folder)), "FAST_DDS_LIBRARY": fast_dds_library()}
                 preload["TYPE_LOOKUP_DELAY_US"] = str(delay_us)
-            for type_lookup in (True, False):
-                profile = folder / f"lookup_{type_lookup}.xml"
-                write_profile(profile, type_lookup=type_lookup)
-                what = f"delay {delay_us} us, {'with type lookup' if type_lookup else 'the profile that ships'}"
-                print(f"{what}: {lost(profile, options.endpoints, preload)} subscribers lost", flush=True)
+            for what, sides in SIDES.items():
+                publisher, subscriber = (profiles[lookup] for lookup in sides)
+                found = lost(publisher, subscriber, options.endpoints, preload)
+                print(f"delay {delay_us} us, {what}: {found} subscribers lost", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 // Makes a race of Fast DDS 3 visible: preloaded, it lets the thread that has just found a type unknown sleep for
 // TYPE_LOOKUP_DELAY_US, as a busy machine's scheduler would. What it waits for can then come in between.
-#include <atomic>
 #include <cstdlib>
 #include <dlfcn.h>
 #include <unistd.h>

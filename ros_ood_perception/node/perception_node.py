@@ -260,7 +260,8 @@ class PerceptionNode(LifecycleNode):
         if looks_up_types():
             log.warning(
                 "Fast DDS looks up the type of each subscriber before it sends to it, and can forget a subscriber over "
-                f"that, which then never gets a message. To mend it, {FIX}"
+                f"that, which then never gets a message. To mend it, {FIX}, or fastdds.type_propagation to disabled in "
+                "a profile of your own"
             )
         if not has_vision_msgs():
             log.warning(
