@@ -69,9 +69,12 @@ prepare_environment() {
         install_locked "$ros_requirements" --require-hashes
         install_locked cv_bridge --require-hashes --no-deps
         ;;
-      vehicle) install_locked vehicle --require-hashes ;;
-      reference) install_locked reference --no-deps ;;
-      *) install_locked "$group" ;;
+      # Below, --no-deps: the locks are complete, and an older pip stumbles over hashes of packages with extras.
+      training)
+        install_locked training --require-hashes --no-deps
+        install_locked torch
+        ;;
+      *) install_locked "$group" --require-hashes --no-deps ;;
     esac
   done
 }

@@ -5,15 +5,18 @@ cd "$(dirname "$0")"
 compile() {
   uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate "$@"
 }
+# torch and all that only its CUDA build needs, as options that leave them out.
+cuda_packages() {
+  compile training.in | sed -nE 's/^(torch|nvidia-[a-z0-9-]*|cuda-[a-z0-9-]*|triton)(\[.*\])?==.*/--no-emit-package \1/p'
+}
 compile --generate-hashes vehicle.in -o vehicle.txt
 compile --generate-hashes ros.in -o ros.txt
 compile --generate-hashes ros-jazzy.in -o ros-jazzy.txt
 compile --generate-hashes --no-deps cv_bridge.in -o cv_bridge.txt
-compile --no-deps reference.in -o reference.txt
-compile demo.in -o demo.txt
-# torch brings its own CUDA packages, or none in its CPU build: both must install from the same file.
-compile training.in -o training.all
-grep -vE '^(nvidia-|cuda-|triton|setuptools)' training.all > training.txt
-rm training.all
+compile --generate-hashes --no-deps reference.in -o reference.txt
+compile --generate-hashes demo.in -o demo.txt
+# torch has no hash here: its CPU build and its CUDA build are different files of one version. It stands in torch.txt,
+# and brings its CUDA packages itself where it has any.
+compile --generate-hashes --no-emit-package setuptools $(cuda_packages) training.in -o training.txt
 # After training.txt, which constrains it: both hold onnx.
-compile development.in -o development.txt
+compile --generate-hashes development.in -o development.txt

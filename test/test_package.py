@@ -63,6 +63,19 @@ def test_rosdep_installs_what_vehicle_and_demo_need() -> None:
     assert needed == {key for key in listed if key.startswith("python3-")}
 
 
+def test_what_is_installed_is_pinned_by_its_hash() -> None:
+    """All but torch: its CPU build and its CUDA build are different files of one version."""
+    locks = sorted((ROOT / "requirements").glob("*.txt"))
+    assert len(locks) >= 8
+    for lock in locks:
+        packages = re.split(r"\n(?=[a-z0-9])", lock.read_text())
+        unpinned = [text for text in packages if "--hash=sha256:" not in text]
+        assert unpinned == (["torch==2.13.0\n"] if lock.name == "torch.txt" else []), lock.name
+    environment = (ROOT / "environment.sh").read_text()
+    installs = re.findall(r"^ *(?:\S+\) )?install_locked (.*?)(?: ;;)?$", environment, re.M)
+    assert [line for line in installs if "--require-hashes" not in line] == ["torch"]
+
+
 def test_the_installed_package_finds_its_files_and_imports_no_torch(workspace: Path) -> None:
     code = (
         "import sys, ros_ood_perception.node.perception_node, ros_ood_perception.demo.run_demo;"
