@@ -15,6 +15,7 @@ import time
 import cv2
 import numpy as np
 import rclpy
+from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
@@ -24,13 +25,17 @@ DISTINCT_FRAMES = 20
 DISCOVERY_SETTLES_S = 0.5
 
 
-def messages(size: tuple[int, int], compressed: str | None) -> list[Image | CompressedImage]:
-    """Frames of blurred noise, no two alike; stamps and frame_id are left to fill in."""
-    generator = np.random.default_rng()
+def pictures(size: tuple[int, int], seed: int | None = None) -> list[NDArray[np.uint8]]:
+    """(H, W, 3) uint8 frames of coarse noise, no two alike; the same for the same seed."""
+    generator = np.random.default_rng(seed)
+    coarse = (generator.integers(0, 180, (size[0] // 8, size[1] // 8, 3), np.uint8) for _ in range(DISTINCT_FRAMES))
+    return [np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_NEAREST), np.uint8) for image in coarse]
+
+
+def messages(size: tuple[int, int], compressed: str | None, seed: int | None = None) -> list[Image | CompressedImage]:
+    """`pictures` as bgr8 messages; stamps and frame_id are left to fill in."""
     found: list[Image | CompressedImage] = []
-    for _ in range(DISTINCT_FRAMES):
-        coarse = generator.integers(0, 180, (size[0] // 8, size[1] // 8, 3), np.uint8)
-        image = cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_NEAREST)
+    for image in pictures(size, seed):
         if compressed:
             data = cv2.imencode(f".{compressed}", image)[1].tobytes()
             found.append(CompressedImage(format=f"bgr8; {compressed} compressed bgr8", data=data))
