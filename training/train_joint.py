@@ -33,7 +33,6 @@ from training.joint_training_config import JointTrainingConfig
 from training.losses.cross_entropy import dense_cross_entropy, up_sampled, weight_of_valid_pixels
 from training.losses.negative import uniformity_loss
 from training.metrics.pixel_exact import ExactPixelMetrics
-from training.models.deployed_segmenter import normalise
 from training.models.flow.image_flow import ImageFlow
 from training.models.segmenter import LadderSegmenter
 from training.negatives import (
@@ -175,7 +174,8 @@ class JointObjective(nn.Module):
                 # The replaced crop enters the flow as the camera gave it, 0..255, and detached.
                 crops = placement.take_reduced(image)
                 likelihood = self.flow.bits_per_dim(crops, draw.noise, draw.augmentation).mean()
-        mixed = normalise(placement.paste(pixels, patches)).contiguous(memory_format=torch.channels_last)
+        pasted = self.segmenter.normalise(placement.paste(pixels, patches))
+        mixed = pasted.contiguous(memory_format=torch.channels_last)
         dense = up_sampled(self.segmenter(mixed))
         mask = placement.mask((image.shape[2], image.shape[3]))
         of_classes, of_unsure = (None, None) if denominators is None else (denominators.classes, denominators.unsure)

@@ -27,7 +27,7 @@ from training.command_line import command_line
 from training.data.training_crops import TrainingCrops
 from training.data.training_frames import open_data
 from training.losses.cross_entropy import class_weights, dense_cross_entropy, up_sampled, weight_of_valid_pixels
-from training.models.deployed_segmenter import DeployedSegmenter, normalise
+from training.models.deployed_segmenter import DeployedSegmenter
 from training.models.segmenter import LadderSegmenter
 from training.segmenter_training_config import OptimiserConfig, SegmenterTrainingConfig
 from training.shared_batch import mean_over_processes, take_buffers_of_first_process
@@ -50,7 +50,7 @@ class SupervisedObjective(nn.Module):
         self.register_buffer("weights", weights, persistent=False)
 
     def forward(self, image: Tensor, labels: Tensor, denominator: Tensor | None = None) -> Tensor:
-        pixels = normalise(image.float()).contiguous(memory_format=torch.channels_last)
+        pixels = self.segmenter.normalise(image.float()).contiguous(memory_format=torch.channels_last)
         return dense_cross_entropy(up_sampled(self.segmenter(pixels)), labels, self.weights, denominator)
 
 

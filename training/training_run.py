@@ -89,6 +89,8 @@ def config_digest(config: Any) -> str:
     # What came later counts only where it is used: runs of earlier versions can be resumed.
     if not values["data"]["more"]:
         del values["data"]["more"]
+    if values.get("segmenter", {}).get("batch_norm_momentum") == 0.1:
+        del values["segmenter"]["batch_norm_momentum"]
     if "negatives" in values and not values["negatives"]["initial_flow_share"]:
         del values["negatives"]["initial_flow_share"]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

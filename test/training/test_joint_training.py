@@ -31,7 +31,6 @@ from training.export import main as export
 from training.joint_training_config import JointTrainingConfig
 from training.losses.cross_entropy import dense_cross_entropy, up_sampled
 from training.losses.negative import uniformity_loss
-from training.models.deployed_segmenter import normalise
 from training.models.flow.image_flow import FlowConfig, ImageFlow
 from training.models.segmenter import LadderSegmenter, SegmenterConfig
 from training.negatives import (
@@ -198,7 +197,7 @@ def test_the_losses_are_those_of_the_formulas() -> None:
         crops.append(image[i, :, rows, columns])
         mixed[i, :, rows, columns] = patches[i]
         inside[i, rows, columns] = True
-    dense = up_sampled(made.segmenter(normalise(mixed)))
+    dense = up_sampled(made.segmenter(made.segmenter.normalise(mixed)))
     p = dense.softmax(dim=1)
     m = (p + 1 / 11) / 2
     divergence = 0.5 * (1 / 11 * (1 / 11 / m).log()).sum(1) + 0.5 * (p * (p / m).log()).sum(1)
@@ -563,7 +562,7 @@ def test_samples_of_the_flow_are_pasted_with_their_channels_in_the_drawn_order()
     orders = torch.tensor([[1, 2, 0], [0, 2, 1]])
     made(image, labels, draw)
     made(image, labels, replace(draw, channels=orders))
-    zero, one = (normalise(torch.full((1, 3, 1, 1), value)) for value in (0.0, 1.0))
+    zero, one = (made.segmenter.normalise(torch.full((1, 3, 1, 1), value)) for value in (0.0, 1.0))
     plain, shuffled = ((found - zero) / (one - zero) for found in seen)
     assert float(plain.std()) > 1
     torch.testing.assert_close(shuffled, channels_shuffled(plain, orders), rtol=1e-4, atol=1e-3)

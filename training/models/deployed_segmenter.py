@@ -14,16 +14,6 @@ from training.scores import SCORES
 
 DEFAULT_SCORE = "jensen_shannon_to_uniform"
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-def normalise(image: Tensor) -> Tensor:
-    """RGB 0..255 to what the encoder expects. (N, 3, H, W) float -> (N, 3, H, W) float."""
-    mean = torch.tensor(IMAGENET_MEAN, device=image.device).view(1, 3, 1, 1) * 255.0
-    std = torch.tensor(IMAGENET_STD, device=image.device).view(1, 3, 1, 1) * 255.0
-    return (image - mean) / std
-
 
 class DeployedSegmenter(nn.Module):
     """Camera bytes in, class ids and anomaly score out.
@@ -60,7 +50,7 @@ class DeployedSegmenter(nn.Module):
         # Cast first: TensorRT refuses a uint8 tensor between nodes.
         pixels = image.float().permute(0, 3, 1, 2)
         resized = functional.interpolate(pixels, size=self.input_size, mode="bilinear", align_corners=False)
-        logits = self.segmenter(normalise(resized))
+        logits = self.segmenter(self.segmenter.normalise(resized))
         # A cast of what is float32 already would stand in the exported graph.
         return logits if logits.dtype == torch.float32 else logits.float()
 
