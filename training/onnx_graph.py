@@ -11,6 +11,7 @@ import torch
 
 from ros_ood_perception.bundle import MODEL_FILE
 from training.bundle_graph import name_anomaly_at_logits, name_logits
+from training.fold_pads import fold_pads
 from training.models.deployed_segmenter import DeployedSegmenter
 
 OPSET = 17
@@ -24,6 +25,8 @@ class ExportError(RuntimeError):
 def onnx_bytes(model: DeployedSegmenter, properties: dict[str, str]) -> bytes:
     """The model as an ONNX file: opset 17, N, H, W of the input dynamic, no traces of this machine.
 
+    Its properties also say what its pixels are normalised with: `input_mean` and `input_std`, grey levels of R, G, B.
+
     Raises:
         ExportError: the exporter made another opset than 17.
     """
@@ -34,6 +37,8 @@ def onnx_bytes(model: DeployedSegmenter, properties: dict[str, str]) -> bytes:
         # PyTorch would rather we used its new exporter, which writes opset 18 and cannot convert it down to 17.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", category=torch.jit._trace.TracerWarning)
+        # What is meant are the amounts of a padding, which fold_pads works out.
+        warnings.filterwarnings("ignore", message="Constant folding - Only steps=1")
         torch.onnx.export(
             model,
             (example,),
@@ -45,9 +50,18 @@ def onnx_bytes(model: DeployedSegmenter, properties: dict[str, str]) -> bytes:
             dynamic_axes=axes,
         )
         graph = onnx.load(Path(folder) / MODEL_FILE)
+    fold_pads(graph)
     name_logits(graph, LOGITS_WEIGHT)
     name_anomaly_at_logits(graph)
-    return finished(graph, properties)
+    normalisation = model.segmenter.normalise
+    return finished(
+        graph,
+        {
+            **properties,
+            "input_mean": " ".join(f"{level:g}" for level in normalisation.mean),
+            "input_std": " ".join(f"{level:g}" for level in normalisation.std),
+        },
+    )
 
 
 def finished(graph: onnx.ModelProto, properties: dict[str, str]) -> bytes:
