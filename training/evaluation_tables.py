@@ -35,7 +35,7 @@ def print_tables(output: dict[str, Any]) -> None:
         out.print(f"\n{name}, {own['frames']} frames: anomalies, %", highlight=False)
         table = Table()
         table.add_column("score")
-        columns = ["AP", "FPR95", "AUROC"]
+        columns = ["AP", "FPR95", "AUROC", "AUTC", "AUPIMO"]
         if "official" in own:
             columns += ["official AP", "official FPR95", "sIoU", "PPV", "mean F1"]
         for column in columns:
@@ -43,6 +43,7 @@ def print_tables(output: dict[str, Any]) -> None:
         for score, sets in by_score.items():
             found = sets[name]
             cells = [found["exact"][c] for c in ("AP", "FPR95", "AUROC")]
+            cells += [found["threshold_curves"]["AUTC"], found["per_image_overlap"]["AUPIMO"]]
             if "official" in own:
                 cells += [found["official"][c] for c in ("AP", "FPR95")]
                 cells += [found["component"][c] for c in ("sIoU", "PPV", "mean_F1")]
@@ -66,6 +67,13 @@ def print_tables(output: dict[str, Any]) -> None:
         if "anomaly_median" in by_class:
             table.add_row("anomalies", "", percent(by_class["anomaly_median"]))
         out.print(table)
+        monitor = found["error_monitor"]
+        out.print(
+            f"{name}: {percent(monitor['error_rate'])} % of the pixels are wrong; the score finds them with AUROC "
+            f"{percent(monitor['AUROC'])} %, FPR95 {percent(monitor['FPR95'])} %, AURC {percent(monitor['AURC'])} % "
+            f"({percent(monitor['excess_AURC'])} % above that of a perfect order)",
+            highlight=False,
+        )
     for name, found in output["sets"].items():
         for point, rates in found.get("operating_points", {}).items():
             true = f", {percent(rates['true_positive_rate'])} % of the anomaly pixels" if "exact" in found else ""

@@ -15,14 +15,17 @@ from numpy.typing import NDArray
 from ros_ood_perception.bundle import OperatingPoint
 from training.data.labelled_frames import ANOMALY, INLIER, LabelledFrame
 from training.metrics.calibration_error import CalibrationError
-from training.metrics.component_smiyc import ANOMALY_TRACK, OBSTACLE_TRACK, ComponentFigures, SmiycComponentMetrics
+from training.metrics.component_smiyc import ANOMALY_TRACK, OBSTACLE_TRACK, SmiycComponentMetrics
+from training.metrics.error_monitor import ErrorMonitorMetrics
 from training.metrics.open_semantic import OpenSemanticMetrics, Town, half_size, open_miou, threshold_at_recall
+from training.metrics.per_image_overlap import PerImageOverlap, SharedFalsePositiveRate
 from training.metrics.pixel_exact import ExactPixelMetrics
 from training.metrics.pixel_per_image import PerImagePixelMetrics
 from training.metrics.pixel_smiyc import SmiycPixelMetrics
 from training.metrics.score_counts import ScoreCounts
 from training.metrics.scores_by_class import ScoresByClass
 from training.metrics.semantic import ConfusionMatrix
+from training.metrics.threshold_curves import ThresholdCurveMetrics
 from training.smiyc_scores import score_of_submitted, submitted
 
 COMPONENT_SIZES = {
@@ -76,7 +79,7 @@ class SetEvaluation:
     """Streaming metrics of one score on one set.
 
     Frames are kept on disk in a temporary folder (3 bytes a pixel, 9 in a set of two towns) between the two passes:
-    component metrics need the threshold that the pixel metrics give.
+    component metrics and AUPIMO need thresholds that all frames together give.
 
     Args:
         name: registered name of the set.
@@ -96,7 +99,10 @@ class SetEvaluation:
     confusion: ConfusionMatrix = field(init=False)
     by_class: ScoresByClass = field(init=False)
     calibration: CalibrationError = field(default_factory=CalibrationError)
+    error_monitor: ErrorMonitorMetrics = field(default_factory=ErrorMonitorMetrics)
     exact: ExactPixelMetrics = field(default_factory=ExactPixelMetrics)
+    threshold_curves: ThresholdCurveMetrics = field(default_factory=ThresholdCurveMetrics)
+    shared_rate: SharedFalsePositiveRate = field(default_factory=SharedFalsePositiveRate)
     official: SmiycPixelMetrics = field(default_factory=SmiycPixelMetrics)
     per_image: PerImagePixelMetrics = field(default_factory=PerImagePixelMetrics)
     false_alarms: list[WorstFrame] = field(default_factory=list)
@@ -140,8 +146,12 @@ class SetEvaluation:
         if self.classes:
             self.confusion.update(semantic, frame.labels)
             self.by_class.update(score, frame.labels, frame.anomaly)
+            self.error_monitor.update(score, semantic, frame.labels, frame.anomaly)
             if confidence is not None:
                 self.calibration.update(confidence, semantic, frame.labels)
+        if self.has_anomalies:
+            self.threshold_curves.update(score, frame.anomaly)
+            self.shared_rate.update(value, frame.anomaly)
         if self.has_anomalies and not self.exact_only:
             self.official.update(value, frame.anomaly)
             self.per_image.update(score, frame.anomaly)
@@ -179,9 +189,17 @@ class SetEvaluation:
             if self.calibration.pixels.any():
                 found["semantic"]["ECE"] = or_none(self.calibration.compute())
             found["scores_by_class"] = self._scores_by_class()
+            found["error_monitor"] = self._error_monitor()
         threshold = self.operating_points[0].threshold if self.operating_points else None
         if self.has_anomalies:
             found["exact"] = {key: or_none(value) for key, value in _pixel(self.exact.compute()).items()}
+            curves = self.threshold_curves.compute()
+            found["threshold_curves"] = {
+                "AUTC": or_none(curves.autc),
+                "AUFPR": or_none(curves.aufpr),
+                "AUFNR": or_none(curves.aufnr),
+            }
+            found["per_image_overlap"] = self._per_image_overlap()
         if self.has_anomalies and not self.exact_only:
             official, per_image = self.official.compute(), self.per_image.compute()
             found["official"] = {key: or_none(value) for key, value in _pixel(official).items()} | {
@@ -191,17 +209,7 @@ class SetEvaluation:
             found["per_image"] = {key: or_none(value) for key, value in _pixel(per_image).items()}
             if np.isfinite(official.threshold):
                 threshold = float(score_of_submitted(official.threshold))
-                components = self._second_pass(official.threshold)
-                found["component"] = {
-                    "sIoU": or_none(components.siou),
-                    "PPV": or_none(components.ppv),
-                    "mean_F1": or_none(components.mean_f1),
-                    "true_components": components.true_components,
-                    "predicted_components": components.predicted_components,
-                    "minimum_size": asdict(COMPONENT_SIZES.get(self.name, ANOMALY_TRACK)),
-                }
-            else:
-                found["component"] = dict.fromkeys(("sIoU", "PPV", "mean_F1"))
+            found["component"] = self._components(official.threshold)
             found |= self._open_semantic()
         if threshold is not None:
             self._find_worst(threshold)
@@ -209,11 +217,45 @@ class SetEvaluation:
             found["operating_points"] = self._rates()
         return found
 
-    def _second_pass(self, threshold: float) -> ComponentFigures:
-        metrics = SmiycComponentMetrics(threshold, COMPONENT_SIZES.get(self.name, ANOMALY_TRACK))
+    def _per_image_overlap(self) -> dict[str, Any]:
+        overlap = PerImageOverlap(self.shared_rate)
+        for frame in self.scored_frames():
+            overlap.update(frame.value, frame.anomaly)
+        figures = overlap.compute()
+        return {
+            "AUPIMO": or_none(figures.aupimo),
+            "lowest_tenth": or_none(figures.lowest_tenth),
+            "images": figures.images,
+            "false_positives_on": "normal images" if self.shared_rate.of_normal_images else "inlier pixels",
+        }
+
+    def _components(self, threshold: float) -> dict[str, Any]:
+        """At a threshold on `submitted` scores."""
+        if not np.isfinite(threshold):
+            return dict.fromkeys(("sIoU", "PPV", "mean_F1"))
+        sizes = COMPONENT_SIZES.get(self.name, ANOMALY_TRACK)
+        metrics = SmiycComponentMetrics(threshold, sizes)
         for frame in self.scored_frames():
             metrics.update(frame.value, frame.anomaly)
-        return metrics.compute()
+        components = metrics.compute()
+        return {
+            "sIoU": or_none(components.siou),
+            "PPV": or_none(components.ppv),
+            "mean_F1": or_none(components.mean_f1),
+            "true_components": components.true_components,
+            "predicted_components": components.predicted_components,
+            "minimum_size": asdict(sizes),
+        }
+
+    def _error_monitor(self) -> dict[str, float | None]:
+        figures = self.error_monitor.compute()
+        return {
+            "error_rate": or_none(figures.error_rate),
+            "AUROC": or_none(figures.auroc),
+            "FPR95": or_none(figures.fpr95),
+            "AURC": or_none(figures.aurc),
+            "excess_AURC": or_none(figures.excess_aurc),
+        }
 
     def _open_semantic(self) -> dict[str, Any]:
         if not self.towns or not all(counts.num_anomalies for counts in self._town_counts.values()):

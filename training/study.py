@@ -256,7 +256,8 @@ class Study:
 
 def trimmed(figures: dict[str, Any]) -> dict[str, Any]:
     """What the tables need of a set's figures."""
-    kept: dict[str, Any] = {key: figures[key] for key in ("frames", "exact", "left_out") if key in figures}
+    wanted = ("frames", "exact", "threshold_curves", "per_image_overlap", "error_monitor", "left_out")
+    kept: dict[str, Any] = {key: figures[key] for key in wanted if key in figures}
     if "semantic" in figures:
         kept["semantic"] = {key: figures["semantic"][key] for key in ("mIoU", "IoU")}
     return kept

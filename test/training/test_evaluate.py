@@ -31,9 +31,12 @@ from training.data.labelled_frames import LabelledFrame
 from training.data.registry import DATA_SETS, open_data_set
 from training.evaluate import main
 from training.metrics.component_smiyc import OBSTACLE_TRACK, SmiycComponentMetrics
+from training.metrics.error_monitor import ErrorMonitorMetrics
+from training.metrics.per_image_overlap import PerImageOverlap, SharedFalsePositiveRate
 from training.metrics.pixel_smiyc import SmiycPixelMetrics
 from training.metrics.scores_by_class import BINS
 from training.metrics.semantic import ConfusionMatrix
+from training.metrics.threshold_curves import ThresholdCurveMetrics
 from training.scores import SCORES
 from training.set_evaluation import SetEvaluation
 from training.smiyc_scores import harness_folder, score_of_submitted, submitted
@@ -97,11 +100,14 @@ def copied(tree: Path, folder: Path) -> Path:
 
 # The figures
 
+EXACT_FIGURES = {"frames", "exact", "threshold_curves", "per_image_overlap"}
+ANOMALY_FIGURES = EXACT_FIGURES | {"official", "per_image", "component"}
+
 
 def test_a_set_with_classes_has_semantic_figures_and_none_of_anomalies(run: Run, bundle: Path, tree: Path) -> None:
     assert run.code == 0
     found = run.sets["camvid"]
-    assert found.keys() == {"frames", "semantic", "scores_by_class", "operating_points"}
+    assert found.keys() == {"frames", "semantic", "scores_by_class", "error_monitor", "operating_points"}
     assert found["frames"] == 6
     assert found["semantic"].keys() == {"mIoU", "IoU", "ECE"}
     assert list(found["semantic"]["IoU"]) == [known.name for known in CAMVID]
@@ -130,7 +136,7 @@ def test_a_set_with_anomalies_has_pixel_and_component_figures_and_none_of_classe
     run: Run, perceived: list[tuple[LabelledFrame, NDArray[np.float32]]]
 ) -> None:
     found = run.sets["smiyc_obstacle_tiny"]
-    assert found.keys() == {"frames", "exact", "official", "per_image", "component", "operating_points"}
+    assert found.keys() == ANOMALY_FIGURES | {"operating_points"}
     assert found["exact"].keys() == found["per_image"].keys() == {"AP", "FPR95", "AUROC"}
     assert found["official"].keys() == {"AP", "FPR95", "AUROC", "best_f1", "threshold"}
     assert found["component"].keys() >= {"sIoU", "PPV", "mean_F1"}
@@ -155,10 +161,40 @@ def test_a_set_with_anomalies_has_pixel_and_component_figures_and_none_of_classe
     assert found["component"]["minimum_size"] == {"predicted": 50, "true": 10}
 
 
+def test_the_figures_of_reliability_are_those_of_what_the_node_would_publish(
+    run: Run, bundle: Path, tree: Path, perceived: list[tuple[LabelledFrame, NDArray[np.float32]]]
+) -> None:
+    curves, shared = ThresholdCurveMetrics(), SharedFalsePositiveRate()
+    for frame, score in perceived:
+        curves.update(score, frame.anomaly)
+        shared.update(submitted(score), frame.anomaly)
+    overlap = PerImageOverlap(shared)
+    for frame, score in perceived:
+        overlap.update(submitted(score), frame.anomaly)
+    found = run.sets["smiyc_obstacle_tiny"]
+    assert found["threshold_curves"]["AUTC"] == pytest.approx(curves.compute().autc)
+    assert found["per_image_overlap"]["AUPIMO"] == pytest.approx(overlap.compute().aupimo)
+    assert found["per_image_overlap"]["images"] == sum((frame.anomaly == 1).any() for frame, _ in perceived)
+    on = "normal images" if any(not (frame.anomaly == 1).any() for frame, _ in perceived) else "inlier pixels"
+    assert found["per_image_overlap"]["false_positives_on"] == on
+    monitor = ErrorMonitorMetrics()
+    perception = Perception(open_engine(read_bundle(bundle), "onnxruntime"), 1.0, 11)
+    for frame in open_data_set("camvid", tree, "val"):
+        result = perception(frame.image)
+        monitor.update(result.anomaly_score, result.semantic, frame.labels, frame.anomaly)
+    expected = monitor.compute()
+    found = run.sets["camvid"]["error_monitor"]
+    assert found["error_rate"] == pytest.approx(expected.error_rate)
+    assert found["AUROC"] == pytest.approx(expected.auroc, abs=1e-6)
+    assert found["AURC"] == pytest.approx(expected.aurc, abs=1e-6)
+    assert f"AURC {100 * expected.aurc:.2f} % ({100 * expected.excess_aurc:.2f} % above" in run.stdout
+
+
 def test_every_figure_is_a_fraction(run: Run) -> None:
     def figures(found: Any) -> list[float]:
         if isinstance(found, dict):
-            counts = ("frames", "minimum_size", "true_components", "predicted_components")
+            counts = ("frames", "minimum_size", "true_components", "predicted_components", "images")
+            counts += ("false_positives_on",)
             return [value for key, part in found.items() if key not in counts for value in figures(part)]
         return [found]
 
@@ -205,7 +241,7 @@ def test_other_scores_are_measured_beside_the_bundles_own(run: Run) -> None:
         # The bundle's classes and operating points are not the other scores'.
         assert found["sets"].keys() == {"smiyc_obstacle_tiny"}
         figures = found["sets"]["smiyc_obstacle_tiny"]
-        assert figures.keys() == {"frames", "exact", "official", "per_image", "component"}
+        assert figures.keys() == ANOMALY_FIGURES
         assert re.search(rf"^│ {re.escape(name)} .*{100 * figures['exact']['AP']:.2f}", run.stdout, re.MULTILINE), name
     different = {found["sets"]["smiyc_obstacle_tiny"]["exact"]["AP"] for found in run.output["scores"].values()}
     assert len(different) >= 6
@@ -219,7 +255,7 @@ def test_the_exact_figures_alone_are_the_same_figures(run: Run, bundle: Path, an
     assert alone.sets[name].keys() == run.sets[name].keys() - {"official", "per_image", "component"}
     assert alone.sets[name]["exact"] == run.sets[name]["exact"]
     other = alone.output["scores"]["entropy@2"]["sets"][name]
-    assert other == {key: run.output["scores"]["entropy@2"]["sets"][name][key] for key in ("frames", "exact")}
+    assert other == {key: run.output["scores"]["entropy@2"]["sets"][name][key] for key in EXACT_FIGURES}
     assert "official AP" in run.stdout
     assert "official AP" not in alone.stdout
     assert "AP official" not in (tmp_path / "report.html").read_text()
