@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+BORDER_WIDTHS = (2, 1)
+"""Pixels of the logits on either side of a border between classes, widest first. Jung et al. begin with 8 pixels of the
+frame, which are 2 of the logits, and halve."""
 
 
 def _shifted(logits: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -68,8 +73,9 @@ def kullback_leibler_to_uniform(logits: Tensor, temperature: float | Tensor = 1.
     What outlier exposure trains towards zero (Hendrycks et al., arXiv 1812.04606).
     (N, K, h, w) float -> (N, 1, h, w) float, at most 0.
     """
+    num_classes = int(logits.shape[1])  # a number: a tensor's size would be worked out in the exported graph
     shifted, _, total = _shifted(logits, temperature)
-    return math.log(logits.shape[1]) + shifted.sum(dim=1, keepdim=True) / logits.shape[1] - torch.log(total)
+    return math.log(num_classes) + shifted.sum(dim=1, keepdim=True) / num_classes - torch.log(total)
 
 
 def jensen_shannon_to_uniform(logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
@@ -93,6 +99,40 @@ def largest_jensen_shannon_to_uniform(num_classes: int) -> float:
     rest = 1 / (2 * num_classes)
     entropy_of_mean = -peak * math.log(peak) - (num_classes - 1) * rest * math.log(rest)
     return entropy_of_mean - 0.5 * math.log(num_classes)
+
+
+def border_suppressed(value: Tensor, logits: Tensor) -> Tensor:
+    """A score whose values at the borders between predicted classes come from beside them.
+
+    Networks hesitate at borders, and there the false alarms of most scores are. After the boundary suppression of
+    Standardized Max Logits (Jung et al., arXiv 2107.11264): for each width of `BORDER_WIDTHS`, a pixel so close to
+    another class takes the mean of those of its eight neighbours that are not; where there are none it keeps its value.
+    The next, smaller width goes on inwards. Their standardisation by class is not done: it needs statistics of the
+    training frames, which a graph's logits do not tell.
+
+    Poolings of constant size alone, so that the graph has no shapes to work out.
+
+    Args:
+        value: (N, 1, h, w) float.
+        logits: (N, K, h, w) float, of the same pixels.
+
+    Returns:
+        (N, 1, h, w) float, within the range of `value`.
+    """
+    classes = logits.argmax(dim=1, keepdim=True).to(value.dtype)
+    for width in BORDER_WIDTHS:
+        side = 2 * width + 1
+        highest = functional.max_pool2d(classes, side, stride=1, padding=width)
+        lowest = -functional.max_pool2d(-classes, side, stride=1, padding=width)
+        # Ids differ by 1 or more where another class is near.
+        border = (highest - lowest).clamp(0.0, 1.0)
+        inside = 1.0 - border
+        # Both means count the same nine places, the pixel's own and those beyond the map with 0.
+        share = functional.avg_pool2d(inside, 3, stride=1, padding=1)
+        mean = functional.avg_pool2d(value * inside, 3, stride=1, padding=1) / share.clamp(min=1 / 9)
+        replaced = border * (9.0 * share).clamp(0.0, 1.0)
+        value = (1.0 - replaced) * value + replaced * mean
+    return value
 
 
 @dataclass(frozen=True)
@@ -130,4 +170,13 @@ SCORES = {
     "maximum_logit": Score("maximum logit", maximum_logit, lambda value, classes: torch.sigmoid(value)),
     "entropy": Score("entropy", entropy, lambda value, classes: value / math.log(classes)),
     "energy": Score("energy", energy, lambda value, classes: torch.sigmoid(value)),
+}
+SCORES |= {
+    f"{name}_off_borders": replace(
+        score,
+        title=f"{score.title}, borders suppressed",
+        natural=lambda logits, temperature, of=score.natural: border_suppressed(of(logits, temperature), logits),
+    )
+    for name, score in SCORES.items()
+    if name in ("jensen_shannon_to_uniform", "kullback_leibler_to_uniform", "maximum_logit")
 }

@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import math
 import sys
 from types import ModuleType
 from typing import Any
 from unittest.mock import MagicMock
 
+import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
+from tensorrt_parsers import complaints
 from torch import Tensor
 
-from training.scores import SCORES, energy, entropy, jensen_shannon_to_uniform, largest_jensen_shannon_to_uniform
+from training.models.deployed_segmenter import DeployedSegmenter
+from training.models.segmenter import LadderSegmenter, SegmenterConfig
+from training.onnx_graph import onnx_bytes
+from training.scores import (
+    BORDER_WIDTHS,
+    SCORES,
+    border_suppressed,
+    energy,
+    entropy,
+    jensen_shannon_to_uniform,
+    largest_jensen_shannon_to_uniform,
+)
 
 
 def logits_of_many_kinds() -> Tensor:
@@ -23,8 +39,35 @@ def logits_of_many_kinds() -> Tensor:
     return logits * torch.logspace(-1, 1.5, 60, dtype=torch.float64).reshape(2, 1, 5, 6)
 
 
+OFF_BORDERS = "_off_borders"
+
+
+def off_borders_by_definition(value: Tensor, logits: Tensor) -> Tensor:
+    """(N, h, w) and (N, K, h, w) -> (N, h, w): pixel by pixel."""
+    classes = logits.argmax(dim=1)
+    count, height, width = value.shape
+    for radius in BORDER_WIDTHS:
+
+        def near(n: int, y: int, x: int, reach: int) -> list[tuple[int, int]]:
+            rows, columns = range(max(y - reach, 0), y + reach + 1), range(max(x - reach, 0), x + reach + 1)
+            return [(v, u) for v in rows for u in columns if v < height and u < width]
+
+        def at_border(n: int, y: int, x: int, reach: int = radius) -> bool:
+            return len({int(classes[n, v, u]) for v, u in near(n, y, x, reach)}) > 1
+
+        found = value.clone()
+        for n, y, x in itertools.product(range(count), range(height), range(width)):
+            beside = [value[n, v, u] for v, u in near(n, y, x, 1) if not at_border(n, v, u)]
+            if at_border(n, y, x) and beside:
+                found[n, y, x] = torch.stack(beside).mean()
+        value = found
+    return value
+
+
 def definition(name: str, logits: Tensor, temperature: float) -> Tensor:
     """The score as its docstring writes it, from torch's own distributions."""
+    if name.endswith(OFF_BORDERS):
+        return off_borders_by_definition(definition(name.removesuffix(OFF_BORDERS), logits, temperature), logits)
     p = (logits / temperature).softmax(dim=1)
     log_p = (logits / temperature).log_softmax(dim=1)
     uniform = torch.full_like(p, 1 / p.shape[1])
@@ -59,7 +102,7 @@ def test_the_map_to_the_unit_range_keeps_the_order(name: str) -> None:
     torch.testing.assert_close(unit[natural.argsort()], unit.sort().values, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", sorted(set(SCORES) - {"maximum_logit", "energy"}))
+@pytest.mark.parametrize("name", sorted(set(SCORES) - {"maximum_logit", "maximum_logit_off_borders", "energy"}))
 def test_a_uniform_distribution_scores_one_and_a_certain_one_zero(name: str) -> None:
     logits = torch.zeros(1, 11, 1, 2)
     logits[0, 3, 0, 1] = 200.0
@@ -140,3 +183,71 @@ def test_known_values() -> None:
         0.25 * math.log(0.25 / m[0]) + 0.75 * math.log(0.75 / m[1])
     )
     assert float(jensen_shannon_to_uniform(logits)) == pytest.approx(-divergence)
+
+
+# Borders
+
+
+def two_halves(height: int, width: int, classes: int = 4) -> Tensor:
+    """Logits of a map whose left half is class 1 and whose right half is class 3: (1, K, h, w)."""
+    logits = torch.zeros(1, classes, height, width)
+    logits[:, 1, :, : width // 2] = 5.0
+    logits[:, 3, :, width // 2 :] = 5.0
+    return logits
+
+
+def test_scores_at_a_border_come_from_beside_it_and_others_stay() -> None:
+    logits = two_halves(9, 20)
+    value = torch.full((1, 1, 9, 20), 0.2)
+    value[..., 10:] = 0.6
+    value[..., 8:12] = 1.0  # the border, two pixels on either side
+    found = border_suppressed(value, logits)
+    expected = torch.full_like(value, 0.2)
+    expected[..., 10:] = 0.6
+    torch.testing.assert_close(found, expected)
+
+
+def test_an_object_away_from_borders_keeps_its_score_and_so_does_a_map_of_borders_alone() -> None:
+    logits = two_halves(12, 24)
+    value = torch.zeros(1, 1, 12, 24)
+    value[..., 4:8, 2:6] = 1.0
+    torch.testing.assert_close(border_suppressed(value, logits), value)
+    chequered = torch.zeros(1, 2, 6, 6)
+    chequered[:, 1] = 1 - 2 * (torch.arange(36).reshape(6, 6) // 6 + torch.arange(6)).remainder(2).float()
+    noise = torch.rand(1, 1, 6, 6)
+    torch.testing.assert_close(border_suppressed(noise, chequered), noise)
+
+
+def test_borders_between_larger_pieces_are_suppressed_as_defined() -> None:
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.nn.functional.interpolate(torch.randn(2, 5, 3, 4, generator=generator), scale_factor=6.0)
+    value = torch.rand(2, 1, 18, 24, generator=generator)
+    expected = off_borders_by_definition(value[:, 0], logits)
+    assert float((expected != value[:, 0]).float().mean()) > 0.2
+    torch.testing.assert_close(border_suppressed(value, logits)[:, 0], expected)
+
+
+@pytest.mark.parametrize(
+    "name", ["kullback_leibler_to_uniform", *(name for name in SCORES if name.endswith(OFF_BORDERS))]
+)
+def test_the_graph_of_a_score_is_read_by_tensorrt_and_computes_it(name: str) -> None:
+    torch.manual_seed(0)
+    config = SegmenterConfig(
+        backbone_settings={"embedding_size": 4, "hidden_sizes": [4, 4, 8, 8], "depths": [1, 1, 1, 1]},
+        decoder_channels=8,
+        pooling_bins=(1,),
+    )
+    segmenter = LadderSegmenter(config, 5)
+    for module in segmenter.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.bias, -0.5, 0.5)
+    model = DeployedSegmenter(segmenter, (64, 96), 1.0, name).eval()
+    graph = onnx.load_from_string(onnx_bytes(model, {"name": "tiny"}))
+    assert list(complaints(graph)) == []
+    assert sum(node.op_type == "Shape" for node in graph.graph.node) == 1
+    image = np.random.default_rng(1).integers(0, 256, (2, 64, 96, 3), np.uint8)
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        own = model(torch.from_numpy(image))[1].numpy()
+    # Where two classes are equal to the last digit, the borders are elsewhere.
+    assert (np.abs(session.run(None, {"image": image})[1] - own) < 1e-4).mean() > 0.995
