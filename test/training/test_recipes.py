@@ -112,7 +112,18 @@ def test_a_configuration_for_camvids_layout_trains(name: str, tmp_path: Path) ->
 def test_every_configuration_says_what_its_schema_knows() -> None:
     for name, config in OTHERS.items():
         read_yaml(CONFIGS / name, config)
-    assert {path.parent.name for path in CONFIGS.glob("*/*.yaml")} == set(RECIPES)
+    # camvid's stages run in test_recipe_scripts.py.
+    assert {path.parent.name for path in CONFIGS.glob("*/*.yaml")} == {*RECIPES, "camvid"}
+
+
+def test_the_stages_for_camvid_fit_together() -> None:
+    segmenter = read_yaml(CONFIGS / "camvid" / "segmenter.yaml", SegmenterTrainingConfig)
+    flow = read_yaml(CONFIGS / "camvid" / "flow.yaml", FlowTrainingConfig)
+    joint = read_yaml(CONFIGS / "camvid" / "joint.yaml", JointTrainingConfig)
+    assert segmenter.segmenter == joint.segmenter
+    assert segmenter.input_size == joint.input_size
+    assert segmenter.data == flow.data == joint.data
+    assert flow.flow == joint.flow
 
 
 @pytest.mark.parametrize("recipe", PAPER_RECIPES)

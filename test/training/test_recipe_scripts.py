@@ -1,0 +1,98 @@
+"""training/recipes/: the commands that a script gives, and that they are commands that do what it says."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from synthetic_camvid import write_camvid
+from test_recipes import SHORT, SMALL_FLOW, SMALL_SEGMENTER
+
+from ros_ood_perception.bundle import read_bundle
+from training import calibrate, export, train_flow, train_joint, train_segmenter
+from training.checkpoint import load_checkpoint
+
+SCRIPT = Path(__file__).resolve().parents[2] / "training" / "recipes" / "camvid_small.sh"
+PROGRAMS: dict[str, Callable[[list[str]], int]] = {
+    "training.train_segmenter": train_segmenter.main,
+    "training.train_flow": train_flow.main,
+    "training.train_joint": train_joint.main,
+    "training.export": export.main,
+    "training.calibrate": calibrate.main,
+}
+
+
+def commands(folder: Path, *arguments: Path) -> list[tuple[str, list[str]]]:
+    """What the script runs, in order: program and arguments. An interpreter that only writes them down runs it."""
+    written = folder / "commands"
+    written.unlink(missing_ok=True)
+    interpreter = folder / "python"
+    interpreter.write_text(f'#!/bin/sh\nprintf "%s\\0" "$@" >> {written}\nprintf "\\n" >> {written}\n')
+    interpreter.chmod(0o755)
+    environment = {**os.environ, "PYTHON": str(interpreter)}
+    subprocess.run([str(SCRIPT), *map(str, arguments)], check=True, env=environment, cwd=folder)
+    found = []
+    for line in written.read_text().split("\0\n")[:-1]:
+        module, program, *rest = line.split("\0")
+        assert module == "-m"
+        found.append((program, rest))
+    return found
+
+
+def test_the_recipe_makes_both_bundles_from_the_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Its folders are those of where it is called.
+    data, runs, models = write_camvid(tmp_path / "camvid"), Path("runs"), Path("models")
+    made = commands(tmp_path, data, runs, models)
+    monkeypatch.chdir(SCRIPT.parents[2])
+    small = {
+        "training.train_segmenter": (*SHORT, *SMALL_SEGMENTER),
+        "training.train_flow": (*SHORT, *SMALL_FLOW, "validation_crops=2", "sample_sizes=[[16, 24]]"),
+        "training.train_joint": (*SHORT, *SMALL_SEGMENTER, *SMALL_FLOW),
+    }
+    for program, arguments in made:
+        changes = [part for change in small.get(program, ()) for part in ("--set", change)]
+        if program == "training.calibrate":
+            changes = ["--temperature", "1"]  # none fits after three steps
+        assert PROGRAMS[program]([*arguments, *changes]) == 0
+    bundle, control = (
+        read_bundle(tmp_path / "models" / name).description for name in ("camvid_small", "camvid_small_cross_entropy")
+    )
+    assert (bundle.score.name, control.score.name) == ("jensen_shannon_to_uniform", "maximum_softmax")
+    assert bundle.operating_points
+    assert control.operating_points
+    assert "negatives={source: none}" in control.training.command
+    assert "train_flow" in bundle.training.command
+    assert "train_flow" not in control.training.command
+    assert load_checkpoint(tmp_path / "runs" / "joint" / "last.pt")["config"]["negatives"]["source"] == "flow"
+
+
+def test_what_has_been_trained_is_gone_on_with(tmp_path: Path) -> None:
+    data = tmp_path / "camvid"
+    data.mkdir()
+    first = commands(tmp_path, data, tmp_path / "runs", tmp_path / "models")
+    trainings = [arguments for program, arguments in first if program.startswith("training.train_")]
+    assert not any("--resume" in arguments for arguments in trainings)
+    assert [arguments.count("--segmenter") for arguments in trainings] == [0, 0, 1, 1]
+    (tmp_path / "runs" / "segmenter").mkdir(parents=True)
+    (tmp_path / "runs" / "segmenter" / "last.pt").touch()
+    (tmp_path / "runs" / "joint").mkdir()
+    (tmp_path / "runs" / "joint" / "last.pt").touch()
+    second = commands(tmp_path, data, tmp_path / "runs", tmp_path / "models")
+    trainings = [arguments for program, arguments in second if program.startswith("training.train_")]
+    assert ["--resume" in arguments for arguments in trainings] == [True, False, True, False]
+    assert [arguments.count("--segmenter") for arguments in trainings] == [0, 0, 0, 1]
+
+
+def test_a_stage_that_fails_ends_the_recipe(tmp_path: Path) -> None:
+    false = shutil.which("false")
+    assert false is not None
+    environment = {**os.environ, "PYTHON": false}
+    result = subprocess.run([str(SCRIPT), str(tmp_path), "runs", "models"], env=environment, cwd=tmp_path, check=False)
+    assert result.returncode == 1
+    usage = subprocess.run([str(SCRIPT)], capture_output=True, text=True, check=False)
+    assert usage.returncode == 2
+    assert "camvid_small.sh FOLDER RUNS MODELS" in usage.stderr
