@@ -12,7 +12,8 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from ros_ood_perception.bundle import read_bundle
-from training.models.segmenter import ENCODER_STRIDES, LadderSegmenter
+from training.models.encoders import ENCODER_STRIDES
+from training.models.segmenter import LadderSegmenter
 
 ROOT = "segmenter"
 """What `DeployedSegmenter` calls the network: the first part of its nodes' names."""

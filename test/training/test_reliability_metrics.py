@@ -193,7 +193,10 @@ def test_aupimo_of_processes_together_and_of_nothing() -> None:
     for frame in (a_normal_image(100_000, 3), a_normal_image(200_000, 2, 2)):
         alone.update(*frame)
     first.merge(second)
-    np.testing.assert_allclose(first.rates(), alone.rates())
+    together, expected = first.rates(), alone.rates()
+    assert together is not None
+    assert expected is not None
+    np.testing.assert_allclose(together, expected)
     assert math.isnan(aupimo_of().aupimo)
     assert math.isnan(aupimo_of((row(1, dtype=np.float16), row(1))).aupimo)
     assert math.isnan(aupimo_of(a_normal_image(10)).aupimo)

@@ -212,23 +212,24 @@ class EfficientNetLite(nn.Module):
                     )
                 found[f"{ours}.{kind}"] = value
         blocks = {key.split(".")[1] for key in state if key.startswith("_blocks.")}
-        if len(blocks) != sum(len(stage) for stage in self.stages):
-            raise ValueError(f"the weights are of a network of {len(blocks)} blocks; {self.size} has another number")
+        if len(blocks) != len(self._blocks()):
+            raise ValueError(f"the weights are of {len(blocks)} blocks; {self.size} has {len(self._blocks())}")
         self.load_state_dict(found)
+
+    def _blocks(self) -> list[tuple[str, InvertedResidual]]:
+        """All blocks in their order, with their names."""
+        return [(name, module) for name, module in self.named_modules() if isinstance(module, InvertedResidual)]
 
     def _names(self) -> list[tuple[str, str]]:
         """Layers with weights: our name, and the one in `efficientnet-lite-pytorch`."""
         names = [("stem.0", "_conv_stem"), ("stem.1", "_bn0")]
-        block = 0
-        for stage_index, stage in enumerate(self.stages):
-            for number, module in enumerate(stage.children()):
-                theirs = ["_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2"]
-                ours = [name for name, layer in module.layers.named_children() if not isinstance(layer, nn.ReLU6)]
-                names += [
-                    (f"stages.{stage_index}.{number}.layers.{a}", f"_blocks.{block}.{b}")
-                    for a, b in zip(ours, theirs[-len(ours) :], strict=True)
-                ]
-                block += 1
+        theirs = ["_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2"]
+        for number, (block, module) in enumerate(self._blocks()):
+            ours = [name for name, layer in module.layers.named_children() if not isinstance(layer, nn.ReLU6)]
+            names += [
+                (f"{block}.layers.{a}", f"_blocks.{number}.{b}")
+                for a, b in zip(ours, theirs[-len(ours) :], strict=True)
+            ]
         return names
 
 
