@@ -84,6 +84,28 @@ def by_variant(rows: Sequence[Row], score: str = OWN_SCORE) -> str:
     return table(["variant", "seeds", "mIoU", *(f"{data} AP / FPR95" for data in sets), "s / step"], lines)
 
 
+def by_reliability(rows: Sequence[Row], score: str = OWN_SCORE) -> str:
+    """A line a variant: the score as a monitor of the network's errors, then AUTC and AUPIMO of each set.
+
+    Empty where no row has these figures: studies of earlier versions did not measure them.
+    """
+    sets = _anomaly_sets(rows)
+    lines = []
+    for name in variants_of(rows):
+        measured = [row["measured"].get(score, {}) for row in rows if row["variant"] == name]
+        monitors = [f["error_monitor"] for own in measured for f in own.values() if "error_monitor" in f]
+        cells = [mean_and_spread([m[key] for m in monitors]) for key in ("AUROC", "AURC", "excess_AURC")]
+        for data in sets:
+            figures = [own.get(data, {}) for own in measured]
+            autc = [f.get("threshold_curves", {}).get("AUTC") for f in figures]
+            aupimo = [f.get("per_image_overlap", {}).get("AUPIMO") for f in figures]
+            cells.append(f"{mean_and_spread(autc)} / {mean_and_spread(aupimo)}")
+        if any(cell not in ("-", "- / -") for cell in cells):
+            lines.append([name, *cells])
+    head = ["variant", "errors: AUROC", "AURC", "above a perfect order's"]
+    return table([*head, *(f"{data} AUTC / AUPIMO" for data in sets)], lines) if lines else ""
+
+
 def by_score(rows: Sequence[Row], variant: str) -> str:
     """A line a score of one variant."""
     own = [row for row in rows if row["variant"] == variant]
@@ -132,6 +154,9 @@ def report(rows: Sequence[Row]) -> str:
 
     if main_rows:
         add(f"Variants, score {OWN_SCORE} at temperature 1", lambda: by_variant(main_rows))
+        reliability = by_reliability(main_rows)
+        if reliability:
+            add("Errors found, AUTC (less is better) and AUPIMO", lambda: reliability)
         for name in variants_of(main_rows):
             add(f"Scores of {name}", lambda name=name: by_score(main_rows, name))  # type: ignore[misc]
     if held_out:

@@ -20,8 +20,9 @@ from training.joint_training_config import JointTrainingConfig
 from training.study import main as study
 from training.study import merged
 from training.study_config import StudyConfig
+from training.study_report import by_reliability, mean_and_spread
 from training.study_report import main as report
-from training.study_report import mean_and_spread
+from training.study_report import report as report_text
 from training.training_run import config_digest
 
 VARIANTS: dict[str, Any] = {"cross_entropy": {"negatives": {"source": "none"}}, "flow": {"beta": 0.5}}
@@ -130,6 +131,10 @@ def test_a_study_measures_every_variant_once_and_goes_on_where_it_was_stopped(
     assert "bicyclist held out" in tables
     ap = 100 * own["smiyc_anomaly_val"]["exact"]["AP"]
     assert f"{ap:.1f} / " in tables
+    monitor, curves = own["camvid"]["error_monitor"], own["smiyc_anomaly_val"]["threshold_curves"]
+    reliability = tables.split("## Errors found")[1].split("##")[0]
+    assert f"| flow | {100 * monitor['AUROC']:.1f} | {100 * monitor['AURC']:.1f} | " in reliability
+    assert f"| {100 * curves['AUTC']:.1f} / " in reliability
 
     # From a bundle, seeds share what is pre-trained, and differ all the same.
     shared = tmp_path / "shared"
@@ -269,13 +274,26 @@ def test_rows_of_earlier_versions_are_of_todays_configuration() -> None:
         assert row["config_digest"] != config_digest(from_mapping(values, JointTrainingConfig, variant))
 
 
+def test_a_study_that_did_not_measure_reliability_has_no_table_of_it() -> None:
+    rows = json.loads((Path(__file__).parents[2] / "docs" / "study" / "results.json").read_text())["rows"]
+    assert by_reliability(rows) == ""
+    assert "Errors found" not in report_text(rows)
+
+
 def test_mean_and_spread() -> None:
     assert mean_and_spread([0.1, 0.2, 0.3]) == "20.0 ± 10.0"
     assert mean_and_spread([0.125]) == "12.5"
     assert mean_and_spread([None]) == "-"
 
 
-@pytest.mark.parametrize(("name", "steps"), [("study_camvid", (1, 8, 8)), ("study_camvid_small", (1, 4, 5))])
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [
+        ("study_camvid", (1, 8, 8)),
+        ("study_camvid_small", (1, 4, 5)),
+        ("study_camvid_pretrained", (1, 4, 5)),
+    ],
+)
 def test_every_variant_of_the_studies_that_ship_is_a_configuration(name: str, steps: tuple[int, int, int]) -> None:
     folder = Path(__file__).parents[2] / "training" / "configs"
     config = read_yaml(folder / f"{name}.yaml", StudyConfig)
