@@ -116,6 +116,11 @@ def test_lite0_gives_24_40_112_and_320_channels_at_strides_4_8_16_32() -> None:
     assert [tuple(m.shape[1:]) for m in maps] == [(24, 16, 24), (40, 8, 12), (112, 4, 6), (320, 2, 3)]
 
 
+def test_an_image_that_would_be_padded_otherwise_is_refused() -> None:
+    with pytest.raises(ValueError, match="the image is 64x80; both must be multiples of 32"):
+        EfficientNetLite("lite0")(torch.zeros(1, 3, 64, 80))
+
+
 def test_a_size_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValueError, match="size is 'lite5'; it must be one of lite0, lite1"):
         EfficientNetLite("lite5")
@@ -201,7 +206,8 @@ def test_older_checkpoints_have_imagenets_normalisation() -> None:
 def test_the_normalisation_of_a_folder_is_the_one_written_beside_its_weights(tmp_path: Path) -> None:
     backbone = {"embedding_size": 4, "hidden_sizes": [4, 4, 8, 8], "depths": [1, 1, 1, 1], "layer_type": "basic"}
     cast(Any, build_encoder(None, "resnet", backbone).network).save_pretrained(tmp_path)
-    assert build_encoder(str(tmp_path), "", {}).normalisation == IMAGENET
+    with pytest.warns(UserWarning, match=r"no preprocessor_config\.json of .* ImageNet's mean"):
+        assert build_encoder(str(tmp_path), "", {}).normalisation == IMAGENET
     written = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.25, 0.5], "do_normalize": True}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(written), encoding="utf-8")
     found = build_encoder(str(tmp_path), "", {}).normalisation

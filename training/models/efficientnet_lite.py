@@ -52,6 +52,8 @@ STAGES = (
 LAST_STAGE_AT_STRIDE = {4: 1, 8: 2, 16: 4, 32: 6}
 """The stage that ends each resolution: its output is the encoder's map there."""
 
+COARSEST_STRIDE = max(LAST_STAGE_AT_STRIDE)
+
 SIZES = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2), "lite3": (1.2, 1.4), "lite4": (1.4, 1.8)}
 """Factors of width and depth."""
 
@@ -158,7 +160,7 @@ class EfficientNetLite(nn.Module):
         size: `lite0` to `lite4`.
 
     Raises:
-        ValueError: no such size.
+        ValueError: no such size, or an image of another height or width.
     """
 
     def __init__(self, size: str = "lite0") -> None:
@@ -182,6 +184,10 @@ class EfficientNetLite(nn.Module):
         self.stages = nn.ModuleList(stages)
 
     def forward(self, image: Tensor) -> FeatureMaps:
+        height, width = int(image.shape[2]), int(image.shape[3])
+        if height % COARSEST_STRIDE or width % COARSEST_STRIDE:
+            # The padding is that of even sizes.
+            raise ValueError(f"the image is {height}x{width}; both must be multiples of {COARSEST_STRIDE}")
         features = self.stem(image)
         maps = []
         for index, stage in enumerate(self.stages):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -131,7 +132,12 @@ def _normalisation_of(pretrained: str) -> InputNormalisation:
 
     try:
         found, _ = ImageProcessingMixin.get_image_processor_dict(pretrained)
-    except OSError:
+    except OSError as error:
+        warnings.warn(
+            f"no preprocessor_config.json of '{pretrained}' can be read ({error}); its input is normalised with "
+            "ImageNet's mean and standard deviation",
+            stacklevel=2,
+        )
         return IMAGENET
     # Processors scale by 1/255 first, unless they say otherwise.
     levels = 1 / float(found.get("rescale_factor", 1 / 255)) if found.get("do_rescale", True) else 1.0
