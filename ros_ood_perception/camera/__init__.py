@@ -1,0 +1,1 @@
+"""What comes from a camera: image bytes of strangers, checked and decoded."""

@@ -1,0 +1,121 @@
+"""Image bytes of strangers: checked before any decoder sees them, and made minimal. The one place for it.
+
+Decoders have faults, and most of them lie where no pixel comes from: metadata, animation, alpha, profiles. So what a
+decoder gets is made anew from what decides pixels, and nothing is larger than its header says. The header is read, and
+held against a limit, before memory is spent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ros_ood_perception.camera import bmp_bytes, jpeg_bytes, png_bytes, tiff_bytes, webp_bytes
+from ros_ood_perception.camera_images import MalformedImageError, check_not_empty, check_not_too_large
+
+JPEG, PNG, WEBP, BMP, TIFF = "JPEG", "PNG", "WebP", "BMP", "TIFF"
+CAMERA_KINDS = (JPEG, PNG)
+"""What `sensor_msgs/CompressedImage` carries."""
+REBUILT_KINDS = (JPEG, PNG, WEBP, BMP)
+"""What is made anew from its parts."""
+FILE_KINDS = (*REBUILT_KINDS, TIFF)
+"""What files are; TIFF only for a decoder that may die."""
+MAX_BYTES_A_PIXEL = 8
+"""No camera compresses an image to more than it has uncompressed (16 bits, 4 channels)."""
+MAX_METADATA_BYTES = 1 << 20
+SIGNATURE_BYTES = 12
+
+
+class _Parts(Protocol):
+    @property
+    def height(self) -> int: ...
+
+    @property
+    def width(self) -> int: ...
+
+    def rebuilt(self) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class CheckedImage:
+    """Image bytes whose structure was checked.
+
+    Attributes:
+        kind: one of `FILE_KINDS`.
+        height, width: as declared; the pixels are no more than that.
+        parts: of the module of the kind.
+    """
+
+    kind: str
+    height: int
+    width: int
+    parts: _Parts = field(repr=False)
+
+    def rebuilt(self) -> bytes:
+        """The minimal image: the same pixels, and nothing else that a decoder could read.
+
+        Raises:
+            MalformedImageError: the pixels of a PNG are not those that its header declares.
+        """
+        return self.parts.rebuilt()
+
+
+def kind_of(data: bytes) -> str | None:
+    """Which of `FILE_KINDS` the first `SIGNATURE_BYTES` bytes say, or None."""
+    if data.startswith(png_bytes.SIGNATURE):
+        return PNG
+    if data.startswith(jpeg_bytes.START):
+        return JPEG
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return WEBP
+    if data.startswith(b"BM"):
+        return BMP
+    return TIFF if data.startswith((b"II*\x00", b"MM\x00*")) else None
+
+
+def max_bytes(max_pixels: int) -> int:
+    """The most bytes that an image of `max_pixels` pixels may come in."""
+    return max_pixels * MAX_BYTES_A_PIXEL + MAX_METADATA_BYTES
+
+
+def check_image_bytes(
+    data: bytes, max_pixels: int, kinds: Collection[str] = CAMERA_KINDS, check_pixels: bool = True
+) -> CheckedImage:
+    """Check what can be known without decoding: kind, size, completeness. Costs microseconds, a PNG's CRCs aside.
+
+    Args:
+        max_pixels: height times width of the largest image that is taken.
+        kinds: that are taken.
+        check_pixels: False leaves the CRCs of a PNG's pixels out, where they were checked before.
+
+    Raises:
+        MalformedImageError: with what was found and the remedy.
+    """
+    if len(data) > max_bytes(max_pixels):
+        raise MalformedImageError(
+            "image too large",
+            f"data has {len(data)} bytes, more than {max_pixels} pixels (parameter max_image_pixels) can need",
+        )
+    kind = kind_of(data)
+    if kind is None or kind not in kinds:
+        wanted = f"{', '.join(tuple(kinds)[:-1])} or {tuple(kinds)[-1]}"
+        raise MalformedImageError(
+            f"not a {wanted}",
+            f"data has {len(data)} bytes and begins with {data[:8].hex(' ') or 'nothing'}; it must be {wanted} "
+            "(image_transport's compressed plug-in sends JPEG or PNG)",
+        )
+    parts: _Parts
+    if kind == PNG:
+        parts = png_bytes.parse_png(data, check_pixels)
+    elif kind == JPEG:
+        parts = jpeg_bytes.parse_jpeg(data)
+    elif kind == WEBP:
+        parts = webp_bytes.parse_webp(data)
+    elif kind == BMP:
+        parts = bmp_bytes.parse_bmp(data)
+    else:
+        parts = tiff_bytes.parse_tiff(data)
+    check_not_empty(parts.height, parts.width)
+    check_not_too_large(parts.height, parts.width, max_pixels)
+    return CheckedImage(kind, parts.height, parts.width, parts)

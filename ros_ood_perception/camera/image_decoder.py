@@ -1,0 +1,82 @@
+"""Image bytes of strangers to pixels, in this process: made minimal first (`image_bytes`), then decoded by OpenCV."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ros_ood_perception.camera.image_bytes import CAMERA_KINDS, TIFF, CheckedImage, check_image_bytes
+from ros_ood_perception.camera.png_bytes import COLOUR_NAMES, GREY, PALETTE, Png
+from ros_ood_perception.camera_images import MalformedImageError
+
+
+def decode_colour(data: bytes, max_pixels: int, kinds: Collection[str] = CAMERA_KINDS) -> NDArray[np.uint8]:
+    """The pixels as a camera would have sent them.
+
+    An orientation in the metadata turns nothing. Of 16 bits the upper 8 are taken. A palette becomes its colours, grey
+    becomes three equal channels, alpha is dropped.
+
+    Args:
+        max_pixels: height times width of the largest image that is decoded.
+        kinds: of `FILE_KINDS`, that are decoded.
+
+    Returns:
+        (H, W, 3) uint8 BGR.
+
+    Raises:
+        MalformedImageError: the bytes are not the image that they begin as.
+    """
+    return colour_of(check_image_bytes(data, max_pixels, kinds))
+
+
+def colour_of(image: CheckedImage) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 BGR of an image that was checked; see `decode_colour`."""
+    # A TIFF of 16 bits is scaled here: not every version of OpenCV does it in the same way.
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION | (cv2.IMREAD_ANYDEPTH if image.kind == TIFF else 0)
+    pixels = _decoded(image, image.rebuilt(), flags)
+    if pixels.dtype == np.uint16:
+        pixels = (pixels >> 8).astype(np.uint8)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise MalformedImageError("corrupt data", f"the {image.kind} decodes to {pixels.shape} {pixels.dtype}")
+    return pixels
+
+
+def decode_labels(data: bytes, max_pixels: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """The values of a label image as they are stored: indices of a palette, not its colours; 1 bit is 0 and 1.
+
+    Returns:
+        (H, W) uint8, or uint16 where the file has 16 bits.
+
+    Raises:
+        MalformedImageError: not a PNG, or one with more than one value a pixel.
+    """
+    image = check_image_bytes(data, max_pixels, ("PNG",))
+    png = image.parts
+    assert isinstance(png, Png)
+    if png.colour_type not in (GREY, PALETTE):
+        raise MalformedImageError(
+            "not labels", f"a label file must hold one value a pixel; this one is {COLOUR_NAMES[png.colour_type]}"
+        )
+    pixels = _decoded(image, png.rebuilt(palette_as_grey=True), cv2.IMREAD_UNCHANGED)
+    # A decoder spreads the values of fewer than 8 bits over 0 to 255.
+    step = 255 // (2**png.depth - 1) if png.depth < 8 else 1
+    return pixels if step == 1 else pixels // np.uint8(step)
+
+
+def _decoded(image: CheckedImage, data: bytes, flags: int) -> NDArray[np.uint8]:
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise MalformedImageError("corrupt data", f"the {image.kind} cannot be decoded ({error.err})") from error
+    if pixels is None:
+        raise MalformedImageError("corrupt data", f"the {image.kind} ({len(data)} bytes) cannot be decoded")
+    # The size that was checked before this memory was spent must be the one that it was spent on.
+    if pixels.shape[:2] != (image.height, image.width):
+        found = f"{pixels.shape[1]}x{pixels.shape[0]}"
+        raise MalformedImageError(
+            "corrupt data", f"the {image.kind} says that it is {image.width}x{image.height}, and is {found}"
+        )
+    return pixels
