@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ros_ood_perception.camera.decoder_process import DecoderProcess
+from ros_ood_perception.camera.image_file import ImageFileError, read_image_file
 from ros_ood_perception.perception import FramePerception
 
 FOOT_COLUMNS = 17
@@ -152,9 +154,15 @@ def read_ego_mask(path: Path | str) -> NDArray[np.bool_]:
     Raises:
         ValueError: not a readable image.
     """
-    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if image is None:
-        raise ValueError(f"{path}: the ego mask cannot be read; it must be an image (PNG), white on the own vehicle")
+    try:
+        # A node reads it once: the process that decodes it is not kept.
+        with DecoderProcess() as decoder:
+            image = cv2.cvtColor(read_image_file(Path(path), decoder=decoder), cv2.COLOR_BGR2GRAY)
+    except ImageFileError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise ValueError(
+            f"{path}: the ego mask cannot be read ({reason}); it must be an image (PNG), white on the own vehicle"
+        ) from error
     return image > image.max() // 2
 
 

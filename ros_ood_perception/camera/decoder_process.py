@@ -47,7 +47,7 @@ MESSAGE_BYTES = 1 << 16
 Answer = TypeVar("Answer")
 
 
-class DecoderStartError(RuntimeError):
+class DecoderStartError(OSError):
     """No decoder process could be started."""
 
 

@@ -99,7 +99,8 @@ def check_image_bytes(
         )
     kind = kind_of(data)
     if kind is None or kind not in kinds:
-        wanted = f"{', '.join(tuple(kinds)[:-1])} or {tuple(kinds)[-1]}"
+        *others, last = kinds
+        wanted = f"{', '.join(others)} or {last}" if others else last
         raise MalformedImageError(
             f"not a {wanted}",
             f"data has {len(data)} bytes and begins with {data[:8].hex(' ') or 'nothing'}; it must be {wanted} "

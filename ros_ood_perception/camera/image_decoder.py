@@ -12,6 +12,9 @@ from ros_ood_perception.camera.image_bytes import CAMERA_KINDS, TIFF, CheckedIma
 from ros_ood_perception.camera.png_bytes import COLOUR_NAMES, GREY, PALETTE, Png
 from ros_ood_perception.camera_images import MalformedImageError
 
+NOT_LABELS = "not labels"
+"""Kind of a `MalformedImageError`: a PNG whose pixels are no single values."""
+
 
 def decode_colour(data: bytes, max_pixels: int, kinds: Collection[str] = CAMERA_KINDS) -> NDArray[np.uint8]:
     """The pixels as a camera would have sent them.
@@ -58,7 +61,8 @@ def decode_labels(data: bytes, max_pixels: int) -> NDArray[np.uint8] | NDArray[n
     assert isinstance(png, Png)
     if png.colour_type not in (GREY, PALETTE):
         raise MalformedImageError(
-            "not labels", f"a label file must hold one value a pixel; this one is {COLOUR_NAMES[png.colour_type]}"
+            NOT_LABELS,
+            f"a label file must hold one 8-bit value a pixel; this one is {COLOUR_NAMES[png.colour_type]}",
         )
     pixels = _decoded(image, png.rebuilt(palette_as_grey=True), cv2.IMREAD_UNCHANGED)
     # A decoder spreads the values of fewer than 8 bits over 0 to 255.

@@ -213,6 +213,4 @@ def _corrupt(explanation: str) -> MalformedImageError:
 
 
 def _cut(where: str) -> MalformedImageError:
-    return MalformedImageError(
-        "data too short", f"the JPEG ends in {where}; what wrote or sent it cut it short"
-    )
+    return MalformedImageError("data too short", f"the JPEG ends in {where}; what wrote or sent it cut it short")

@@ -114,7 +114,9 @@ class Png:
             end = begin + rows * (row + 1)
             highest = int(everything[begin : end : row + 1].max())
             if highest > 4:
-                raise MalformedImageError("corrupt data", f"a row of the PNG has the filter {highest}; there are 0 to 4")
+                raise MalformedImageError(
+                    "corrupt data", f"a row of the PNG has the filter {highest}; there are 0 to 4"
+                )
             begin = end
 
 
@@ -211,6 +213,4 @@ def _corrupt(explanation: str) -> MalformedImageError:
 
 
 def _cut(where: str) -> MalformedImageError:
-    return MalformedImageError(
-        "data too short", f"the PNG ends in {where}; what wrote or sent it cut it short"
-    )
+    return MalformedImageError("data too short", f"the PNG ends in {where}; what wrote or sent it cut it short")

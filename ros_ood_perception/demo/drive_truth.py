@@ -6,10 +6,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ros_ood_perception.camera.image_file import ImageFileError, read_label_file
 from ros_ood_perception.sample_drive.ground_truth import TrueObstacle
 
 TRUTH_FILE = "ground_truth.json"
@@ -42,11 +42,21 @@ class DriveTruth:
         return self.folder / BAG_FOLDER
 
     def anomaly(self, stamp_ns: int) -> NDArray[np.uint8] | None:
-        """(H, W) uint8, 1 on unknown objects; None where the drive has no such frame."""
-        mask: NDArray[np.uint8] | None = cv2.imread(
-            str(self.folder / "labels_masks" / f"{stamp_ns}.png"), cv2.IMREAD_GRAYSCALE
-        )
-        return mask
+        """(H, W) uint8, 1 on unknown objects; None where the drive has no such frame.
+
+        Raises:
+            DriveTruthError: it is there, and no mask.
+        """
+        path = self.folder / "labels_masks" / f"{stamp_ns}.png"
+        if not path.exists():
+            return None
+        try:
+            mask = read_label_file(path)
+        except ImageFileError as error:
+            raise DriveTruthError(f"{error}; render the drive again") from error
+        if mask.dtype != np.uint8:
+            raise DriveTruthError(f"{path}: has 16 bits a pixel; render the drive again")
+        return mask.astype(np.uint8, copy=False)
 
 
 def is_drive(path: Path) -> bool:

@@ -268,7 +268,10 @@ class Camera:
         if self._is_too_old(when, live):
             return "too_old"
         order = self._description.input.colour_order
-        image = to_colour(message, order) if isinstance(message, Image) else compressed_images.decode(message, order)
+        if isinstance(message, Image):
+            image = to_colour(message, order)
+        else:
+            image = compressed_images.decode(message, order, self._settings.max_image_pixels)
         self._check_engine_takes(image)
         converted = time.monotonic()
         self._apply(live, threshold)

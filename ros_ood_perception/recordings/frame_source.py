@@ -7,15 +7,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ros_ood_perception.camera.decoder_process import DecoderProcess
+from ros_ood_perception.camera.image_file import (
+    MAX_FILE_PIXELS,
+    ImageFileError,
+    check_image_file,
+    read_image_file,
+)
+from ros_ood_perception.camera_images import MalformedImageError
 from ros_ood_perception.recordings.bag import STORAGE_ENDINGS, Bag, BagError
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 VIDEO_ENDINGS = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg")
 IMAGE_TYPE = "sensor_msgs/msg/Image"
+MAX_VIDEO_TIME_MS = 1e12
+"""30 years: a stamp that is reckoned from it fits the message's field."""
 TRUTH_PREFIX = "/ground_truth/"
 """Topics of a sample drive that hold the truth: images among them, and none is a camera's."""
 
@@ -47,10 +56,17 @@ class SourceFrame:
 
 
 class FrameSource(Protocol):
-    """A known number of frames, readable any number of times."""
+    """A known number of frames, readable any number of times.
+
+    Attributes:
+        unreadable: what could not be read, each with its reason; complete when the frames have been read.
+        max_image_pixels: height times width of the largest image of a file that is decoded; may be set before the
+            first. Messages of a bag are held against a limit where they are decoded.
+    """
 
     kind: str
     unreadable: list[str]
+    max_image_pixels: int
 
     def __len__(self) -> int: ...
 
@@ -72,45 +88,60 @@ class ImageFolder:
                 f"{folder}: no images in it ({', '.join(IMAGE_ENDINGS)}), no images/ folder, and no bag "
                 f"(metadata.yaml, {', '.join(STORAGE_ENDINGS)})"
             )
-        self.unreadable = [str(file) for file in files if not cv2.haveImageReader(str(file))]
-        self.files = [file for file in files if str(file) not in set(self.unreadable)]
+        self.max_image_pixels = MAX_FILE_PIXELS
+        self.unreadable, self.files = [], []
+        for file in files:
+            try:
+                check_image_file(file)
+                self.files.append(file)
+            except ImageFileError as error:
+                self.unreadable.append(str(error))
         if not self.files:
-            raise FrameSourceError(f"{folder}: none of its {len(files)} images can be decoded")
+            raise FrameSourceError(f"{folder}: none of its {len(files)} images can be decoded, as {self.unreadable[0]}")
 
     @staticmethod
     def _images(folder: Path) -> list[Path]:
         if not folder.is_dir():
             return []
-        return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_ENDINGS and p.is_file())
+        # What is there and no plain file is named as unreadable; a folder may be called like an image.
+        return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_ENDINGS and not p.is_dir())
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __iter__(self) -> Iterator[SourceFrame]:
         for file in self.files:
-            image = _decoded(file)
-            if image is None:
+            try:
+                image = read_image_file(file, self.max_image_pixels)
+            except ImageFileError as error:
                 # It has an image's first bytes, but no image follows.
-                if str(file) not in self.unreadable:
-                    self.unreadable.append(str(file))
+                if str(error) not in self.unreadable:
+                    self.unreadable.append(str(error))
                 continue
             yield _frame(file.name, None, image)
 
 
 class Video:
-    """The frames of a video file in their order, each at its own time from the first one's."""
+    """The frames of a video file in their order, each at its own time from the first one's.
+
+    They are decoded in a process that may die; what it died of is named in `unreadable`, and ends the video.
+    """
 
     kind = "video"
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.max_image_pixels = MAX_FILE_PIXELS
         self.unreadable: list[str] = []
-        capture = cv2.VideoCapture(str(path))
-        self._count = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-        opened = capture.isOpened() and capture.grab()
-        capture.release()
-        if not opened:
-            raise FrameSourceError(f"{path}: cannot be decoded as a video; convert it (ffmpeg -i FILE out.mp4)")
+        remedy = "convert it (ffmpeg -i FILE out.mp4)"
+        with DecoderProcess() as decoder:
+            try:
+                self._count = decoder.open_video(path, self.max_image_pixels)
+                first = decoder.video_frame()
+            except MalformedImageError as error:
+                raise FrameSourceError(f"{path}: cannot be decoded as a video ({error}); {remedy}") from error
+        if first is None:
+            raise FrameSourceError(f"{path}: cannot be decoded as a video; {remedy}")
 
     def __len__(self) -> int:
         """As the file declares it; a damaged one may hold fewer."""
@@ -118,22 +149,24 @@ class Video:
 
     def __iter__(self) -> Iterator[SourceFrame]:
         self.unreadable = []
-        capture = cv2.VideoCapture(str(self.path))
-        # The pixels as the camera gave them, as for every other source.
-        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
-        index = 0
-        try:
-            while True:
-                read, image = capture.read()
-                if not read:
-                    break
-                time_ns = round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
-                yield _frame(f"{self.path.name} #{index}", time_ns, image)
-                index += 1
-        finally:
-            capture.release()
-        if index < self._count:
-            self.unreadable.append(f"{self.path}: {self._count - index} of {self._count} frames, from #{index} on")
+        index, problem = 0, ""
+        # One for each pass: several may go on at a time.
+        with DecoderProcess() as decoder:
+            try:
+                decoder.open_video(self.path, self.max_image_pixels)
+                while (frame := decoder.video_frame()) is not None:
+                    time_ms, image = frame
+                    name = f"{self.path.name} #{index}"
+                    index += 1
+                    if not 0 <= time_ms <= MAX_VIDEO_TIME_MS:
+                        self.unreadable.append(f"{name}: its time is {time_ms:g} ms")
+                        continue
+                    yield _frame(name, round(time_ms * 1e6), image)
+            except MalformedImageError as error:
+                problem = f" ({error})"
+        if index < self._count or problem:
+            missing = f"{max(0, self._count - index)} of {self._count} frames, from #{index} on"
+            self.unreadable.append(f"{self.path}: {missing}{problem}")
 
 
 def _frame(name: str, time_ns: int | None, image: NDArray[np.uint8]) -> SourceFrame:
@@ -150,20 +183,13 @@ def _frame(name: str, time_ns: int | None, image: NDArray[np.uint8]) -> SourceFr
     )
 
 
-def _decoded(file: Path) -> NDArray[np.uint8] | None:
-    try:
-        return cv2.imread(str(file), cv2.IMREAD_COLOR)
-    except cv2.error:
-        # OpenCV refuses to decode more than 2^30 pixels.
-        return None
-
-
 class BagTopic:
     """One image topic of a bag, in recorded order."""
 
     kind = "bag"
 
     def __init__(self, path: Path, topic: str | None) -> None:
+        self.max_image_pixels = MAX_FILE_PIXELS
         self.unreadable: list[str] = []
         try:
             self._bag = Bag(path)

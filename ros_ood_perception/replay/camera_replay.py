@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_ood_perception.bundle import BundleDescription
+from ros_ood_perception.camera.decoder_process import shared_decoder
 from ros_ood_perception.camera_geometry import CameraGeometry, GroundLimits
 from ros_ood_perception.camera_images import check_image, to_colour
 from ros_ood_perception.compressed_images import check_compressed, decode
@@ -43,7 +44,8 @@ def colour_image(message: Any, compressed: bool, order: str, max_pixels: int) ->
     """
     if compressed:
         check_compressed(message, max_pixels)
-        return decode(message, order)
+        # As in the node, but in a process that may die: a recording of a stranger is not played on a vehicle.
+        return decode(message, order, max_pixels, shared_decoder())
     check_image(message, max_pixels)
     return to_colour(message, order)
 

@@ -195,6 +195,7 @@ def open_all(options: argparse.Namespace) -> Opened:
     values = of_recording(given, [camera.name for camera in source.cameras])
     values["bundle"] = str(bundle.folder)
     fixed, live = fixed_settings(values), live_settings(values)
+    source.limit_images(fixed.max_image_pixels)
     live.threshold(bundle.description)
     live.region_settings(bundle.description)
     first_ns = source.start_ns() if options.start is not None or options.stop is not None else 0

@@ -82,6 +82,10 @@ class Input(Protocol):
     copied: dict[str, str]
     typestore: Any
 
+    def limit_images(self, max_pixels: int) -> None:
+        """Decode no file's image with more pixels; a message is held against the limit where it is decoded."""
+        ...
+
     def start_ns(self) -> int:
         """The time of the first frame."""
         ...
@@ -145,6 +149,9 @@ class BagInput:
                 # It is met, and named, again when the frames are read.
                 continue
 
+    def limit_images(self, max_pixels: int) -> None:
+        """See `Input.limit_images`: there are no files."""
+
     def start_ns(self) -> int:
         """The time of the first frame."""
         first = next(self._bag.messages([camera.image for camera in self.cameras]), None)
@@ -198,6 +205,10 @@ class FramesInput:
         self.copied = {FRAMES_TOPIC: "sensor_msgs/msg/Image"}
         self.typestore = message_types().typestore
 
+    def limit_images(self, max_pixels: int) -> None:
+        """See `Input.limit_images`."""
+        self._source.max_image_pixels = max_pixels
+
     def start_ns(self) -> int:
         """The time of the first frame."""
         first = next(iter(self._source), None)
@@ -231,7 +242,7 @@ class FramesInput:
                 yield InputCopy(FRAMES_TOPIC, time_ns, types.serialized(image))
             message = PlainImage(header, frame.height, frame.width, frame.encoding, frame.step, frame.data)
             yield InputFrame(0, index, frame.name, time_ns, message)
-        self.damage = [f"cannot be decoded: {file}" for file in self._source.unreadable]
+        self.damage = [f"cannot be decoded: {problem}" for problem in self._source.unreadable]
 
 
 def open_input(path: Path, wanted: Sequence[str], rate_hz: float) -> Input:

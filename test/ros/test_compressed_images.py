@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from sensor_msgs.msg import CompressedImage
 
+from ros_ood_perception.camera.jpeg_bytes import Jpeg
 from ros_ood_perception.camera_images import MalformedImageError
 from ros_ood_perception.compressed_images import check_compressed, decode
 
@@ -155,7 +156,7 @@ def test_a_jpeg_whose_decoder_would_read_another_header_is_refused() -> None:
 
 
 def test_an_image_of_another_size_than_was_checked_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ros_ood_perception.compressed_images._jpeg_size", lambda data: (16, 16))
+    monkeypatch.setattr(Jpeg, "rebuilt", lambda self: encoded(".jpg", image=GOOD[:16, :16]))
     compressed = message(encoded(".jpg"))
-    with pytest.raises(MalformedImageError, match="says that it is 16x16, and is 160x120"):
+    with pytest.raises(MalformedImageError, match="says that it is 160x120, and is 16x16"):
         decode(compressed, "rgb")

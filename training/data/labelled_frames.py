@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from ros_ood_perception.camera.image_decoder import NOT_LABELS
+from ros_ood_perception.camera.image_file import ImageFileError, read_image_file, read_label_file
+from ros_ood_perception.camera_images import MalformedImageError
 from training.data.label_set import IGNORE, LabelClass
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -174,35 +176,36 @@ def images_in(folder: Path) -> list[Path]:
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB. Pillow decodes it: published metric values were computed on its pixels.
+    """(H, W, 3) uint8 RGB, as every command reads image files: see `ros_ood_perception.camera.image_file`.
 
     Raises:
         BrokenFrameError: not an image that can be decoded.
     """
-    return np.array(_opened(path).convert("RGB"))  # a copy: Pillow's own memory cannot be written to
+    try:
+        return cv2.cvtColor(read_image_file(path), cv2.COLOR_BGR2RGB)
+    except ImageFileError as error:
+        raise _broken(path, error) from error
 
 
 def read_label_map(path: Path) -> NDArray[np.uint8]:
-    """(H, W) uint8 as stored: the indices of a palette, not its colours.
+    """(H, W) uint8 as stored: the indices of a palette, not its colours; 1 bit is 0 and 1.
 
     Raises:
-        BrokenFrameError: not an image that can be decoded, or not one of single 8-bit values.
+        BrokenFrameError: not a PNG that can be decoded, or not one of single values of 0 to 255.
     """
-    image = _opened(path)
-    if image.mode not in ("L", "P", "1"):
-        raise BrokenFrameError(f"{path}: a label file must hold one 8-bit value a pixel; this one is {image.mode}")
-    return np.asarray(image.convert("L") if image.mode == "1" else image, dtype=np.uint8)
-
-
-def _opened(path: Path) -> Image.Image:
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of a file that claims gigabytes; one that does is broken.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(path)
-            image.load()
-    except FileNotFoundError as error:
-        raise BrokenFrameError(f"{path}: no such file") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BrokenFrameError(f"{path}: not an image that can be decoded ({error}); fetch it again") from error
-    return image
+        labels = read_label_file(path)
+    except ImageFileError as error:
+        raise _broken(path, error) from error
+    if labels.dtype != np.uint8 and labels.max() > 255:
+        raise BrokenFrameError(f"{path}: label value {labels.max()}; ids are 0 to 255")
+    return labels.astype(np.uint8, copy=False)
+
+
+def _broken(path: Path, error: ImageFileError) -> BrokenFrameError:
+    if not path.exists():
+        return BrokenFrameError(f"{path}: no such file")
+    reason = str(error).removeprefix(f"{path}: ")
+    if isinstance(error.__cause__, MalformedImageError) and error.__cause__.kind == NOT_LABELS:
+        return BrokenFrameError(f"{path}: {reason}")
+    return BrokenFrameError(f"{path}: not an image that can be decoded ({reason}); fetch it again")
