@@ -279,6 +279,9 @@ def _environment() -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         # An arena for each thread of a video's decoder would reserve more than the process may have.
         "MALLOC_ARENA_MAX": "2",
+        # Memory of an image's size is kept for the next one, and not fetched from the kernel page by page each time.
+        "MALLOC_MMAP_THRESHOLD_": str(1 << 28),
+        "MALLOC_TRIM_THRESHOLD_": str(1 << 29),
         # A video that is a list of addresses is not to be fetched.
         "OPENCV_FFMPEG_CAPTURE_OPTIONS": "protocol_whitelist;file",
     }

@@ -77,19 +77,23 @@ def check_image_file(path: Path) -> None:
 def _content(path: Path, limit: int | None) -> bytes:
     """The bytes of a plain file of at most `limit` bytes; None: its first bytes only."""
     try:
-        # Without waiting for whoever writes into a pipe.
+        # Before it is opened, which can wait for ever or do something; and after, for it may be another one by then.
+        _check_plain(path, os.stat(path))
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ImageFileError(f"{path}: cannot be opened ({reason})") from error
-    with open(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise ImageFileError(f"{path}: is no plain file; give the image itself")
-        if limit is not None and found.st_size > limit:
-            raise ImageFileError(f"{path}: has {found.st_size} bytes; an image has {limit} at most")
         try:
-            # A file may grow while it is read.
-            return file.read(SIGNATURE_BYTES if limit is None else limit)
-        except OSError as error:
-            raise ImageFileError(f"{path}: cannot be read ({error.strerror})") from error
+            found = os.fstat(descriptor)
+            _check_plain(path, found)
+            if limit is not None and found.st_size > limit:
+                raise ImageFileError(f"{path}: has {found.st_size} bytes; an image has {limit} at most")
+            with open(descriptor, "rb", closefd=False) as file:
+                # A file may grow while it is read.
+                return file.read(SIGNATURE_BYTES if limit is None else limit)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise ImageFileError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _check_plain(path: Path, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise ImageFileError(f"{path}: is no plain file; give the image itself")

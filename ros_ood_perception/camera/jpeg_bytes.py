@@ -81,6 +81,8 @@ def parse_jpeg(data: bytes) -> Jpeg:
                 raise _cut(f"its scans: there is none of the component {missing[0]}")
             head = [b"\xff" + bytes([name[0]]) + body for name, body in sorted(colours.items())]
             return Jpeg(frame.height, frame.width, (START, *head, *parts, END))
+        if marker == SOI:
+            raise _corrupt("the JPEG begins a second time")
         if marker < SOF0:
             # A decoder skips what is no marker, byte by byte.
             raise _no_marker(position - 2)

@@ -1,0 +1,277 @@
+"""Image files of strangers, whoever reads them: folder, mask, ego mask, truth or training set; and videos."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+import threading
+from pathlib import Path
+
+import cv2
+import hostile_images as hostile
+import numpy as np
+import pytest
+from hostile_images import STILL
+
+from benchmark.image_corpus import png_file
+from ros_ood_perception.camera.decoder_process import shared_decoder
+from ros_ood_perception.camera.image_file import (
+    MAX_FILE_PIXELS,
+    ImageFileError,
+    check_image_file,
+    read_image_file,
+    read_label_file,
+)
+from ros_ood_perception.demo.drive_truth import DriveTruth, DriveTruthError
+from ros_ood_perception.recordings.frame_source import FrameSourceError, open_frames
+from ros_ood_perception.regions import read_ego_mask
+from training.data.labelled_frames import BrokenFrameError, read_image, read_label_map
+
+ATTACKS = {
+    "animation": (hostile.ANIMATIONS["frame larger than the canvas"], True),
+    "texts": (hostile.FLOODS["zTXt"], True),
+    "5 GB": (hostile.declared(40000, 40000), False),
+    "excess": (hostile.excess(), False),
+    "scans": (hostile.jpeg_with(before_end=hostile.of_kind(0xDA) * 5000), False),
+}
+
+
+@pytest.fixture(scope="module")
+def attacks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("attacks")
+    for name, (data, _) in ATTACKS.items():
+        (folder / f"{name}.png").write_bytes(data)
+    return folder
+
+
+# -- every reader ----------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_of_attacks_gives_what_is_an_image_and_names_the_rest(attacks: Path) -> None:
+    source = open_frames(attacks)
+    frames = {frame.name: frame for frame in source}
+    assert sorted(frames) == ["animation.png", "texts.png"]
+    for frame in frames.values():
+        assert np.array_equal(frame.data.reshape(STILL.shape), STILL)
+    assert [Path(problem.split(": ")[0]).stem for problem in source.unreadable] == ["5 GB", "excess", "scans"]
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_masks_ego_masks_truth_and_training_images_are_read_like_any_image(attacks: Path, name: str) -> None:
+    path, is_image = attacks / f"{name}.png", ATTACKS[name][1]
+    if is_image:
+        assert np.array_equal(read_image(path), STILL[..., ::-1])
+        assert read_ego_mask(path).shape == STILL.shape[:2]
+    else:
+        with pytest.raises(BrokenFrameError, match="not an image that can be decoded"):
+            read_image(path)
+        with pytest.raises(ValueError, match="the ego mask cannot be read"):
+            read_ego_mask(path)
+    with pytest.raises(BrokenFrameError, match=rf"{name}\.png: "):
+        read_label_map(path)
+    folder = attacks / f"drive {name}" / "labels_masks"
+    folder.mkdir(parents=True)
+    (folder / "1.png").write_bytes(path.read_bytes())
+    with pytest.raises(DriveTruthError, match="render the drive again"):
+        DriveTruth(folder.parent, {}, (0.0, 0.0)).anomaly(1)
+
+
+def test_an_animated_mask_is_its_still_picture(tmp_path: Path) -> None:
+    mask = (np.arange(256).reshape(16, 16) % 2).astype(np.uint8)
+    still = cv2.imencode(".png", mask)[1].tobytes()
+    header, pixels = still[8:33], still[33:-12]
+    harm = [hostile.animation(2), hostile.frame_control(0, 64, 64)]
+    data = still[:8] + header + b"".join(hostile.png_chunk(*chunk) for chunk in harm) + pixels + still[-12:]
+    path = tmp_path / "labels_masks" / "1.png"
+    path.parent.mkdir()
+    path.write_bytes(data)
+    assert np.array_equal(read_label_map(path), mask)
+    assert np.array_equal(read_ego_mask(path), mask == 1)
+    found = DriveTruth(tmp_path, {}, (0.0, 0.0)).anomaly(1)
+    assert found is not None
+    assert np.array_equal(found, mask)
+    assert DriveTruth(tmp_path, {}, (0.0, 0.0)).anomaly(2) is None
+
+
+# -- one meaning -----------------------------------------------------------------------------------------------------
+
+
+def test_every_reader_gives_the_pixels_that_a_camera_would_have_sent(tmp_path: Path) -> None:
+    deep = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)
+    grey = np.repeat((deep >> 8).astype(np.uint8)[..., None], 3, 2)
+    exif = hostile.segment(0xE1, hostile.EXIF_WITH_ORIENTATION)
+    wide = np.concatenate([STILL, STILL], 1)
+    turned = hostile.jpeg(wide)[:2] + exif + hostile.jpeg(wide)[2:]
+    tiff = bytearray(cv2.imencode(".tiff", wide, [cv2.IMWRITE_TIFF_COMPRESSION, 1])[1].tobytes())
+    place = tiff.index(struct.pack("<HHI", 259, 3, 1))  # compression: none, which nobody needs to be told
+    tiff[place : place + 12] = struct.pack("<HHIHH", 274, 3, 1, 6, 0)
+    alpha = np.dstack([STILL, np.arange(256, dtype=np.uint8).reshape(16, 16)])
+    cases = {
+        "turned.jpg": (turned, cv2.imdecode(np.frombuffer(hostile.jpeg(wide), np.uint8), cv2.IMREAD_COLOR)),
+        "turned.tiff": (bytes(tiff), wide),
+        "deep.png": (cv2.imencode(".png", deep)[1].tobytes(), grey),
+        "deep.tiff": (cv2.imencode(".tiff", deep)[1].tobytes(), grey),
+        "deep_colour.png": (cv2.imencode(".png", STILL.astype(np.uint16) * 257)[1].tobytes(), STILL),
+        "deep_colour.tiff": (cv2.imencode(".tiff", STILL.astype(np.uint16) * 257)[1].tobytes(), STILL),
+        "alpha.png": (cv2.imencode(".png", alpha)[1].tobytes(), STILL),
+        "alpha.webp": (cv2.imencode(".webp", alpha, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes(), None),
+        "see_through.png": (png_file([hostile.IHDR, (b"tRNS", bytes(6)), hostile.IDAT, hostile.IEND]), STILL),
+        "a.bmp": (cv2.imencode(".bmp", STILL)[1].tobytes(), STILL),
+        "wrong_ending.jpg": (png_file([hostile.IHDR, hostile.IDAT, hostile.IEND]), STILL),
+    }
+    for name, (data, _) in cases.items():
+        (tmp_path / name).write_bytes(data)
+    frames = {frame.name: frame.data.reshape(frame.height, frame.width, 3) for frame in open_frames(tmp_path)}
+    assert sorted(frames) == sorted(cases)
+    for name, (_, expected) in cases.items():
+        if expected is not None:
+            assert np.array_equal(frames[name], expected), name
+        assert np.array_equal(read_image(tmp_path / name)[..., ::-1], frames[name]), name
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("measured.tiff", hostile.MEASURED_TIFF, "sample format of the TIFF is 3"),
+        ("cut.tiff", cv2.imencode(".tiff", STILL)[1].tobytes()[:60], "the TIFF ends in its directory"),
+        ("huge.tiff", hostile.tiff((256, 2**31), (257, 2**31)), "more than"),
+        ("twice.tiff", hostile.tiff((256, 16), (257, 16), (256, 2**20)), "has the entry 256 twice"),
+        ("printed.tiff", hostile.tiff((256, 16), (257, 16), (262, 5)), "photometric interpretation of the TIFF is 5"),
+        ("moving.webp", hostile.MOVING_WEBP, "is an animation"),
+        ("cut.webp", cv2.imencode(".webp", STILL)[1].tobytes()[:40], "the WebP ends in"),
+        ("packed.bmp", hostile.bmp(16, 8, 1), "compression 1"),
+        ("cut.bmp", cv2.imencode(".bmp", STILL)[1].tobytes()[:-1], "its 16 rows need"),
+        ("high.bmp", hostile.bmp(-(2**31), 24, 0), "rows need"),
+        ("moving.gif", b"GIF89a" + bytes(100), "it must be JPEG, PNG, WebP, BMP or TIFF"),
+        ("empty.png", b"", "begins with nothing"),
+    ],
+)
+def test_what_has_no_one_meaning_is_refused_by_name(tmp_path: Path, name: str, data: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ImageFileError, match=rf"{name}: .*{message}"):
+        read_image_file(tmp_path / name)
+
+
+def test_a_label_file_that_is_no_png_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(hostile.jpeg(STILL[..., 0]))
+    with pytest.raises(BrokenFrameError, match=r"a\.png: .*it must be PNG"):
+        read_label_map(tmp_path / "a.png")
+    cv2.imwrite(str(tmp_path / "b.png"), np.full((4, 4), 300, np.uint16))
+    assert read_label_file(tmp_path / "b.png").max() == 300
+    with pytest.raises(BrokenFrameError, match=r"b\.png: label value 300; ids are 0 to 255"):
+        read_label_map(tmp_path / "b.png")
+
+
+# -- what is no plain file -------------------------------------------------------------------------------------------
+
+
+def test_what_is_no_plain_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "zeros.png").symlink_to("/dev/zero")
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nothing")
+    with (tmp_path / "huge.png").open("wb") as file:
+        file.write(hostile.jpeg())
+        file.truncate(1 << 40)
+    for name, message in (
+        ("pipe", "is no plain file"),
+        ("zeros", "is no plain file"),
+        ("folder", "is no plain file"),
+        ("gone", "No such file"),
+        ("none", "No such file"),
+        ("huge", f"has {1 << 40} bytes"),
+    ):
+        with pytest.raises(ImageFileError, match=rf"{name}\.png: .*({message})"):
+            read_image_file(tmp_path / f"{name}.png")
+        if name != "huge":
+            with pytest.raises(ImageFileError, match=rf"{name}\.png"):
+                check_image_file(tmp_path / f"{name}.png")
+    (tmp_path / "good.jpg").write_bytes(hostile.jpeg())
+    source = open_frames(tmp_path)
+    assert [frame.name for frame in source] == ["good.jpg"]
+    assert sorted(Path(problem.split(": ")[0]).name for problem in source.unreadable) == [
+        *("gone.png", "huge.png", "pipe.png", "zeros.png")
+    ]
+
+
+def test_the_limit_of_a_folder_is_asked_before_an_image_is_decoded(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(hostile.jpeg())
+    source = open_frames(tmp_path)
+    assert source.max_image_pixels == MAX_FILE_PIXELS
+    source.max_image_pixels = 255
+    assert not list(source)
+    assert "is 16x16, more than 255 pixels" in source.unreadable[0]
+
+
+# -- video -----------------------------------------------------------------------------------------------------------
+
+
+def write_video(path: Path, frames: int = 5) -> None:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (32, 32))
+    for number in range(frames):
+        writer.write(np.full((32, 32, 3), 40 * number, np.uint8))
+    writer.release()
+
+
+def test_a_list_of_addresses_is_no_video_and_is_not_fetched(tmp_path: Path) -> None:
+    asked = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(1.0)
+
+        def listen() -> None:
+            with contextlib.suppress(TimeoutError):
+                asked.append(server.accept())
+
+        thread = threading.Thread(target=listen)
+        thread.start()
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/a.ts"
+        lists = {
+            "list.mp4": f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{address}\n",
+            "files.mkv": "ffconcat version 1.0\nfile a.avi\n",
+        }
+        write_video(tmp_path / "a.avi")
+        for name, text in lists.items():
+            (tmp_path / name).write_text(text)
+            with pytest.raises(FrameSourceError, match=rf"{name}: .*does not begin as"):
+                open_frames(tmp_path / name)
+        thread.join()
+    assert not asked
+
+
+def test_a_video_whose_decoder_dies_ends_there_and_says_so(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.avi")
+    source = open_frames(tmp_path / "a.avi")
+    taken = []
+    for frame in source:
+        taken.append(int(frame.data.mean()))
+        if len(taken) == 2:
+            (child,) = children()
+            os.kill(child, 9)
+    assert len(taken) == 2
+    assert source.unreadable == [
+        f"{tmp_path / 'a.avi'}: 3 of 5 frames, from #2 on (its decoder was killed by SIGKILL; a new one takes the next)"
+    ]
+    assert len(list(source)) == 5
+    assert source.unreadable == []
+    assert children() == []
+
+
+def test_a_video_with_frames_above_the_limit_is_refused_before_they_are_decoded(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.avi")
+    source = open_frames(tmp_path / "a.avi")
+    source.max_image_pixels = 1000
+    assert list(source) == []
+    assert "is 32x32, more than 1000 pixels" in source.unreadable[0]
+
+
+def children() -> list[int]:
+    """Decoder processes of videos; the one for images that all tests share is not among them."""
+    own = Path(f"/proc/{os.getpid()}/task")
+    found = {int(pid) for task in own.iterdir() for pid in (task / "children").read_text().split()}
+    return [
+        pid
+        for pid in found - {shared_decoder().pid}
+        if b"ros_ood_perception.camera.decoder_process" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
