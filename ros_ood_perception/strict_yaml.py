@@ -7,6 +7,8 @@ installable with rosdep alone.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 import reprlib
 import types
 from pathlib import Path
@@ -14,10 +16,16 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import yaml
 
+from ros_ood_perception.plain_file import NotPlainError, read_plain_file
+
 Dataclass = TypeVar("Dataclass")
 
-LARGEST_FILE_BYTES = 1 << 20
-"""Far more than any of ours has, and some seconds of reading."""
+LARGEST_FILE_BYTES = 1 << 16
+"""Far more than any of ours has, and three seconds of reading at most."""
+LONGEST_NUMBER = 64
+"""Characters. Python and YAML take time that grows with the square of a number's length."""
+MOST_ITEMS = 10_000
+"""Of one list."""
 
 
 class SchemaError(ValueError):
@@ -58,15 +66,28 @@ def load_yaml(path: Path) -> Any:
 
     Raises:
         OSError: cannot be read.
-        SchemaError: not YAML, with merge keys, or larger than `LARGEST_FILE_BYTES`.
+        SchemaError: no ordinary file, larger than `LARGEST_FILE_BYTES`, or see `parse_yaml`.
     """
-    size = path.stat().st_size
-    if size > LARGEST_FILE_BYTES:
-        raise SchemaError(f"{path}: has {size} bytes; a YAML file of ours has at most {LARGEST_FILE_BYTES}")
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: impossible dates, endless integers
-        raise SchemaError(f"{path}: not a readable YAML file: {error}") from error
+        contents = read_plain_file(path, LARGEST_FILE_BYTES)
+    except NotPlainError as error:
+        raise SchemaError(str(error)) from error
+    return parse_yaml(contents, str(path))
+
+
+def parse_yaml(contents: bytes, source: str) -> Any:
+    """Plain data of a YAML document. What is in it is what is written there: a key once, every number finite.
+
+    Args:
+        source: what to call the document in errors, usually the file's path.
+
+    Raises:
+        SchemaError: not YAML, with a key twice, aliases or merge keys, or with numbers that are infinite or endless.
+    """
+    try:
+        return yaml.load(contents.decode(), _Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, impossible dates
+        raise SchemaError(f"{source}: not a readable YAML file: {error}") from error
 
 
 _short = reprlib.Repr()
@@ -85,10 +106,21 @@ def shown(value: Any) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """A `SafeLoader` that takes no merge keys: it copies what they name, so that some nested in 500 bytes fill memory.
+    """A `SafeLoader` without what makes a short document long, endless, or another one than a reader sees.
 
-    Other aliases cost nothing: they name one object.
+    Aliases name one thing many times, so that a few nested ones never end when they are followed; merge keys copy it.
+    ROS 2 reads neither in its parameter files. YAML lets a key be there twice, and the last one counts.
     """
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Called for each value of the document."""
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.composer.ComposerError(
+                problem=f"aliases (*{event.anchor:.40}) are not supported; write the value out",
+                problem_mark=event.start_mark,
+            )
+        return super().compose_node(parent, index)
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Called for each mapping before it is made."""
@@ -97,14 +129,53 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(
                     problem="merge keys (<<) are not supported; write the keys out", problem_mark=key.start_mark
                 )
-        super().flatten_mapping(node)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """As `SafeLoader`, with every key once."""
+        found = super().construct_mapping(node, deep=True)
+        if len(found) < len(node.value):
+            seen: set[Any] = set()
+            for key_node, _ in node.value:
+                key = self.construct_object(key_node, deep=True)
+                if key in seen:
+                    raise yaml.constructor.ConstructorError(
+                        problem=f"the key {shown(key)} is there twice; keep one", problem_mark=key_node.start_mark
+                    )
+                seen.add(key)
+        return found
+
+    def number(self, node: yaml.ScalarNode) -> int | float:
+        """An integer or a finite number, written as one; not in base 60."""
+        text = self.construct_scalar(node)
+        whole = node.tag == "tag:yaml.org,2002:int"
+        if len(text) > LONGEST_NUMBER or ":" in text:
+            raise yaml.constructor.ConstructorError(
+                problem=f"{shown(text)} is a number in base 60 or of more than {LONGEST_NUMBER} characters; write it "
+                "shorter, or in quotes if it is a text",
+                problem_mark=node.start_mark,
+            )
+        value = self.construct_yaml_int(node) if whole else self.construct_yaml_float(node)
+        if not math.isfinite(value):
+            raise yaml.constructor.ConstructorError(
+                problem=f"{shown(text)} is no finite number; write one", problem_mark=node.start_mark
+            )
+        return value
+
+
+for _tag in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _Loader.number)
+
+
+@functools.cache
+def _type_hints(schema: type[Any]) -> dict[str, Any]:
+    return get_type_hints(schema)
 
 
 def _dataclass(data: Any, schema: type[Dataclass], path: str) -> Dataclass:
     where = f"the field '{path}'" if path else "the file"
     if not isinstance(data, dict):
         raise ValueError(f"{where} must be a mapping of names to values, found {shown(data)}")
-    hints = get_type_hints(schema)
+    hints = _type_hints(schema)
     fields = {field.name: field for field in dataclasses.fields(schema)}  # type: ignore[arg-type]
     unknown = [str(key) for key in data if key not in fields]
     if unknown:
@@ -154,6 +225,8 @@ def _value(value: Any, hint: Any, path: str) -> Any:
 def _sequence(value: Any, origin: type, arguments: tuple[Any, ...], path: str) -> Any:
     if not isinstance(value, (list, tuple)):
         raise ValueError(f"the field '{path}' must be a list, found {shown(value)}")
+    if len(value) > MOST_ITEMS:
+        raise ValueError(f"the field '{path}' has {len(value)} items; at most {MOST_ITEMS}")
     if origin is list or arguments[-1] is Ellipsis:
         hints = [arguments[0]] * len(value)
     elif len(value) == len(arguments):
@@ -167,10 +240,15 @@ def _scalar(value: Any, hint: Any, path: str) -> Any:
     if hint is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
         try:
             # YAML 1.1 reads 1e-3 (no dot) as a string, and 1 as an integer; both are meant as numbers here.
-            return float(value)
+            number = float(value)
         except (ValueError, OverflowError):
-            pass
-    elif isinstance(value, hint) and isinstance(value, bool) == (hint is bool):
+            number = math.nan
+        if math.isfinite(number):
+            return number
+        raise ValueError(f"the field '{path}' is {shown(value)}; it must be of the type float, and finite")
+    if isinstance(value, hint) and isinstance(value, bool) == (hint is bool):
+        if hint is int and not -(2**63) <= value < 2**63:
+            raise ValueError(f"the field '{path}' is {shown(value)}; it must fit in 64 bits")
         return value
     raise ValueError(f"the field '{path}' is {shown(value)}; it must be of the type {hint.__name__}")
 
