@@ -269,10 +269,9 @@ def precisions(bundle: Bundle, data: DataArgument, cache: Path) -> tuple[list[di
     rows, missing = [], []
     engines: list[tuple[str, InferenceEngine | str]] = [("ONNX Runtime fp32", OnnxRuntimeEngine(bundle))]
     for variant in bundle.description.variants:
-        if variant.format == "onnx":
-            # What rounding and quantisation alone cost, before a GPU's kernels add their own.
-            graph = replace(bundle, model=bundle.variant_bytes(variant))
-            engines.append((f"ONNX Runtime {variant.precision}", OnnxRuntimeEngine(graph)))
+        # What rounding and quantisation alone cost, before a GPU's kernels add their own.
+        graph = replace(bundle, model=bundle.variant_bytes(variant))
+        engines.append((f"ONNX Runtime {variant.precision}", OnnxRuntimeEngine(graph)))
     engines += engines_of(bundle, largest, cache)
     for name, engine in engines:
         if isinstance(engine, str):

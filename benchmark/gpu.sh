@@ -30,7 +30,7 @@ sets=()
 if [ -n "$data" ]; then
   "$python" -m training.precisions "$bundle" --config training/configs/camvid_small.yaml \
     --data "camvid:$ROS_OOD_PERCEPTION_DATA/camvid/val" --calibration "camvid:$ROS_OOD_PERCEPTION_DATA/camvid/train" \
-    --with fp16 int8 torch torch_fp16
+    --with fp16 int8
   sets=(--data)
   for set in camvid/val camvid_static smiyc_anomaly_val smiyc_obstacle_val; do
     [ -d "$ROS_OOD_PERCEPTION_DATA/$set" ] && sets+=("${set%%/*}:$ROS_OOD_PERCEPTION_DATA/$set")

@@ -160,11 +160,7 @@ def calibrate(
         operating_points=(),
     )
     points = measured_operating_points(replace(bundle, description=description, model=model), frames, what)
-    # The score of a torch program takes its temperature from the description, when it is loaded.
-    files = {v.file: bundle.variant_bytes(v) for v in description.variants}
-    for variant in description.variants:
-        if variant.format == "onnx":
-            files[variant.file] = with_temperature(files[variant.file], chosen)
+    files = {v.file: with_temperature(bundle.variant_bytes(v), chosen) for v in description.variants}
     return write_bundle(out, replace(description, name=out.resolve().name, operating_points=points), model, files)
 
 

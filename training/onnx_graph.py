@@ -10,6 +10,8 @@ import onnx
 import torch
 
 from ros_ood_perception.bundle import MODEL_FILE
+from ros_ood_perception.onnx_graph import check_graph
+from ros_ood_perception.onnx_wire import OnnxFileError
 from training.bundle_graph import name_anomaly_at_logits, name_logits
 from training.fold_pads import fold_pads
 from training.models.deployed_segmenter import DeployedSegmenter
@@ -68,7 +70,7 @@ def finished(graph: onnx.ModelProto, properties: dict[str, str]) -> bytes:
     """A graph as it goes into a bundle: checked, with the model's properties and nothing else beside the nodes.
 
     Raises:
-        ExportError: another opset than 17, or operators that are not ONNX's own.
+        ExportError: another opset than 17, or a graph that no reader of a bundle would take.
     """
     opsets = {entry.domain or "ai.onnx": entry.version for entry in graph.opset_import}
     if opsets != {"ai.onnx": OPSET}:
@@ -80,4 +82,12 @@ def finished(graph: onnx.ModelProto, properties: dict[str, str]) -> bytes:
     del graph.metadata_props[:]
     onnx.helper.set_model_props(graph, properties)
     onnx.checker.check_model(graph, full_check=True)
-    return graph.SerializeToString()
+    contents = graph.SerializeToString()
+    try:
+        check_graph(contents)
+    except OnnxFileError as error:
+        raise ExportError(
+            f"no reader of a bundle would take the graph: {error}. An operator that is missing is added in "
+            "ros_ood_perception/onnx_operators.py"
+        ) from error
+    return contents

@@ -4,17 +4,15 @@
         --data camvid:FOLDER/val --calibration camvid:FOLDER/train
 
 fp16: an ONNX graph with types of its own, the network in half precision, everything around it in float32. int8: an
-ONNX graph with quantisation nodes before its convolutions, ranges from the calibration frames. torch, torch_fp16:
-programs of `torch.export`. Each is compared with `model.onnx` on the frames of --data, and refused or written into the
-bundle with what was found. `training.export --with` makes them from a checkpoint; this command adds them to a bundle
-that is there.
+ONNX graph with quantisation nodes before its convolutions, ranges from the calibration frames. Each is compared with
+`model.onnx` on the frames of --data, and refused or written into the bundle with what was found. `training.export
+--with` makes them from a checkpoint; this command adds them to a bundle that is there.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
-import io
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -30,10 +28,9 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from torch import Tensor, nn
 
 from ros_ood_perception.bundle import Bundle, BundleError, ModelVariant, read_bundle, write_bundle
-from ros_ood_perception.inference.engine import EngineError, EngineOutput
+from ros_ood_perception.inference.engine import EngineError
 from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 from ros_ood_perception.inference.parity import Parity, ParityMeter, fixed_frames, require_parity
-from ros_ood_perception.inference.torch_program import load_program
 from ros_ood_perception.strict_yaml import SchemaError, from_mapping, load_yaml
 from training.bundle_graph import LOGITS, GraphError
 from training.bundle_segmenter import segmenter_of_bundle
@@ -46,15 +43,11 @@ from training.onnx_graph import ExportError, finished, onnx_bytes
 VARIANTS = {
     "fp16": ("onnx", "fp16", "model_fp16.onnx"),
     "int8": ("onnx", "int8", "model_int8.onnx"),
-    "torch": ("torch", "fp32", "model_fp32.pt2"),
-    "torch_fp16": ("torch", "fp16", "model_fp16.pt2"),
 }
 """By name on the command line: format, precision and file."""
 
 CALIBRATION_FRAMES = 48
 COMPARED_FRAMES = 16
-LARGEST_BATCH = 64
-LARGEST_SIDE = 16384
 
 
 def half_network(model: DeployedSegmenter) -> DeployedSegmenter:
@@ -124,55 +117,6 @@ class _Frames(CalibrationDataReader):
         return None if frame is None else {"image": frame[None]}
 
 
-def torch_program(model: DeployedSegmenter) -> bytes:
-    """The model as a program of `torch.export`, N, H, W of the input dynamic, no traces of this machine.
-
-    The tensors lie in it as plain bytes: `load_program` refuses a program with pickled ones.
-    """
-    height, width = model.input_size
-    dim = torch.export.Dim
-    shapes = {
-        0: dim("N", min=1, max=LARGEST_BATCH),
-        1: dim("H", min=1, max=LARGEST_SIDE),
-        2: dim("W", min=1, max=LARGEST_SIDE),
-    }
-    example = torch.zeros(2, height + 1, width + 2, 3, dtype=torch.uint8)  # sides that equal no constant of the graph
-    model = copy.deepcopy(model).requires_grad_(False)
-    program = torch.export.export(model, (example,), dynamic_shapes=(shapes,))
-    graph = program.graph_module.graph
-    for node in list(graph.nodes):
-        # They state the device of the export, and would fail on another.
-        if node.target is torch.ops.aten._assert_tensor_metadata.default:
-            graph.erase_node(node)
-            continue
-        for trace in ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "torch_fn"):
-            node.meta.pop(trace, None)
-    program.graph_module.recompile()
-    # The example would be pickled, and the guards are code: neither is needed.
-    program._example_inputs = None
-    program._guards_code = []
-    buffer = io.BytesIO()
-    torch.export.save(program, buffer)
-    return buffer.getvalue()
-
-
-class _ProgramEngine:
-    """A program on the CPU, to compare it with."""
-
-    name = "torch"
-
-    def __init__(self, contents: bytes, temperature: float) -> None:
-        self._module = load_program(contents, temperature, "cpu")
-
-    def run(self, images: NDArray[np.uint8]) -> EngineOutput:
-        with torch.no_grad():
-            semantic, anomaly = self._module(torch.from_numpy(images))
-        return EngineOutput(semantic.numpy(), anomaly.numpy())
-
-    def close(self) -> None:
-        del self._module
-
-
 def make_variants(
     bundle: Bundle,
     model: DeployedSegmenter,
@@ -197,7 +141,6 @@ def make_variants(
         ExportError: `int8` without calibration frames, or a graph that cannot be made.
     """
     properties = {"name": bundle.description.name, "weights_licence": bundle.description.weights_licence}
-    temperature = bundle.description.score.temperature
     reference = OnnxRuntimeEngine(bundle)
     outputs = [reference.run(frame[None]) for frame in frames]
     reference.close()
@@ -206,19 +149,11 @@ def make_variants(
         kind, precision, file = VARIANTS[name]
         if name == "fp16":
             contents = onnx_bytes(half_network(model), properties)
-        elif name == "int8":
+        else:
             if not calibration:
                 raise ExportError("int8 needs calibration frames; give a data set")
             contents = quantised_onnx(bundle.model, calibration, properties)
-        elif name == "torch":
-            contents = torch_program(model)
-        else:
-            contents = torch_program(half_network(model))
-        engine = (
-            _ProgramEngine(contents, temperature)
-            if kind == "torch"
-            else OnnxRuntimeEngine(replace(bundle, model=contents))
-        )
+        engine = OnnxRuntimeEngine(replace(bundle, model=contents))
         meter = ParityMeter()
         for frame, output in zip(frames, outputs, strict=True):
             meter.add(output, engine.run(frame[None]))

@@ -13,6 +13,7 @@ from ros_ood_perception.inference.engine import EngineError, GpuOptions
 from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 from ros_ood_perception.inference.parity import Parity, fixed_frames, measure_parity, require_parity
 from ros_ood_perception.inference.plan_cache import PlanCache, PlanKey, PlanRejected, default_folder
+from ros_ood_perception.inference.precision_graph import graph_of_precision
 from ros_ood_perception.inference.tensorrt_build import (
     BuildRequest,
     build_plan,
@@ -43,7 +44,7 @@ def open_tensorrt(
             plan does not compute what the bundle's graph computes.
     """
     found_gpu = find()  # before TensorRT is even imported
-    model = onnx_of_precision(bundle, options.precision)
+    model = graph_of_precision(bundle, options.precision)
     trt = import_tensorrt()
     logger = make_logger(trt, options.log)  # one for all: TensorRT keeps the first that it sees in a process
     key = plan_key(trt, found_gpu, model, options)
@@ -83,25 +84,6 @@ def open_tensorrt(
             opened.close()
             raise
     return opened, _details(trt, found_gpu, options, parity, f"plan built in {built.seconds:.0f} s")
-
-
-def onnx_of_precision(bundle: Bundle, precision: str) -> bytes:
-    """The ONNX file of a bundle that is typed or quantised for a precision.
-
-    Raises:
-        EngineError: the bundle has none.
-        BundleError: the file was changed since the bundle was read.
-    """
-    if precision == "fp32":
-        return bundle.model
-    variant = bundle.description.variant("onnx", precision)
-    if variant is None:
-        there = ["fp32", *(v.precision for v in bundle.description.variants if v.format == "onnx")]
-        raise EngineError(
-            f"the bundle '{bundle.description.name}' has no {precision} graph (it has {', '.join(there)}); export "
-            f"it with --with {precision}, or add it with training.precisions"
-        )
-    return bundle.variant_bytes(variant)
 
 
 def plan_key(trt: Any, gpu: Gpu, model: bytes, options: GpuOptions) -> PlanKey:

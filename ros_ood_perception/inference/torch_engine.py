@@ -1,6 +1,6 @@
-"""PyTorch on a GPU, for machines that have it and no TensorRT: runs the program of `torch.export` in the bundle.
+"""PyTorch on a GPU, for machines that have it and no TensorRT: calls torch as the bundle's ONNX graph says.
 
-Needs torch with CUDA, and no training code.
+Needs torch with CUDA, and no training code. No program of torch is ever read from a bundle: it could hold code.
 """
 
 from __future__ import annotations
@@ -16,30 +16,32 @@ from ros_ood_perception.inference.cuda_driver import find_gpu
 from ros_ood_perception.inference.engine import EngineError, EngineOutput, GpuOptions
 from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 from ros_ood_perception.inference.parity import fixed_frames, measure_parity, require_parity
+from ros_ood_perception.inference.precision_graph import graph_of_precision
+from ros_ood_perception.onnx_wire import OnnxFileError
 
 RUNS_BEFORE_GRAPH = 2
 """So many runs of a shape are plain ones, in which torch chooses kernels and allocates; the next records the graph."""
 
 
 class TorchEngine:
-    """A bundle's program on a device: weights channels-last, one CUDA graph for the shape in use.
+    """A bundle's graph on a device: weights channels-last, one CUDA graph for the shape in use.
 
     Args:
         device: "cuda"; "cpu" runs the same without graph and pinned memory, and is there for tests.
         compiled: through `torch.compile` (takes minutes at the first run, needs Triton) instead of a plain CUDA graph.
 
     Raises:
-        EngineError: the bundle has no such program, or torch cannot run it.
+        EngineError: the bundle has no such graph, or torch cannot run it.
     """
 
     name = "torch"
 
     def __init__(self, bundle: Bundle, precision: str, device: str = "cuda", compiled: bool = False) -> None:
-        contents = _program(bundle, precision)
+        contents = _graph(bundle, precision)
         # Imported late: it takes seconds.
         import torch
 
-        from ros_ood_perception.inference.torch_program import load_program
+        from ros_ood_perception.inference.torch_graph import TorchGraph
 
         self._torch = torch
         self._device = device
@@ -48,13 +50,12 @@ class TorchEngine:
             # TensorFloat-32 has 10 bits of mantissa. The setting is the process's.
             torch.backends.cudnn.allow_tf32 = False
             torch.backends.cuda.matmul.allow_tf32 = False
-        module: Any = load_program(contents, bundle.description.score.temperature, device)
-        with torch.no_grad():
-            for tensor in (*module.parameters(), *module.buffers()):
-                if tensor.dim() == 4:
-                    tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+        try:
+            self._graph_of_bundle: Any = TorchGraph(contents, device)
+        except OnnxFileError as error:
+            raise EngineError(f"torch cannot run the model of {bundle.folder}: {error}") from error
         self._compiled = compiled
-        self._module = torch.compile(module, mode="max-autotune", dynamic=False) if compiled else module
+        self._module: Any = None
         self._graph: Any = None
         self._shape: tuple[int, ...] = ()
         self._runs_of_shape = 0
@@ -93,6 +94,12 @@ class TorchEngine:
     def _prepare(self, shape: tuple[int, ...]) -> None:
         torch = self._torch
         on_gpu = self._device == "cuda"
+        if len(shape) != 4 or shape[3] != 3 or min(shape) < 1:
+            raise ValueError("they must be (N, H, W, 3), none of them 0")
+        # Nothing of the last shape is used again if this one fails.
+        self._shape = ()
+        module = self._graph_of_bundle.for_frames(*shape[:3])
+        self._module = torch.compile(module, mode="max-autotune", dynamic=False) if self._compiled else module
         self._pinned_input = torch.empty(shape, dtype=torch.uint8, pin_memory=on_gpu)
         self._input = torch.empty(shape, dtype=torch.uint8, device=self._device)
         self._shape, self._runs_of_shape, self._graph, self._pinned_output = shape, 0, None, None
@@ -131,29 +138,28 @@ class TorchEngine:
     def close(self) -> None:
         """Free graph, weights and buffers."""
         self._graph = self._output = self._pinned_output = self._input = self._pinned_input = None
-        self._module = None
+        self._module = self._graph_of_bundle = None
         if self._device == "cuda":
             self._torch.cuda.empty_cache()
 
 
-def _program(bundle: Bundle, precision: str) -> bytes:
-    variant = bundle.description.variant("torch", precision)
-    if variant is None:
+def _graph(bundle: Bundle, precision: str) -> bytes:
+    if precision == "int8":
         raise EngineError(
-            f"the bundle '{bundle.description.name}' has no torch program in {precision}; export it with --with torch "
-            "torch_fp16, or add it with training.precisions"
+            "the torch engine computes in fp32 or fp16, not in int8; take the precision fp16, or TensorRT"
         )
-    return bundle.variant_bytes(variant)
+    return graph_of_precision(bundle, precision)
 
 
 def open_torch(bundle: Bundle, options: GpuOptions) -> tuple[TorchEngine, str]:
     """An engine whose parity was measured, and one line on what it is.
 
     Raises:
-        EngineError: no GPU, no torch with CUDA, no program in the bundle, or it does not compute what the graph does.
+        EngineError: no GPU, no torch with CUDA, no graph of the precision in the bundle, or torch does not compute what
+            ONNX Runtime computes.
     """
     gpu = find_gpu()
-    _program(bundle, options.precision)
+    _graph(bundle, options.precision)
     if importlib.util.find_spec("torch") is None:
         raise EngineError("torch is not installed: `pip install torch`")
     import torch

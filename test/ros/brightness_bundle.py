@@ -47,37 +47,19 @@ def write_brightness_bundle(folder: Path, full_scale: int = FULL_SCALE) -> Path:
     return folder
 
 
-def add_torch_program(folder: Path) -> None:
-    """The same network for the torch engine, at a full scale of 253 whatever that of the graph is."""
-    import torch
-
-    from training.precisions import torch_program
-
-    class Brightness(torch.nn.Module):
-        input_size = SIZE
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.register_buffer("temperature", torch.ones(1))
-
-        def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            grey = image.float().mean(-1)[:, None]
-            plane = torch.nn.functional.interpolate(grey, SIZE, mode="bilinear", align_corners=False)[:, 0]
-            return (plane * 0).to(torch.uint8), plane / FULL_SCALE
-
+def add_half_graph(folder: Path, full_scale: int = FULL_SCALE) -> None:
+    """A variant for the engines that compute in half precision, at a full scale of its own."""
     bundle = read_bundle(folder)
-    variant = ModelVariant("torch", "fp32", "model.pt2", "", 1.0, 0.0, "nothing")
-    write_bundle(
-        folder,
-        replace(bundle.description, variants=(variant,)),
-        (folder / "model.onnx").read_bytes(),
-        {variant.file: torch_program(Brightness())},  # type: ignore[arg-type]
-    )
+    variant = ModelVariant("onnx", "fp16", "model_fp16.onnx", "", 1.0, 0.0, "nothing")
+    description = replace(bundle.description, variants=(variant,))
+    write_bundle(folder, description, bundle.model, {variant.file: _graph(full_scale)})
 
 
 def _graph(full_scale: int) -> bytes:
     constants = {
-        "sizes": np.array([1, 1, *SIZE], np.int64),
+        "first": np.array([0], np.int64),
+        "second": np.array([1], np.int64),
+        "rest": np.array([1, *SIZE], np.int64),
         "scale": np.array(1 / full_scale, np.float32),
         "channel": np.array([1], np.int64),
         "zero": np.array(0, np.float32),
@@ -86,6 +68,9 @@ def _graph(full_scale: int) -> bytes:
         helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
         helper.make_node("Transpose", ["pixels"], ["planes"], perm=[0, 3, 1, 2]),
         helper.make_node("ReduceMean", ["planes"], ["grey"], axes=[1], keepdims=1),
+        helper.make_node("Shape", ["grey"], ["shape"]),
+        helper.make_node("Slice", ["shape", "first", "second"], ["number"]),
+        helper.make_node("Concat", ["number", "rest"], ["sizes"], axis=0),
         helper.make_node("Resize", ["grey", "", "", "sizes"], ["resized"], mode="linear"),
         helper.make_node("Squeeze", ["resized", "channel"], ["plane"]),
         helper.make_node("Mul", ["plane", "scale"], ["anomaly"]),
@@ -97,8 +82,8 @@ def _graph(full_scale: int) -> bytes:
         "brightness",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", "h", "w", 3])],
         [
-            helper.make_tensor_value_info("semantic", TensorProto.UINT8, [1, *SIZE]),
-            helper.make_tensor_value_info("anomaly", TensorProto.FLOAT, [1, *SIZE]),
+            helper.make_tensor_value_info("semantic", TensorProto.UINT8, ["n", *SIZE]),
+            helper.make_tensor_value_info("anomaly", TensorProto.FLOAT, ["n", *SIZE]),
         ],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )

@@ -117,15 +117,15 @@ def test_after_too_many_failures_the_next_engine_takes_the_frames_that_the_first
 ) -> None:
     pytest.importorskip("torch", reason="torch is not installed")
     pytest.importorskip("onnx", reason="onnx is not installed")
-    from brightness_bundle import add_torch_program, write_brightness_bundle
+    from brightness_bundle import add_half_graph, write_brightness_bundle
 
     bundle = write_brightness_bundle(tmp_path / "bundle", full_scale=255)
-    add_torch_program(bundle)
+    add_half_graph(bundle)
     node = start_node(
         command=[sys.executable, str(ROOT / "test" / "ros" / "node_with_torch_on_cpu.py")],
         bundle=bundle,
         engine="torch",
-        precision="fp32",
+        precision="fp16",
         engine_image_height=120,
         engine_image_width=160,
         engine_retry_s=0.01,

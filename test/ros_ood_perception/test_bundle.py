@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from ros_ood_perception.external_weights import external_tensor
 
 from ros_ood_perception.bundle import BundleError, read_bundle, write_bundle, write_description
-from ros_ood_perception.external_weights import external_tensor
 from ros_ood_perception.inference.engine import EngineError
 from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 

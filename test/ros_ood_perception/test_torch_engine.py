@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,9 @@ from ros_ood_perception.inference import torch_engine
 from ros_ood_perception.inference.engine import EngineError, EngineOutput, GpuOptions
 from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 from ros_ood_perception.inference.parity import fixed_frames, measure_parity, require_parity
+from ros_ood_perception.inference.precision_graph import graph_of_precision
 from ros_ood_perception.inference.torch_engine import RUNS_BEFORE_GRAPH, TorchEngine, open_torch
+from ros_ood_perception.onnx_operators import OPERATORS
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +27,56 @@ def opened(whole_bundle: Path) -> Bundle:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_the_program_computes_what_the_graph_computes(opened: Bundle, precision: str) -> None:
+def test_it_computes_what_the_graph_computes(opened: Bundle, precision: str) -> None:
     engine, reference = TorchEngine(opened, precision, "cpu"), OnnxRuntimeEngine(opened)
     require_parity(measure_parity(reference, engine, fixed_frames(120, 160)), precision, "the torch engine")
     engine.close()
+
+
+@pytest.mark.parametrize("name", ["camvid_small", "camvid_small_cross_entropy", "sample_drive"])
+def test_it_computes_what_onnx_runtime_computes_with_every_graph_that_ships(shipped_bundle: Path, name: str) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    bundle = read_bundle(shipped_bundle.parent / name)
+    frames = fixed_frames(480, 640, 1)
+    for precision in ("fp32", *(v.precision for v in bundle.description.variants)):
+        # The same graph in ONNX Runtime: what differs is the engines' arithmetic alone.
+        reference = OnnxRuntimeEngine(replace(bundle, model=graph_of_precision(bundle, precision)))
+        parity = measure_parity(reference, TorchEngine(bundle, precision, "cpu"), frames)
+        assert parity.label_agreement > (0.9999 if precision == "fp32" else 0.999), parity
+        assert parity.score_difference < (1e-4 if precision == "fp32" else 2e-2), parity
+
+
+def test_no_operator_mixes_devices(shipped_bundle: Path) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    from ros_ood_perception.inference.torch_graph import TorchGraph
+
+    # No accelerator is at hand everywhere; "meta" is a device too, and an operator that mixes two fails on it.
+    module = TorchGraph(read_bundle(shipped_bundle).model, "meta").for_frames(2, 50, 60)
+    semantic, anomaly = module(torch.zeros(2, 50, 60, 3, dtype=torch.uint8, device="meta"))
+    assert semantic.shape == anomaly.shape == (2, 480, 640)
+    assert semantic.device.type == anomaly.device.type == "meta"
+
+
+def test_a_run_is_calls_of_torch_alone_so_that_it_can_be_compiled_and_recorded(opened: Bundle) -> None:
+    import torch
+
+    from ros_ood_perception.inference.torch_graph import TorchGraph
+
+    module = TorchGraph(opened.model, "cpu").for_frames(1, 60, 90)
+    images = torch.from_numpy(fixed_frames(60, 90, 1)[0][None])
+    with torch.inference_mode():
+        # "fullgraph": an error where a value would have to come back to the host.
+        compiled = torch.compile(module, backend="eager", fullgraph=True, dynamic=False)(images)
+        for one, other in zip(module(images), compiled, strict=True):
+            assert bool((one == other).all())
+
+
+def test_torch_is_told_of_every_operator_but_those_of_8_bits() -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    from ros_ood_perception.inference.torch_operators import TORCH_OPERATORS
+
+    known = {"Constant", "Shape"}  # their values are known before anything runs
+    assert set(OPERATORS) - set(TORCH_OPERATORS) - known == {"QuantizeLinear", "DequantizeLinear"}
 
 
 def test_batches_and_frames_of_changing_size_are_right_and_results_stay_the_callers(opened: Bundle) -> None:
@@ -47,11 +97,25 @@ def test_what_is_no_image_is_an_engine_error(opened: Bundle) -> None:
     assert engine.run(np.zeros((1, 96, 128, 3), np.uint8)).semantic.shape == (1, 96, 128)
 
 
-def test_a_bundle_without_the_program_says_how_to_get_it(bundle: Path, opened: Bundle) -> None:
-    with pytest.raises(EngineError, match=r"no torch program in fp16; export it with --with torch torch_fp16"):
-        TorchEngine(read_bundle(bundle), "fp16", "cpu")
-    with pytest.raises(EngineError, match="no torch program in int8"):
+def test_a_precision_that_is_not_there_says_how_to_get_it(shipped_bundle: Path, opened: Bundle) -> None:
+    bundle = read_bundle(shipped_bundle.parent / "sample_drive")
+    with pytest.raises(EngineError, match=r"no fp16 graph \(it has fp32\); export it with --with fp16"):
+        TorchEngine(bundle, "fp16", "cpu")
+    with pytest.raises(EngineError, match="computes in fp32 or fp16, not in int8"):
         TorchEngine(opened, "int8", "cpu")
+
+
+def test_no_program_of_torch_is_read_anywhere_on_a_vehicle(shipped_bundle: Path) -> None:
+    sources = list((shipped_bundle.parent.parent / "ros_ood_perception").rglob("*.py"))
+    assert len(sources) > 50
+    for path in sources:
+        for node in ast.walk(ast.parse(path.read_text())):
+            called = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [f"{node.module}.{a.name}" for a in node.names] if isinstance(node, ast.ImportFrom) else []
+            for found in (called, *names):
+                assert not found.startswith(("torch.export", "torch.jit", "torch.load", "torch.package")), (path, found)
+                assert found.split(".")[0] not in ("pickle", "marshal", "shelve"), (path, found)
 
 
 def test_parity_is_that_of_the_graph_and_not_of_the_runs_before_it(

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import io
-import json
-import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,17 +14,16 @@ from tensorrt_parsers import complaints
 from test_train_segmenter import TINY
 
 from ros_ood_perception.bundle import ANOMALY_AT_LOGITS, BundleError, read_bundle
-from ros_ood_perception.inference.engine import EngineError
 from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 from ros_ood_perception.inference.parity import fixed_frames
-from ros_ood_perception.inference.torch_program import load_program
+from ros_ood_perception.inference.torch_engine import TorchEngine
 from training import precisions
 from training.calibrate import main as calibrate
 from training.checkpoint import load_checkpoint
 from training.export import deployed_segmenter
 from training.export import main as export
 from training.fold_batch_norms import folded
-from training.precisions import VARIANTS, half_network, main, torch_program
+from training.precisions import VARIANTS, half_network, main
 
 ONNX_FILES = ("model.onnx", "model_fp16.onnx", "model_int8.onnx")
 
@@ -138,7 +134,7 @@ def test_the_score_before_up_sampling_has_a_name_and_a_sixteenth_of_the_pixels(w
     assert small.shape == (1, 1, large.shape[1] // 4, large.shape[2] // 4)
 
 
-@pytest.mark.parametrize("file", [*ONNX_FILES, "model_fp32.pt2", "model_fp16.pt2"])
+@pytest.mark.parametrize("file", ONNX_FILES)
 def test_a_variant_holds_no_trace_of_the_machine_that_made_it(whole: Path, file: str) -> None:
     contents = (whole / file).read_bytes()
     assert b".py" not in contents
@@ -167,10 +163,8 @@ def test_calibration_sets_the_temperature_of_every_variant(whole: Path, tree: Pa
     for file in ("model_fp16.onnx", "model_int8.onnx"):
         engine = OnnxRuntimeEngine(replace(opened, model=(out / file).read_bytes()))
         assert np.abs(engine.run(frame).anomaly_score - expected).mean() < 0.02
-    for file in ("model_fp32.pt2", "model_fp16.pt2"):
-        module = load_program((out / file).read_bytes(), opened.description.score.temperature, "cpu")
-        with torch.no_grad():
-            score = module(torch.from_numpy(frame))[1].numpy()
+    for precision in ("fp32", "fp16"):
+        score = TorchEngine(opened, precision, "cpu").run(frame).anomaly_score
         assert np.abs(score - expected).mean() < 0.02
 
 
@@ -236,88 +230,3 @@ def test_a_changed_variant_is_refused_with_its_name(whole: Path, tmp_path: Path)
     # Also when the file is exchanged after the bundle was read.
     with pytest.raises(BundleError, match=r"model_fp16\.onnx: SHA-256 is"):
         opened.variant_bytes(opened.description.variants[0])
-
-
-@pytest.fixture(scope="module")
-def program(whole: Path) -> bytes:
-    return (whole / "model_fp32.pt2").read_bytes()
-
-
-class TestTorchProgram:
-    def changed(self, program: bytes, member: str, change: Callable[[bytes], bytes]) -> bytes:
-        source, out = zipfile.ZipFile(io.BytesIO(program)), io.BytesIO()
-        with zipfile.ZipFile(out, "w") as target:
-            for info in source.infolist():
-                contents = source.read(info)
-                target.writestr(info.filename, change(contents) if info.filename.endswith(member) else contents)
-        return out.getvalue()
-
-    def with_graph(self, program: bytes, change: Callable[[Any], object]) -> bytes:
-        def edit(contents: bytes) -> bytes:
-            graph = json.loads(contents)
-            change(graph)
-            return json.dumps(graph).encode()
-
-        return self.changed(program, "models/model.json", edit)
-
-    def test_it_takes_any_number_and_size_of_images(self, program: bytes) -> None:
-        module = load_program(program, 1.0, "cpu")
-        with torch.no_grad():
-            for shape in ((1, 30, 40, 3), (3, 200, 100, 3)):
-                semantic, anomaly = module(torch.zeros(shape, dtype=torch.uint8))
-                assert semantic.shape == anomaly.shape == (shape[0], 96, 128)
-
-    def test_it_moves_to_another_device_whole(self, program: bytes) -> None:
-        # No accelerator is at hand everywhere; "meta" is a device too, and an operator that mixes two fails on it.
-        module = load_program(program, 1.0, "meta")
-        semantic, anomaly = module(torch.zeros(2, 50, 60, 3, dtype=torch.uint8, device="meta"))
-        assert semantic.device.type == anomaly.device.type == "meta"
-
-    @pytest.mark.parametrize(
-        ("change", "message"),
-        [
-            (lambda g: g.update(guards_code=["__import__('os').system('true')"]), "guards, which are code"),
-            (lambda g: g["graph_module"]["graph"]["nodes"][0].update(target="os.system"), r"it calls 'os\.system'"),
-            (
-                lambda g: g["graph_module"]["graph"]["nodes"][0].update(target="torch.ops.aten.a.b.__class__"),
-                "it calls",
-            ),
-            (
-                lambda g: g.update(x={"as_expr": {"expr_str": "__import__('os').system('true')"}}),
-                "holds the expression",
-            ),
-        ],
-    )
-    def test_a_graph_that_holds_code_is_refused(
-        self, program: bytes, change: Callable[[Any], object], message: str
-    ) -> None:
-        with pytest.raises(EngineError, match=message):
-            load_program(self.with_graph(program, change), 1.0, "cpu")
-
-    def test_pickled_tensors_and_examples_are_refused(self, program: bytes) -> None:
-        def pickled(contents: bytes) -> bytes:
-            return contents.replace(b'"use_pickle": false', b'"use_pickle": true', 1)
-
-        with pytest.raises(EngineError, match="is not a plain tensor"):
-            load_program(self.changed(program, "model_weights_config.json", pickled), 1.0, "cpu")
-        with pytest.raises(EngineError, match="pickled example inputs"):
-            load_program(self.changed(program, "sample_inputs/model.pt", lambda _: b"cos\nsystem\n."), 1.0, "cpu")
-
-    def test_other_archives_are_refused(self, program: bytes) -> None:
-        with pytest.raises(EngineError, match="is not readable"):
-            load_program(program[: len(program) // 2], 1.0, "cpu")
-        out = io.BytesIO()
-        with zipfile.ZipFile(out, "w") as archive:
-            archive.writestr("version", "8.3")
-            archive.writestr("serialized_state_dict.pt", b"")
-        with pytest.raises(EngineError, match="is refused: it holds 0 graphs"):
-            load_program(out.getvalue(), 1.0, "cpu")
-
-    def test_a_program_as_torch_writes_it_is_refused(self, checkpoint: Path) -> None:
-        model = deployed_segmenter(load_checkpoint(checkpoint), None, 1.0)
-        example = torch.zeros(1, 96, 128, 3, dtype=torch.uint8)
-        buffer = io.BytesIO()
-        torch.export.save(torch.export.export(model, (example,)), buffer)
-        with pytest.raises(EngineError, match="example inputs"):
-            load_program(buffer.getvalue(), 1.0, "cpu")
-        assert torch_program(model)
