@@ -212,9 +212,17 @@ def write_description(folder: Path, description: BundleDescription) -> None:
     """Write `bundle.yaml`, replacing it atomically. A signature of the one before it goes."""
     (folder / SIGNATURE_FILE).unlink(missing_ok=True)
     temporary = folder / f"{DESCRIPTION_FILE}.part"
-    text = yaml.safe_dump(_plain(asdict(description)), sort_keys=False, allow_unicode=True, width=120)
+    text = yaml.dump(_plain(asdict(description)), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(folder / DESCRIPTION_FILE)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes equal values out each time: aliases are refused when the file is read."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """For every value."""
+        return True
 
 
 def _plain(value: Any) -> Any:

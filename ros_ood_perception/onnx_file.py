@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_ood_perception.onnx_wire import EXTERNAL, LONGEST_NAME_BYTES, SHORT, OnnxFileError, read_fields, shown
+from ros_ood_perception.onnx_wire import LONGEST_NAME_BYTES, SHORT, OnnxFileError, read_fields, shown
 
 MOST_DIMENSIONS = 8
 
@@ -151,8 +151,11 @@ _DATA_FIELDS = {
 
 def _tensor(tensor: Mapping[str, Any]) -> NDArray[Any]:
     name = shown(tensor.get("name", ""))
-    if tensor.get("data_location", 0) != 0:
-        raise OnnxFileError(f"the tensor {name} {EXTERNAL}")
+    if tensor.get("data_location", 0) != 0 or "external_data" in tensor:
+        raise OnnxFileError(
+            f"the tensor {name} has values in another file, which the SHA-256 does not cover. Save the model with its "
+            "weights inside, onnx.save(model, path, save_as_external_data=False)"
+        )
     kind = tensor.get("data_type", 0)
     if kind not in NUMPY_TYPES:
         raise OnnxFileError(f"the tensor {name} has the data type {kind}, which a bundle's graph does not have")

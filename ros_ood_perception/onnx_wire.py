@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import reprlib
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +20,6 @@ MOST_FIELDS = 400_000
 MOST_SMALL_NUMBERS = 1 << 20
 """Numbers that are not in `raw_data`, of the whole file: each of them takes many times its bytes while it is read."""
 LONGEST_NAME_BYTES = 4096
-
-EXTERNAL = (
-    "has values in another file, which the SHA-256 does not cover. Save the model with its weights inside, "
-    "onnx.save(model, path, save_as_external_data=False)"
-)
 
 
 class OnnxFileError(ValueError):
@@ -157,7 +151,7 @@ _MESSAGES: dict[str, dict[int, _Field | _Refused]] = {
         10: _Field("double_data", "double", True),
         11: _Refused("holds unsigned 64-bit numbers; no operator of a bundle's graph takes them"),
         12: _Field("doc_string", "text"),
-        13: _Refused(EXTERNAL),
+        13: _Field("external_data", "bytes", True),
         14: _Field("data_location", "enum"),
         16: _Field("metadata_props", "property", True),
     },
@@ -190,8 +184,6 @@ class _Reader:
             if field is None:
                 raise OnnxFileError(f"a {kind} has the field {number}, which ONNX does not know")
             if isinstance(field, _Refused):
-                if field.why is EXTERNAL:
-                    raise OnnxFileError(f"the tensor {shown(self._name_of_tensor(found, position, end))} {field.why}")
                 raise OnnxFileError(f"the {kind} {shown(found.get('name', ''))} {field.why}")
             packed = field.repeated and wire_type == 2 and field.kind in _WIRE_TYPES
             if wire_type != (2 if packed else _WIRE_TYPES.get(field.kind, 2)):
@@ -210,18 +202,6 @@ class _Reader:
             else:
                 found[field.name] = value
         return found
-
-    def _name_of_tensor(self, found: Mapping[str, Any], position: int, end: int) -> str:
-        """The name of a tensor that is refused, also where it comes after what it is refused for."""
-        while "name" not in found and position < end:
-            _, position = self._length(position, end)
-            if position < end:
-                tag, position = self._varint(position, end)
-                if tag == 8 << 3 | 2:
-                    return str(self._value(_Field("name", "text"), position, end)[0])
-                if tag & 7 != 2:
-                    break
-        return str(found.get("name", ""))
 
     def _value(self, field: _Field, position: int, end: int) -> tuple[Any, int]:
         if field.kind in ("int", "enum"):

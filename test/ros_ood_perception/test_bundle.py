@@ -1,16 +1,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 import shutil
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
-from ros_ood_perception.external_weights import external_tensor
 
 from ros_ood_perception.bundle import BundleError, read_bundle, write_bundle, write_description
 from ros_ood_perception.inference.engine import EngineError
@@ -121,7 +122,7 @@ def variant(**changes: object) -> dict[str, object]:
         "format": "onnx",
         "precision": "fp16",
         "file": "model_fp16.onnx",
-        "sha256": hashlib.sha256(b"half").hexdigest(),
+        "sha256": "d0f06ee347c801b5bf6603be7a4f7669e823f8647c656d8bf1d39f4050780d67",
         "label_agreement": 0.999,
         "score_difference": 1e-4,
         "measured_on": "6 frames",
@@ -129,20 +130,36 @@ def variant(**changes: object) -> dict[str, object]:
 
 
 def test_a_variant_is_found_by_format_and_precision_and_its_file_is_checked(bundle: Path) -> None:
+    contents = (bundle / "model_fp16.onnx").read_bytes()
     change(bundle, lambda d: d.update(variants=[variant()]))
     (bundle / "model_fp16.onnx").unlink()
     with pytest.raises(BundleError, match=r"model_fp16\.onnx: cannot be read .*copy the whole bundle folder"):
         read_bundle(bundle)
-    (bundle / "model_fp16.onnx").write_bytes(b"half")
+    (bundle / "model_fp16.onnx").write_bytes(contents)
     opened = read_bundle(bundle)
     found = opened.description.variant("onnx", "fp16")
     assert found is not None
-    assert opened.variant_bytes(found) == b"half"
+    assert opened.variant_bytes(found) == contents
     assert opened.description.variant("onnx", "int8") is None
-    assert opened.description.variant("torch", "fp16") is None
     (bundle / "model_fp16.onnx").write_bytes(b"other")
     with pytest.raises(BundleError, match=r"model_fp16\.onnx: SHA-256 is"):
         opened.variant_bytes(found)
+
+
+def test_a_torch_program_is_refused_unread_with_the_remedy(bundle: Path, tmp_path: Path) -> None:
+    # Whatever is in it: nothing looks. (It could hold code, in more ways than a check of its parts can name.)
+    contents = b"PK\3\4 anything"
+    (bundle / "model_fp32.pt2").write_bytes(contents)
+    program = variant(
+        format="torch", precision="fp32", file="model_fp32.pt2", sha256=hashlib.sha256(contents).hexdigest()
+    )
+    change(bundle, lambda d: d.update(variants=[program]))
+    with pytest.raises(
+        BundleError,
+        match=r"in 'variants\[0\]': the variant 'model_fp32\.pt2' is a torch program, which can hold code and is not "
+        r"read.*delete the variant from bundle\.yaml, or export",
+    ):
+        read_bundle(bundle)
 
 
 def test_a_bundle_without_variants_reads_as_before(bundle: Path) -> None:
@@ -159,6 +176,8 @@ def test_a_bundle_without_variants_reads_as_before(bundle: Path) -> None:
         ([variant(file="bundle.yaml")], "neither model.onnx nor bundle.yaml"),
         ([variant(precision="fp8")], r"'variants\[0\]\.precision' is 'fp8'"),
         ([variant(precision="fp32")], "onnx fp32, which is not possible beside model.onnx"),
+        ([variant(format="tflite")], "has the format 'tflite'; it must be onnx"),
+        ([variant(label_agreement=1.5)], "has label_agreement 1.5"),
         ([variant(), variant(file="again.onnx")], "two variants have one format and precision"),
         ([variant(), variant(precision="int8")], "two variants have one file"),
         ([variant(digest="")], r"unknown key\(s\) variants\[0\]\.digest"),
@@ -171,12 +190,11 @@ def test_an_impossible_variant_is_refused(bundle: Path, variants: list[dict[str,
 
 
 def test_writing_a_bundle_keeps_the_variants_that_have_contents(bundle: Path, tmp_path: Path) -> None:
-    change(bundle, lambda d: d.update(variants=[variant()]))
-    (bundle / "model_fp16.onnx").write_bytes(b"half")
     opened = read_bundle(bundle)
-    kept = write_bundle(tmp_path / "kept", opened.description, opened.model, {"model_fp16.onnx": b"changed"})
+    changed = (bundle / "model.onnx").read_bytes()
+    kept = write_bundle(tmp_path / "kept", opened.description, opened.model, {"model_fp16.onnx": changed})
     [written] = kept.description.variants
-    assert kept.variant_bytes(written) == b"changed"
+    assert kept.variant_bytes(written) == changed
     assert write_bundle(tmp_path / "bare", opened.description, opened.model).description.variants == ()
 
 
@@ -200,9 +218,7 @@ def test_weights_outside_of_the_file_are_refused_with_the_tensors_name(bundle: P
         change(bundle, lambda d: d.update(model_sha256=digest))
     else:
         change(bundle, lambda d: d.update(variants=[variant(precision="int8", file=file, sha256=digest)]))
-    with pytest.raises(
-        BundleError, match=rf"{file}: the values of the tensor '.*' are in another file.*onnx\.save"
-    ) as e:
+    with pytest.raises(BundleError, match=rf"{file}: the tensor '.*' has values in another file.*onnx\.save") as e:
         read_bundle(bundle)
     assert tensor[-8:] in str(e.value)
 
@@ -217,40 +233,106 @@ def test_the_engine_reads_no_weights_from_the_working_directory(
         OnnxRuntimeEngine(replace(opened, model=model))
 
 
-def test_weights_outside_are_found_wherever_a_graph_can_have_tensors() -> None:
-    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
-    helper = onnx.helper
-    inside = onnx.numpy_helper.from_array(np.zeros(3, np.float32), "inside")
-    outside = onnx.numpy_helper.from_array(np.zeros(3, np.float32), "outside")
-    onnx.external_data_helper.set_external_data(outside, "weights.bin")
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda d: d["input"].update(height=10**9), r"input size is 1000000000x640; both must be 1 to 16384"),
+        (lambda d: d["input"].update(height=16_000, width=16_000), "at most 33554432 pixels"),
+        (lambda d: d["input"].update(height=10**30), "must fit in 64 bits"),
+        (lambda d: d["score"].update(temperature=float("inf")), r"bundle\.yaml: .*'\.inf' is no finite number"),
+        (
+            lambda d: d["score"].update(temperature=1e9),
+            "temperature is 1000000000.0; it must be positive, 0.001 to 1000",
+        ),
+        (lambda d: d["operating_points"][0].update(threshold=float("nan")), "'.nan' is no finite number"),
+        (lambda d: d["operating_points"][0].update(false_positive_rate=7.0), "false_positive_rate of the operating"),
+        (lambda d: d["operating_points"][0].update(threshold_interval=[-1.0, 0.5]), "threshold_interval of the"),
+        (lambda d: d["training"].update(epochs=-3), "in 'training': epochs is -3; it must not be negative"),
+        (
+            lambda d: d.update(classes=[dict(d["classes"][0], colour=[0, 0, 0]) for _ in range(440)]),
+            "there are 440 classes; 2 to 254",
+        ),
+        (lambda d: d["classes"][0].update(name="x" * 201), "a name of 201 characters"),
+        (lambda d: d["classes"][0].update(name="sky\n[INFO] all is well"), r"'classes\[0\]\.name' is 'sky\\n"),
+        (lambda d: d.update(name="\x1b[2Jcar"), r"the field 'name' is '\\x1b\[2Jcar'"),
+        (lambda d: d.update({"\x1b]0;x": 1}), r"a key' is '\\x1b\]0;x'"),
+        (lambda d: d["training"].update(command="\u202egnp.exe"), r"'training\.command'"),
+        (lambda d: d.update(model_sha256="\x07" * 64), "'model_sha256'"),
+    ],
+)
+def test_a_value_that_no_bundle_has_is_named(
+    bundle: Path, edit: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    change(bundle, edit)
+    with pytest.raises(BundleError, match=message) as caught:
+        read_bundle(bundle)
+    assert "bundle.yaml: " in str(caught.value)
+    assert str(caught.value).replace("\n", "").isprintable()
 
-    def graph_of(tensor: Any, place: str) -> Any:
-        constant = helper.make_node("Constant", [], ["c"], value=tensor)
-        sparse = helper.make_sparse_tensor(tensor, onnx.numpy_helper.from_array(np.arange(3)), [3])
-        if place == "initialiser":
-            return helper.make_graph([], "g", [], [], [inside, tensor, inside])
-        if place == "constant":
-            return helper.make_graph([constant], "g", [], [])
-        if place == "sparse":
-            return helper.make_graph([], "g", [], [], sparse_initializer=[sparse])
-        if place == "sparse constant":
-            return helper.make_graph([helper.make_node("Constant", [], ["c"], sparse_value=sparse)], "g", [], [])
-        inner = graph_of(tensor, "initialiser")
-        return helper.make_graph([helper.make_node("If", ["x"], ["y"], then_branch=inner)], "g", [], [])
 
-    for place in ("initialiser", "constant", "sparse", "sparse constant", "branch"):
-        for tensor, name in ((inside, None), (outside, "outside")):
-            model = helper.make_model(graph_of(tensor, place))
-            assert external_tensor(model.SerializeToString()) == name, place
-    function = helper.make_function(
-        "own", "f", [], ["c"], [helper.make_node("Constant", [], ["c"], value=outside)], [helper.make_opsetid("", 17)]
-    )
-    model = helper.make_model(helper.make_graph([], "g", [], []), functions=[function])
-    assert external_tensor(model.SerializeToString()) == "outside"
+def test_a_key_that_is_there_twice_is_refused(bundle: Path) -> None:
+    path = bundle / "bundle.yaml"
+    path.write_text(path.read_text() + "name: other\n")
+    with pytest.raises(BundleError, match=r"bundle\.yaml: .*the key 'name' is there twice"):
+        read_bundle(bundle)
 
 
-def test_what_is_no_graph_is_left_to_the_engine() -> None:
-    random = np.random.default_rng(0)
-    for length in range(200):
-        external_tensor(random.bytes(length))
-    assert external_tensor(b"\x3a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff") is None
+class TestFilesThatAreNotPlain:
+    """Each in the place of each file of a bundle: refused at once, with its name, and nothing of it is read."""
+
+    FILES = ("bundle.yaml", "model.onnx", "model_fp16.onnx", "bundle.sig")
+
+    @pytest.fixture(autouse=True)
+    def signed(self, bundle: Path) -> None:
+        (bundle / "bundle.sig").write_bytes(bytes(64))
+
+    def refused(self, bundle: Path, file: str, message: str) -> None:
+        key = "A" * 43 + "=" if file == "bundle.sig" else ""
+        with pytest.raises(BundleError, match=rf"{re.escape(file)}: {message}"):
+            read_bundle(bundle, key)
+
+    @pytest.mark.parametrize("file", FILES)
+    def test_a_pipe_a_device_a_socket_and_a_folder(self, bundle: Path, file: str) -> None:
+        path = bundle / file
+        path.unlink()
+        os.mkfifo(path)
+        self.refused(bundle, file, "is a named pipe; put an ordinary file there")
+        path.unlink()
+        for device in ("/dev/zero", "/dev/null", "/dev/full"):
+            path.symlink_to(device)
+            self.refused(bundle, file, "is a device")
+            path.unlink()
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+            self.refused(bundle, file, "is a socket")
+        path.unlink()
+        path.mkdir()
+        self.refused(bundle, file, "is a folder")
+
+    @pytest.mark.parametrize("file", FILES)
+    def test_a_huge_file_and_one_that_hides_its_size(self, bundle: Path, file: str) -> None:
+        path = bundle / file
+        path.unlink()
+        with path.open("wb") as huge:
+            huge.truncate(1 << 40)
+        self.refused(bundle, file, "has 1099511627776 bytes; at most")
+        path.unlink()
+        path.symlink_to("/proc/self/maps")
+        self.refused(bundle, file, "its size is 0 bytes and 1 came")
+
+    @pytest.mark.parametrize("file", FILES)
+    def test_a_link_that_leads_nowhere_or_round(self, bundle: Path, file: str) -> None:
+        path = bundle / file
+        path.unlink()
+        path.symlink_to(file)
+        self.refused(bundle, file, "cannot be read")
+        path.unlink()
+        path.symlink_to("nowhere")
+        self.refused(bundle, file, "cannot be read")
+
+    def test_a_link_to_the_file_is_the_file(self, bundle: Path, tmp_path: Path) -> None:
+        # colcon build --symlink-install makes them.
+        for file in self.FILES[:3]:
+            (bundle / file).rename(tmp_path / file)
+            (bundle / file).symlink_to(tmp_path / file)
+        assert read_bundle(bundle).description.name == "camvid_small"
