@@ -28,7 +28,8 @@ def read_plain_file(path: Path, most_bytes: int, folder: int | None = None) -> b
 
     Args:
         most_bytes: a larger file is refused before it is read.
-        folder: descriptor of a folder that `path`, a bare name then, is in; no link is followed there.
+        folder: descriptor of a folder of the user's own that `path`, a bare name then, is in: no link is followed
+            there, and a file that others can write to is refused.
 
     Raises:
         OSError: there is none, or it cannot be read.
@@ -41,9 +42,18 @@ def read_plain_file(path: Path, most_bytes: int, folder: int | None = None) -> b
     with os.fdopen(os.open(path, flags, dir_fd=folder), "rb", buffering=0) as file:
         status = os.fstat(file.fileno())
         _refuse_special(path, status)
+        if not follow and others_can_write(status):
+            raise NotPlainError(
+                f"{path}: other users can write to it, or it is theirs; take it back (chown, chmod go-w)"
+            )
         if status.st_size > most_bytes:
             raise NotPlainError(f"{path}: has {status.st_size} bytes; at most {most_bytes} are read")
         return _whole(path, file.fileno(), status.st_size)
+
+
+def others_can_write(status: os.stat_result) -> bool:
+    """Whether somebody beside this user and root can write to a file or folder."""
+    return status.st_uid not in (os.geteuid(), 0) or bool(status.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
 
 
 def _whole(path: Path, file: int, size: int) -> bytes:

@@ -2,7 +2,8 @@
 
 A plan fits the GPU and the TensorRT version that it was built for, and it can hold code. So its name is the digest of
 all that it depends on, its sidecar holds its own digest, and what does not match is built anew and never given to
-TensorRT.
+TensorRT. The digest is no defence against whoever can write to the folder: that nobody else can is asked of the folder
+that is open, once, and every file is found through it, without following a link.
 """
 
 from __future__ import annotations
@@ -12,17 +13,20 @@ import fcntl
 import hashlib
 import json
 import os
-import stat
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ros_ood_perception.inference.engine import EngineError
 from ros_ood_perception.inference.parity import Parity
+from ros_ood_perception.plain_file import NotPlainError, others_can_write, read_plain_file
 from ros_ood_perception.strict_yaml import SchemaError, from_mapping
 
 FORMAT = 1
 CACHE_VARIABLE = "ROS_OOD_PERCEPTION_CACHE"
+LARGEST_PLAN_BYTES = 4 << 30
+LARGEST_SIDECAR_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ def default_folder() -> Path:
 
 
 class PlanCache:
-    """A folder of plans.
+    """A folder of plans. It is opened once: whatever its path leads to later, the files are those of this folder.
 
     Raises:
         EngineError: the folder cannot be made, or others could write to it: whoever can write a plan can run code.
@@ -100,12 +104,13 @@ class PlanCache:
         self.folder = folder
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            status = folder.stat()
+            self._open = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise EngineError(
                 f"{folder}: the folder for TensorRT plans cannot be made ({error.strerror}); set {CACHE_VARIABLE}"
             ) from error
-        if status.st_uid not in (os.geteuid(), 0) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        weakref.finalize(self, os.close, self._open)
+        if others_can_write(os.fstat(self._open)):
             raise EngineError(
                 f"{folder}: other users can write to this folder, and a TensorRT plan can hold code. Take it back "
                 f"(chown, chmod go-w), or set {CACHE_VARIABLE} to another"
@@ -127,10 +132,11 @@ class PlanCache:
         """
         path, sidecar_path = self.plan_path(key), self.sidecar_path(key)
         try:
-            sidecar = from_mapping(json.loads(sidecar_path.read_text(encoding="utf-8")), Sidecar, str(sidecar_path))
-            plan = path.read_bytes()
+            text = self._contents(sidecar_path, LARGEST_SIDECAR_BYTES)
+            sidecar = from_mapping(json.loads(text.decode()), Sidecar, str(sidecar_path))
+            plan = self._contents(path, LARGEST_PLAN_BYTES)
         except FileNotFoundError as error:
-            raise PlanRejected(f"{error.filename}: not there") from error
+            raise PlanRejected(f"{self.folder / str(error.filename)}: not there") from error
         except SchemaError as error:
             raise PlanRejected(str(error)) from error
         except (OSError, ValueError, RecursionError) as error:
@@ -147,16 +153,17 @@ class PlanCache:
     def store(self, key: PlanKey, plan: bytes, build_seconds: float, parity: Parity) -> CachedPlan:
         """Write a plan and its sidecar. Interrupted in between, they do not match, and the plan is built anew."""
         sidecar = Sidecar(FORMAT, key, hashlib.sha256(plan).hexdigest(), round(build_seconds, 1), parity)
-        _write(self.plan_path(key), plan)
-        _write(self.sidecar_path(key), (json.dumps(asdict(sidecar), indent=2) + "\n").encode())
+        self._write(self.plan_path(key), plan)
+        self._write(self.sidecar_path(key), (json.dumps(asdict(sidecar), indent=2) + "\n").encode())
         return CachedPlan(plan, sidecar)
 
     @contextlib.contextmanager
     def lock(self, key: PlanKey, log: Callable[[str], None]) -> Iterator[None]:
         """One process at a time builds the plan of a key. The lock goes with the process that holds it."""
         path = self.folder / f"{key.digest}.lock"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
-            file = path.open("w")
+            file = os.fdopen(os.open(path.name, flags, 0o600, dir_fd=self._open), "wb")
         except OSError as error:
             raise EngineError(f"{path}: cannot be written ({error.strerror}); is the folder read-only?") from error
         with file:
@@ -170,27 +177,40 @@ class PlanCache:
     def timings(self, key: PlanKey) -> bytes:
         """Kernel timings of earlier builds for this GPU and TensorRT; empty where there are none."""
         try:
-            return self._timings_path(key).read_bytes()
-        except OSError:
+            return self._contents(self._timings_path(key), LARGEST_PLAN_BYTES)
+        except (OSError, PlanRejected):
             return b""
 
     def store_timings(self, key: PlanKey, timings: bytes) -> None:
         """Keep the timings of a build, so that the next one of a like model is quicker."""
-        _write(self._timings_path(key), timings)
+        self._write(self._timings_path(key), timings)
 
     def _timings_path(self, key: PlanKey) -> Path:
         return self.folder / f"{key.timing_digest}.timings"
 
+    def _contents(self, path: Path, most_bytes: int) -> bytes:
+        try:
+            return read_plain_file(Path(path.name), most_bytes, self._open)
+        except NotPlainError as error:
+            raise PlanRejected(f"{self.folder}/{error}") from error
 
-def _write(path: Path, contents: bytes) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as file:
-            file.write(contents)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise EngineError(f"{path}: cannot be written ({error.strerror}); is the disk full?") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    def _write(self, path: Path, contents: bytes) -> None:
+        temporary = f"{path.name}.{os.getpid()}.part"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            # Of a process with this number that was killed.
+            self._unlink(temporary)
+            with os.fdopen(os.open(temporary, flags, 0o600, dir_fd=self._open), "wb") as file:
+                file.write(contents)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path.name, src_dir_fd=self._open, dst_dir_fd=self._open)
+            os.fsync(self._open)
+        except OSError as error:
+            raise EngineError(f"{path}: cannot be written ({error.strerror}); is the disk full?") from error
+        finally:
+            self._unlink(temporary)
+
+    def _unlink(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self._open)

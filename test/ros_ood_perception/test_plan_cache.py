@@ -103,7 +103,7 @@ def no_json(cache: PlanCache) -> None:
 
 
 def deep_json(cache: PlanCache) -> None:
-    cache.sidecar_path(KEY).write_text("[" * 100_000)
+    cache.sidecar_path(KEY).write_text("[" * 60_000)
 
 
 def no_text(cache: PlanCache) -> None:
@@ -147,6 +147,71 @@ def test_a_build_that_ends_between_the_two_files_leaves_nothing_to_trust(cache: 
     cache.plan_path(KEY).write_bytes(b"new")  # the sidecar is written after it
     with pytest.raises(PlanRejected, match="SHA-256"):
         cache.read(KEY)
+
+
+def test_a_folder_whose_path_leads_elsewhere_after_the_check_is_still_the_one_that_was_checked(tmp_path: Path) -> None:
+    checked, other, path = tmp_path / "checked", tmp_path / "other", tmp_path / "plans"
+    checked.mkdir(0o700)
+    other.mkdir(0o777)
+    path.symlink_to(checked)
+    cache = PlanCache(path)
+    cache.store(KEY, b"plan", 1.0, PARITY)
+    # What somebody else would have there: a plan that holds code, with a sidecar that says it is right.
+    foreign = PlanCache(tmp_path / "foreign")
+    foreign.store(KEY, b"code", 1.0, PARITY)
+    for file in foreign.folder.iterdir():
+        file.rename(other / file.name)
+    path.unlink()
+    path.symlink_to(other)
+    assert cache.read(KEY).plan == b"plan"
+    cache.store(KEY, b"newer plan", 1.0, PARITY)
+    cache.store_timings(KEY, b"timings")
+    with cache.lock(KEY, print):
+        pass
+    assert cache.read(KEY).plan == b"newer plan"
+    assert (checked / cache.plan_path(KEY).name).read_bytes() == b"newer plan"
+    assert (other / cache.plan_path(KEY).name).read_bytes() == b"code"
+    assert len(list(other.iterdir())) == 2
+
+
+@pytest.mark.parametrize("kind", ["plan", "json"])
+def test_a_file_that_is_a_link_a_pipe_or_anybodys_is_rejected(cache: PlanCache, tmp_path: Path, kind: str) -> None:
+    cache.store(KEY, b"plan", 1.0, PARITY)
+    path = cache.plan_path(KEY) if kind == "plan" else cache.sidecar_path(KEY)
+    contents = path.read_bytes()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes(contents)
+    path.unlink()
+    path.symlink_to(elsewhere)
+    with pytest.raises(PlanRejected, match=rf"plans/.*\.{kind}: is a symbolic link"):
+        cache.read(KEY)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(PlanRejected, match=rf"\.{kind}: is a named pipe"):
+        cache.read(KEY)
+    path.unlink()
+    path.write_bytes(contents)
+    for mode in (0o620, 0o602):
+        path.chmod(mode)
+        with pytest.raises(PlanRejected, match=rf"\.{kind}: other users can write to it"):
+            cache.read(KEY)
+    path.chmod(0o600)
+    assert cache.read(KEY).plan == b"plan"
+
+
+def test_what_is_written_follows_no_link_and_is_closed_to_others(cache: PlanCache, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"untouched")
+    names = [path.name for path in (cache.plan_path(KEY), cache.sidecar_path(KEY))]
+    for name in (*names, *(f"{name}.{os.getpid()}.part" for name in names)):
+        (cache.folder / name).symlink_to(victim)
+    cache.store(KEY, b"plan", 1.0, PARITY)
+    assert cache.read(KEY).plan == b"plan"
+    (cache.folder / f"{KEY.digest}.lock").symlink_to(victim)
+    with pytest.raises(EngineError, match=r"\.lock: cannot be written"), cache.lock(KEY, print):
+        pass
+    assert victim.read_bytes() == b"untouched"
+    assert all(path.stat().st_mode & 0o077 == 0 for path in cache.folder.iterdir() if not path.is_symlink())
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o777])

@@ -314,7 +314,7 @@ def test_a_graph_that_was_changed_after_the_bundle_was_read_is_not_built(
 def test_a_plan_that_cannot_be_kept_is_an_error_and_leaves_nothing_on_the_gpu(
     machine: Machine, opened: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(source: object, target: object) -> None:
+    def full(source: object, target: object, **folders: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("ros_ood_perception.inference.plan_cache.os.replace", full)
