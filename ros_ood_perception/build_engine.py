@@ -51,9 +51,15 @@ def main(arguments: list[str] | None = None) -> int:
         help="frames at a time; default: 1, as the node wants it",
     )
     parser.add_argument("--cache", type=Path, help="folder of the plans; default: the user's cache folder")
+    parser.add_argument(
+        "--bundle-public-key",
+        default="",
+        metavar="KEY",
+        help="whose owner must have signed the bundle; default: nobody",
+    )
     options = parser.parse_args(arguments)
     try:
-        bundle = read_bundle(options.bundle)
+        bundle = read_bundle(options.bundle, options.bundle_public_key)
         from ros_ood_perception.inference.tensorrt_plan import open_tensorrt
 
         gpu = GpuOptions(

@@ -32,6 +32,12 @@ class Declaration:
 
 NODE_PARAMETERS = (
     Declaration("bundle", "", "Folder of the model bundle (model.onnx and bundle.yaml). Required."),
+    Declaration(
+        "bundle_public_key",
+        "",
+        "Key whose owner must have signed the bundle (ed25519, base64, as training.sign_bundle prints it); '': nobody "
+        "need have.",
+    ),
     Declaration("engine", "auto", "What runs the model; auto takes the fastest that works here.", choices=ENGINES),
     Declaration(
         "num_threads", 0, "CPU threads of one inference; 0 takes every CPU that the process may use.", (0, 256)

@@ -137,7 +137,7 @@ class PerceptionNode(LifecycleNode):
         supervisor: EngineSupervisor | None = None
         try:
             fixed, live = self._node_parameters.read()
-            bundle = read_bundle(fixed.bundle)
+            bundle = read_bundle(fixed.bundle, fixed.bundle_public_key)
             _check(live, bundle)
             threshold = live.threshold(bundle.description)
             supervisor = self._supervisor(fixed, bundle)

@@ -43,6 +43,7 @@ class FixedSettings:
     """
 
     bundle: Path
+    bundle_public_key: str
     engine: str
     num_threads: int
     gpu: GpuOptions
@@ -135,6 +136,7 @@ def fixed_settings(values: Mapping[str, Any]) -> FixedSettings:
     cameras = camera_names(values)
     return FixedSettings(
         bundle=_path("bundle", values["bundle"]),
+        bundle_public_key=values["bundle_public_key"],
         engine=values["engine"],
         num_threads=values["num_threads"],
         gpu=GpuOptions(

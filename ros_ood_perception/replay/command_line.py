@@ -189,9 +189,9 @@ def open_all(options: argparse.Namespace) -> Opened:
     unknown = [name for name in outputs if name not in OUTPUT_TOPICS]
     if unknown:
         raise ReplayError(f"--outputs holds {', '.join(unknown)}; there are {', '.join(OUTPUT_TOPICS)}")
-    bundle = read_bundle(options.bundle or package_file("models/camvid_small"))
-    source = open_input(options.input, options.camera, options.rate)
     given = parameter_values(options.params, options.set, options.node_name)
+    bundle = read_bundle(options.bundle or package_file("models/camvid_small"), given["bundle_public_key"])
+    source = open_input(options.input, options.camera, options.rate)
     values = of_recording(given, [camera.name for camera in source.cameras])
     values["bundle"] = str(bundle.folder)
     fixed, live = fixed_settings(values), live_settings(values)
@@ -203,7 +203,8 @@ def open_all(options: argparse.Namespace) -> Opened:
     stop_ns = None if options.stop is None else first_ns + round(options.stop * 1e9)
     if start_ns is not None and stop_ns is not None and start_ns >= stop_ns:
         raise ReplayError(f"--start {options.start:g} is not before --stop {options.stop:g}")
-    del values["bundle"]
+    # Who signed the bundle changes nothing that is computed.
+    del values["bundle"], values["bundle_public_key"]
     # The CPU engine's last bit can depend on them, and so a digest.
     threads = options.threads or fixed.num_threads or len(os.sched_getaffinity(0))
     identity = {

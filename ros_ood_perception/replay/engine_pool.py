@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_ood_perception.bundle import Bundle, read_bundle
+from ros_ood_perception.bundle import Bundle, BundleDescription, read_bundle
 from ros_ood_perception.inference.engine import EngineError, EngineOutput, GpuOptions, InferenceEngine, open_engine
 
 _own: InferenceEngine | None = None
@@ -68,16 +68,16 @@ class EnginePool:
 
     def _open_in_all(self, bundle: Bundle, engine_name: str, gpu: GpuOptions) -> str:
         """Open the engine in every process, and give back its name."""
-        folder, digest, threads = bundle.folder, bundle.description.model_sha256, self.num_threads
+        folder, description, threads = bundle.folder, bundle.description, self.num_threads
         first, *others = self._executors
         # One alone first. Where each process chose for itself, `auto` would pass over a GPU that the others have
         # filled, and frames of one replay would be of different engines.
         try:
-            name = first.submit(_open_in_worker, folder, digest, engine_name, threads, gpu).result()
+            name = first.submit(_open_in_worker, folder, description, engine_name, threads, gpu).result()
         except BrokenExecutor as error:
             raise EngineError(f"the process that opened the engine '{engine_name}' died ({error})") from error
         try:
-            opened = [other.submit(_open_in_worker, folder, digest, name, threads, gpu) for other in others]
+            opened = [other.submit(_open_in_worker, folder, description, name, threads, gpu) for other in others]
             for future in opened:
                 future.result()
         except (EngineError, BrokenExecutor) as error:
@@ -138,11 +138,14 @@ def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _open_in_worker(folder: Path, model_sha256: str, engine_name: str, threads: int, gpu: GpuOptions) -> str:
+def _open_in_worker(
+    folder: Path, description: BundleDescription, engine_name: str, threads: int, gpu: GpuOptions
+) -> str:
     """Open the engine of this process, and give back its name."""
     global _own
     bundle = read_bundle(folder)
-    if bundle.description.model_sha256 != model_sha256:
+    # All of it: the description that was checked, and maybe signed, holds the digest of every file.
+    if bundle.description != description:
         raise EngineError(f"{folder}: the bundle was changed while the replay began; start it again")
     _own = open_engine(bundle, engine_name, threads, gpu)
     return _own.name
