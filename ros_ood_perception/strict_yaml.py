@@ -175,7 +175,7 @@ def _dataclass(data: Any, schema: type[Dataclass], path: str) -> Dataclass:
     where = f"the field '{path}'" if path else "the file"
     if not isinstance(data, dict):
         raise ValueError(f"{where} must be a mapping of names to values, found {shown(data)}")
-    hints = _type_hints(schema)
+    hints = _type_hints(schema)  # type: ignore[arg-type]
     fields = {field.name: field for field in dataclasses.fields(schema)}  # type: ignore[arg-type]
     unknown = [str(key) for key in data if key not in fields]
     if unknown:
