@@ -10,9 +10,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import ros_ood_perception.onnx_network_operators  # noqa: F401 - adds its rules to OPERATORS
 from ros_ood_perception.onnx_file import FLOAT, MOST_DIMENSIONS, NUMPY_TYPES, UINT8, OnnxModel, OnnxNode, read_onnx
-from ros_ood_perception.onnx_operators import OPERATORS, Call, Dimension, TensorInfo
+from ros_ood_perception.onnx_operators import OPERATORS
+from ros_ood_perception.onnx_rules import Call, Dimension, TensorInfo
 from ros_ood_perception.onnx_values import known_value
 from ros_ood_perception.onnx_wire import OnnxFileError, shown
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ros_ood_perception.onnx_file import FLOAT
-from ros_ood_perception.onnx_operators import Call, Shape, broadcast, operator
+from ros_ood_perception.onnx_rules import Call, Operator, Shape, adding_to, broadcast
 from ros_ood_perception.onnx_wire import OnnxFileError
+
+NETWORK_OPERATORS: dict[str, Operator] = {}
+operator = adding_to(NETWORK_OPERATORS)
 
 LARGEST_WINDOW = 4096
 """Of a kernel, stride, dilation or padding, pixels."""

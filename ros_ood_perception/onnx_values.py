@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ros_ood_perception.onnx_array_operators import constant_value, slices
 from ros_ood_perception.onnx_file import INT64, NUMPY_TYPES
-from ros_ood_perception.onnx_operators import Call, constant_value, slices
+from ros_ood_perception.onnx_rules import Call
 from ros_ood_perception.onnx_wire import OnnxFileError
 
 Array = NDArray[Any]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ros_ood_perception.inference.torch_operators import TORCH_OPERATORS
 from ros_ood_perception.onnx_file import OnnxNode, read_onnx
 from ros_ood_perception.onnx_graph import GraphInfo, infer
-from ros_ood_perception.onnx_operators import Call
+from ros_ood_perception.onnx_rules import Call
 from ros_ood_perception.onnx_wire import OnnxFileError
 
 OUTPUTS = ("semantic", "anomaly")

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ros_ood_perception.onnx_array_operators import slices
 from ros_ood_perception.onnx_file import BOOL, DOUBLE, FLOAT, FLOAT16, INT8, INT32, INT64, UINT8
 from ros_ood_perception.onnx_network_operators import windows
-from ros_ood_perception.onnx_operators import Call, TensorInfo, slices
+from ros_ood_perception.onnx_rules import Call, TensorInfo
 from ros_ood_perception.onnx_wire import OnnxFileError
 
 TORCH_TYPES = {
