@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from ros_ood_perception.demo.live_run import environment
+from ros_ood_perception.parent_process import ends_with_this_process
 
 SETTLED_AFTER_S = 60.0
 
@@ -32,7 +33,9 @@ def own_memory_kb() -> float:
 def camera() -> subprocess.Popen[bytes]:
     """A process that publishes one image a second."""
     command = [sys.executable, "-m", "benchmark.camera_process", "--topic", "/camera/image_raw"]
-    return subprocess.Popen([*command, "--rate", "1", "--size", "480", "640"], stdout=subprocess.DEVNULL)
+    return subprocess.Popen(
+        ends_with_this_process([*command, "--rate", "1", "--size", "480", "640"]), stdout=subprocess.DEVNULL
+    )
 
 
 def main() -> int:

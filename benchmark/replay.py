@@ -32,12 +32,13 @@ ENGINE = "engine alone"
 
 def write_frames(folder: Path, bag: Path, frames: int) -> None:
     """A bag of bgr8 images."""
+    from ros_ood_perception.output_folder import OutputFolder
     from ros_ood_perception.recordings.frame_source import ImageFolder
     from ros_ood_perception.recordings.split_bag import SplitBag
     from ros_ood_perception.replay.inputs import FRAMES_TOPIC, FramesInput, InputCopy
 
     source = FramesInput(ImageFolder(folder), 10.0)
-    written = SplitBag(bag, source.typestore)
+    written = SplitBag(OutputFolder.claim(bag.parent, "benchmark.replay"), bag.name, source.typestore)
     written.add_topic(FRAMES_TOPIC, "sensor_msgs/msg/Image")
     copies = (item for item in source.items(None, None, source.copied) if isinstance(item, InputCopy))
     for copy in itertools.islice(copies, frames):
@@ -70,7 +71,8 @@ def whole_replay(bundle_folder: Path, bag: Path, scratch: Path, jobs: int) -> Ca
     """Runs from the bag to a bag of results below `scratch`; gives back how many frames there were."""
     from ros_ood_perception.replay.command_line import make_parser, open_all
     from ros_ood_perception.replay.engine_pool import EnginePool
-    from ros_ood_perception.replay.run import Replay, make_room
+    from ros_ood_perception.replay.run import Replay
+    from ros_ood_perception.replay.state import make_room
 
     out = str(scratch / f"jobs_{jobs}")
     arguments = [str(bag), "--bundle", str(bundle_folder), "--out", out, "--engine", "onnxruntime"]
@@ -85,8 +87,8 @@ def whole_replay(bundle_folder: Path, bag: Path, scratch: Path, jobs: int) -> Ca
             nonlocal frames
             frames += 1
 
-        make_room(options.out, False, True)
-        replay = Replay(opened.source, options.out, opened.plan, opened.bundle, opened.fixed, opened.live, pool)
+        output = make_room(options.out, False, True)
+        replay = Replay(opened.source, output, opened.plan, opened.bundle, opened.fixed, opened.live, pool)
         replay.run(count, lambda: False)
         return frames
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from benchmark.dds_profile import write_profile
 from ros_ood_perception.demo.live_run import environment
 from ros_ood_perception.node.transport import PROFILE_VARIABLES
+from ros_ood_perception.parent_process import ends_with_this_process
 
 SERVICE = "answers"
 START_TIMEOUT_S = 120.0
@@ -58,7 +59,9 @@ def lost_answers(rounds: int) -> int:
         # With its last node a context's participant goes: each round discovers anew.
         node = rclpy.create_node("asker")
         client = node.create_client(GetState, SERVICE)
-        server = subprocess.Popen([sys.executable, "-m", "benchmark.service_answers", "--serve"])
+        server = subprocess.Popen(
+            ends_with_this_process([sys.executable, "-m", "benchmark.service_answers", "--serve"])
+        )
         try:
             deadline = time.monotonic() + START_TIMEOUT_S
             while not client.service_is_ready():

@@ -30,6 +30,7 @@ import numpy as np
 
 from ros_ood_perception.demo.live_run import environment
 from ros_ood_perception.package_files import package_file
+from ros_ood_perception.parent_process import ends_with_this_process
 
 NODE = "/perception_node"
 SEGMENT = "/dev/shm/fast"
@@ -52,14 +53,14 @@ class Load:
         for name in self.names:
             arguments += ["-r", f"~/{name}/input/image:=/{name}/image_raw"]
         command = [sys.executable, "-m", "ros_ood_perception.node.perception_node", "--ros-args", *arguments]
-        self.node = subprocess.Popen(command)
+        self.node = subprocess.Popen(ends_with_this_process(command))
         self.cameras = {name: self._camera(name) for name in self.names}
 
     def _camera(self, name: str) -> subprocess.Popen[bytes]:
         size = [str(side) for side in self.options.size]
         command = [sys.executable, "-m", "benchmark.camera_process", "--topic", f"/{name}/image_raw"]
         command += ["--rate", str(self.options.rate), "--size", *size]
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        return subprocess.Popen(ends_with_this_process(command), stdout=subprocess.DEVNULL)
 
     def restart_a_camera(self, turn: int) -> None:
         """SIGKILL, as a driver that crashes."""

@@ -13,6 +13,9 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
+from ros_ood_perception.atomic_files import write_file
+from ros_ood_perception.shown_text import printable_lines
+
 # Before pyplot: reports are made where there is no display.
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -25,8 +28,15 @@ PICTURE_WIDTH = 480
 def write_page(path: Path, template: Path, **values: Any) -> None:
     """Render a template that extends `report_base.html.jinja` with its values into one file."""
     loader = jinja2.FileSystemLoader([template.parent, Path(__file__).parent])
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, loader=loader)
-    path.write_text(environment.get_template(template.name).render(**values), encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, loader=loader, finalize=_finalized
+    )
+    write_file(path, environment.get_template(template.name).render(**values))
+
+
+def _finalized(value: Any) -> Any:
+    """A value as it is put into a page: text in visible characters; what is HTML or JSON already, as it is."""
+    return printable_lines(value, len(value)) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def picture_uri(rgb: NDArray[np.uint8], width: int = PICTURE_WIDTH) -> str:

@@ -23,12 +23,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ros_ood_perception.json_files import json_text
+from ros_ood_perception.output_folder import OutputFolder, OutputFolderError, check_apart
 from ros_ood_perception.perception import FramePerception
 from ros_ood_perception.replay.cameras import CameraTopics
 from ros_ood_perception.replay.command_line import Opened, make_parser
 from ros_ood_perception.replay.command_line import main as replay_main
 from ros_ood_perception.replay.inputs import InputFrame
-from ros_ood_perception.replay.run import ReplayError, ResultObserver, write_json
+from ros_ood_perception.replay.run import ResultObserver
+from ros_ood_perception.replay.state import PROGRAM, ReplayError
+from ros_ood_perception.shown_text import error_line
 from training.data.label_set import IGNORE
 from training.data.labelled_frames import ANOMALY, INLIER, BrokenFrameError, LabelledFrame, read_label_map
 from training.evaluation_tables import print_tables, say
@@ -139,6 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
     def observe(options: Namespace, opened: Opened) -> Sequence[ResultObserver]:
         if options.resume:
             raise ReplayError("--resume: frames that were replayed before would not be measured; start anew")
+        check_apart("--out", options.out, {"--labels": options.labels})
         seen.append((LabelledReplay(options.labels, opened), options, opened))
         return [seen[0][0]]
 
@@ -155,7 +160,11 @@ def main(arguments: list[str] | None = None) -> int:
     measured.evaluation.close()
     results |= {"without_labels": measured.without_labels, "left_out": measured.left_out}
     output: dict[str, Any] = {"bundle": description.name, "score": description.score.name, "sets": {"replay": results}}
-    write_json(options.out / METRICS_FILE, output)
+    try:
+        OutputFolder.reopen(options.out, PROGRAM).write(METRICS_FILE, json_text(output))
+    except (OutputFolderError, OSError) as error:
+        say(f"evaluate_replay: {error_line(error)}")
+        return 2
     print_tables(output)
     say(f"{measured.evaluation.frames} frames measured, {measured.without_labels} had no labels")
     return max(code, 1 if measured.left_out else 0)

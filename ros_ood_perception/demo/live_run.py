@@ -27,6 +27,7 @@ from ros_ood_perception.demo.bag_geometry import BagGeometry
 from ros_ood_perception.demo.drive_truth import DriveTruth
 from ros_ood_perception.demo.recording import BAG_FOLDER
 from ros_ood_perception.package_files import package_file
+from ros_ood_perception.parent_process import ends_with_this_process
 from ros_ood_perception.recordings.frame_source import FrameSource
 
 INPUT_TOPIC = "/camera/image_raw"
@@ -136,9 +137,10 @@ class GraphClient:
 
 @contextmanager
 def process(arguments: list[str], log: Path, env: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A Python module as a process whose output goes to a file; ended at the latest when the block is left."""
+    """A Python module as a process whose output goes to a file. It ends at the latest with the block, or with us."""
     with log.open("wb") as output:
-        child = subprocess.Popen([sys.executable, "-m", *arguments], stdout=output, stderr=subprocess.STDOUT, env=env)
+        command = ends_with_this_process([sys.executable, "-m", *arguments])
+        child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=env)
         try:
             yield child
         finally:

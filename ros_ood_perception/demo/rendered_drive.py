@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from ros_ood_perception.demo.drive_truth import BAG_FOLDER, TRUTH_FILE
+from ros_ood_perception.output_folder import OutputFolder, OutputFolderError
+from ros_ood_perception.parent_process import ends_with_this_process
+
+PROGRAM = "sample_drive"
 
 SECONDS = 30.0
 RATE_HZ = 5.0
@@ -35,13 +38,19 @@ def rendered_drive(seed: int, say: Callable[[str], None]) -> Path:
         raise DriveRenderingError(f"{folder}: is there and is no sample drive; move it away")
     # Under its name only when it is whole: an interrupted one is not taken for a drive.
     unfinished = folder.with_name(f"{folder.name}.unfinished")
-    for old in (folder, unfinished):
-        shutil.rmtree(old, ignore_errors=True)
+    try:
+        for old in (folder, unfinished):
+            if old.exists():
+                drive = OutputFolder(old, PROGRAM)
+                drive.read("the sample drive")
+                drive.remove("the sample drive")
+    except (OutputFolderError, OSError) as error:
+        raise DriveRenderingError(str(error)) from error
     say(f"sample drive: rendering {SECONDS:g} s into {folder}")
     # In a process of its own, which gives the compiled renderer's memory back before the node starts.
     command = [sys.executable, "-m", "ros_ood_perception.sample_drive", str(unfinished), "--seed", str(seed)]
     command += ["--seconds", str(SECONDS), "--rate", str(RATE_HZ)]
-    code = subprocess.run(command, check=False).returncode
+    code = subprocess.run(ends_with_this_process(command), check=False).returncode
     if code:
         raise DriveRenderingError(f"the sample drive cannot be rendered (code {code}); the message above says why")
     unfinished.rename(folder)

@@ -28,6 +28,7 @@ from ros_ood_perception.overlay import score_picture, semantic_picture
 from ros_ood_perception.recordings.frame_source import FrameSource
 from ros_ood_perception.regions import RegionSettings
 from ros_ood_perception.sample_drive.ground_truth import TrueObstacle
+from ros_ood_perception.shown_text import printable
 
 MAX_FRAMES = 600
 """Of a longer drive every second frame is shown, or every third, so that a browser can hold the page."""
@@ -138,7 +139,7 @@ class Player:
             except MalformedImageError:
                 # A mask was published for a frame that holds no image: there is nothing to show with it.
                 continue
-            frames[position] |= {"camera": camera, "name": frame.name} | self._facts(position)
+            frames[position] |= {"camera": camera, "name": printable(frame.name)} | self._facts(position)
         played = [frames[position] for position in self.shown if "camera" in frames[position]]
         return {
             "frames": played,

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -49,8 +48,13 @@ from ros_ood_perception.demo.report import write_report
 from ros_ood_perception.demo.report_player import Player, recorded_obstacles
 from ros_ood_perception.demo.summary import problems, summarise, tell
 from ros_ood_perception.inference.engine import EngineError
+from ros_ood_perception.json_files import json_text
+from ros_ood_perception.number_arguments import LARGEST_SEED, MOST_THREADS, real, whole
+from ros_ood_perception.output_folder import OutputFolder, OutputFolderError, check_apart
 from ros_ood_perception.package_files import package_file
+from ros_ood_perception.parent_process import ends_with_this_process
 from ros_ood_perception.recordings.frame_source import FrameSourceError, open_frames
+from ros_ood_perception.shown_text import error_line, printable
 
 REPLAY_FOLDER = "replay"
 DRIVE_BUNDLE, OTHER_BUNDLE = "models/sample_drive", "models/camvid_small"
@@ -81,7 +85,7 @@ def replay_drive(
     console.print("replaying the same bag without ROS, and measuring it against the drive's labels")
     with log.open("wb") as output:
         # Its progress bar goes to the terminal, its tables into the log.
-        code = subprocess.run(command, check=False, stdout=output).returncode
+        code = subprocess.run(ends_with_this_process(command), check=False, stdout=output).returncode
     if code:
         raise DemoError(f"the replay ended with code {code}; the message above says why")
     if not measured:
@@ -106,30 +110,28 @@ def main(arguments: list[str] | None = None) -> int:
         "--bundle", type=Path, help=f"model bundle (default: {OTHER_BUNDLE}; for a sample drive {DRIVE_BUNDLE})"
     )
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for bag, summary and report")
-    parser.add_argument("--rate", type=float, help="frames per second (default: 10, or as the bag was recorded)")
+    rate, share = real(0.0, 1000.0, above=True), real(0.0, 1.0)
+    parser.add_argument("--rate", type=rate, help="frames per second (default: 10, or as the bag was recorded)")
     parser.add_argument(
         "--paced",
         action="store_true",
         help="send a frame when the last one's result has come, however slow the machine: none is replaced unread "
         "(always so with a sample drive)",
     )
-    parser.add_argument("--seed", type=int, default=1, help="of the sample drive, when no frames are given (1)")
+    parser.add_argument(
+        "--seed", type=whole(0, LARGEST_SEED), default=1, help="of the sample drive, when no frames are given (1)"
+    )
     parser.add_argument("--topic", help="image topic of the bag, where it has several")
     parser.add_argument("--engine", default="auto", help="what runs the model (default: auto)")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads of one inference (default: all)")
-    parser.add_argument("--threshold", type=float, help="anomaly threshold, 0 to 1 (default: the bundle's)")
+    threads = whole(0, MOST_THREADS)
+    parser.add_argument("--threads", type=threads, default=0, help="CPU threads of one inference (default: all)")
+    parser.add_argument("--threshold", type=share, help="anomaly threshold, 0 to 1 (default: the bundle's)")
     options = parser.parse_args(arguments)
     console = Console(stderr=True, highlight=False)
-    if options.rate is not None and not options.rate > 0:
-        parser.error(f"--rate is {options.rate:g}; it must be positive")
-    if options.threshold is not None and not 0 <= options.threshold <= 1:
-        parser.error(f"--threshold is {options.threshold:g}; it must be from 0 to 1")
-    if options.seed < 0:
-        parser.error(f"--seed is {options.seed}; it must be 0 or more")
     try:
         summary = run(options, console)
     except BAD_INPUT_ERRORS as error:
-        console.print(f"demo: {error}", style="red", markup=False, soft_wrap=True)
+        console.print(f"demo: {error_line(error)}", style="red", markup=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
         console.print("demo: interrupted; node, player and recorder have been ended", style="red")
@@ -144,8 +146,9 @@ BAD_INPUT_ERRORS = (
     DriveRenderingError,
     DriveTruthError,
     EngineError,
-    FileNotFoundError,
     FrameSourceError,
+    OSError,
+    OutputFolderError,
     RecordingError,
 )
 
@@ -159,20 +162,23 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     stages = Stages()
     path = options.frames
     if path is None:
-        path = rendered_drive(options.seed, lambda text: console.print(text, markup=False, soft_wrap=True))
+        path = rendered_drive(options.seed, lambda text: console.print(printable(text), markup=False, soft_wrap=True))
         stages.end("sample_drive")
     truth = read_truth(path) if is_drive(path) else None
     if truth is not None:
         path = truth.bag
         options.paced = True
+    bundle_folder = options.bundle or default_bundle(truth is not None)
+    read = {"the frames": path if truth is None else truth.folder, "--bundle": bundle_folder}
+    check_apart("--out", options.out, read)
     source = open_frames(path, options.topic)
-    bundle = read_bundle(options.bundle or default_bundle(truth is not None))
+    bundle = read_bundle(bundle_folder)
     played = Played(path, source, bag_geometry(path, source), truth)
     if truth is not None and played.geometry is None:
         raise DemoError(f"{path}: the drive's bag lacks camera_info or /tf_static; render the drive again")
-    _make_room(options.out)
+    output = _make_room(options.out)
     console.print(
-        f"{len(source)} frames from {path} ({source.kind}), bundle {bundle.description.name}",
+        printable(f"{len(source)} frames from {path} ({source.kind}), bundle {bundle.description.name}"),
         markup=False,
         soft_wrap=True,
     )
@@ -209,7 +215,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         write_report(options.out, summary, bundle, data)
     stages.end("report")
     summary["stages_s"] = stages.seconds
-    (options.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    output.write(SUMMARY, json_text(summary, indent=2))
     return summary
 
 
@@ -241,21 +247,30 @@ def default_bundle(drive: bool) -> Path:
     return package_file(OTHER_BUNDLE)
 
 
-MARKER = ".ros_ood_perception_demo"
+PROGRAM = "the demo"
+REPORT, SUMMARY = "report.html", "summary.json"
+WRITTEN = (
+    *(f"logs/{name}.log" for name in ("node", "recorder", "player", "replay")),
+    *(f"{BAG_FOLDER}/{name}" for name in (f"{BAG_FOLDER}.mcap", "metadata.yaml")),
+    "arrivals.jsonl",
+    "sent.jsonl",
+    REPORT,
+    SUMMARY,
+    f"{REPLAY_FOLDER}/",
+)
+"""All that a run writes into its folder."""
 
 
-def _make_room(out: Path) -> None:
+def _make_room(out: Path) -> OutputFolder:
     """An earlier run of the demo gives way; a folder with anything else in it is left alone.
 
     Raises:
-        DemoError: the folder holds something that no demo wrote.
+        OutputFolderError: the folder holds something that no demo wrote.
+        OSError: with the path.
     """
-    if out.is_dir() and any(out.iterdir()):
-        if not (out / MARKER).is_file():
-            raise DemoError(f"{out} is not empty and was not written by the demo; give another folder with --out")
-        shutil.rmtree(out)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / MARKER).touch()
+    output = OutputFolder.claim(out, PROGRAM)
+    output.add(*WRITTEN)
+    return output
 
 
 if __name__ == "__main__":

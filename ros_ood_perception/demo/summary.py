@@ -14,6 +14,7 @@ from rich.console import Console
 from ros_ood_perception.bundle import Bundle
 from ros_ood_perception.demo.live_run import OUTPUT_TOPICS, Played, node_parameters
 from ros_ood_perception.demo.recording import Recording, end_to_end_ms
+from ros_ood_perception.shown_text import printable
 
 ACCOUNTING_FIELDS = (
     "sent",
@@ -117,7 +118,7 @@ def tell(summary: dict[str, Any], out: Path, console: Console) -> None:
     """Say what came of it."""
 
     def say(text: str, style: str | None = None) -> None:
-        console.print(text, markup=False, soft_wrap=True, style=style)
+        console.print(printable(text), markup=False, soft_wrap=True, style=style)
 
     accounting = summary["accounting"]
     say("  ".join(f"{name} {accounting[name]}" for name in ACCOUNTING_FIELDS))

@@ -21,9 +21,11 @@ from ros_ood_perception.node.parameter_declarations import DECLARATIONS
 from ros_ood_perception.obstacles import PersistenceSettings
 from ros_ood_perception.output_topics import STATE_TOPIC, camera_topic
 from ros_ood_perception.regions import RegionSettings, read_ego_mask
+from ros_ood_perception.strict_yaml import shown
 
 CAMERA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*")
 TOPIC_WORDS = frozenset({"input", "output", "debug"})
+MOST_CAMERAS = 64
 MOUNTING_FIELDS = ("height_m", "pitch_deg", "roll_deg", "yaw_deg", "forward_m", "left_m")
 CAMERA_PARAMETERS = (*(f"mounting.{field}" for field in MOUNTING_FIELDS), "region.ego_mask")
 """Lists of one value for all cameras, or of one for each in the order of `cameras`."""
@@ -116,11 +118,15 @@ def _check_values(values: Mapping[str, Any], live: bool) -> None:
         low, high = declaration.range or (-math.inf, math.inf)
         for item in [value] if isinstance(value, (str, int, float)) else value:
             # rclpy's own ranges do not reach into lists, and let NaN pass: it compares false with both ends.
-            if isinstance(item, float) and not (math.isfinite(item) and low <= item <= high):
-                raise ParameterError(f"parameter '{declaration.name}' is {value}; it must be from {low:g} to {high:g}")
+            number = isinstance(item, (int, float)) and not isinstance(item, bool)
+            if number and not (low <= item <= high and math.isfinite(item)):
+                raise ParameterError(
+                    f"parameter '{declaration.name}' is {shown(value)}; it must be from {low:g} to {high:g}"
+                )
             if declaration.choices and item not in declaration.choices:
                 raise ParameterError(
-                    f"parameter '{declaration.name}' is '{item}'; it must be one of {', '.join(declaration.choices)}"
+                    f"parameter '{declaration.name}' is {shown(item)}; it must be one of "
+                    f"{', '.join(declaration.choices)}"
                 )
 
 
@@ -222,10 +228,12 @@ def camera_names(values: Mapping[str, Any]) -> tuple[str, ...]:
     names = list(values["cameras"])
     if names in ([], [""]):
         return ("",)
+    if len(names) > MOST_CAMERAS:
+        raise ParameterError(f"parameter 'cameras' holds {len(names)} names; {MOST_CAMERAS} are possible")
     for name in names:
         if not CAMERA_NAME.fullmatch(name) or name in TOPIC_WORDS:
             raise ParameterError(
-                f"parameter 'cameras' holds '{name}', which cannot be a level of a topic such as "
+                f"parameter 'cameras' holds {shown(name)}, which cannot be a level of a topic such as "
                 f"{camera_topic('front_left', STATE_TOPIC)}; use letters, digits and single underscores, and none of "
                 f"{', '.join(sorted(TOPIC_WORDS))}"
             )

@@ -14,6 +14,10 @@ from ros_ood_perception.output_topics import OUTPUT_TOPICS
 from ros_ood_perception.recordings.bag import Bag, BagError, BagMessage
 
 READ = ("semantic_mask", "anomaly_mask", "anomaly_score", "obstacle_detections")
+MAX_OBSTACLES = 4096
+"""In one frame; a node publishes a quarter of it at most."""
+MAX_PIXEL = 1e6
+"""A box reaches so far at most, pixels."""
 MAX_WAITING = 64
 """So many frames may lack an output that comes later; then the oldest is given without it."""
 
@@ -74,18 +78,25 @@ def result_topics(bag: Bag) -> dict[str, tuple[str, str]]:
     return found
 
 
-def mask_keys(bag: Bag) -> set[FrameKey]:
+def mask_keys(bag: Bag, damage: list[str] | None = None) -> set[FrameKey]:
     """The keys of the frames that have a semantic mask.
+
+    Args:
+        damage: takes a sentence for each message that cannot be read; None: the first one ends it.
 
     Raises:
         BagError: no results, or a message that cannot be read.
     """
     masks = {topic: found for topic, found in result_topics(bag).items() if found[1] == "semantic_mask"}
-    return {key for key, _, _ in _messages(bag, masks)}
+    return {key for key, _, _ in _messages(bag, masks, damage)}
 
 
-def result_frames(bag: Bag) -> Iterator[ResultFrame]:
+def result_frames(bag: Bag, damage: list[str] | None = None) -> Iterator[ResultFrame]:
     """The frames in the order in which they are complete.
+
+    Args:
+        damage: takes a sentence for each message that cannot be read or is no result; its frame is given without it.
+            None: the first one ends it.
 
     Raises:
         BagError: no results, or a message that cannot be read.
@@ -93,14 +104,17 @@ def result_frames(bag: Bag) -> Iterator[ResultFrame]:
     topics = result_topics(bag)
     wanted = Counter(camera for camera, _ in topics.values())
     waiting: dict[FrameKey, tuple[ResultFrame, set[str]]] = {}
-    for key, raw, message in _messages(bag, topics):
+    for key, raw, message in _messages(bag, topics, damage):
         camera, name = topics[raw.topic]
         frame, parts = waiting.setdefault(key, (ResultFrame(*key, raw.time_ns), set()))
         parts.add(name)
-        if name == "obstacle_detections":
-            frame.obstacles = tuple(_box(detection) for detection in message.detections)
-        else:
-            frame.pictures[name] = _pixels(message, f"{bag.path}: {raw.topic}")
+        try:
+            if name == "obstacle_detections":
+                frame.obstacles = _boxes(message)
+            else:
+                frame.pictures[name] = _pixels(message, name)
+        except _NoResultError as error:
+            _note(damage, f"{bag.path}: {raw.topic}, stamp {key[1]}: {error}")
         if len(parts) == wanted[camera]:
             del waiting[key]
             yield frame
@@ -110,28 +124,80 @@ def result_frames(bag: Bag) -> Iterator[ResultFrame]:
         yield frame
 
 
-def _messages(bag: Bag, topics: Mapping[str, tuple[str, str]]) -> Iterator[tuple[FrameKey, BagMessage, Any]]:
+class _NoResultError(ValueError):
+    """A message that none of our outputs can be. The message says why."""
+
+
+def _note(damage: list[str] | None, sentence: str) -> None:
+    if damage is None:
+        raise BagError(sentence)
+    # A recording is read more than once.
+    if sentence not in damage:
+        damage.append(sentence)
+
+
+def _messages(
+    bag: Bag, topics: Mapping[str, tuple[str, str]], damage: list[str] | None
+) -> Iterator[tuple[FrameKey, BagMessage, Any]]:
     """The messages of these topics, each with its frame's key, and as it is when read."""
     seen: Counter[tuple[str, int]] = Counter()
     for raw in bag.messages(topics):
-        message = bag.deserialize(raw)
-        stamp = message.header.stamp
-        stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
+        try:
+            message = bag.deserialize(raw)
+            stamp = message.header.stamp
+            stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
+        except (AttributeError, TypeError) as error:
+            _note(damage, f"{bag.path}: {raw.topic}: a {raw.type_name} has no stamp ({error})")
+            continue
+        except BagError as error:
+            _note(damage, str(error))
+            continue
         yield (topics[raw.topic][0], stamp_ns, seen[raw.topic, stamp_ns]), raw, message
         seen[raw.topic, stamp_ns] += 1
 
 
-def _pixels(message: Any, where: str) -> NDArray[Any]:
-    kinds: dict[str, np.dtype[Any]] = {"mono8": np.dtype(np.uint8), "32FC1": np.dtype("<f4")}
-    kind = kinds.get(message.encoding)
-    data = np.asarray(message.data, np.uint8)
-    if kind is None or message.step != message.width * kind.itemsize or len(data) != message.height * message.step:
-        raise BagError(f"{where}: {message.encoding[:20]!r} of step {message.step} is no result of this package")
-    return data.view(kind).reshape(message.height, message.width)
+def _pixels(message: Any, name: str) -> NDArray[Any]:
+    """(H, W) uint8, or float32 in [0, 1] of a score."""
+    kinds: dict[str, np.dtype[Any]] = {"mono8": np.dtype(np.uint8)}
+    if name == "anomaly_score":
+        kinds["32FC1"] = np.dtype("<f4")
+    try:
+        kind = kinds.get(message.encoding)
+        height, width, step = int(message.height), int(message.width), int(message.step)
+        data = np.ascontiguousarray(message.data, np.uint8).reshape(-1)
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
+        raise _NoResultError(f"is no image ({error})") from error
+    if height < 1 or width < 1 or kind is None or step != width * kind.itemsize or len(data) != height * step:
+        raise _NoResultError(
+            f"{width}x{height} of {message.encoding[:20]!r} with {len(data)} bytes is no result of this package"
+        )
+    pixels = data.view(kind).reshape(height, width)
+    # NaN compares false with both ends.
+    if kind != np.uint8 and not (pixels.min() >= 0 and pixels.max() <= 1):
+        raise _NoResultError("has scores that are not from 0 to 1")
+    return pixels
+
+
+def _boxes(message: Any) -> tuple[DetectedBox, ...]:
+    try:
+        if len(message.detections) > MAX_OBSTACLES:
+            raise _NoResultError(f"has {len(message.detections)} obstacles; a frame has at most {MAX_OBSTACLES}")
+        boxes = tuple(_box(detection) for detection in message.detections)
+    except (AttributeError, TypeError) as error:
+        raise _NoResultError(f"is no Detection2DArray ({error})") from error
+    for box in boxes:
+        corners = (box.x, box.y, box.x + box.width, box.y + box.height)
+        # Written so that NaN is refused as well.
+        if not (box.width > 0 and box.height > 0 and all(abs(value) <= MAX_PIXEL for value in corners)):
+            raise _NoResultError(
+                f"has a box of {box.width:g}x{box.height:g} at ({box.x:g}, {box.y:g}), which no obstacle can have"
+            )
+    return boxes
 
 
 def _box(detection: Any) -> DetectedBox:
     box, centre = detection.bbox, detection.bbox.center.position
+    width, height = float(box.size_x), float(box.size_y)
     return DetectedBox(
-        centre.x - (box.size_x - 1) / 2, centre.y - (box.size_y - 1) / 2, box.size_x, box.size_y, detection.id
+        float(centre.x) - (width - 1) / 2, float(centre.y) - (height - 1) / 2, width, height, str(detection.id)
     )

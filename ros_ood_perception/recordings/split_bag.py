@@ -3,9 +3,9 @@ index, and the folder is a bag that can be played."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ import yaml
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from ros_ood_perception.recordings.bag import Bag
+from ros_ood_perception.atomic_files import naming, sync_file, sync_folder
+from ros_ood_perception.output_folder import OutputFolder
+from ros_ood_perception.recordings.bag import Bag, BagError
 
 METADATA = "metadata.yaml"
 INFORMATION = "rosbag2_bagfile_information"
@@ -66,111 +68,155 @@ def topic_digests(bag: Bag) -> TopicDigests:
     return digests
 
 
+def part_file(name: str) -> str:
+    """The file with the metadata of one file of a `SplitBag`, beside it."""
+    return f".{name}.yaml"
+
+
 class SplitBag:
     """A bag that grows file by file. `close_file` ends one; what was written since is lost if the process dies.
 
     Args:
-        folder: of the bag; made if it is not there. What is in it counts as written.
+        output: the folder that the bag's lies in; on its list are the files written here.
+        name: of the bag's folder, made if it is not there.
         typestore: definitions of the types.
+
+    Attributes:
+        files: names of the whole files.
     """
 
-    def __init__(self, folder: Path, typestore: Any) -> None:
-        self.folder = folder
+    def __init__(self, output: OutputFolder, name: str, typestore: Any) -> None:
+        self.folder = output.path / name
+        self.files: list[str] = []
+        self._output = output
         self._typestore = typestore
         self._topics: dict[str, tuple[str, bool, Any]] = {}
+        self._parts: list[Mapping[str, Any]] = []
         self._writer: Writer | None = None
         self._connections: dict[str, Any] = {}
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(self._unfinished, ignore_errors=True)
+        with naming(self.folder):
+            self.folder.mkdir(exist_ok=True)
         self.digests = TopicDigests()
 
     @property
     def _unfinished(self) -> Path:
         return self.folder / ".unfinished"
 
-    @property
-    def files(self) -> list[str]:
-        """Names of the whole files."""
-        return [str(name) for name in self._information().get("relative_file_paths", [])]
+    def _listed(self, file: str) -> str:
+        return f"{self.folder.name}/{file}"
 
-    def keep(self, files: int) -> None:
-        """Of the files that are there, keep the first `files`, and take up their digests.
+    def keep(self, files: Sequence[str]) -> None:
+        """Go on after these files, and take up their digests; others that were written are deleted.
+
+        Args:
+            files: whole, in their order.
 
         Raises:
-            ValueError: there are fewer.
+            OSError: with the path.
+            BagError: one cannot be read.
         """
-        names = self.files
-        if len(names) < files:
-            raise ValueError(f"{self.folder}: has {len(names)} files; {files} were written")
-        for name in names[files:]:
-            (self.folder / name).unlink()
-            self._part_of(name).unlink()
-        self._write_metadata(names[:files])
-        if files:
-            self.digests = topic_digests(Bag(self.folder))
+        self._output.delete_folder(self._listed(self._unfinished.name))
+        # What lies beside a file has its name within its own.
+        others = [name for name in self._output.names(f"{self.folder.name}/") if not any(map(name.__contains__, files))]
+        self._output.delete(others)
+        self.files = list(files)
+        self._parts = [_read(self.folder / part_file(name)) for name in files]
+        self._write_metadata()
+        for name in files:
+            bag = Bag(self.folder / name)
+            for message in bag.messages(bag.types):
+                self.digests.add(message.topic, message.time_ns, message.raw)
+            if bag.damage:
+                raise BagError(f"{self.folder / name}: {bag.damage[0]}")
 
     def add_topic(self, topic: str, type_name: str, latched: bool = False, typestore: Any = None) -> None:
         """A topic that may be written to; one that never is does not appear in the bag."""
         self._topics[topic] = (type_name, latched, typestore or self._typestore)
 
     def write(self, topic: str, time_ns: int, raw: bytes) -> None:
-        """Write a message."""
-        if self._writer is None:
-            number = len(self.files)
-            self._unfinished.mkdir()
-            path = self._unfinished / f"{self.folder.name}_{number}"
-            self._writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
-            self._writer.open()
-            self._connections = {}
-        if topic not in self._connections:
-            type_name, latched, typestore = self._topics[topic]
-            self._connections[topic] = self._writer.add_connection(
-                topic, type_name, typestore=typestore, offered_qos_profiles=(offered_qos(latched),)
-            )
-        self._writer.write(self._connections[topic], time_ns, raw)
+        """Write a message.
+
+        Raises:
+            OSError: with the path.
+        """
+        with naming(self.folder):
+            if self._writer is None:
+                self._writer = self._open()
+            if topic not in self._connections:
+                type_name, latched, typestore = self._topics[topic]
+                self._connections[topic] = self._writer.add_connection(
+                    topic, type_name, typestore=typestore, offered_qos_profiles=(offered_qos(latched),)
+                )
+            self._writer.write(self._connections[topic], time_ns, raw)
         self.digests.add(topic, time_ns, raw)
 
-    def close_file(self) -> None:
-        """End the file that is being written, if one is, and make it a part of the bag."""
+    def _open(self) -> Writer:
+        name = f"{self.folder.name}_{len(self.files)}"
+        unfinished = self._unfinished.name
+        self._output.add(*(self._listed(f"{unfinished}/{name}/{file}") for file in (f"{name}.mcap", METADATA)))
+        self._unfinished.mkdir(exist_ok=True)
+        writer = Writer(self._unfinished / name, version=9, storage_plugin=StoragePlugin.MCAP)
+        writer.open()
+        self._connections = {}
+        return writer
+
+    def close_file(self) -> str | None:
+        """End the file that is being written, and make it a part of the bag; on the disk when this returns.
+
+        Returns:
+            its name; None where nothing was written since the last one.
+
+        Raises:
+            OSError: with the path.
+        """
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return None
+        name = f"{writer.path.name}.mcap"
+        try:
+            with naming(self.folder):
+                writer.close()
+                information = _read(writer.path / METADATA)[INFORMATION]
+                self._output.add(self._listed(name))
+                self._output.write(self._listed(part_file(name)), _text(information))
+                sync_file(writer.path / name)
+                (writer.path / name).replace(self.folder / name)
+                sync_folder(self.folder)
+        except BaseException:
+            self._writer = writer
+            self.abandon_file()
+            raise
+        self._output.delete_folder(self._listed(self._unfinished.name))
+        self.files.append(name)
+        self._parts.append(information)
+        self._write_metadata()
+        return name
+
+    def abandon_file(self) -> None:
+        """Drop the file that is being written, if one is: after an error."""
         writer, self._writer = self._writer, None
         if writer is None:
             return
-        writer.close()
-        (part,) = self._unfinished.iterdir()
-        (file,) = part.glob("*.mcap")
-        information = _read(part / METADATA)[INFORMATION]
-        _write(self._part_of(file.name), information)
-        file.replace(self.folder / file.name)
-        shutil.rmtree(self._unfinished)
-        self._write_metadata([*self.files, file.name])
+        # Its buffer goes where there is no room for it.
+        with contextlib.suppress(Exception):
+            writer.storage.bio.close()  # type: ignore[union-attr]
+        with contextlib.suppress(OSError):
+            self._output.delete_folder(self._listed(self._unfinished.name))
 
-    def _part_of(self, name: str) -> Path:
-        """The metadata of one file."""
-        return self.folder / f".{name}.yaml"
-
-    def _information(self) -> Mapping[str, Any]:
-        path = self.folder / METADATA
-        if not path.is_file():
-            return {}
-        return _read(path)[INFORMATION]  # type: ignore[no-any-return]
-
-    def _write_metadata(self, names: list[str]) -> None:
-        path = self.folder / METADATA
-        if not names:
-            path.unlink(missing_ok=True)
-            return
-        parts = [_read(self._part_of(name)) for name in names]
-        temporary = self.folder / f".{METADATA}"
-        _write(temporary, {INFORMATION: _joined(parts)})
-        temporary.replace(path)
+    def _write_metadata(self) -> None:
+        if self._parts:
+            self._output.write(self._listed(METADATA), _text({INFORMATION: _joined(self._parts)}))
+        else:
+            self._output.add(self._listed(METADATA))
+            self._output.delete([self._listed(METADATA)])
 
 
 def _read(path: Path) -> Any:
     return yaml.load(path.read_text("utf-8"), _LOADER)
 
 
-def _write(path: Path, data: Any) -> None:
-    path.write_text(yaml.dump(data, Dumper=_DUMPER, sort_keys=False), "utf-8")
+def _text(data: Any) -> str:
+    return str(yaml.dump(data, Dumper=_DUMPER, sort_keys=False))
 
 
 def _joined(parts: list[Mapping[str, Any]]) -> dict[str, Any]:

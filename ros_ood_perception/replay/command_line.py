@@ -33,6 +33,8 @@ from ros_ood_perception.bundle import Bundle, BundleError, read_bundle
 from ros_ood_perception.camera_model import CameraError
 from ros_ood_perception.inference.engine import ENGINES, EngineError
 from ros_ood_perception.node.settings import FixedSettings, LiveSettings, ParameterError, fixed_settings, live_settings
+from ros_ood_perception.number_arguments import MOST_THREADS, real, whole
+from ros_ood_perception.output_folder import OutputFolder, OutputFolderError, check_apart
 from ros_ood_perception.output_topics import OUTPUT_TOPICS
 from ros_ood_perception.package_files import package_file
 from ros_ood_perception.recordings.bag import BagError
@@ -41,19 +43,17 @@ from ros_ood_perception.replay.cameras import CameraChoiceError
 from ros_ood_perception.replay.comparison import ComparisonError, Limits, check_other, compare, print_comparison
 from ros_ood_perception.replay.engine_pool import EnginePool
 from ros_ood_perception.replay.inputs import Input, open_input
-from ros_ood_perception.replay.run import (
-    BAG_FOLDER,
-    SUMMARY_FILE,
-    Replay,
-    ReplayError,
-    ReplayPlan,
-    ResultObserver,
-    is_own_topic,
-    make_room,
-    read_state,
-    write_json,
-)
+from ros_ood_perception.replay.run import Replay, ReplayPlan, ResultObserver, is_own_topic
 from ros_ood_perception.replay.settings_file import of_recording, parameter_values
+from ros_ood_perception.replay.state import (
+    BAG_FOLDER,
+    PROGRAM,
+    ReplayError,
+    ReplayStoppedError,
+    finished_summary,
+    make_room,
+)
+from ros_ood_perception.shown_text import error_line, printable
 from ros_ood_perception.strict_yaml import SchemaError
 
 if TYPE_CHECKING:
@@ -69,6 +69,10 @@ DEFAULT_OUTPUTS = (
     "obstacle_detections",
 )
 INTERRUPTED = 130
+LONGEST_S = 1e9
+RATES_HZ = (0.001, 1000.0)
+MOST_FRAMES = 10**9
+MOST_JOBS = 64
 LOG_EVERY_S = 30.0
 BAD_INPUT_ERRORS = (
     BagError,
@@ -78,6 +82,7 @@ BAD_INPUT_ERRORS = (
     ComparisonError,
     EngineError,
     FrameSourceError,
+    OutputFolderError,
     ParameterError,
     ReplayError,
     SchemaError,
@@ -88,8 +93,8 @@ console = Console(stderr=True, highlight=False)
 
 
 def say(message: str, style: str | None = None) -> None:
-    """To standard error as it is: square brackets in a name are no markup."""
-    console.print(message, markup=False, soft_wrap=True, style=style)
+    """A line to standard error: square brackets in a name are no markup, and a stranger's characters do nothing."""
+    console.print(printable(message), markup=False, soft_wrap=True, style=style)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -100,17 +105,36 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("input", type=Path, help="bag (folder, .mcap, .db3, ROS 1 .bag), folder of images, or video")
     add = parser.add_argument_group("what is replayed").add_argument
     add("--camera", action="append", default=[], metavar="[NAME=]TOPIC", help="image topic; repeat (default: all)")
-    add("--start", type=float, metavar="S", help="seconds after the recording's first frame")
-    add("--stop", type=float, metavar="S", help="likewise; frames before that time are replayed")
-    add("--every", type=int, default=1, metavar="N", help="of each camera, every N-th frame (default: 1)")
-    add("--rate", type=float, default=10.0, metavar="HZ", help="frames a second of a folder of images (default: 10)")
+    seconds, count = real(0.0, LONGEST_S), whole(1, MOST_FRAMES)
+    add("--start", type=seconds, metavar="S", help="seconds after the recording's first frame")
+    add("--stop", type=seconds, metavar="S", help="likewise; frames before that time are replayed")
+    add("--every", type=count, default=1, metavar="N", help="of each camera, every N-th frame (default: 1)")
+    add(
+        "--rate",
+        type=real(*RATES_HZ),
+        default=10.0,
+        metavar="HZ",
+        help="frames a second of a folder of images (default: 10)",
+    )
     add = parser.add_argument_group("with what").add_argument
     add("--bundle", type=Path, metavar="DIR", help="model bundle (default: models/camvid_small)")
     add("--params", type=Path, metavar="FILE", help="parameter file of the node (default: the node's defaults)")
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="one parameter of the node; repeat")
     add("--engine", choices=ENGINES, help="what runs the model (default: the parameter's, auto)")
-    add("--jobs", type=int, default=1, metavar="N", help="processes that infer; the results do not depend on it (1)")
-    add("--threads", type=int, default=0, metavar="N", help="CPU threads of each (default: the parameter's, all)")
+    add(
+        "--jobs",
+        type=whole(1, MOST_JOBS),
+        default=1,
+        metavar="N",
+        help="processes that infer; the results do not depend on it (1)",
+    )
+    add(
+        "--threads",
+        type=whole(0, MOST_THREADS),
+        default=0,
+        metavar="N",
+        help="CPU threads of each (default: the parameter's, all)",
+    )
     add = parser.add_argument_group("what is written").add_argument
     add(
         "--out",
@@ -138,7 +162,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add(
         "--frames-per-file",
-        type=int,
+        type=count,
         default=600,
         metavar="N",
         help="the output begins a new file after so many; that much is lost at most (default: 600)",
@@ -173,27 +197,25 @@ def open_all(options: argparse.Namespace) -> Opened:
     Raises:
         One of `BAD_INPUT_ERRORS`.
     """
-    for name, least in (("every", 1), ("jobs", 1), ("frames_per_file", 1), ("threads", 0)):
-        if getattr(options, name) < least:
-            raise ReplayError(f"--{name.replace('_', '-')} is {getattr(options, name)}; it must be at least {least}")
+    bundle_folder = options.bundle or package_file("models/camvid_small")
+    inputs = {"the input": options.input, "--bundle": bundle_folder, "--params": options.params}
+    inputs["--compare"] = options.compare
+    check_apart("--out", options.out, inputs)
+    if options.rerun and options.rerun != "spawn":
+        check_apart("--rerun", Path(options.rerun), {**inputs, "--out": options.out})
     if options.compare is not None:
-        if options.out.resolve() in (options.compare.resolve(), *options.compare.resolve().parents):
-            raise ReplayError(
-                f"--compare {options.compare} lies in --out, which this replay writes; give another --out"
-            )
         # Now, not after an hour of replay.
         check_other(options.compare)
-    if not options.rate > 0:
-        raise ReplayError(f"--rate is {options.rate:g}; it must be positive")
     outputs = tuple(OUTPUT_TOPICS) if options.outputs == "all" else tuple(options.outputs.split(","))
     unknown = [name for name in outputs if name not in OUTPUT_TOPICS]
     if unknown:
         raise ReplayError(f"--outputs holds {', '.join(unknown)}; there are {', '.join(OUTPUT_TOPICS)}")
     given = parameter_values(options.params, options.set, options.node_name)
-    bundle = read_bundle(options.bundle or package_file("models/camvid_small"), given["bundle_public_key"])
+    bundle = read_bundle(bundle_folder, given["bundle_public_key"])
     source = open_input(options.input, options.camera, options.rate)
     values = of_recording(given, [camera.name for camera in source.cameras])
     values["bundle"] = str(bundle.folder)
+    check_apart("--out", options.out, {f"region.ego_mask {n}": Path(n) for n in values["region.ego_mask"] if n})
     fixed, live = fixed_settings(values), live_settings(values)
     source.limit_images(fixed.max_image_pixels)
     live.threshold(bundle.description)
@@ -251,11 +273,13 @@ def replay(options: argparse.Namespace, opened: Opened, observers: Sequence[Resu
     Raises:
         One of `BAD_INPUT_ERRORS`.
     """
-    make_room(options.out, options.resume, options.overwrite)
+    output = make_room(options.out, options.resume, options.overwrite)
     started = time.monotonic()
     pool = EnginePool(opened.bundle, opened.engine, options.jobs, opened.threads, opened.fixed.gpu)
     try:
-        run = Replay(opened.source, options.out, opened.plan, opened.bundle, opened.fixed, opened.live, pool, observers)
+        run = Replay(opened.source, output, opened.plan, opened.bundle, opened.fixed, opened.live, pool, observers)
+        if run.went_back:
+            say(f"the output was damaged: {run.went_back}", style="red")
         stopped = _stopped_by_signals()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         whole = opened.plan.start_ns is None and opened.plan.stop_ns is None
@@ -273,14 +297,16 @@ def replay(options: argparse.Namespace, opened: Opened, observers: Sequence[Resu
                     say(f"{progress.tasks[0].completed:.0f} of {total or 'an unknown number of'} frames")
 
             complete = run.run(advance, stopped)
+        summary = summarise(options, opened, run, pool, complete, time.monotonic() - started)
+        run.complete(summary)
     except BrokenExecutor as error:
-        raise ReplayError(
+        raise ReplayStoppedError(
             f"a process of the replay died ({error}); --resume goes on, perhaps with fewer --jobs"
         ) from error
+    except OSError as error:
+        raise ReplayStoppedError(f"{error}; the finished files are kept, and --resume goes on after them") from error
     finally:
         pool.close()
-    summary = summarise(options, opened, run, pool, complete, time.monotonic() - started)
-    write_json(options.out / SUMMARY_FILE, summary)
     return summary
 
 
@@ -328,7 +354,12 @@ def summarise(
             for camera in run.cameras
         ],
         "topics": {topic: {"messages": run.bag.digests.counts[topic], "sha256": digests[topic]} for topic in digests},
-        "this_run": {"jobs": options.jobs, "threads": pool.num_threads, "seconds": round(seconds, 3)},
+        "this_run": {
+            "jobs": options.jobs,
+            "threads": pool.num_threads,
+            "seconds": round(seconds, 3),
+            "went_back": run.went_back,
+        },
     }
 
 
@@ -397,9 +428,12 @@ def main(
         left_out = sorted({*opened.source.copied} - {*opened.plan.copied}) if options.with_input else []
         if left_out:
             say(f"not copied, for they would pass for this replay's: {', '.join(left_out)}")
-        if options.resume and options.out.is_dir() and read_state(options.out)["complete"]:
+        summary = None
+        if options.resume and options.out.is_dir() and any(options.out.iterdir()):
+            make_room(options.out, True, False)
+            summary = finished_summary(options.out)
+        if summary is not None:
             say(f"{options.out}: that replay has come to its end already")
-            summary = json.loads((options.out / SUMMARY_FILE).read_text("utf-8"))
         else:
             observers = list(observe(options, opened))
             if options.rerun:
@@ -411,12 +445,17 @@ def main(
         code = tell(summary, options.out)
         if options.compare is not None and summary["complete"]:
             comparison = compare(
-                options.out, options.compare, opened.source, options.node_name, opened.bundle.description, limits
+                OutputFolder.reopen(options.out, PROGRAM),
+                options.compare,
+                opened.source,
+                options.node_name,
+                opened.bundle.description,
+                limits,
             )
             code = max(code, print_comparison(comparison, say))
     except BAD_INPUT_ERRORS as error:
-        say(f"replay: {error}", style="red")
-        return 2
+        say(f"replay: {error_line(error)}", style="red")
+        return 1 if isinstance(error, ReplayStoppedError) else 2
     return code
 
 

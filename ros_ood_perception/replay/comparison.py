@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import heapq
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
@@ -17,9 +16,12 @@ from numpy.typing import NDArray
 
 from ros_ood_perception.bundle import BundleDescription
 from ros_ood_perception.camera_images import MalformedImageError
+from ros_ood_perception.json_files import JsonFileError, json_text, read_json
+from ros_ood_perception.number_arguments import real, whole
+from ros_ood_perception.output_folder import OutputFolder
 from ros_ood_perception.output_topics import camera_topic
 from ros_ood_perception.overlay import semantic_picture
-from ros_ood_perception.recordings.bag import Bag, BagError
+from ros_ood_perception.recordings.bag import Bag
 from ros_ood_perception.recordings.results import (
     DetectedBox,
     FrameKey,
@@ -30,7 +32,7 @@ from ros_ood_perception.recordings.results import (
 )
 from ros_ood_perception.replay.camera_replay import colour_image
 from ros_ood_perception.replay.inputs import Input, InputFrame
-from ros_ood_perception.replay.run import BAG_FOLDER, SUMMARY_FILE, write_json
+from ros_ood_perception.replay.state import BAG_FOLDER, SUMMARY_FILE
 
 COMPARISON_FILE = "comparison.json"
 WORST_FOLDER = "worst"
@@ -41,6 +43,8 @@ SAME_OBSTACLE_IOU = 0.3
 MAX_UNMATCHED = 64
 """So many frames of one run may wait for those of the other, which come in nearly the same order; then the oldest is
 given up."""
+
+MOST_COUNTED = 10**12
 
 UNKNOWN_FROM_DIGESTS = (
     "which frames differ, where and by how much cannot be told; for that, give the folder or the bag of the other run"
@@ -77,7 +81,8 @@ class Limits:
     def add_options(cls, parser: argparse._ActionsContainer) -> None:
         """Add `--min-class-agreement` and so on."""
         for name, text in cls.HELP.items():
-            kind = int if "obstacles" in name or "frames" in name else float
+            counted = "obstacles" in name or "frames" in name
+            kind: Callable[[str], float] = whole(0, MOST_COUNTED) if counted else real(0.0, 1.0)
             parser.add_argument(
                 f"--{name.replace('_', '-')}",
                 type=kind,
@@ -123,6 +128,7 @@ class _Totals:
     lost: int = 0
     only_here: int = 0
     only_there: int = 0
+    damage: list[str] = field(default_factory=list)
     intersection: NDArray[np.int64] = field(init=False)
     union: NDArray[np.int64] = field(init=False)
 
@@ -130,14 +136,18 @@ class _Totals:
         self.intersection = np.zeros(self.classes, np.int64)
         self.union = np.zeros(self.classes, np.int64)
 
-    def add(self, ours: ResultFrame, theirs: ResultFrame) -> float:
-        """Count a frame; gives back how much changed in it: a share of its pixels, the larger of class and anomaly."""
-        self.frames += 1
+    def add(self, ours: ResultFrame, theirs: ResultFrame) -> float | None:
+        """Count a frame; gives back how much changed in it: a share of its pixels, the larger of class and anomaly.
+
+        None: its pictures differ in size, which is noted in `damage`, and the frame is not counted.
+        """
         a, b = ours.pictures["semantic_mask"], theirs.pictures["semantic_mask"]
-        if a.shape != b.shape:
-            raise ComparisonError(
-                f"the masks of stamp {ours.stamp_ns} are {a.shape} here and {b.shape} there: not the same frames"
-            )
+        sizes = {picture.shape for frame in (ours, theirs) for picture in frame.pictures.values()}
+        if len(sizes) > 1:
+            shown = " and ".join(f"{width}x{height}" for height, width in sorted(sizes))
+            self.damage.append(f"the pictures of stamp {ours.stamp_ns} are {shown}: not of one frame")
+            return None
+        self.frames += 1
         equal = a == b
         agreeing = int(np.count_nonzero(equal))
         self.pixels += a.size
@@ -198,49 +208,60 @@ def _score(frame: ResultFrame) -> NDArray[np.float32]:
 
 def _matched(ours: Sequence[DetectedBox], theirs: Sequence[DetectedBox]) -> int:
     """How many pairs of boxes overlap by `SAME_OBSTACLE_IOU`, each box in one pair at most, the best pairs first."""
-    pairs = sorted(((_iou(a, b), i, j) for i, a in enumerate(ours) for j, b in enumerate(theirs)), reverse=True)
+    if not ours or not theirs:
+        return 0
+    iou = _iou(_corners(ours)[:, None], _corners(theirs)[None])
+    rows, columns = np.nonzero(iou >= SAME_OBSTACLE_IOU)
+    # Of equal ones the last first: any order would do, but it must be the same on every run.
+    order = np.lexsort((columns, rows, iou[rows, columns]))[::-1]
     used_a: set[int] = set()
     used_b: set[int] = set()
-    for iou, i, j in pairs:
-        if iou >= SAME_OBSTACLE_IOU and i not in used_a and j not in used_b:
+    for i, j in zip(rows[order].tolist(), columns[order].tolist(), strict=True):
+        if i not in used_a and j not in used_b:
             used_a.add(i)
             used_b.add(j)
     return len(used_a)
 
 
-def _iou(a: DetectedBox, b: DetectedBox) -> float:
-    width = min(a.x + a.width, b.x + b.width) - max(a.x, b.x)
-    height = min(a.y + a.height, b.y + b.height) - max(a.y, b.y)
-    if width <= 0 or height <= 0:
-        return 0.0
-    inside = width * height
-    return inside / (a.width * a.height + b.width * b.height - inside)
+def _corners(boxes: Sequence[DetectedBox]) -> NDArray[np.float64]:
+    """(n, 4) left, top, right and bottom, pixels."""
+    return np.array([(box.x, box.y, box.x + box.width, box.y + box.height) for box in boxes], np.float64)
+
+
+def _iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(..., 4) and (..., 4) -> (...) in [0, 1]; the boxes have an area."""
+    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    inside = np.prod(np.maximum(sides, 0.0), axis=-1)
+    areas = [np.prod(box[..., 2:] - box[..., :2], axis=-1) for box in (a, b)]
+    return np.asarray(inside / (areas[0] + areas[1] - inside))
 
 
 def compare(
-    out: Path, other: Path, source: Input, node_name: str, description: BundleDescription, limits: Limits
+    output: OutputFolder, other: Path, source: Input, node_name: str, description: BundleDescription, limits: Limits
 ) -> dict[str, Any]:
-    """Compare the results in `out` with others; writes `comparison.json` and pictures of the worst frames into `out`.
+    """Compare the results of a replay with others; writes `comparison.json` and pictures of the worst frames beside it.
 
     Args:
-        out: folder of a finished replay.
+        output: folder of a finished replay.
         other: a bag with results, the folder of a replay, or a `summary.json`.
         source: what was replayed into `out`: the camera's images are shown beside the results.
-        node_name: what the output topics in `out` begin with.
+        node_name: what the output topics in `output` begin with.
 
     Returns:
-        What `comparison.json` holds.
+        What `comparison.json` holds; `damage` in it names what could not be read or compared, in either.
 
     Raises:
         ComparisonError, BagError: it cannot be read, or has no frame in common with this run.
+        OSError: with the path.
     """
     if other.suffix == ".json":
-        comparison = _compare_digests(out, other)
+        comparison = _compare_digests(output.path, other)
     else:
-        comparison = _compare_bags(Bag(out / BAG_FOLDER), Bag(_bag_of(other)), out, source, node_name, description)
+        bags = Bag(output.path / BAG_FOLDER), Bag(_bag_of(other))
+        comparison = _compare_bags(*bags, output, source, node_name, description)
     comparison["other"] = str(other)
     comparison["limits_broken"] = limits.broken(comparison)
-    write_json(out / COMPARISON_FILE, comparison)
+    output.write(COMPARISON_FILE, json_text(comparison))
     return comparison
 
 
@@ -269,9 +290,9 @@ def _bag_of(other: Path) -> Path:
 def _summary_topics(path: Path) -> dict[str, Any]:
     """Topic to SHA-256."""
     try:
-        topics = json.loads(path.read_text("utf-8"))["topics"]
-        return {topic: facts["sha256"] for topic, facts in topics.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        topics = read_json(path)["topics"]
+        return {topic: str(facts["sha256"]) for topic, facts in topics.items()}
+    except (OSError, JsonFileError, KeyError, TypeError, AttributeError) as error:
         raise ComparisonError(f"{path}: is no summary of a replay ({error})") from error
 
 
@@ -279,6 +300,7 @@ def _compare_digests(out: Path, other: Path) -> dict[str, Any]:
     theirs, ours = _summary_topics(other), _summary_topics(out / SUMMARY_FILE)
     different = sorted(topic for topic in {**ours, **theirs} if ours.get(topic) != theirs.get(topic))
     found: dict[str, Any] = {
+        "damage": [],
         "different_topics": different,
         "topics_only_here": sorted({*ours} - {*theirs}),
         "topics_only_there": sorted({*theirs} - {*ours}),
@@ -290,33 +312,34 @@ def _compare_digests(out: Path, other: Path) -> dict[str, Any]:
 
 
 def _compare_bags(
-    ours: Bag, theirs: Bag, out: Path, source: Input, node_name: str, description: BundleDescription
+    ours: Bag, theirs: Bag, output: OutputFolder, source: Input, node_name: str, description: BundleDescription
 ) -> dict[str, Any]:
     totals = _Totals(len(description.classes))
     worst: list[tuple[float, int, ResultFrame, ResultFrame]] = []
-    keys = (mask_keys(ours), mask_keys(theirs))
-    for number, (here, there) in enumerate(_pairs((ours, theirs), keys)):
+    damage = totals.damage
+    keys = (mask_keys(ours, damage), mask_keys(theirs, damage))
+    for number, (here, there) in enumerate(_pairs((ours, theirs), keys, damage)):
         change = totals.add(here, there)
-        if change > 0:
+        if change:
             heapq.heappush(worst, (change, -number, here, there))
             if len(worst) > WORST_FRAMES:
                 heapq.heappop(worst)
     # A frame without its mask (a live node's, of which the recorder lost that message) is not among the keys.
     totals.only_here, totals.only_there = (len(found) - totals.frames for found in keys)
     if not totals.frames:
-        raise ComparisonError(f"{theirs.path}: has no frame in common with this run: no camera and stamp are the same")
-    damage = [*ours.damage, *theirs.damage]
-    if damage:
-        raise BagError("; ".join(damage))
+        why = damage[0] if damage else "no camera and stamp are the same"
+        raise ComparisonError(f"{theirs.path}: has no frame in common with this run: {why}")
+    damage += [text for bag in (ours, theirs) for text in bag.damage]
     comparison = totals.figures([known.name for known in description.classes])
     shown = sorted(worst, key=lambda item: item[:2], reverse=True)
     images = _camera_images(source, node_name, [here for _, _, here, _ in shown])
+    comparison["damage"] = damage
     comparison["worst_frames"] = [
         {
             "camera": here.camera,
             "stamp_ns": here.stamp_ns,
             "changed": change,
-            "picture": _picture(out, rank, image, here, there, description),
+            "picture": _picture(output, rank, image, here, there, description),
             "camera_image": image is not None,
         }
         for rank, ((change, _, here, there), image) in enumerate(zip(shown, images, strict=True), 1)
@@ -325,7 +348,7 @@ def _compare_bags(
 
 
 def _pairs(
-    bags: tuple[Bag, Bag], keys: tuple[set[FrameKey], set[FrameKey]]
+    bags: tuple[Bag, Bag], keys: tuple[set[FrameKey], set[FrameKey]], damage: list[str]
 ) -> Iterator[tuple[ResultFrame, ResultFrame]]:
     """The frames that both have.
 
@@ -335,12 +358,17 @@ def _pairs(
 
     Args:
         keys: of all frames of each with a semantic mask.
+        damage: see `result_frames`.
     """
     # A single camera is the same one under any name.
     skipped = 1 if all(len({camera for camera, _, _ in found}) == 1 for found in keys) else 0
     shared = {key[skipped:] for key in keys[0]} & {key[skipped:] for key in keys[1]}
     frames = [
-        (frame for frame in result_frames(bag) if "semantic_mask" in frame.pictures and frame.key[skipped:] in shared)
+        (
+            frame
+            for frame in result_frames(bag, damage)
+            if "semantic_mask" in frame.pictures and frame.key[skipped:] in shared
+        )
         for bag in bags
     ]
     waiting: tuple[dict[Any, ResultFrame], dict[Any, ResultFrame]] = ({}, {})
@@ -391,7 +419,7 @@ def _camera_images(source: Input, node_name: str, frames: Sequence[ResultFrame])
 
 
 def _picture(
-    out: Path,
+    output: OutputFolder,
     rank: int,
     image: NDArray[np.uint8] | None,
     here: ResultFrame,
@@ -399,8 +427,6 @@ def _picture(
     description: BundleDescription,
 ) -> str:
     """The camera's image, the other run, this run, and what changed, side by side: name of the file."""
-    folder = out / WORST_FOLDER
-    folder.mkdir(exist_ok=True)
     theirs, ours = (_drawn(frame, description) for frame in (there, here))
     changed = here.pictures["semantic_mask"] != there.pictures["semantic_mask"]
     difference = np.where(changed[..., None], np.uint8(255), (ours // 4).astype(np.uint8))
@@ -408,12 +434,12 @@ def _picture(
         a, b = here.pictures["anomaly_mask"] > 0, there.pictures["anomaly_mask"] > 0
         difference[a & ~b], difference[b & ~a] = (255, 140, 0), (0, 140, 255)
     parts = {"other run": theirs, "this run": ours, "changed": difference}
-    if image is not None:
+    if image is not None and image.shape == ours.shape:
         parts = {"camera": image, **parts}
-    name = f"{rank}_{here.stamp_ns}.png"
     joined = np.concatenate([_titled(title, picture) for title, picture in parts.items()], axis=1)
-    cv2.imwrite(str(folder / name), cv2.cvtColor(joined, cv2.COLOR_RGB2BGR))
-    return f"{WORST_FOLDER}/{name}"
+    name = f"{WORST_FOLDER}/{rank}_{here.stamp_ns}.png"
+    output.write(name, cv2.imencode(".png", cv2.cvtColor(joined, cv2.COLOR_RGB2BGR))[1].tobytes())
+    return name
 
 
 def _titled(title: str, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -433,7 +459,7 @@ def _drawn(frame: ResultFrame, description: BundleDescription) -> NDArray[np.uin
 
 
 def print_comparison(comparison: dict[str, Any], say: Callable[..., None]) -> int:
-    """Say what changed; returns the exit code: 1 where a limit is broken."""
+    """Say what changed; returns the exit code: 1 where a limit is broken, or something could not be compared."""
     say(f"compared with {comparison['other']}:")
     if "different_topics" in comparison:
         different = comparison["different_topics"]
@@ -455,6 +481,8 @@ def print_comparison(comparison: dict[str, Any], say: Callable[..., None]) -> in
                 f"  {frame['changed']:.2%} of the pixels changed at {frame['stamp_ns'] / 1e9:.3f} s: {frame['picture']}"
                 f"{'' if frame['camera_image'] else ' (its image is not found in the input)'}"
             )
+    for text in comparison["damage"]:
+        say(f"damaged: {text}", style="red")
     for text in comparison["limits_broken"]:
         say(f"limit: {text}", style="red")
-    return 1 if comparison["limits_broken"] else 0
+    return 1 if comparison["limits_broken"] or comparison["damage"] else 0

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ros_ood_perception.bundle import Bundle, BundleDescription, read_bundle
 from ros_ood_perception.inference.engine import EngineError, EngineOutput, GpuOptions, InferenceEngine, open_engine
+from ros_ood_perception.parent_process import end_with_parent
 
 _own: InferenceEngine | None = None
 """The engine of a worker process."""
@@ -50,7 +51,7 @@ class EnginePool:
         else:
             # Not forked: an engine's threads, and a GPU's driver, do not survive it.
             context = multiprocessing.get_context("spawn")
-            self._executors = [ProcessPoolExecutor(1, context, _ignore_interrupts) for _ in range(jobs)]
+            self._executors = [ProcessPoolExecutor(1, context, _begin_worker) for _ in range(jobs)]
             self._run = _run_in_worker
         self._next = itertools.cycle(self._executors)
         try:
@@ -133,7 +134,8 @@ class ComputedEngine:
         """The pool is the caller's."""
 
 
-def _ignore_interrupts() -> None:
+def _begin_worker() -> None:
+    end_with_parent()
     # Ctrl-C goes to every process of the terminal: this one ends when the pool does.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 

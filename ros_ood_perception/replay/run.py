@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ros_ood_perception.bundle import Bundle
+from ros_ood_perception.json_files import json_text
 from ros_ood_perception.node.settings import FixedSettings, LiveSettings
+from ros_ood_perception.output_folder import OutputFolder
 from ros_ood_perception.output_topics import OUTPUT_TOPICS, STATE_TOPIC
 from ros_ood_perception.perception import FramePerception
 from ros_ood_perception.recordings.message_types import message_types
-from ros_ood_perception.recordings.split_bag import SplitBag
+from ros_ood_perception.recordings.split_bag import SplitBag, part_file
 from ros_ood_perception.replay.camera_replay import CameraReplay
 from ros_ood_perception.replay.cameras import CameraTopics
 from ros_ood_perception.replay.engine_pool import EnginePool
 from ros_ood_perception.replay.inputs import Input, InputCopy, InputFrame, InputInfo
 from ros_ood_perception.replay.read_ahead import ReadAhead, ReadyFrame
+from ros_ood_perception.replay.state import (
+    BAG_FOLDER,
+    STATE_FILE,
+    SUMMARY_FILE,
+    FileRecord,
+    ReplayError,
+    file_digest,
+    read_state,
+    whole_files,
+    write_record,
+    write_state,
+)
 from ros_ood_perception.result_messages import IMAGE, TYPES
 
-STATE_FILE = "state.json"
-SUMMARY_FILE = "summary.json"
-BAG_FOLDER = "bag"
 DIAGNOSTICS = "/diagnostics"
 DIAGNOSTICS_TYPE = "diagnostic_msgs/msg/DiagnosticArray"
-STATE_FORMAT = 2
-
-
-class ReplayError(RuntimeError):
-    """The replay cannot begin or go on. The message says why, and what to do."""
 
 
 class ResultObserver(Protocol):
@@ -78,17 +81,21 @@ class Replay:
     """One replay into a folder.
 
     Args:
-        out: an empty folder, or one with the state of an interrupted replay of the same identity.
+        output: a folder without files, or with those of an interrupted replay of the same identity.
         pool: the caller's to close.
 
+    Attributes:
+        went_back: why files of an interrupted replay are made again; "": they were all as they were written.
+
     Raises:
-        ReplayError: the folder's state is that of another replay.
+        ReplayError: the folder's state is damaged, or that of another replay.
+        OSError: with the path.
     """
 
     def __init__(
         self,
         source: Input,
-        out: Path,
+        output: OutputFolder,
         plan: ReplayPlan,
         bundle: Bundle,
         fixed: FixedSettings,
@@ -96,7 +103,7 @@ class Replay:
         pool: EnginePool,
         observers: Sequence[ResultObserver] = (),
     ) -> None:
-        self._source, self._out, self._plan, self._bundle, self._pool = source, out, plan, bundle, pool
+        self._source, self._output, self._plan, self._bundle, self._pool = source, output, plan, bundle, pool
         self._fixed, self._live = fixed, live
         self._observers = observers
         self._types = types = message_types()
@@ -117,7 +124,7 @@ class Replay:
         ]
         for number, info in source.first_infos.items():
             self.cameras[number].geometry.info = info
-        self.bag = SplitBag(out / BAG_FOLDER, types.typestore)
+        self.bag = SplitBag(output, BAG_FOLDER, types.typestore)
         for camera in self.cameras:
             for name, topic in camera.output_topics.items():
                 self.bag.add_topic(topic, TYPES.get(name, IMAGE), latched=name == "label_info")
@@ -129,6 +136,8 @@ class Replay:
         self._last_ns = 0
         self._reported_ns: int | None = None
         self._in_file = 0
+        self._ended = False
+        self.went_back = ""
         self._facts = {
             "engine": pool.name,
             "bundle": bundle.description.name,
@@ -139,11 +148,11 @@ class Replay:
         self._resume()
 
     def _resume(self) -> None:
-        path = self._out / STATE_FILE
-        if not path.is_file():
-            self._save_state(complete=False)
+        out = self._output.path
+        if not (out / STATE_FILE).is_file():
+            self._save_state()
             return
-        state = read_state(self._out)
+        state = read_state(out)
         if state["identity"] != self._plan.identity or state["facts"] != self._facts:
             different = sorted(
                 key
@@ -152,13 +161,20 @@ class Replay:
                 if ours.get(key) != theirs.get(key)
             )
             raise ReplayError(
-                f"{self._out}: the replay there was begun with other {', '.join(different)}; give the same, or another "
-                "--out"
+                f"{out}: the replay there was begun with other {', '.join(different)}; give the same, or another --out"
             )
-        self.bag.keep(state["files"])
-        self._used, self._last_ns, self._reported_ns = state["used"], state["last_ns"], state["reported_ns"]
-        for camera, camera_state in zip(self.cameras, state["cameras"], strict=True):
-            camera.restore(camera_state)
+        records, problem = whole_files(out, state["files"])
+        if problem:
+            kept = f"of {state['files']} files the first {len(records)} are kept"
+            self.went_back = f"{problem}; {kept}, and what follows is made again"
+        self.bag.keep([record.file for record in records])
+        if records:
+            last = records[-1]
+            self._used, self._last_ns, self._reported_ns = last.used, last.last_ns, last.reported_ns
+            self._ended = last.ended
+            for camera, camera_state in zip(self.cameras, last.cameras, strict=True):
+                camera.restore(camera_state)
+        self._save_state()
 
     def run(self, advance: Callable[[], None], stopped: Callable[[], bool]) -> bool:
         """Replay until the end, or until `stopped` says so.
@@ -167,11 +183,30 @@ class Replay:
             advance: called for each frame of the input.
 
         Returns:
-            Whether the end was reached. If not, the output is a bag up to there, and the same replay goes on there.
+            Whether the end was reached; `complete` then finishes the replay. If not, the output is a bag up to there,
+            and the same replay goes on there.
 
         Raises:
             BrokenExecutor: a process of the pool died.
+            OSError: the output cannot be written, with the path. The same replay goes on after its last whole file.
         """
+        try:
+            return self._run(advance, stopped)
+        except BaseException:
+            self.bag.abandon_file()
+            raise
+
+    def complete(self, summary: dict[str, Any]) -> None:
+        """Write `summary.json`, and that the replay is complete.
+
+        Raises:
+            OSError: with the path.
+        """
+        path = self._output.write(SUMMARY_FILE, json_text(summary))
+        if summary["complete"]:
+            write_state(self._output, self._plan.identity, self._facts, len(self.bag.files), file_digest(path))
+
+    def _run(self, advance: Callable[[], None], stopped: Callable[[], bool]) -> bool:
         plan, description = self._plan, self._bundle.description
         items = self._source.items(plan.start_ns, plan.stop_ns, plan.copied)
         for camera in self.cameras:
@@ -198,13 +233,11 @@ class Replay:
                 if stopped():
                     complete = False
                     break
-        if complete:
+        if complete and not self._ended:
             if self._last_ns:
                 self._report(self._last_ns)
-            self.bag.close_file()
-            self._save_state(complete=True)
-        else:
-            self._end_file()
+            self._ended = True
+        self._end_file()
         return complete
 
     def _take(self, item: ReadyFrame | InputInfo | InputCopy) -> None:
@@ -246,24 +279,26 @@ class Replay:
         self._reported_ns = time_ns
 
     def _end_file(self) -> None:
-        self.bag.close_file()
+        name = self.bag.close_file()
         self._in_file = 0
-        self._save_state(complete=False)
+        if name is None:
+            return
+        record = FileRecord(
+            file=name,
+            sha256=file_digest(self.bag.folder / name),
+            part_sha256=file_digest(self.bag.folder / part_file(name)),
+            used=self._used,
+            last_ns=self._last_ns,
+            reported_ns=self._reported_ns,
+            ended=self._ended,
+            cameras=[camera.state() for camera in self.cameras],
+        )
+        # Once it is written, the file is a part of the replay: if the process dies before, the file is made again.
+        write_record(self._output, record)
+        self._save_state()
 
-    def _save_state(self, complete: bool) -> None:
-        """After the bag: if the process dies between the two, a file too many is dropped, never one missed."""
-        state = {
-            "format": STATE_FORMAT,
-            "complete": complete,
-            "identity": self._plan.identity,
-            "facts": self._facts,
-            "files": len(self.bag.files),
-            "used": self._used,
-            "last_ns": self._last_ns,
-            "reported_ns": self._reported_ns,
-            "cameras": [camera.state() for camera in self.cameras],
-        }
-        write_json(self._out / STATE_FILE, state)
+    def _save_state(self) -> None:
+        write_state(self._output, self._plan.identity, self._facts, len(self.bag.files))
 
 
 def is_own_topic(topic: str, node_name: str) -> bool:
@@ -271,45 +306,3 @@ def is_own_topic(topic: str, node_name: str) -> bool:
     results, old ones would pass for them."""
     results = tuple(f"/{name}" for name in (*OUTPUT_TOPICS.values(), STATE_TOPIC))
     return topic == DIAGNOSTICS or (topic.startswith(f"{node_name}/") and topic.endswith(results))
-
-
-def write_json(path: Path, data: Any) -> None:
-    """Replace a file atomically."""
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
-
-
-def read_state(out: Path) -> dict[str, Any]:
-    """The state of the replay in a folder.
-
-    Raises:
-        ReplayError: it cannot be read, or is of another version.
-    """
-    path = out / STATE_FILE
-    try:
-        state = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ReplayError(f"{path}: cannot be read ({error}); give another --out") from error
-    if not isinstance(state, dict) or state.get("format") != STATE_FORMAT:
-        raise ReplayError(f"{path}: was written by another version; give another --out, or --overwrite")
-    return state
-
-
-def make_room(out: Path, resume: bool, overwrite: bool) -> None:
-    """Prepare the folder of a replay: a finished one gives way, an interrupted one only when told so.
-
-    Raises:
-        ReplayError: something else is in the folder, or it is not said what to do with an interrupted replay.
-    """
-    if out.is_dir() and any(out.iterdir()):
-        if not (out / STATE_FILE).is_file():
-            raise ReplayError(f"{out} is not empty and was not written by a replay; give another folder with --out")
-        if not resume:
-            complete = overwrite or read_state(out)["complete"]
-            if not complete:
-                raise ReplayError(f"{out} holds an interrupted replay: --resume goes on with it, --overwrite drops it")
-            shutil.rmtree(out)
-    elif resume:
-        raise ReplayError(f"{out}: there is no replay to go on with")
-    out.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,11 @@ import yaml
 
 from ros_ood_perception.node.parameter_declarations import DECLARATIONS, Declaration
 from ros_ood_perception.node.settings import CAMERA_PARAMETERS, ParameterError, camera_names, value_of_each
+from ros_ood_perception.shown_text import printable
 from ros_ood_perception.strict_yaml import load_yaml, shown
+
+LONGEST_VALUE = 4096
+"""Characters of a `--set`."""
 
 
 def parameter_values(file: Path | None, changes: Sequence[str], node_name: str) -> dict[str, Any]:
@@ -35,19 +39,28 @@ def parameter_values(file: Path | None, changes: Sequence[str], node_name: str) 
     for change in changes:
         name, separator, text = change.partition("=")
         if not separator:
-            raise ParameterError(f"--set {change}: it must be NAME=VALUE")
-        try:
-            given.append((f"--set {change}", name.removesuffix(":").strip(), yaml.safe_load(text)))
-        except yaml.YAMLError as error:
-            raise ParameterError(f"--set {change}: '{text}' is no YAML value") from error
+            raise ParameterError(f"--set {shown(change)}: it must be NAME=VALUE")
+        given.append((f"--set {name}", name.removesuffix(":").strip(), _yaml_value(name, text)))
     for source, name, value in given:
         if name.partition(".")[0] in ("use_sim_time", "qos_overrides"):
             # Of every node; neither clock nor transport has a part in a replay.
             continue
         if name not in declared:
-            raise ParameterError(f"{source}: the node has no parameter '{name}'")
+            raise ParameterError(f"{source}: the node has no parameter '{printable(name, 200)}'")
         values[name] = _typed(source, declared[name], value)
     return values
+
+
+def _yaml_value(name: str, text: str) -> Any:
+    # A merge key copies what it names: some nested in a line fill the memory. No value needs one.
+    if len(text) > LONGEST_VALUE or "<<" in text:
+        raise ParameterError(
+            f"--set {name}: the value has {len(text)} characters or a merge key (<<): it is none of ours"
+        )
+    try:
+        return yaml.safe_load(text)
+    except Exception as error:  # PyYAML's constructors raise all sorts on a tag whose value does not fit
+        raise ParameterError(f"--set {name}: {shown(text)} is no YAML value") from error
 
 
 def of_recording(values: Mapping[str, Any], cameras: Sequence[str]) -> dict[str, Any]:
@@ -95,6 +108,8 @@ def _of_file(file: Path, node_name: str) -> dict[str, Any]:
 def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in values.items():
+        if not isinstance(name, str):
+            raise ParameterError(f"a parameter is called {shown(name)}; a name must be text")
         # No deeper than names go: nested YAML aliases are small in the file and endless when followed.
         if isinstance(value, dict) and any(d.name.startswith(f"{prefix}{name}.") for d in DECLARATIONS):
             found |= _flat(value, f"{prefix}{name}.")
@@ -113,7 +128,7 @@ def _typed(source: str, declaration: Declaration, value: Any) -> Any:
 
 
 def _scalar(source: str, name: str, kind: type, value: Any) -> Any:
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) <= 2**53:
         return float(value)
     if type(value) is not kind:
         raise ParameterError(f"{source}: parameter '{name}' is {shown(value)}; it must be {kind.__name__}")

@@ -18,6 +18,10 @@ import sys
 import time
 from pathlib import Path
 
+from ros_ood_perception.number_arguments import LARGEST_SEED, MOST_THREADS, real, whole
+from ros_ood_perception.output_folder import OutputFolderError
+from ros_ood_perception.shown_text import error_line
+
 MAX_DRIVES = 1000
 
 
@@ -28,12 +32,19 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write to; made if it is not there")
-    parser.add_argument("--seed", type=int, default=0, help="of the (first) drive: other streets, weather, objects (0)")
-    parser.add_argument("--seconds", type=float, default=30.0, help="length of a drive (30)")
-    parser.add_argument("--rate", type=float, default=10.0, metavar="HZ", help="frames a second (10)")
+    seed = whole(0, LARGEST_SEED)
+    parser.add_argument(
+        "--seed", type=seed, default=0, help="of the (first) drive: other streets, weather, objects (0)"
+    )
+    parser.add_argument("--seconds", type=real(0.0, 1e6), default=30.0, help="length of a drive (30)")
+    parser.add_argument("--rate", type=real(0.0, 1e6), default=10.0, metavar="HZ", help="frames a second (10)")
     parser.add_argument("--size", default="640x480", metavar="WxH", help="of the image, pixels (640x480)")
     parser.add_argument(
-        "--drives", type=int, default=1, metavar="N", help="this many drives, with the seeds SEED, SEED + 1, ... (1)"
+        "--drives",
+        type=whole(1, MAX_DRIVES),
+        default=1,
+        metavar="N",
+        help="this many drives, with the seeds SEED, SEED + 1, ... (1)",
     )
     parser.add_argument("--no-unknown", action="store_true", help="leave the unknown objects out: frames to train on")
     parser.add_argument("--no-distortion", action="store_true", help="a lens that keeps lines straight")
@@ -42,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--bag", action="store_true", help="write the bag (default: and the images)")
     parser.add_argument(
         "--jobs",
-        type=int,
+        type=whole(1, MOST_THREADS),
         default=len(os.sched_getaffinity(0)),
         metavar="N",
         help="threads that render; the bytes do not depend on it (as many as this process may use CPUs)",
@@ -55,12 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     width, _, height = options.size.partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
+    if not (width.isdecimal() and height.isdecimal() and len(options.size) < 16):
         parser.error(f"--size is '{options.size}'; it must be WIDTHxHEIGHT in pixels, as in 640x480")
-    if not 1 <= options.drives <= MAX_DRIVES:
-        parser.error(f"--drives is {options.drives}; it must be from 1 to {MAX_DRIVES}")
-    if not 1 <= options.jobs <= 256:
-        parser.error(f"--jobs is {options.jobs}; it must be from 1 to 256")
     both = options.frames == options.bag
     if options.drives > 1 and (both or options.bag):
         parser.error("several drives go into one folder of frames: give --frames; a bag holds one drive")
@@ -99,7 +106,6 @@ def main(arguments: list[str] | None = None) -> int:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
         folder = FrameFolder(options.out) if both or options.frames else None
-        options.out.mkdir(parents=True, exist_ok=True)
         with Progress(*columns, console=console) as progress:
             total = sum(settings.frame_count for settings in wanted)
             task = progress.add_task("first use: compiling the renderer, half a minute", total=total)
@@ -117,8 +123,8 @@ def main(arguments: list[str] | None = None) -> int:
                         progress.update(task, advance=1, description=f"seed {settings.seed}, {drive.weather}")
         if folder is not None:
             folder.finish()
-    except OSError as error:
-        print(f"Cannot write the drive: {error}", file=sys.stderr)
+    except (OutputFolderError, OSError) as error:
+        print(f"Cannot write the drive: {error_line(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"Interrupted; what is in {options.out} is not complete.", file=sys.stderr)

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ros_ood_perception.atomic_files import naming, sync_file
 from ros_ood_perception.camera_model import CameraModel
 from ros_ood_perception.ground import CameraPose
+from ros_ood_perception.output_folder import OutputFolder
 from ros_ood_perception.recordings.frame_source import TRUTH_PREFIX
 from ros_ood_perception.result_messages import image_message
 from ros_ood_perception.sample_drive.drive import SampleDrive
-from ros_ood_perception.sample_drive.frame_folder import frame_facts
+from ros_ood_perception.sample_drive.frame_folder import PROGRAM, frame_facts
 from ros_ood_perception.sample_drive.ground_truth import DriveFrame
 
 CAMERA_FRAME = "camera_optical_frame"
@@ -45,6 +47,7 @@ class DriveBag:
 
     Raises:
         FileExistsError: something is at that path already.
+        OutputFolderError: the folder that it lies in is another program's.
     """
 
     def __init__(self, path: Path, drive: SampleDrive) -> None:
@@ -56,6 +59,9 @@ class DriveBag:
 
         if path.exists():
             raise FileExistsError(f"{path}: is there already; give another folder, or remove it")
+        self._path = path
+        output = OutputFolder.join(path.parent, PROGRAM)
+        output.add(*(f"{path.name}/{file}" for file in (f"{path.name}.mcap", "metadata.yaml")))
         self._drive = drive
         # The same bytes whatever distribution runs here.
         self._new = MessageTypes(get_typestore(Stores.LATEST))
@@ -65,7 +71,8 @@ class DriveBag:
     def __enter__(self) -> DriveBag:
         from ros_ood_perception.recordings.split_bag import offered_qos
 
-        self._writer.open()
+        with naming(self._path):
+            self._writer.open()
         for topic, kind in TOPICS.items():
             qos = (offered_qos(latched=True),) if topic == "/tf_static" else ()
             self._connections[topic] = self._writer.add_connection(
@@ -74,7 +81,10 @@ class DriveBag:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._writer.close()
+        with naming(self._path):
+            self._writer.close()
+            for name in (f"{self._path.name}.mcap", "metadata.yaml"):
+                sync_file(self._path / name)
 
     def write(self, frame: DriveFrame) -> None:
         """One frame, under its stamp."""
@@ -101,7 +111,8 @@ class DriveBag:
         self._put(TRUTH_TOPIC, stamp, self._new("std_msgs/msg/String", data=truth))
 
     def _put(self, topic: str, stamp_ns: int, message: Any) -> None:
-        self._writer.write(self._connections[topic], stamp_ns, self._new.serialized(message))
+        with naming(self._path):
+            self._writer.write(self._connections[topic], stamp_ns, self._new.serialized(message))
 
     def _header(self, stamp_ns: int, frame_id: str) -> Any:
         stamp = self._new("builtin_interfaces/msg/Time", sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)

@@ -11,11 +11,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ros_ood_perception.atomic_files import naming, sync_all, write_file
+from ros_ood_perception.output_folder import OutputFolder
 from ros_ood_perception.sample_drive.drive import SampleDrive
 from ros_ood_perception.sample_drive.ground_truth import CLASSES, VOID_ID, DriveFrame
 
 FORMAT = "ros_ood_perception/sample_drive"
 VERSION = 1
+PROGRAM = "sample_drive"
 IMAGES, LABELS, ANOMALY = "images", "labels", "labels_masks"
 TRUTH = "ground_truth.json"
 COMPRESSION = [cv2.IMWRITE_PNG_COMPRESSION, 1]
@@ -30,6 +33,7 @@ class FrameFolder:
 
     Raises:
         FileExistsError: the folder holds frames already.
+        OutputFolderError: the folder is another program's.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,8 +43,10 @@ class FrameFolder:
         used = [p for p in (*parts, folder / TRUTH) if p.is_file() or (p.is_dir() and any(p.iterdir()))]
         if used:
             raise FileExistsError(f"{used[0]}: is there already; give another folder, or remove it")
+        self._output = OutputFolder.join(folder, PROGRAM)
         for part in parts:
-            part.mkdir(parents=True, exist_ok=True)
+            with naming(part):
+                part.mkdir(exist_ok=True)
         self._drives: list[dict[str, Any]] = []
 
     def begin(self, drive: SampleDrive) -> None:
@@ -51,12 +57,12 @@ class FrameFolder:
         """One frame.
 
         Raises:
-            OSError: a file cannot be written.
+            OSError: a file cannot be written, with its path.
         """
         name = f"{frame.stamp_ns}.png"
-        _write_png(self.folder / IMAGES / name, np.ascontiguousarray(frame.image[..., ::-1]))
-        _write_png(self.folder / LABELS / name, frame.labels)
-        _write_png(self.folder / ANOMALY / name, frame.anomaly.astype(np.uint8))
+        self._write_png(f"{IMAGES}/{name}", np.ascontiguousarray(frame.image[..., ::-1]))
+        self._write_png(f"{LABELS}/{name}", frame.labels)
+        self._write_png(f"{ANOMALY}/{name}", frame.anomaly.astype(np.uint8))
         self._drives[-1]["frames"].append(frame_facts(frame, name))
 
     def finish(self) -> Path:
@@ -70,8 +76,16 @@ class FrameFolder:
             "folders": {"images": IMAGES, "labels": LABELS, "anomaly": ANOMALY},
             "drives": self._drives,
         }
-        path.write_text(json.dumps(facts, separators=(",", ":")) + "\n", encoding="utf-8")
+        sync_all()
+        self._output.write(TRUTH, json.dumps(facts, separators=(",", ":")) + "\n")
         return path
+
+    def _write_png(self, name: str, pixels: NDArray[np.uint8]) -> None:
+        done, data = cv2.imencode(".png", pixels, COMPRESSION)
+        if not done:
+            raise OSError(f"{self.folder / name}: OpenCV cannot encode a PNG of {pixels.shape}")
+        self._output.add(name)
+        write_file(self.folder / name, data.tobytes(), sync=False)
 
 
 def drive_facts(drive: SampleDrive) -> dict[str, Any]:
@@ -108,10 +122,3 @@ def frame_facts(frame: DriveFrame, name: str) -> dict[str, Any]:
             for obstacle in frame.obstacles
         ],
     }
-
-
-def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
-    done, data = cv2.imencode(".png", pixels, COMPRESSION)
-    if not done:
-        raise OSError(f"{path}: OpenCV cannot encode a PNG of {pixels.shape}")
-    path.write_bytes(data.tobytes())

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ros_ood_perception.output_folder import OutputFolder
 from ros_ood_perception.recordings.bag import Bag
 from ros_ood_perception.recordings.message_types import message_types
 from ros_ood_perception.recordings.split_bag import SplitBag
@@ -21,7 +22,7 @@ FRAMES = 10
 
 def write_bag(folder: Path) -> None:
     types = message_types()
-    bag = SplitBag(folder, types.typestore)
+    bag = SplitBag(OutputFolder.claim(folder.parent, "test"), folder.name, types.typestore)
     bag.add_topic("/front/image_raw", "sensor_msgs/msg/Image")
     generator = np.random.default_rng(3)
     for number in range(FRAMES):

@@ -11,6 +11,7 @@ import pytest
 from recorded_drive import IMAGE, header, image, write_bag
 
 from ros_ood_perception.bundle import BundleDescription, read_bundle
+from ros_ood_perception.output_folder import OutputFolder
 from ros_ood_perception.recordings.message_types import message_types
 from ros_ood_perception.replay.comparison import Limits, compare
 from ros_ood_perception.replay.inputs import Input, open_input
@@ -50,7 +51,7 @@ def compared(
     """How many frames were compared, are only here, and only there."""
     write_bag(folder / "out" / "bag", ours)
     other = write_bag(folder / "other", theirs)
-    found = compare(folder / "out", other, source, "/perception_node", description, Limits())
+    found = compare(OutputFolder(folder / "out", "replay"), other, source, "/perception_node", description, Limits())
     return found["frames"], found["only_here"], found["only_there"]
 
 

@@ -1,0 +1,183 @@
+"""How far a replay has come, on the disk: `state.json` says of what, and each finished file of the bag has a record
+beside it with its digest and with all that is needed to go on after it.
+
+A file that is not as it was written is noticed, and the replay goes on after the last one before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ros_ood_perception.json_files import JsonFileError, read_json, sealed_text, unsealed
+from ros_ood_perception.output_folder import OutputFolder
+from ros_ood_perception.recordings.split_bag import part_file
+from ros_ood_perception.strict_yaml import SchemaError, from_mapping
+
+STATE_FILE = "state.json"
+SUMMARY_FILE = "summary.json"
+BAG_FOLDER = "bag"
+STATE_FORMAT = 3
+PROGRAM = "replay"
+
+
+class ReplayError(RuntimeError):
+    """The replay cannot begin or go on. The message says why, and what to do."""
+
+
+class ReplayStoppedError(ReplayError):
+    """The replay had begun, and cannot go on now: what is finished stays."""
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """One finished file of the bag.
+
+    Attributes:
+        file: its name; `sha256` is of its bytes, `part_sha256` of its own metadata (`part_file`).
+        used: so many items of the input, calibrations aside, have been used.
+        last_ns, reported_ns: times of the last frame and of the last diagnostics, nanoseconds.
+        ended: the replay had come to its end.
+        cameras: `CameraReplay.state` of each.
+    """
+
+    file: str
+    sha256: str
+    part_sha256: str
+    used: int
+    last_ns: int
+    reported_ns: int | None
+    ended: bool
+    cameras: list[dict[str, Any]]
+
+
+def record_file(file: str) -> str:
+    """The name of the record of a file of the bag."""
+    return f".{file}.state.json"
+
+
+def write_record(output: OutputFolder, record: FileRecord) -> None:
+    """Write the record of a finished file; that is then a part of the replay.
+
+    Raises:
+        OSError: with the path.
+    """
+    output.write(f"{BAG_FOLDER}/{record_file(record.file)}", sealed_text(asdict(record)))
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal.
+
+    Raises:
+        OSError: with the path.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def whole_files(out: Path, written: int) -> tuple[list[FileRecord], str]:
+    """The records of the files, from the first on, that are as they were written; and what is wrong with the next.
+
+    Args:
+        written: so many files there were at least.
+
+    Returns:
+        the records, and a sentence, "" where all are whole.
+    """
+    found: list[FileRecord] = []
+    while True:
+        name = f"{BAG_FOLDER}_{len(found)}.mcap"
+        path = out / BAG_FOLDER / record_file(name)
+        if not path.is_file() and len(found) >= written:
+            return found, ""
+        try:
+            record = from_mapping(unsealed(path, read_json(path)), FileRecord, str(path))
+            for file, digest in ((name, record.sha256), (part_file(name), record.part_sha256)):
+                if file_digest(out / BAG_FOLDER / file) != digest:
+                    raise JsonFileError(f"{out / BAG_FOLDER / file}: is not as it was written: its SHA-256 is another")
+        except (OSError, JsonFileError, SchemaError) as error:
+            return found, str(error)
+        found.append(record)
+
+
+def write_state(
+    output: OutputFolder, identity: Mapping[str, Any], facts: Mapping[str, str], files: int, summary_sha256: str = ""
+) -> None:
+    """Write `state.json`.
+
+    Args:
+        files: so many are finished.
+        summary_sha256: of `summary.json` once the replay is complete.
+    """
+    state = {
+        "format": STATE_FORMAT,
+        "complete": bool(summary_sha256),
+        "summary_sha256": summary_sha256,
+        "files": files,
+        "identity": dict(identity),
+        "facts": dict(facts),
+    }
+    output.write(STATE_FILE, sealed_text(state))
+
+
+def read_state(out: Path) -> dict[str, Any]:
+    """The state of the replay in a folder.
+
+    Raises:
+        ReplayError: it cannot be read, is damaged, or is of another version.
+    """
+    path = out / STATE_FILE
+    try:
+        state = read_json(path)
+        if isinstance(state, dict) and state.get("format") not in (None, STATE_FORMAT):
+            raise ReplayError(f"{path}: was written by another version; give another --out, or --overwrite")
+        state = unsealed(path, state)
+    except (OSError, JsonFileError) as error:
+        raise ReplayError(
+            f"{error}; the replay there cannot be gone on with: give another --out, or --overwrite"
+        ) from error
+    return state
+
+
+def finished_summary(out: Path) -> dict[str, Any] | None:
+    """`summary.json` of a replay that has come to its end and whose files are all as they were written; else None.
+
+    Raises:
+        ReplayError: see `read_state`.
+    """
+    state = read_state(out)
+    if not state["complete"] or whole_files(out, state["files"])[1]:
+        return None
+    try:
+        if file_digest(out / SUMMARY_FILE) != state["summary_sha256"]:
+            return None
+        summary: dict[str, Any] = read_json(out / SUMMARY_FILE)
+    except (OSError, JsonFileError):
+        return None
+    return summary
+
+
+def make_room(out: Path, resume: bool, overwrite: bool) -> OutputFolder:
+    """Prepare the folder of a replay: a finished one gives way, an interrupted one only when told so.
+
+    Raises:
+        ReplayError: it is not said what to do with an interrupted replay, or there is none.
+        OutputFolderError: something else is in the folder.
+        OSError: with the path.
+    """
+    if out.is_dir() and any(out.iterdir()):
+        if resume:
+            return OutputFolder.reopen(out, PROGRAM)
+        # Asked first: of a folder that is not ours no state is read.
+        OutputFolder(out, PROGRAM).read()
+        if not overwrite and (out / STATE_FILE).exists() and not read_state(out)["complete"]:
+            raise ReplayError(f"{out} holds an interrupted replay: --resume goes on with it, --overwrite drops it")
+    elif resume:
+        raise ReplayError(f"{out}: there is no replay to go on with")
+    return OutputFolder.claim(out, PROGRAM)
