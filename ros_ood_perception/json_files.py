@@ -14,7 +14,7 @@ from ros_ood_perception.atomic_files import naming, write_file
 
 LARGEST_BYTES = 1 << 26
 """Far more than any that is read here has."""
-_SEAL = "sha256"
+_SEAL = "contents_sha256"
 
 
 class JsonFileError(ValueError):

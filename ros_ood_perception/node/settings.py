@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -115,11 +115,10 @@ def _check_values(values: Mapping[str, Any], live: bool) -> None:
         if declaration.live != live:
             continue
         value = values[declaration.name]
-        low, high = declaration.range or (-math.inf, math.inf)
+        low, high = declaration.range or (-sys.float_info.max, sys.float_info.max)
         for item in [value] if isinstance(value, (str, int, float)) else value:
             # rclpy's own ranges do not reach into lists, and let NaN pass: it compares false with both ends.
-            number = isinstance(item, (int, float)) and not isinstance(item, bool)
-            if number and not (low <= item <= high and math.isfinite(item)):
+            if isinstance(item, (int, float)) and not isinstance(item, bool) and not low <= item <= high:
                 raise ParameterError(
                     f"parameter '{declaration.name}' is {shown(value)}; it must be from {low:g} to {high:g}"
                 )

@@ -219,6 +219,8 @@ class CameraReplay:
             "announced": self._announced,
             "last_fate": self._last_fate,
             "last_doubts": self._last_doubts,
+            # Of the last frame, and in the diagnostics until the next one.
+            "ground": self.geometry.problem,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -229,3 +231,4 @@ class CameraReplay:
         self.problems, self._announced = list(state["problems"]), state["announced"]
         self.too_far_apart = dict(state["too_far_apart"])
         self._last_fate, self._last_doubts = state["last_fate"], list(state["last_doubts"])
+        self.geometry.problem = state["ground"]

@@ -122,8 +122,8 @@ def data(tmp_path: Path) -> Path:
         ("data/images/0.png", None),
         ("link", lambda p: (p / "link").symlink_to("data")),
         ("link/out", lambda p: (p / "link").symlink_to("data/images")),
-        ("hard", lambda p: os.link(p / "data/images/0.png", p / "hard")),
-        ("out", lambda p: ((p / "out").mkdir(), os.link(p / "data/images/0.png", p / "out" / "x"))),
+        ("hard", lambda p: (p / "hard").hardlink_to(p / "data/images/0.png")),
+        ("out", lambda p: ((p / "out").mkdir(), (p / "out/x").hardlink_to(p / "data/images/0.png"))),
         ("out", lambda p: ((p / "out").mkdir(), (p / "out/x").touch(), (p / "data/more").symlink_to(p / "out/x"))),
         ("out", lambda p: ((p / "out").mkdir(), (p / "data/more").symlink_to(p / "out"))),
     ],
@@ -192,9 +192,14 @@ def test_a_file_that_cannot_be_written_is_named_and_leaves_nothing_beside_it(tmp
 
 def test_an_error_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
     write_file(tmp_path / "a", "old")
-    with pytest.raises(ZeroDivisionError), replacing(tmp_path / "a") as file:
-        file.write(b"new")
-        raise ZeroDivisionError
+
+    def fail() -> None:
+        with replacing(tmp_path / "a") as file:
+            file.write(b"new")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a", "old")]
 
 

@@ -459,7 +459,6 @@ def test_bad_options_are_named_before_anything_starts(
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").touch()
     for options, message in (
-        (["--every", "0"], "--every is 0; it must be at least 1"),
         (["--start", "3", "--stop", "1"], "--start 3 is not before --stop 1"),
         (["--outputs", "masks"], "--outputs holds masks; there are semantic_mask,"),
         (["--set", "anomaly_treshold=0.5"], "the node has no parameter 'anomaly_treshold'"),
@@ -471,7 +470,7 @@ def test_bad_options_are_named_before_anything_starts(
         (["--min-anomaly-iou", "0.5"], "a limit is given, but no --compare"),
         (["--compare", str(tmp_path / "none")], "none: no such file or folder; give the --out of another replay"),
         (["--compare", str(tmp_path / "none.json")], "none.json: is no summary of a replay"),
-        (["--compare", str(tmp_path / "out" / "bag")], "lies in --out, which this replay writes"),
+        (["--compare", str(tmp_path / "out" / "bag")], "holds what is read (--compare:"),
         (["--compare", str(drive)], "holds no results: no topic ends in output/semantic/mask"),
     ):
         assert main([str(drive), "--out", str(tmp_path / "out"), *options]) == 2
