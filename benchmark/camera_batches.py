@@ -16,6 +16,7 @@ import numpy as np
 
 from ros_ood_perception.bundle import read_bundle
 from ros_ood_perception.inference.engine import open_engine
+from ros_ood_perception.number_arguments import whole
 from ros_ood_perception.package_files import package_file
 
 
@@ -24,9 +25,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, default=package_file("models/camvid_small"))
     parser.add_argument("--engine", default="auto")
-    parser.add_argument("--cameras", type=int, default=3)
-    parser.add_argument("--size", type=int, nargs=2, default=(720, 1280), metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--repetitions", type=int, default=30)
+    parser.add_argument("--cameras", type=whole(1, 10**6), default=3)
+    parser.add_argument("--size", type=whole(1, 10**6), nargs=2, default=(720, 1280), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--repetitions", type=whole(1, 10**6), default=30)
     options = parser.parse_args()
     engine = open_engine(read_bundle(options.bundle), options.engine)
     shape = (options.cameras, *options.size, 3)

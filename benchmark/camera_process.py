@@ -21,6 +21,8 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CompressedImage, Image
 
+from ros_ood_perception.number_arguments import real, whole
+
 DISTINCT_FRAMES = 20
 DISCOVERY_SETTLES_S = 0.5
 
@@ -50,8 +52,8 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--topic", required=True)
-    parser.add_argument("--rate", type=float, default=10.0, help="frames a second")
-    parser.add_argument("--size", type=int, nargs=2, default=(480, 640), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--rate", type=real(0.0, 1e6, above=True), default=10.0, help="frames a second")
+    parser.add_argument("--size", type=whole(1, 10**6), nargs=2, default=(480, 640), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--compressed", choices=("jpeg", "png"))
     parser.add_argument("--best-effort", action="store_true", help="as most drivers; the default is reliable")
     options = parser.parse_args()

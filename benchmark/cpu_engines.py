@@ -10,7 +10,6 @@ of the medians. Labels and scores are compared with ONNX Runtime's. OpenVINO is 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -31,6 +30,8 @@ from ros_ood_perception.bundle import Bundle, read_bundle
 from ros_ood_perception.inference.engine import EngineOutput
 from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 from ros_ood_perception.inference.parity import ParityMeter, fixed_frames
+from ros_ood_perception.json_files import write_json
+from ros_ood_perception.number_arguments import whole
 
 ROOT = Path(__file__).resolve().parent.parent
 FRAME = (720, 1280)
@@ -102,8 +103,8 @@ def main() -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path, nargs="?", default=ROOT / "models" / "camvid_small")
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=0, help="0: every CPU that this process may use")
+    parser.add_argument("--rounds", type=whole(1, 10**6), default=20)
+    parser.add_argument("--threads", type=whole(0, 256), default=0, help="0: every CPU that this process may use")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     threads = options.threads or len(os.sched_getaffinity(0))
@@ -121,7 +122,7 @@ def main() -> int:
         )
     (Console() if sys.stdout.isatty() else Console(width=120)).print(table)
     if options.json is not None:
-        options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        write_json(options.json, rows, indent=2)
     return 0
 
 

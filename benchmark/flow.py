@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import abc
 import argparse
-import json
 import math
 import statistics
 import sys
@@ -32,6 +31,8 @@ from torch import Tensor, nn
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from ros_ood_perception.json_files import write_json  # noqa: E402
+from ros_ood_perception.number_arguments import real, whole  # noqa: E402
 from ros_ood_perception.strict_yaml import read_yaml  # noqa: E402
 from training.data.registry import open_training_frames  # noqa: E402
 from training.flow_training_config import FlowTrainingConfig  # noqa: E402
@@ -264,15 +265,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the data set")
     parser.add_argument("--set", default="camvid", help="its registered name (default: camvid)")
-    parser.add_argument("--seconds", type=float, default=100.0, help="of training for each model")
-    parser.add_argument("--batch", type=int, default=8, help="crops a training step")
-    parser.add_argument("--crops", type=int, default=1024, help="crops to train on")
-    parser.add_argument("--validation", type=int, default=64, help="crops to measure bits per dimension on")
+    parser.add_argument("--seconds", type=real(0.0, 1e6, above=True), default=100.0, help="of training for each model")
+    parser.add_argument("--batch", type=whole(1, 10**6), default=8, help="crops a training step")
+    parser.add_argument("--crops", type=whole(1, 10**6), default=1024, help="crops to train on")
+    parser.add_argument("--validation", type=whole(1, 10**6), default=64, help="crops to measure bits per dimension on")
     parser.add_argument("--size", type=_size, action="append", help="of samples; may be repeated")
-    parser.add_argument("--count", type=int, default=4, help="samples drawn at once")
-    parser.add_argument("--repeats", type=int, default=5, help="of each timing")
+    parser.add_argument("--count", type=whole(1, 10**6), default=4, help="samples drawn at once")
+    parser.add_argument("--repeats", type=whole(1, 10**6), default=5, help="of each timing")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=whole(0, 256), default=1)
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     options.size = options.size or [(32, 32), (64, 64), (128, 128)]
@@ -306,7 +307,7 @@ def main() -> int:
     show(results, options)
     if options.json is not None:
         contents = {"machine": machine(), "results": [asdict(result) for result in results]}
-        options.json.write_text(json.dumps(contents, indent=2) + "\n", encoding="utf-8")
+        write_json(options.json, contents, indent=2)
     return 0
 
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import sys
 import tempfile
 import time
@@ -45,6 +44,8 @@ from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 from ros_ood_perception.inference.parity import ParityMeter, fixed_frames
 from ros_ood_perception.inference.tensorrt_plan import open_tensorrt
 from ros_ood_perception.inference.torch_engine import open_torch
+from ros_ood_perception.json_files import write_json
+from ros_ood_perception.number_arguments import whole
 from ros_ood_perception.perception import Perception
 from training.evaluate import DataArgument, data_argument, open_frames
 from training.metrics.pixel_exact import ExactPixelMetrics
@@ -318,8 +319,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="*", choices=MODELS, default=list(MODELS))
     parser.add_argument("--sizes", nargs="+", type=image_size, default=list(SIZES), metavar="HEIGHTxWIDTH")
-    parser.add_argument("--batches", nargs="+", type=int, default=list(BATCHES))
-    parser.add_argument("--repeats", type=int, default=REPEATS)
+    parser.add_argument("--batches", nargs="+", type=whole(1, 10**6), default=list(BATCHES))
+    parser.add_argument("--repeats", type=whole(1, 10**6), default=REPEATS)
     parser.add_argument("--bundle", type=Path, default=ROOT / "models" / "camvid_small")
     parser.add_argument("--data", nargs="*", type=data_argument, default=[], metavar="NAME:PATH[@SPLIT]")
     parser.add_argument("--json", type=Path, metavar="FILE")
@@ -366,7 +367,7 @@ def main(arguments: list[str] | None = None) -> int:
             console.print(f"not measured: {line}")
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        write_json(options.json, results, indent=2)
     return 0
 
 

@@ -28,6 +28,7 @@ from typing import Any
 from benchmark.dds_profile import write_profile
 from ros_ood_perception.demo.live_run import environment
 from ros_ood_perception.node.transport import PROFILE_VARIABLES
+from ros_ood_perception.number_arguments import real, whole
 
 PACKAGES = tuple(
     f"{name}_msgs" for name in ("std", "geometry", "sensor", "nav", "visualization", "diagnostic", "lifecycle")
@@ -131,10 +132,10 @@ def lost(publisher: Path, subscriber: Path, endpoints: int, preload: dict[str, s
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--delay-us", type=int, action="append", help="may be repeated; default: 0, 2000")
-    parser.add_argument("--endpoints", type=int, default=10, help="topics of each type (10)")
-    parser.add_argument("--subscribe-at", type=float, help=argparse.SUPPRESS)
-    parser.add_argument("--publish-at", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--delay-us", type=whole(0, 10**6), action="append", help="may be repeated; default: 0, 2000")
+    parser.add_argument("--endpoints", type=whole(1, 10**6), default=10, help="topics of each type (10)")
+    parser.add_argument("--subscribe-at", type=real(0.0, 1e12), help=argparse.SUPPRESS)
+    parser.add_argument("--publish-at", type=real(0.0, 1e12), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.subscribe_at or options.publish_at:
         take_part(bool(options.publish_at), options.publish_at or options.subscribe_at, options.endpoints)

@@ -10,7 +10,6 @@ AUROC of each are printed: the streaming ones must equal scikit-learn's.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import resource
 import sys
@@ -25,6 +24,8 @@ from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from ros_ood_perception.json_files import write_json
+from ros_ood_perception.number_arguments import whole
 
 Frame = tuple[NDArray[np.float32], NDArray[np.uint8]]
 
@@ -120,9 +121,9 @@ def _run(name: str, count: int, height: int, width: int, results: Any) -> None:
 def main() -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=100)
-    parser.add_argument("--height", type=int, default=1024)
-    parser.add_argument("--width", type=int, default=2048)
+    parser.add_argument("--frames", type=whole(1, 10**6), default=100)
+    parser.add_argument("--height", type=whole(1, 10**6), default=1024)
+    parser.add_argument("--width", type=whole(1, 10**6), default=2048)
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     context = multiprocessing.get_context("spawn")
@@ -151,7 +152,7 @@ def main() -> int:
         )
     (Console() if sys.stdout.isatty() else Console(width=140)).print(table)
     if options.json is not None:
-        options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        write_json(options.json, rows, indent=2)
     return 0
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from ros_ood_perception.camera_model import CameraModel
 from ros_ood_perception.ground import CameraPose, GroundProjection
 from ros_ood_perception.ground_map import GroundMap
+from ros_ood_perception.number_arguments import whole
 from ros_ood_perception.obstacle_cloud import obstacle_points
 from ros_ood_perception.obstacles import ObstacleDetector
 from ros_ood_perception.perception import FramePerception
@@ -54,7 +55,7 @@ def median_ms(function: Callable[[int], object], repeats: int) -> float:
 def main(arguments: list[str] | None = None) -> int:
     """Print the table; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=50)
+    parser.add_argument("--repeats", type=whole(1, 10**6), default=50)
     repeats = parser.parse_args(arguments).repeats
     cv2.setNumThreads(1)
     ground = GroundProjection(CAMERA, CameraPose.from_mounting(1.5, 5.0))

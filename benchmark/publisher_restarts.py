@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from ros_ood_perception.demo.live_run import environment
+from ros_ood_perception.number_arguments import real
 from ros_ood_perception.parent_process import ends_with_this_process
 
 SETTLED_AFTER_S = 60.0
@@ -41,8 +42,10 @@ def camera() -> subprocess.Popen[bytes]:
 def main() -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=5.0)
-    parser.add_argument("--every", type=float, default=2.0, metavar="S", help="seconds between two restarts")
+    parser.add_argument("--minutes", type=real(0.0, 1e6, above=True), default=5.0)
+    parser.add_argument(
+        "--every", type=real(0.0, 1e6, above=True), default=2.0, metavar="S", help="seconds between two restarts"
+    )
     parser.add_argument("--events", action="store_true", help="subscribe with QoS event callbacks, as the node does")
     options = parser.parse_args()
     if options.every <= 0 or 60 * options.minutes < SETTLED_AFTER_S + 3 * options.every:

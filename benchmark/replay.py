@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import multiprocessing
 import statistics
 import sys
@@ -26,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from ros_ood_perception.json_files import write_json
+from ros_ood_perception.number_arguments import whole
 
 ENGINE = "engine alone"
 
@@ -132,9 +133,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("frames_folder", type=Path, metavar="FRAMES")
     parser.add_argument("--bundle", type=Path, default=Path(__file__).resolve().parent.parent / "models/camvid_small")
-    parser.add_argument("--frames", type=int, default=60)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--frames", type=whole(1, 10**6), default=60)
+    parser.add_argument("--rounds", type=whole(1, 10**6), default=5)
+    parser.add_argument("--jobs", type=whole(1, 10**6), nargs="+", default=[1, 2])
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     rows: list[dict[str, float]] = []
@@ -172,7 +173,7 @@ def main() -> int:
         print(f"the engine's share of the replay's CPU: {cpu_ratio:.2f} (median of {len(rows)} rounds)")
     if options.json is not None:
         written = {"rounds": rows, "ratios": ratios, "cpu_ms": cpu_ms}
-        options.json.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
+        write_json(options.json, written, indent=2)
     return 0
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from benchmark.dds_profile import write_profile
 from ros_ood_perception.demo.live_run import environment
 from ros_ood_perception.node.transport import PROFILE_VARIABLES
+from ros_ood_perception.number_arguments import whole
 from ros_ood_perception.parent_process import ends_with_this_process
 
 SERVICE = "answers"
@@ -82,8 +83,10 @@ def lost_answers(rounds: int) -> int:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=100)
-    parser.add_argument("--wait-ms", type=int, action="append", help="may be repeated; default: 0, 100, 1000")
+    parser.add_argument("--rounds", type=whole(1, 10**6), default=100)
+    parser.add_argument(
+        "--wait-ms", type=whole(0, 10**6), action="append", help="may be repeated; default: 0, 100, 1000"
+    )
     parser.add_argument("--type-lookup", action="store_true", help="as without the profile")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--ask", action="store_true", help=argparse.SUPPRESS)

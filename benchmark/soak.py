@@ -28,7 +28,9 @@ from typing import Any
 
 import numpy as np
 
+from ros_ood_perception.atomic_files import write_file
 from ros_ood_perception.demo.live_run import environment
+from ros_ood_perception.number_arguments import real, whole
 from ros_ood_perception.package_files import package_file
 from ros_ood_perception.parent_process import ends_with_this_process
 
@@ -236,13 +238,20 @@ def problems(result: dict[str, Any], max_mb_per_10_minutes: float) -> list[str]:
 def main() -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=30.0)
+    above_zero = real(0.0, 1e6, above=True)
+    parser.add_argument("--minutes", type=above_zero, default=30.0)
     parser.add_argument("--bundle", type=Path, default=package_file("models/camvid_small"))
-    parser.add_argument("--cameras", type=int, default=3)
-    parser.add_argument("--rate", type=float, default=10.0)
-    parser.add_argument("--size", type=int, nargs=2, default=(480, 640), metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--restart-every", type=float, default=20.0, metavar="S", help="kill a camera every S seconds")
-    parser.add_argument("--max-growth", type=float, default=MAX_MB_PER_10_MINUTES, help="MB per 10 minutes")
+    parser.add_argument("--cameras", type=whole(1, 10**6), default=3)
+    parser.add_argument("--rate", type=above_zero, default=10.0)
+    parser.add_argument("--size", type=whole(1, 10**6), nargs=2, default=(480, 640), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument(
+        "--restart-every",
+        type=above_zero,
+        default=20.0,
+        metavar="S",
+        help="kill a camera every S seconds",
+    )
+    parser.add_argument("--max-growth", type=real(0.0, 1e6), default=MAX_MB_PER_10_MINUTES, help="MB per 10 minutes")
     parser.add_argument("--json", type=Path, help="write the figures there")
     options = parser.parse_args()
     if options.restart_every < 0:
@@ -252,7 +261,7 @@ def main() -> int:
     text = json.dumps(result, indent=2)
     print(text)
     if options.json:
-        options.json.write_text(text + "\n", encoding="utf-8")
+        write_file(options.json, text + "\n")
     return 1 if result["problems"] else 0
 
 

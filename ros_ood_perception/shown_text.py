@@ -34,5 +34,5 @@ def error_line(error: BaseException) -> str:
 
 
 def markdown_cell(text: str) -> str:
-    """A stranger's text in a cell of a Markdown table: its bars, brackets, stars and HTML are only characters."""
-    return "".join(f"\\{c}" if c in "\\`*_{}[]<>|#~!" else c for c in printable(text))
+    """A stranger's text in a cell of a Markdown table: its bars, links, code and HTML are only characters."""
+    return "".join(f"\\{c}" if c in "\\`[]<>|" else c for c in printable(text))

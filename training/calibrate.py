@@ -27,6 +27,10 @@ from torch.nn import functional
 
 from ros_ood_perception.bundle import Bundle, BundleError, Measurement, read_bundle, write_bundle
 from ros_ood_perception.inference.engine import EngineError
+from ros_ood_perception.number_arguments import real
+from ros_ood_perception.output_folder import check_apart
+from ros_ood_perception.shown_text import error_line
+from training.bundle_folder import check_bundle_folder
 from training.bundle_graph import GraphError, with_temperature
 from training.bundle_runner import BundleRunner
 from training.data.held_out import HeldOut
@@ -37,6 +41,7 @@ from training.metrics.calibration_error import CalibrationError
 from training.operating_points import measured_operating_points
 
 TEMPERATURES = (0.05, 20.0)
+GIVEN_TEMPERATURES = (1e-3, 1e3)
 MOST_PIXELS = 2_000_000
 console = Console(stderr=True)
 
@@ -128,6 +133,10 @@ def calibrate(
         ValueError: frames with anomalies, other classes than the bundle's, or no labelled pixel.
         GraphError: the graph has no temperature to set.
     """
+    written = [variant.file for variant in bundle.description.variants]
+    check_bundle_folder("--out", out, written, {"--data": data.path})
+    if out.resolve() != bundle.folder.resolve():
+        check_apart("--out", out, {"the bundle": bundle.folder})
     frames = open_frames(data, ())
     if held_out and frames.classes:
         frames = HeldOut(frames, held_out).validation
@@ -175,17 +184,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--held-out", action="append", default=[], metavar="CLASS", help="a class that the bundle was trained without"
     )
-    parser.add_argument("--temperature", type=float, help="take this one instead of fitting it")
+    parser.add_argument("--temperature", type=real(*GIVEN_TEMPERATURES), help="take this one instead of fitting it")
     options = parser.parse_args(arguments)
-    if options.temperature is not None and not 0 < options.temperature < math.inf:
-        parser.error(f"--temperature is {options.temperature:g}; it must be positive")
     try:
         bundle = read_bundle(options.bundle)
         calibrated = calibrate(
             bundle, options.data, options.out or options.bundle, options.temperature, options.held_out
         )
     except (BundleError, EngineError, GraphError, OSError, ValueError) as error:
-        print(f"calibrate: {error}", file=sys.stderr)
+        print(f"calibrate: {error_line(error)}", file=sys.stderr)
         return 2
     description = calibrated.description
     print(f"{calibrated.folder}: temperature {description.score.temperature:g}")

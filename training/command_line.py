@@ -12,11 +12,16 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
+from ros_ood_perception.number_arguments import whole
+from ros_ood_perception.output_folder import check_apart
+from ros_ood_perception.shown_text import error_line
 from ros_ood_perception.strict_yaml import SchemaError, from_mapping, load_yaml
 from training.autocast_precision import precision_plugins
 from training.checkpoint import CheckpointError
 from training.config_changes import changed
 from training.training_run import TrainingRun
+
+MOST_HOSTS = 10_000
 
 
 def command_line(
@@ -43,6 +48,11 @@ def command_line(
         out = options.out or Path("runs") / config.name
         if not options.resume and (out / "last.pt").exists():
             raise CheckpointError(f"{out / 'last.pt'} exists; give --resume to go on, or another --out")
+        if not options.resume and (out / "best.pt").exists():
+            raise CheckpointError(f"{out / 'best.pt'} exists, and would be replaced; give another --out")
+        given = {name: getattr(options, name.replace("-", "_")) for name in initial}
+        read = {f"--data {name}": folder for name, folder in folders.items()}
+        check_apart("--out", out, read if options.resume else {**read, **{f"--{n}": p for n, p in given.items()}})
         devices, nodes = _layout(options.devices, options.nodes)
         fabric = Fabric(
             accelerator=options.accelerator,
@@ -64,11 +74,10 @@ def command_line(
         if options.resume:
             run.resume()
         else:
-            given = {name: getattr(options, name.replace("-", "_")) for name in initial}
             start(run, {name: path for name, path in given.items() if path is not None})
         run.run()
-    except (SchemaError, CheckpointError, FileNotFoundError, FloatingPointError, ValueError) as error:
-        print(f"{program}: {error}", file=sys.stderr)
+    except (SchemaError, CheckpointError, OSError, FloatingPointError, ValueError) as error:
+        print(f"{program}: {error_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{program}: interrupted; --resume goes on after the last finished epoch", file=sys.stderr)
@@ -107,7 +116,7 @@ def _parser(program: str, description: str | None, initial: dict[str, str]) -> a
         help="how many devices (processes on a CPU) of this host share each batch (default: 1; under torchrun: its)",
     )
     parser.add_argument("--precision", help="32-true or bf16-mixed (a flow: 32-true); replaces the config's")
-    parser.add_argument("--nodes", type=int, help="how many hosts (default: 1; under torchrun: its)")
+    parser.add_argument("--nodes", type=whole(1, MOST_HOSTS), help="how many hosts (default: 1; under torchrun: its)")
     return parser
 
 

@@ -16,7 +16,6 @@ that show them (in the way of BDD-Anomaly, which takes both splits).
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -31,7 +30,10 @@ from rich.table import Table
 
 from ros_ood_perception.bundle import Bundle, BundleError, Measurement, read_bundle, write_description
 from ros_ood_perception.inference.engine import ENGINES, EngineError
+from ros_ood_perception.json_files import write_json
+from ros_ood_perception.output_folder import OutputFolder, check_apart
 from ros_ood_perception.perception import FramePerception
+from ros_ood_perception.shown_text import error_line, printable
 from training.bundle_graph import GraphError
 from training.bundle_runner import BundleRunner, LogitScore
 from training.data.held_out import HeldOut
@@ -44,6 +46,7 @@ from training.scores import SCORES
 from training.set_evaluation import SetEvaluation
 from training.smiyc_scores import harness_folder, submitted, write_scores
 
+REPORT = "report.html"
 SCORE_METRICS = ("AP", "FPR95")
 """What `--record` writes of a set with anomalies: figures of the score, which another temperature changes."""
 
@@ -268,9 +271,16 @@ def main(arguments: list[str] | None = None) -> int:
         # All sets are opened before the first is measured: a wrong path must not cost the work on the others.
         opened = [(data, open_frames(data, options.held_out)) for data in options.data]
         classes = [measured_classes(bundle, frames, data.name) for data, frames in opened]
-        # And so are the folders to write to.
-        for folder in (options.out, *([options.json.parent] if options.json is not None else [])):
-            folder.mkdir(parents=True, exist_ok=True)
+        # And so is what is written to.
+        written = {"--out": options.out, "--json": options.json, "--save-scores": options.save_scores}
+        read = {"the bundle": options.bundle, **{f"--data {data.name}": data.path for data in options.data}}
+        for option, path in written.items():
+            if path is not None:
+                check_apart(option, path, read)
+        output_folder = OutputFolder.join(options.out, "evaluate")
+        output_folder.check_replaceable([REPORT])
+        if options.json is not None:
+            options.json.parent.mkdir(parents=True, exist_ok=True)
         runner = BundleRunner(bundle, options.engine, options.score)
         for (data, frames), measured in zip(opened, classes, strict=True):
             runs.append(run_set(runner, data, frames, measured, options.save_scores, options.exact_only))
@@ -286,20 +296,21 @@ def main(arguments: list[str] | None = None) -> int:
             if options.record:
                 bundle = record(bundle, run, options.held_out)
         if options.json is not None:
-            options.json.write_text(json.dumps(output, indent=2) + "\n", encoding="utf-8")
+            write_json(options.json, output, indent=2)
         shown = [EvaluatedSet(run.data.name, run.frames, run.evaluation, run.results) for run in runs]
-        write_report(options.out / "report.html", bundle, shown, output)
+        output_folder.add(REPORT)
+        write_report(options.out / REPORT, bundle, shown, output)
     except (BundleError, EngineError, GraphError, MetricInputError, OSError, ValueError) as error:
-        print(f"evaluate: {error}", file=sys.stderr)
+        print(f"evaluate: {error_line(error)}", file=sys.stderr)
         return 2
     finally:
         for run in runs:
             run.evaluation.close()
     print_tables(output)
-    say(f"report: {options.out / 'report.html'}")
+    say(f"report: {options.out / REPORT}")
     left_out = [message for run in runs for message in run.left_out]
     if left_out:
-        print(f"evaluate: {len(left_out)} frame(s) left out:", *left_out, sep="\n  ", file=sys.stderr)
+        print(f"evaluate: {len(left_out)} frame(s) left out:", *map(printable, left_out), sep="\n  ", file=sys.stderr)
         return 1
     return 0
 

@@ -6,7 +6,10 @@ import sys
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+
+from ros_ood_perception.shown_text import printable
 
 console = Console(stderr=True)
 
@@ -19,8 +22,8 @@ SCORE_COLUMNS = {
 
 
 def say(message: str) -> None:
-    """To standard error as it is: square brackets in a file's name are no markup."""
-    console.print(message, markup=False, highlight=False, soft_wrap=True)
+    """A line to standard error: square brackets in a file's name are no markup, and its characters do nothing."""
+    console.print(printable(message), markup=False, highlight=False, soft_wrap=True)
 
 
 def print_tables(output: dict[str, Any]) -> None:
@@ -32,7 +35,7 @@ def print_tables(output: dict[str, Any]) -> None:
     for name, own in output["sets"].items():
         if "exact" not in own:
             continue
-        out.print(f"\n{name}, {own['frames']} frames: anomalies, %", highlight=False)
+        out.print(f"\n{_shown(name)}, {own['frames']} frames: anomalies, %", highlight=False)
         table = Table()
         table.add_column("score")
         columns = ["AP", "FPR95", "AUROC", "AUTC", "AUPIMO"]
@@ -47,12 +50,12 @@ def print_tables(output: dict[str, Any]) -> None:
             if "official" in own:
                 cells += [found["official"][c] for c in ("AP", "FPR95")]
                 cells += [found["component"][c] for c in ("sIoU", "PPV", "mean_F1")]
-            table.add_row(score, *(percent(cell) for cell in cells))
+            table.add_row(_shown(score), *(percent(cell) for cell in cells))
         out.print(table)
     for name, found in output["sets"].items():
         if "semantic" not in found:
             continue
-        out.print(f"\n{name}, {found['frames']} frames: classes", highlight=False)
+        out.print(f"\n{_shown(name)}, {found['frames']} frames: classes", highlight=False)
         table = Table()
         table.add_column("class")
         table.add_column("IoU, %", justify="right")
@@ -61,7 +64,7 @@ def print_tables(output: dict[str, Any]) -> None:
         for key in columns:
             table.add_column(SCORE_COLUMNS[key], justify="right")
         for label, iou in found["semantic"]["IoU"].items():
-            table.add_row(label, percent(iou), *(percent(by_class[key][label]) for key in columns))
+            table.add_row(_shown(label), percent(iou), *(percent(by_class[key][label]) for key in columns))
         table.add_section()
         table.add_row("mean", percent(found["semantic"]["mIoU"]))
         if "anomaly_median" in by_class:
@@ -78,10 +81,15 @@ def print_tables(output: dict[str, Any]) -> None:
         for point, rates in found.get("operating_points", {}).items():
             true = f", {percent(rates['true_positive_rate'])} % of the anomaly pixels" if "exact" in found else ""
             out.print(
-                f"{name}: {point} (score >= {rates['threshold']:.4f}) marks {percent(rates['false_positive_rate'])} % "
-                f"of the inlier pixels{true}",
+                f"{_shown(name)}: {_shown(point)} (score >= {rates['threshold']:.4f}) marks "
+                f"{percent(rates['false_positive_rate'])} % of the inlier pixels{true}",
                 highlight=False,
             )
+
+
+def _shown(name: str) -> str:
+    """Of a bundle's class, a set or an operating point, in a table."""
+    return escape(printable(name))
 
 
 def output_console() -> Console:

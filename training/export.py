@@ -37,8 +37,11 @@ from ros_ood_perception.bundle import (
 from ros_ood_perception.inference.engine import EngineError, EngineOutput
 from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 from ros_ood_perception.inference.parity import Parity, ParityMeter, fixed_frames
+from ros_ood_perception.number_arguments import real
+from ros_ood_perception.shown_text import error_line, printable
 from ros_ood_perception.strict_yaml import SchemaError, from_mapping
-from training.checkpoint import CheckpointError, load_checkpoint
+from training.bundle_folder import check_bundle_folder
+from training.checkpoint import CheckpointError, load_checkpoint, reading
 from training.data.data_config import DataConfig
 from training.data.registry import open_training_frames, open_validation_frames
 from training.models.deployed_segmenter import DEFAULT_SCORE, DeployedSegmenter
@@ -50,6 +53,8 @@ from training.scores import SCORES
 
 LABEL_AGREEMENT = 0.999
 SCORE_DIFFERENCE = 1e-4
+TEMPERATURES = (1e-3, 1e3)
+"""Smallest and largest that may be given; beyond, float32 logits lose their differences."""
 
 
 def deployed_segmenter(
@@ -116,39 +121,44 @@ def export_bundle(
         variants: of `training.precisions.VARIANTS`.
 
     Raises:
-        CheckpointError, ExportError, EngineError, FileNotFoundError: as their messages say; `folder` is then as
-            it was.
+        CheckpointError, ExportError, EngineError, OutputFolderError, OSError: as their messages say; `folder` is then
+            as it was.
     """
+    read = {"the checkpoint": checkpoint_path, "--data": data}
+    check_bundle_folder("the bundle's folder", folder, variant_files(), read)
     checkpoint = load_checkpoint(checkpoint_path)
     if "exported" not in checkpoint:
         raise ExportError(f"{checkpoint_path}: holds no segmenter (it is of a {checkpoint.get('kind')} run)")
-    data_config = from_mapping(checkpoint["config"]["data"], DataConfig, str(checkpoint_path))
-    model = deployed_segmenter(checkpoint, input_size, temperature, score)
-    progression = checkpoint["progression"]
-    data_set = checkpoint["data_set"]
-    # Older checkpoints are of one set, and name it only.
-    trained_on = data_set.get("parts", [(data_set["name"], data_config.train)])
-    contents = onnx_bytes(model, {"name": folder.resolve().name, "weights_licence": checkpoint["data_set"]["licence"]})
-    description = BundleDescription(
-        format_version=FORMAT_VERSION,
-        name=folder.resolve().name,
-        model_sha256=hashlib.sha256(contents).hexdigest(),
-        weights_licence=checkpoint["data_set"]["licence"],
-        classes=tuple(BundleClass(i, name, tuple(rgb)) for i, (name, rgb) in enumerate(checkpoint["classes"])),
-        input=InputDescription(*model.input_size),
-        score=ScoreDescription(name=score, temperature=temperature),
-        training=TrainingRecord(
-            data_sets=tuple(f"{title} ({split})" for title, split in trained_on),
-            config_digest=checkpoint["config_digest"],
-            code_version=checkpoint["code_version"],
-            command=checkpoint["command"],
-            epochs=progression["epoch"],
-            best_epoch=progression["best_epoch"],
-            training_minutes=round(progression["training_seconds"] / 60, 1),
-            machine=checkpoint["machine"],
-            parameters=sum(p.numel() for p in model.segmenter.parameters()),
-        ),
-    )
+    with reading(checkpoint_path):
+        data_config = from_mapping(checkpoint["config"]["data"], DataConfig, str(checkpoint_path))
+        model = deployed_segmenter(checkpoint, input_size, temperature, score)
+        progression = checkpoint["progression"]
+        data_set = checkpoint["data_set"]
+        # Older checkpoints are of one set, and name it only.
+        trained_on = data_set.get("parts", [(data_set["name"], data_config.train)])
+        contents = onnx_bytes(
+            model, {"name": folder.resolve().name, "weights_licence": checkpoint["data_set"]["licence"]}
+        )
+        description = BundleDescription(
+            format_version=FORMAT_VERSION,
+            name=folder.resolve().name,
+            model_sha256=hashlib.sha256(contents).hexdigest(),
+            weights_licence=checkpoint["data_set"]["licence"],
+            classes=tuple(BundleClass(i, name, tuple(rgb)) for i, (name, rgb) in enumerate(checkpoint["classes"])),
+            input=InputDescription(*model.input_size),
+            score=ScoreDescription(name=score, temperature=temperature),
+            training=TrainingRecord(
+                data_sets=tuple(f"{title} ({split})" for title, split in trained_on),
+                config_digest=checkpoint["config_digest"],
+                code_version=checkpoint["code_version"],
+                command=checkpoint["command"],
+                epochs=progression["epoch"],
+                best_epoch=progression["best_epoch"],
+                training_minutes=round(progression["training_seconds"] / 60, 1),
+                machine=checkpoint["machine"],
+                parameters=sum(p.numel() for p in model.segmenter.parameters()),
+            ),
+        )
     bundle = Bundle(folder, description, contents)
     calibration: list[NDArray[np.uint8]] = []
     if data is None:
@@ -167,18 +177,24 @@ def export_bundle(
     require_parity(parity)
     made, files = make_variants(bundle, model, variants, compared, what, calibration)
     # Nothing of an older bundle is touched until all of the new one is there.
+    check_bundle_folder("the bundle's folder", folder, variant_files(), {})
     folder.mkdir(parents=True, exist_ok=True)
-    for stale in (DESCRIPTION_FILE, MODEL_FILE, *(file for _, _, file in VARIANTS.values())):
+    for stale in (DESCRIPTION_FILE, MODEL_FILE, *variant_files()):
         (folder / stale).unlink(missing_ok=True)
     write_bundle(folder, replace(description, variants=made), contents, files)
     return parity
 
 
+def variant_files() -> tuple[str, ...]:
+    """Names of the files that variants of a bundle have."""
+    return tuple(file for _, _, file in VARIANTS.values())
+
+
 def size_argument(text: str) -> tuple[int, int]:
     """HEIGHTxWIDTH of a command line."""
     height, _, width = text.partition("x")
-    if not (height.isdigit() and width.isdigit()):
-        raise argparse.ArgumentTypeError(f"'{text}' is not HEIGHTxWIDTH, such as 384x512")
+    if not (len(text) < 16 and text.isascii() and height.isdigit() and width.isdigit()):
+        raise argparse.ArgumentTypeError(f"'{printable(text, 60)}' is not HEIGHTxWIDTH, such as 384x512")
     return int(height), int(width)
 
 
@@ -195,7 +211,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--size", type=size_argument, help="HEIGHTxWIDTH of the network's input (default: the validated one)"
     )
-    parser.add_argument("--temperature", type=float, default=1.0, help="T of the anomaly score (default: 1)")
+    parser.add_argument(
+        "--temperature", type=real(*TEMPERATURES), default=1.0, help="T of the anomaly score (default: 1)"
+    )
     parser.add_argument(
         "--score", choices=SCORES, default=DEFAULT_SCORE, help=f"anomaly score (default: {DEFAULT_SCORE})"
     )
@@ -209,8 +227,6 @@ def main(arguments: list[str] | None = None) -> int:
         help=f"the model at other precisions, of {', '.join(VARIANTS)} (default: fp16); int8 needs --data",
     )
     options = parser.parse_args(arguments)
-    if not options.temperature > 0:
-        parser.error(f"--temperature is {options.temperature:g}; it must be positive")
     try:
         parity = export_bundle(
             options.checkpoint,
@@ -221,8 +237,8 @@ def main(arguments: list[str] | None = None) -> int:
             options.score,
             options.variants,
         )
-    except (CheckpointError, ExportError, EngineError, SchemaError, FileNotFoundError, ValueError) as error:
-        print(f"export: {error}", file=sys.stderr)
+    except (CheckpointError, ExportError, EngineError, SchemaError, OSError, ValueError) as error:
+        print(f"export: {error_line(error)}", file=sys.stderr)
         return 2
     print(
         f"{options.bundle}: {parity.label_agreement:.4%} of the labels agree with PyTorch on {parity.frames} frames, "

@@ -13,6 +13,7 @@ same arguments give the same bytes.
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import track
 
+from ros_ood_perception.atomic_files import naming, sync_all, write_file
+from ros_ood_perception.number_arguments import LARGEST_SEED, whole
+from ros_ood_perception.output_folder import OutputFolder, check_apart
+from ros_ood_perception.shown_text import error_line
 from training.data.images_and_masks import ImagesAndMasks
 from training.data.labelled_frames import ANOMALY, BrokenFrameError, LabelledFrame, LabelledFrames
 from training.data.registry import open_data_set
@@ -99,8 +104,10 @@ def paste_objects(data: DataArgument, objects: Path, out: Path, seed: int) -> in
     """Write `out/images` and `out/labels_masks`; returns the number of frames.
 
     Raises:
-        ObjectsError, FileNotFoundError, BrokenFrameError, ValueError: something cannot be read, or does not serve.
+        ObjectsError, OSError, BrokenFrameError, OutputFolderError, ValueError: something cannot be read or written, or
+            does not serve.
     """
+    check_apart("--out", out, {"--data": data.path, "--objects": objects})
     frames = open_data_set(data.name, data.path, data.split)
     ids = [index for index, entry in enumerate(frames.classes) if entry.name in GROUND]
     if not ids:
@@ -111,14 +118,20 @@ def paste_objects(data: DataArgument, objects: Path, out: Path, seed: int) -> in
             f"--objects {objects}: no object of {MIN_PIXELS} pixels or more, wholly inside its frame, in it; render "
             "more frames, without --no-unknown"
         )
+    output = OutputFolder.claim(out, "paste_objects")
     for name in ("images", "labels_masks"):
-        (out / name).mkdir(parents=True, exist_ok=True)
+        with naming(out / name):
+            (out / name).mkdir()
     for index in track(range(len(frames)), "pasting", transient=True):
         frame = frames[index]
         generator = np.random.default_rng((seed, index))
         image, mask = pasted(frame, things, np.isin(frame.labels, ids), generator)
-        Image.fromarray(image).save(out / "images" / f"{frame.name}.png")
-        Image.fromarray(mask).save(out / "labels_masks" / f"{frame.name}.png")
+        for name, pixels in (("images", image), ("labels_masks", mask)):
+            picture = io.BytesIO()
+            Image.fromarray(pixels).save(picture, format="PNG")
+            output.add(f"{name}/{frame.name}.png")
+            write_file(out / name / f"{frame.name}.png", picture.getvalue(), sync=False)
+    sync_all()
     return len(frames)
 
 
@@ -134,12 +147,12 @@ def main(arguments: list[str] | None = None) -> int:
         "--objects", type=Path, required=True, help="images/ and labels_masks/, such as the sample drive writes"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write images/ and labels_masks/ to")
-    parser.add_argument("--seed", type=int, default=0, help="which objects go where (0)")
+    parser.add_argument("--seed", type=whole(0, LARGEST_SEED), default=0, help="which objects go where (0)")
     options = parser.parse_args(arguments)
     try:
         count = paste_objects(options.data, options.objects, options.out, options.seed)
     except (ObjectsError, BrokenFrameError, ValueError, OSError) as error:
-        print(f"paste_objects: {error}", file=sys.stderr)
+        print(f"paste_objects: {error_line(error)}", file=sys.stderr)
         return 2
     print(f"{count} frames in {options.out}")
     return 0

@@ -31,7 +31,9 @@ from ros_ood_perception.bundle import Bundle, BundleError, ModelVariant, read_bu
 from ros_ood_perception.inference.engine import EngineError
 from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 from ros_ood_perception.inference.parity import Parity, ParityMeter, fixed_frames, require_parity
+from ros_ood_perception.shown_text import error_line
 from ros_ood_perception.strict_yaml import SchemaError, from_mapping, load_yaml
+from training.bundle_folder import check_bundle_folder
 from training.bundle_graph import LOGITS, GraphError
 from training.bundle_segmenter import segmenter_of_bundle
 from training.evaluate import DataArgument, data_argument, open_frames
@@ -189,6 +191,9 @@ def add_variants(
     Raises:
         EngineError, ExportError, GraphError, BundleError: as their messages say.
     """
+    given = {"--data": data, "--calibration": calibration}
+    read = {option: None if argument is None else argument.path for option, argument in given.items()}
+    check_bundle_folder("the bundle", bundle.folder, [VARIANTS[name][2] for name in names], read)
     model = segmenter_of_bundle(bundle, config)
     frames, what = fixed_frames(*model.input_size), "drawn street scenes"
     if data is not None:
@@ -226,7 +231,7 @@ def main(arguments: list[str] | None = None) -> int:
         config = from_mapping(section, SegmenterConfig, f"{options.config}: segmenter")
         bundle = add_variants(read_bundle(options.bundle), config, options.names, options.data, options.calibration)
     except (BundleError, EngineError, ExportError, GraphError, SchemaError, OSError, ValueError) as error:
-        print(f"precisions: {error}", file=sys.stderr)
+        print(f"precisions: {error_line(error)}", file=sys.stderr)
         return 2
     for variant in bundle.description.variants:
         print(

@@ -9,6 +9,7 @@ training enlarges them. CHECKPOINT is of training.train_flow or training.train_j
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from pathlib import Path
 
@@ -16,8 +17,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ros_ood_perception.atomic_files import write_file
+from ros_ood_perception.number_arguments import LARGEST_SEED, whole
+from ros_ood_perception.output_folder import check_apart
+from ros_ood_perception.shown_text import error_line
 from ros_ood_perception.strict_yaml import SchemaError, from_mapping
-from training.checkpoint import CheckpointError, load_checkpoint
+from training.checkpoint import CheckpointError, load_checkpoint, reading
 from training.export import size_argument
 from training.models.flow.image_flow import FlowConfig, ImageFlow
 from training.negatives import MAGNIFICATIONS, enlarged, within_range
@@ -33,8 +38,9 @@ def read_flow(path: Path) -> ImageFlow:
     saved = load_checkpoint(path)
     if "flow" not in saved:
         raise CheckpointError(f"{path}: holds no flow (it is of a {saved.get('kind')} run)")
-    flow = ImageFlow(from_mapping(saved["config"]["flow"], FlowConfig, str(path)))
-    flow.load_state_dict(saved["flow"])
+    with reading(path):
+        flow = ImageFlow(from_mapping(saved["config"]["flow"], FlowConfig, str(path)))
+        flow.load_state_dict(saved["flow"])
     return flow.eval()
 
 
@@ -67,17 +73,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("picture", type=Path, help="PNG to write")
     parser.add_argument("--size", type=size_argument, default=(96, 96), help="HEIGHTxWIDTH (default: 96x96)")
     parser.add_argument("--magnification", type=int, nargs="+", choices=MAGNIFICATIONS, default=[1])
-    parser.add_argument("--count", type=int, default=8, help="samples in a row (default: 8)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--count", type=whole(1, 1000), default=8, help="samples in a row (default: 8)")
+    parser.add_argument("--seed", type=whole(0, LARGEST_SEED), default=0)
     options = parser.parse_args(arguments)
-    if options.count < 1:
-        parser.error(f"--count is {options.count}; it must be at least 1")
     try:
+        check_apart("the picture", options.picture, {"the checkpoint": options.checkpoint})
         flow = read_flow(options.checkpoint)
         sheet = sample_sheet(flow, options.size, options.magnification, options.count, options.seed)
-        Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(options.picture, format="PNG", optimize=True)
+        picture = io.BytesIO()
+        Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(picture, format="PNG", optimize=True)
+        write_file(options.picture, picture.getvalue())
     except (CheckpointError, SchemaError, OSError, ValueError) as error:
-        print(f"sample_flow: {error}", file=sys.stderr)
+        print(f"sample_flow: {error_line(error)}", file=sys.stderr)
         return 2
     return 0
 

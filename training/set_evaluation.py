@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ros_ood_perception.atomic_files import naming
 from ros_ood_perception.bundle import OperatingPoint
 from training.data.labelled_frames import ANOMALY, INLIER, LabelledFrame
 from training.metrics.calibration_error import CalibrationError
@@ -161,7 +162,9 @@ class SetEvaluation:
         kept: dict[str, Any] = {"value": value, "anomaly": frame.anomaly}
         if self.towns:
             kept |= {"score": score, "semantic": semantic, "labels": frame.labels}
-        np.savez(Path(self._spool.name) / f"{self.frames}.npz", **kept)
+        spooled = Path(self._spool.name) / f"{self.frames}.npz"
+        with naming(spooled):
+            np.savez(spooled, **kept)
         self._names.append(frame.name)
         self.frames += 1
         return value

@@ -6,11 +6,14 @@ https://github.com/SegmentMeIfYouCan/road-anomaly-benchmark looks for them in it
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ros_ood_perception.atomic_files import naming, write_file
 
 WHOLE_SETS = {"smiyc_anomaly": "AnomalyTrack-all", "smiyc_obstacle": "ObstacleTrack-all"}
 """By registered name, the folder in which the harness looks for a set's scores."""
@@ -61,13 +64,17 @@ def write_scores(folder: Path, method: str, data_set: str, frame: str, value: ND
         data_set: the set's name in the harness.
         frame: the frame's name in the set.
         value: (H, W) float16.
+
+    Raises:
+        OSError: with the path.
     """
     # Imported here: metrics are measured where nothing is handed in, and h5py is not installed.
     import h5py
 
     path = folder / "anomaly_p" / method / data_set / f"{frame}.hdf5"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    with h5py.File(temporary, "w") as file:
+    with naming(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    contents = io.BytesIO()
+    with h5py.File(contents, "w") as file:
         file.create_dataset("value", data=value, compression=4)
-    temporary.replace(path)
+    write_file(path, contents.getvalue(), sync=False)

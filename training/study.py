@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -26,10 +25,15 @@ from typing import Any
 import yaml
 from rich.console import Console
 
+from ros_ood_perception.atomic_files import naming, write_file
 from ros_ood_perception.bundle import BundleError, read_bundle
+from ros_ood_perception.json_files import JsonFileError, read_json, write_json
+from ros_ood_perception.number_arguments import LARGEST_SEED, whole
+from ros_ood_perception.output_folder import OutputFolderError, check_apart
+from ros_ood_perception.shown_text import error_line
 from ros_ood_perception.strict_yaml import SchemaError, from_mapping, load_yaml, read_yaml
 from training import evaluate, export, train_flow, train_joint, train_segmenter
-from training.checkpoint import CheckpointError, load_checkpoint
+from training.checkpoint import CheckpointError, load_checkpoint, reading
 from training.flow_training_config import FlowTrainingConfig
 from training.joint_training_config import JointTrainingConfig
 from training.provenance import code_version, machine
@@ -88,9 +92,9 @@ class Study:
         if not self.results.exists():
             return []
         try:
-            found = json.loads(self.results.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise SchemaError(f"{self.results}: not JSON ({error}); move it away to start anew") from error
+            found = read_json(self.results)
+        except JsonFileError as error:
+            raise SchemaError(f"{error}; move it away to start anew") from error
         if not isinstance(found, dict) or found.get("study") != self.config.name or "rows" not in found:
             raise SchemaError(
                 f"{self.results}: holds no rows of the study '{self.config.name}'; give another --results"
@@ -101,10 +105,9 @@ class Study:
     def add(self, row: dict[str, Any]) -> None:
         """Write one more row, so that the file holds the old rows or all of them."""
         contents = {"study": self.config.name, "config": asdict(self.config), "rows": [*self.rows(), row]}
-        self.results.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.results.with_suffix(f".{os.getpid()}.part")
-        temporary.write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, self.results)
+        with naming(self.results.parent):
+            self.results.parent.mkdir(parents=True, exist_ok=True)
+        write_json(self.results, contents)
 
     def run(self, variants: Sequence[str], seeds: Sequence[int]) -> None:
         """All that is missing of these.
@@ -180,7 +183,9 @@ class Study:
         last = out / "last.pt"
         if last.exists():
             saved = load_checkpoint(last)
-            if saved["progression"]["epoch"] >= values["epochs"]:
+            with reading(last):
+                finished = saved["progression"]["epoch"] >= values["epochs"]
+            if finished:
                 # What is not finished is compared where it is resumed.
                 if saved["config_digest"] != config_digest(from_mapping(values, CONFIGS[main], str(out))):
                     raise StudyError(
@@ -190,7 +195,7 @@ class Study:
                 return
         out.mkdir(parents=True, exist_ok=True)
         path = out / "config.yaml"
-        path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+        write_file(path, yaml.safe_dump(values, sort_keys=False))
         root = Path(values["data"]["root"]).name
         common = ["--config", str(path), "--data", str(self.data / root), "--out", str(out)]
         if main([*common, *(["--resume"] if last.exists() else arguments)]) != 0:
@@ -287,7 +292,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, required=True, help="JSON file; rows that are missing are added")
     parser.add_argument("--runs", type=Path, help="where checkpoints and bundles go (default: runs/study_NAME)")
     parser.add_argument("--variant", action="append", help="only this one; may be repeated")
-    parser.add_argument("--seed", type=int, action="append", help="only this one; may be repeated")
+    parser.add_argument("--seed", type=whole(0, LARGEST_SEED), action="append", help="only this one; may be repeated")
     parser.add_argument(
         "--only", choices=(ALL_CLASSES, HELD_OUT), help="only the runs with all classes, or only those without some"
     )
@@ -304,10 +309,14 @@ def main(arguments: list[str] | None = None) -> int:
         if options.only == HELD_OUT and not config.held_out:
             raise SchemaError(f"--only {HELD_OUT}: {options.config} holds no class out")
         runs = options.runs or Path("runs") / f"study_{config.name}"
+        segmenter = Path(config.segmenter)
+        read = {"--data": options.data, "--config": options.config, "the segmenter": segmenter}
+        check_apart("--runs", runs, read)
+        check_apart("--results", options.results, read)
         study = Study(config, options.data, runs, options.results, options.precision, options.only)
         study.run(options.variant or list(config.variants), options.seed or list(config.seeds))
-    except (StudyError, SchemaError, CheckpointError, BundleError, OSError) as error:
-        print(f"study: {error}", file=sys.stderr)
+    except (StudyError, SchemaError, CheckpointError, BundleError, OutputFolderError, OSError) as error:
+        print(f"study: {error_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("study: interrupted; the same command goes on", file=sys.stderr)

@@ -13,12 +13,18 @@ within a seed tells more than that of the means.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import statistics
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from ros_ood_perception.atomic_files import naming, write_file
+from ros_ood_perception.json_files import write_json
+from ros_ood_perception.output_folder import check_apart
+from ros_ood_perception.shown_text import error_line, markdown_cell
 
 OWN_SCORE = "jensen_shannon_to_uniform"
 Row = dict[str, Any]
@@ -37,7 +43,7 @@ def mean_and_spread(values: Sequence[float | None], percent: bool = True) -> str
 def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
     rows = [head, ["---"] * len(head), *lines]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return "".join(f"| {' | '.join(map(markdown_cell, row))} |\n" for row in rows)
 
 
 def exact(row: Row, score: str, data: str, metric: str) -> float | None:
@@ -235,9 +241,12 @@ def draw(rows: Sequence[Row], path: Path, score: str = OWN_SCORE) -> None:
     axes[0, 0].set_yticks(range(len(variants)), variants)
     axes[0, 0].invert_yaxis()
     figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=110, format=path.suffix.lstrip(".") or None)
     pyplot.close(figure)
+    with naming(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, drawn.getvalue())
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -258,6 +267,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
+        for option, path in (("--merge", options.merge), ("--chart", options.chart)):
+            if path is not None:
+                check_apart(option, path, {f"results {read}": read for read in options.results})
         contents = merged_results(options.results)
         rows = contents["rows"]
         if not any(options.score in row["measured"] for row in rows):
@@ -271,9 +283,9 @@ def main(arguments: list[str] | None = None) -> int:
         if options.chart is not None:
             draw(rows, options.chart, options.score)
         if options.merge is not None:
-            options.merge.write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
+            write_json(options.merge, contents)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        print(f"study_report: {error}", file=sys.stderr)
+        print(f"study_report: {error_line(error)}", file=sys.stderr)
         return 2
     print(text, end="")
     return 0

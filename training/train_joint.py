@@ -25,7 +25,7 @@ from torch.utils.tensorboard import SummaryWriter
 from ros_ood_perception.bundle import BundleError
 from ros_ood_perception.strict_yaml import SchemaError
 from training.bundle_weights import BundleWeightsError, checkpoint_of_bundle
-from training.checkpoint import CheckpointError, load_checkpoint
+from training.checkpoint import CheckpointError, load_checkpoint, reading
 from training.colouring import Colouring
 from training.command_line import command_line
 from training.data.label_set import IGNORE
@@ -249,9 +249,10 @@ class JointTrainer(SegmenterTrainer):
             raise CheckpointError(
                 f"give --{' and --'.join(missing)}: joint training starts from pre-trained checkpoints"
             )
-        saved = self.pretrained_segmenter(paths["segmenter"])
-        self.load_both(saved, paths["segmenter"])
-        self.take_over_record(saved, "segmenter")
+        with reading(paths["segmenter"]):
+            saved = self.pretrained_segmenter(paths["segmenter"])
+            self.load_both(saved, paths["segmenter"])
+            self.take_over_record(saved, "segmenter")
         if "flow" in paths:
             saved = load_checkpoint(paths["flow"])
             if "flow" not in saved:
@@ -264,7 +265,8 @@ class JointTrainer(SegmenterTrainer):
                 raise CheckpointError(
                     f"{paths['flow']}: is another flow than this configuration's ({error})"
                 ) from error
-            self.take_over_record(saved, "flow")
+            with reading(paths["flow"]):
+                self.take_over_record(saved, "flow")
 
     def pretrained_segmenter(self, path: Path) -> dict[str, Any]:
         """The checkpoint at `path`, or what a bundle's folder there says in its place.

@@ -22,7 +22,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 
 from ros_ood_perception.strict_yaml import SchemaError
-from training.checkpoint import CheckpointError, load_checkpoint
+from training.checkpoint import CheckpointError, load_checkpoint, reading
 from training.command_line import command_line
 from training.data.training_crops import TrainingCrops
 from training.data.training_frames import open_data
@@ -144,8 +144,9 @@ class SegmenterTrainer(TrainingRun[SegmenterTrainingConfig]):
             CheckpointError: not a checkpoint, or of another network.
         """
         saved = load_checkpoint(path)
-        self.load_both(saved, path)
-        self.take_over_record(saved, "initial")
+        with reading(path):
+            self.load_both(saved, path)
+            self.take_over_record(saved, "initial")
 
     def load_both(self, saved: dict[str, Any], path: Path) -> None:
         """The weights that a checkpoint would export, into the segmenter and its average.

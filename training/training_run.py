@@ -21,8 +21,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 
+from ros_ood_perception.atomic_files import naming
 from ros_ood_perception.strict_yaml import SchemaError
-from training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from training.checkpoint import CheckpointError, load_checkpoint, reading, save_checkpoint
 from training.config_changes import as_options
 from training.data.data_config import DataConfig
 from training.data.training_crops import AddressSampler
@@ -306,14 +307,16 @@ class TrainingRun(abc.ABC, Generic[Config]):
         if saved.get("kind") != self.kind:
             raise CheckpointError(f"{path}: holds a {saved.get('kind')} run, not a {self.kind} run; use another --out")
         if saved["config_digest"] != config_digest(self.config):
-            changed = _differences(saved["config"], asdict(self.config))  # type: ignore[call-overload]
+            with reading(path):
+                changed = _differences(saved["config"], asdict(self.config))  # type: ignore[call-overload]
             raise CheckpointError(
                 f"{path}: was trained with another configuration ({'; '.join(changed)}); "
                 "use that configuration, or another --out"
             )
-        for name, model in self.models().items():
-            model.load_state_dict(saved[name])
-        self.progression = Progression(**saved["progression"])
+        with reading(path):
+            for name, model in self.models().items():
+                model.load_state_dict(saved[name])
+            self.progression = Progression(**saved["progression"])
         self.console.print(f"resumed after epoch {self.progression.epoch} of {self.config.epochs}")
 
     def run(self) -> None:
@@ -380,10 +383,11 @@ class TrainingRun(abc.ABC, Generic[Config]):
             save_checkpoint(self.out / "best.pt", contents)
         save_checkpoint(self.out / "last.pt", contents)
         if writer is not None:
-            for kind, values in (("train", losses), ("validation", figures)):
-                for key, value in values.items():
-                    writer.add_scalar(f"{kind}/{key}", value, state.step)
-            writer.flush()
+            with naming(self.out):
+                for kind, values in (("train", losses), ("validation", figures)):
+                    for key, value in values.items():
+                        writer.add_scalar(f"{kind}/{key}", value, state.step)
+                writer.flush()
         shown = "  ".join(f"{key} {value:.4f}" for key, value in losses.items())
         self.console.print(
             f"epoch {state.epoch:4d}/{self.config.epochs}  {shown}  validation {name} {figures[name]:.4f}"

@@ -18,6 +18,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 
+from ros_ood_perception.number_arguments import real
 from ros_ood_perception.recordings.frame_source import FrameSourceError, SourceFrame, open_frames
 from ros_ood_perception.replay.inputs import open_input
 
@@ -99,10 +100,11 @@ def main() -> int:
     parser.add_argument("--topic", help="image topic of the bag")
     parser.add_argument("--publish-to", default="/camera/image_raw", help="topic to publish on")
     parser.add_argument("--info-to", help="topic to publish the calibration on that the bag has beside --topic")
-    parser.add_argument("--rate", type=float, help="frames per second (default: 10, or as the bag was recorded)")
+    rate = real(0.0, 1000.0, above=True)
+    parser.add_argument("--rate", type=rate, help="frames per second (default: 10, or as the bag was recorded)")
     parser.add_argument("--paced-by", help="topic of results: a frame is sent when the last one's result has come")
     parser.add_argument("--record", type=Path, required=True, help="JSON lines: a line for each frame sent")
-    parser.add_argument("--wait", type=float, default=20.0, help="seconds to wait for a subscriber")
+    parser.add_argument("--wait", type=real(0.0, 1e6), default=20.0, help="seconds to wait for a subscriber")
     options = parser.parse_args()
     try:
         source = open_frames(options.frames, options.topic)
