@@ -1,24 +1,37 @@
-"""One bag, whole or damaged: rosbag2 in MCAP or SQLite3, or ROS 1. Read with `rosbags`; where that gives up, what is
-left is read by `damaged_mcap` and `damaged_sqlite`, and what was lost is named."""
+"""One bag, whole or damaged: rosbag2 in MCAP or SQLite3, or ROS 1.
+
+The files are read by `mcap_file`, `sqlite_file` and `ros1_file`; `rosbags` gives the classes of the messages. What is
+read is held against what the bag announces, and all that is lost or contradicts itself is named in `damage`.
+"""
 
 from __future__ import annotations
 
-import sqlite3
+import heapq
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from rosbags.highlevel import AnyReader
-from rosbags.typesys import get_types_from_msg
+from ros_ood_perception.recordings.bag_files import BAG_ENDINGS, STORAGE_ENDINGS, bag_files, is_bag_name
+from ros_ood_perception.recordings.bag_metadata import BagMetadata, MetadataError, parse_metadata
+from ros_ood_perception.recordings.decompression import ZSTD_MAGIC, DecompressionError, decompressed
+from ros_ood_perception.recordings.definitions import BagTypes
+from ros_ood_perception.recordings.mcap_file import McapFile
+from ros_ood_perception.recordings.ros1_file import Ros1File
+from ros_ood_perception.recordings.sqlite_file import SqliteFile
 
-from ros_ood_perception.recordings.damaged_mcap import DamagedMcap
-from ros_ood_perception.recordings.damaged_sqlite import DamagedSqlite
-from ros_ood_perception.recordings.message_types import typestore_of_this_distribution
+__all__ = ["BAG_ENDINGS", "STORAGE_ENDINGS", "Bag", "BagError", "BagMessage"]
 
-STORAGE_ENDINGS = (".mcap", ".db3")
-BAG_ENDINGS = (*STORAGE_ENDINGS, ".bag")
+MAX_TIME_NS = (1 << 31) * 1_000_000_000
+"""ROS has 31 bits for seconds: times end in January 2038."""
+MAX_MESSAGE_BYTES = 1 << 28
+MAX_SENTENCES = 100
+"""So many sentences of damage are kept; the rest is counted."""
+
+StorageFile = McapFile | SqliteFile | Ros1File
 
 
 class BagError(ValueError):
@@ -30,7 +43,7 @@ class BagMessage:
     """One message.
 
     Attributes:
-        time_ns: when it was recorded, nanoseconds.
+        time_ns: when it was recorded, nanoseconds, from 0 to `MAX_TIME_NS`.
         raw: as it was serialised.
     """
 
@@ -41,17 +54,15 @@ class BagMessage:
 
 
 class Bag:
-    """A bag for reading, any number of times.
+    """A bag for reading, any number of times. Nothing is written into it or beside it.
 
     Args:
-        path: the bag's folder, or a `.mcap`, `.db3` or (ROS 1) `.bag` file.
+        path: the bag's folder, or a `.mcap`, `.db3` or (ROS 1) `.bag` file; also `.mcap.zstd` and `.db3.zstd`.
 
     Attributes:
         types: topic to message type.
-        counts: topic to number of messages, as far as the bag says it.
-        damage: what could not be read, a sentence each. What opening found is there at once, the rest when `messages`
-            has come to its end.
-        typestore: of `rosbags`, with the bag's own definitions.
+        counts: topic to number of messages.
+        left_out: topic to how its messages are serialised, of those that are no ROS 2 messages.
 
     Raises:
         BagError: nothing can be read.
@@ -59,172 +70,205 @@ class Bag:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.files = _files(path)
-        # A rosbag2 bag whose files are compressed (.db3.zstd) has none that is read here: all() of nothing is true.
-        self.is_ros1 = bool(self.files) and all(file.suffix == ".bag" for file in self.files)
-        self.damage: list[str] = []
-        self.types: dict[str, str] = {}
-        self.counts: dict[str, int] = {}
-        self.typestore = typestore_of_this_distribution()
-        self._opening: list[str] = []
-        self._paths = [path] if path.is_dir() and (path / "metadata.yaml").is_file() else self.files
+        self._damage: dict[str, None] = {}
+        self._unnamed = 0
+        if path.is_file() and not is_bag_name(path.name):
+            raise BagError(f"{path}: is no bag; a bag is a folder or a file that ends in {', '.join(BAG_ENDINGS)}")
         try:
-            self._learn(self._paths)
-        except Exception as error:  # readers of damaged bytes fail in every way there is
-            problem = f"{path.name}: it cannot be opened as a whole ({_said(error)})"
-            if path.is_dir() and self._paths != self.files and self._try_without_metadata():
-                problem = f"{path.name}/metadata.yaml does not fit its files ({_said(error)}); they are read without it"
-            elif self.is_ros1:
-                raise BagError(f"{path}: cannot be read as a bag ({_said(error)}); try rosbag reindex") from error
+            found = bag_files(path)
+        except OSError as error:
+            raise BagError(f"{path}: cannot be read as a bag ({_said(error)})") from error
+        if not found.paths and not found.damage and found.metadata is None:
+            raise BagError(f"{path}: no bag in it; a bag's folder holds {' or '.join(STORAGE_ENDINGS)} files")
+        found.unpack()
+        self._unpacked = found  # what was decompressed is there while this is
+        self._name_damage(f"{path.name}/{text}" if path.is_dir() else text for text in found.damage)
+        self._files = self._opened(found.paths)
+        if not self._files and (found.paths or found.damage):
+            said = "; ".join(self.damage) or "it has no files"
+            raise BagError(f"{path}: cannot be read as a bag ({said})")
+        for file in self._files:
+            self._name_damage(f"{file.path.name}: {text}" for text in file.damage)
+        self.is_ros1 = bool(self._files) and all(isinstance(file, Ros1File) for file in self._files)
+        self.left_out = {topic: why for file in self._files for topic, why in file.left_out.items()}
+        self._topics = [topic for file in self._files for topic in file.topics]
+        self.counts: dict[str, int] = Counter()
+        for file in self._files:
+            self.counts.update(file.counts)
+        self.counts = dict(self.counts)
+        self.types = self._chosen_types()
+        self._types = BagTypes(self._topics, self.is_ros1)
+        self._compare(found.metadata)
+
+    @property
+    def damage(self) -> list[str]:
+        """What could not be read, or contradicts itself, a sentence each: what opening found is there at once, the rest
+        when `messages` has come to its end."""
+        more = [f"{self._unnamed} more faults of this kind"] if self._unnamed else []
+        return [*self._damage, *more]
+
+    def _name_damage(self, sentences: Collection[str] | Iterator[str]) -> None:
+        for sentence in sentences:
+            if len(self._damage) < MAX_SENTENCES or sentence in self._damage:
+                self._damage[sentence] = None
             else:
-                self._paths = []
-                self._learn_salvaged(error)
-            self._opening.append(problem)
-        self.damage = list(self._opening)
+                self._unnamed += 1
 
-    def _try_without_metadata(self) -> bool:
-        try:
-            self._learn(self.files)
-        except Exception:  # as above; the caller goes on with what can be salvaged
-            return False
-        self._paths = self.files
-        return True
+    # -- opening -------------------------------------------------------------------------------------------------
 
-    def _reader(self, paths: list[Path]) -> AnyReader:
-        # Bags of Humble and earlier do not hold the definitions of their messages.
-        return AnyReader(paths, default_typestore=typestore_of_this_distribution())
+    def _opened(self, paths: list[Path]) -> list[StorageFile]:
+        found: list[StorageFile] = []
+        for path in paths:
+            try:
+                file = _open(path)
+                if not file.topics and not file.left_out and file.damage:
+                    raise ValueError("; ".join(file.damage))
+            except (OSError, ValueError) as error:
+                self._name_damage([f"{path.name}: nothing in it can be read ({_said(error)})"])
+                continue
+            found.append(file)
+        return found
 
-    def _learn(self, paths: list[Path]) -> None:
-        with self._reader(paths) as reader:
-            counts: Counter[str] = Counter()
-            for connection in reader.connections:
-                self.types[connection.topic] = connection.msgtype
-                counts[connection.topic] += connection.msgcount
-            self.counts = dict(counts)
-            self.typestore = reader.typestore
+    def _chosen_types(self) -> dict[str, str]:
+        """Topic to type; where files contradict each other, the one that they have most often."""
+        found: dict[str, Counter[str]] = {}
+        for topic in self._topics:
+            found.setdefault(topic.name, Counter())[topic.type_name] += 1
+        for name, kinds in found.items():
+            if len(kinds) > 1:
+                self._name_damage([f"{name}: has several types ({', '.join(sorted(kinds))}); only one of them is read"])
+        return {name: kinds.most_common(1)[0][0] for name, kinds in found.items()}
 
-    def _learn_salvaged(self, error: Exception) -> None:
-        self.types, self.counts = {}, {}
-        for file in self.files:
-            salvaged = _salvaged(file)
-            if isinstance(salvaged, DamagedMcap):
-                for channel in salvaged.channels.values():
-                    schema = salvaged.schemas.get(channel.schema)
-                    if schema is not None:
-                        self.types[channel.topic] = schema.name
-                        self._register(schema.name, schema.encoding, schema.definition)
-            elif salvaged is not None:
-                self.types |= dict(salvaged.topics.values())
-            if salvaged is not None:
-                salvaged.close()
-        if not self.types:
-            raise BagError(f"{self.path}: cannot be read as a bag ({_said(error)}); nothing in it can be salvaged")
-
-    def _register(self, name: str, encoding: str, definition: str) -> None:
-        if encoding != "ros2msg" or name in self.typestore.fielddefs:
+    def _compare(self, metadata: BagMetadata | None) -> None:
+        """Hold what is there against what is announced: by `metadata.yaml`, or by the copies within the files."""
+        source = "metadata.yaml"
+        if metadata is None:
+            source = "its copy of the metadata"
+            metadata = self._embedded_metadata()
+        if metadata is None:
             return
-        try:
-            found = get_types_from_msg(definition, name)
-            self.typestore.register({key: value for key, value in found.items() if key not in self.typestore.fielddefs})
-        except Exception:  # a damaged definition: the topic's messages are then of an unknown type
-            return
+        there = {**dict.fromkeys(self.types, 0), **self.counts}
+        for topic in sorted(metadata.counts.keys() | there.keys()):
+            said, found = metadata.counts.get(topic, 0), there.get(topic, 0)
+            if topic in self.left_out:
+                continue
+            if said != found:
+                self._name_damage([f"{source} announces {said} messages on {topic}; there are {found}"])
+            kind = metadata.types.get(topic)
+            if found and kind is not None and kind != self.types.get(topic):
+                self._name_damage([f"{source} says that {topic} has the type {kind}, not {self.types.get(topic)}"])
+
+    def _embedded_metadata(self) -> BagMetadata | None:
+        """What the copies within the files announce. rosbag2 writes them before a file is full as well: one that does
+        not announce as many messages as there are in its file says nothing."""
+        counts: Counter[str] = Counter()
+        types: dict[str, str] = {}
+        for file in self._files:
+            try:
+                metadata = parse_metadata(file.metadata_text) if file.metadata_text else None
+            except MetadataError:
+                metadata = None
+            if metadata is None or sum(metadata.counts.values()) != sum(file.counts.values()):
+                return None
+            counts.update(metadata.counts)
+            types.update(metadata.types)
+        return BagMetadata((), dict(counts), types) if self._files else None
+
+    # -- reading -------------------------------------------------------------------------------------------------
 
     def messages(
         self, topics: Collection[str], start_ns: int | None = None, stop_ns: int | None = None
     ) -> Iterator[BagMessage]:
-        """The messages of these topics, in order of time.
+        """The messages of these topics, in order of time; equal ones in the order of the files.
 
         Args:
             start_ns: first time, nanoseconds; None: from the beginning.
             stop_ns: first time that is no longer wanted; None: to the end.
         """
-        self.damage = list(self._opening)
         wanted = {topic for topic in topics if topic in self.types}
-        if not wanted:
-            return
-        last_ns, at_last = -1, Counter[str]()
-        if self._paths:
-            try:
-                with self._reader(self._paths) as reader:
-                    connections = [c for c in reader.connections if c.topic in wanted]
-                    for connection, time_ns, raw in reader.messages(connections, start_ns, stop_ns):
-                        if time_ns != last_ns:
-                            last_ns, at_last = time_ns, Counter()
-                        at_last[connection.topic] += 1
-                        yield BagMessage(connection.topic, connection.msgtype, time_ns, bytes(raw))
-                return
-            except GeneratorExit:
-                raise
-            except Exception as error:  # as in __init__
-                self.damage.append(f"{self.path.name}: reading stopped after {_seconds(last_ns)} ({_said(error)})")
-        if self.is_ros1:
-            self.damage.append(f"{self.path.name}: what follows is not read; rosbag reindex may recover it")
-            return
-        for message in self._salvaged_messages():
-            inside = (start_ns is None or message.time_ns >= start_ns) and (
-                stop_ns is None or message.time_ns < stop_ns
-            )
-            if message.topic not in wanted or not inside or message.time_ns < last_ns:
+        unfit: Counter[str] = Counter()
+        streams = [self._of_file(file, wanted, start_ns, stop_ns) for file in self._files]
+        # With the time alone as the key, the merge is stable: files in their order.
+        merged = streams[0] if len(streams) == 1 else heapq.merge(*streams, key=itemgetter(0))
+        for time_ns, topic, raw in merged:
+            if topic is None:
                 continue
-            if message.time_ns == last_ns and at_last[message.topic]:
-                at_last[message.topic] -= 1
+            if not 0 <= time_ns < MAX_TIME_NS:
+                unfit[topic] += 1
                 continue
-            yield message
+            if raw.startswith(ZSTD_MAGIC):  # never the beginning of a serialised message
+                try:
+                    raw = decompressed(raw, "zstd", MAX_MESSAGE_BYTES)
+                except DecompressionError as error:
+                    self._name_damage([f"{self.path.name}: a message on {topic} is left out: {error}"])
+                    continue
+            yield BagMessage(topic, self.types[topic], time_ns, raw)
+        self._name_damage(
+            f"{self.path.name}: {count} messages on {topic} have a time that ROS cannot hold (before 1970 or after "
+            "January 2038)"
+            for topic, count in sorted(unfit.items())
+        )
 
-    def _salvaged_messages(self) -> Iterator[BagMessage]:
-        for file in self.files:
-            salvaged = _salvaged(file)
-            if salvaged is None:
-                self.damage.append(f"{file.name}: nothing in it can be read")
-                continue
-            try:
-                for topic, type_name, time_ns, raw in salvaged.messages():
-                    yield BagMessage(topic, type_name, time_ns, raw)
-            finally:
-                self.damage += [f"{file.name}: {text}" for text in salvaged.damage]
-                salvaged.close()
+    def _of_file(
+        self, file: StorageFile, wanted: Collection[str], start_ns: int | None, stop_ns: int | None
+    ) -> Iterator[tuple[int, str | None, bytes]]:
+        topics = {topic: self.types[topic] for topic in wanted}
+        if not any(topics.get(topic.name) == topic.type_name for topic in file.topics):
+            return
+        # The merge asks each file for its first message; here the file need not yet be opened for it.
+        yield file.start_ns, None, b""
+        damage: list[str] = []
+        last_ns = None
+        try:
+            for message in file.messages(topics, start_ns, stop_ns, damage):
+                last_ns = message[0]
+                yield message
+        except (OSError, ValueError, MemoryError) as error:
+            where = "the beginning" if last_ns is None else f"the message of {last_ns / 1e9:.3f} s"
+            damage.append(f"reading stopped after {where} ({_said(error)})")
+        finally:
+            self._name_damage(f"{file.path.name}: {text}" for text in damage)
 
     def deserialize(self, message: BagMessage) -> Any:
-        """The message in the classes of `rosbags`.
+        """The message in the classes of `rosbags`: always as the type that is known here, whatever the bag says it is.
 
         Raises:
-            BagError: its bytes are no such message.
+            BagError: its bytes are no such message, or the bag's definition of the type is another one.
         """
+        problem = self._types.problem(message.type_name)
+        where = f"{self.path.name}: a message on {message.topic} cannot be read as {message.type_name}"
+        if problem:
+            raise BagError(f"{where}: {problem}")
         try:
             if self.is_ros1:
-                return self.typestore.deserialize_ros1(message.raw, message.type_name)
-            return self.typestore.deserialize_cdr(message.raw, message.type_name)
+                return self._types.known.deserialize_ros1(message.raw, message.type_name)
+            return self._types.known.deserialize_cdr(message.raw, message.type_name)
         except Exception as error:  # damaged bytes fail in every way there is
-            raise BagError(
-                f"{self.path.name}: a message on {message.topic} cannot be read as {message.type_name} ({_said(error)})"
-            ) from error
+            raise BagError(f"{where} ({_said(error)})") from error
+
+    @cached_property
+    def _copying(self) -> tuple[Any, set[str]]:
+        return self._types.copy_typestore()
+
+    @property
+    def typestore(self) -> Any:
+        """Of `rosbags`, for writing what is copied: the known types, and those of the bag that are not known."""
+        return self._copying[0]
+
+    @property
+    def copyable(self) -> dict[str, str]:
+        """Topic to type, of those whose messages and definitions can be written into another ROS 2 bag."""
+        if self.is_ros1:
+            # They are serialised in another way, and some have other fields.
+            return {}
+        return {topic: kind for topic, kind in self.types.items() if kind in self._copying[1]}
 
 
-def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        if path.suffix not in BAG_ENDINGS:
-            raise BagError(f"{path}: is no bag; a bag is a folder or a file that ends in {', '.join(BAG_ENDINGS)}")
-        return [path]
-    files = sorted(file for file in path.glob("*") if file.suffix in STORAGE_ENDINGS and file.is_file())
-    # The order of rosbag2's numbers: name_9 before name_10.
-    files.sort(key=lambda file: (len(file.stem), file.stem))
-    if not files and not (path / "metadata.yaml").is_file():
-        raise BagError(f"{path}: no bag in it; a bag's folder holds {' or '.join(STORAGE_ENDINGS)} files")
-    return files
+def _open(path: Path) -> StorageFile:
+    if path.suffix == ".mcap":
+        return McapFile(path)
+    return SqliteFile(path) if path.suffix == ".db3" else Ros1File(path)
 
 
-def _salvaged(file: Path) -> DamagedMcap | DamagedSqlite | None:
-    if file.suffix == ".mcap":
-        return DamagedMcap(file)
-    try:
-        return DamagedSqlite(file)
-    except sqlite3.DatabaseError:
-        return None
-
-
-def _said(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def _seconds(time_ns: int) -> str:
-    return "no message" if time_ns < 0 else f"the message of {time_ns / 1e9:.3f} s"
+def _said(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -19,12 +19,14 @@ from ros_ood_perception.camera.image_file import (
 )
 from ros_ood_perception.camera_images import MalformedImageError
 from ros_ood_perception.recordings.bag import STORAGE_ENDINGS, Bag, BagError
+from ros_ood_perception.recordings.bag_files import holds_bag
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 VIDEO_ENDINGS = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg")
 IMAGE_TYPE = "sensor_msgs/msg/Image"
-MAX_VIDEO_TIME_MS = 1e12
-"""30 years: a stamp that is reckoned from it fits the message's field."""
+MAX_FRAMES = 1 << 31
+MAX_VIDEO_MS = 1e9
+"""Eleven days."""
 TRUTH_PREFIX = "/ground_truth/"
 """Topics of a sample drive that hold the truth: images among them, and none is a camera's."""
 
@@ -136,12 +138,13 @@ class Video:
         remedy = "convert it (ffmpeg -i FILE out.mp4)"
         with DecoderProcess() as decoder:
             try:
-                self._count = decoder.open_video(path, self.max_image_pixels)
+                declared = decoder.open_video(path, self.max_image_pixels)
                 first = decoder.video_frame()
             except MalformedImageError as error:
                 raise FrameSourceError(f"{path}: cannot be decoded as a video ({error}); {remedy}") from error
         if first is None:
             raise FrameSourceError(f"{path}: cannot be decoded as a video; {remedy}")
+        self._count = declared if 0 <= declared <= MAX_FRAMES else 0
 
     def __len__(self) -> int:
         """As the file declares it; a damaged one may hold fewer."""
@@ -149,24 +152,34 @@ class Video:
 
     def __iter__(self) -> Iterator[SourceFrame]:
         self.unreadable = []
-        index, problem = 0, ""
+        index, last_ns, untimed, problem = 0, -1, 0, ""
         # One for each pass: several may go on at a time.
         with DecoderProcess() as decoder:
             try:
                 decoder.open_video(self.path, self.max_image_pixels)
                 while (frame := decoder.video_frame()) is not None:
-                    time_ms, image = frame
-                    name = f"{self.path.name} #{index}"
+                    time_ns = _video_time_ns(frame[0])
+                    if time_ns is not None and time_ns > last_ns:
+                        last_ns = time_ns
+                        yield _frame(f"{self.path.name} #{index}", time_ns, frame[1])
+                    else:
+                        untimed += 1
                     index += 1
-                    if not 0 <= time_ms <= MAX_VIDEO_TIME_MS:
-                        self.unreadable.append(f"{name}: its time is {time_ms:g} ms")
-                        continue
-                    yield _frame(name, round(time_ms * 1e6), image)
             except MalformedImageError as error:
                 problem = f" ({error})"
+        if untimed:
+            self.unreadable.append(
+                f"{self.path}: {untimed} of {index} frames have no time, or one before that of the frame before; give "
+                "them new ones (ffmpeg -i FILE -vf setpts=N/(30*TB) out.mp4)"
+            )
         if index < self._count or problem:
             missing = f"{max(0, self._count - index)} of {self._count} frames, from #{index} on"
             self.unreadable.append(f"{self.path}: {missing}{problem}")
+
+
+def _video_time_ns(milliseconds: float) -> int | None:
+    """None for what is no time: a file may declare any scale, zero among them."""
+    return round(milliseconds * 1e6) if 0 <= milliseconds <= MAX_VIDEO_MS else None
 
 
 def _frame(name: str, time_ns: int | None, image: NDArray[np.uint8]) -> SourceFrame:
@@ -206,9 +219,7 @@ class BagTopic:
         self.topic = topic if topic is not None else (cameras or topics)[0]
         if self.topic not in topics:
             raise FrameSourceError(f"{path}: has no image topic '{self.topic}'; it has {', '.join(topics)}")
-        counts = self._bag.counts
-        # A damaged bag does not say how many there are: they are counted.
-        self._count = counts[self.topic] if self.topic in counts else sum(1 for _ in self._bag.messages([self.topic]))
+        self._count = self._bag.counts.get(self.topic, 0)
         if not self._count:
             raise FrameSourceError(f"{path}: the topic '{self.topic}' has no messages")
 
@@ -257,6 +268,4 @@ def open_frames(path: Path, topic: str | None = None) -> FrameSource:
 
 def is_bag(path: Path) -> bool:
     """A file, or a folder that holds a bag's files."""
-    if path.is_file() or (path / "metadata.yaml").is_file():
-        return True
-    return path.is_dir() and any(file.suffix in STORAGE_ENDINGS for file in path.iterdir())
+    return path.is_file() or (path.is_dir() and holds_bag(path))

@@ -36,13 +36,16 @@ class CameraTopics:
     compressed: bool
 
 
-def choose_cameras(types: Mapping[str, str], wanted: Sequence[str], where: str) -> tuple[CameraTopics, ...]:
+def choose_cameras(
+    types: Mapping[str, str], wanted: Sequence[str], where: str, counts: Mapping[str, int] | None = None
+) -> tuple[CameraTopics, ...]:
     """The cameras to replay.
 
     Args:
         types: topic to message type, of the bag.
         wanted: TOPIC or NAME=TOPIC each; empty: every topic of images that is neither the result of perception nor the
             truth of a sample drive, the raw one where a camera has both.
+        counts: topic to messages; of a camera with both topics, one that has none gives way. None: not known.
         where: the bag, for errors.
 
     Raises:
@@ -57,7 +60,8 @@ def choose_cameras(types: Mapping[str, str], wanted: Sequence[str], where: str) 
             raise CameraChoiceError(f"{where}: has no image topic '{topic}'; it has {listed}")
         chosen.append((name if separator else None, topic))
     if not wanted:
-        chosen = [(None, topic) for topic in images if _is_camera(topic, images)]
+        recorded = {topic for topic in images if counts is None or counts.get(topic, 0)}
+        chosen = [(None, topic) for topic in images if _is_camera(topic, set(images), recorded)]
     if not chosen:
         raise CameraChoiceError(
             f"{where}: has no camera's topic of the type {IMAGE_TYPE} or {COMPRESSED_TYPE}; it has {listed}"
@@ -80,14 +84,18 @@ def info_topic(image_topic: str) -> str:
     return f"{base.rpartition('/')[0]}/camera_info"
 
 
-def _is_camera(topic: str, images: Sequence[str]) -> bool:
+def _is_camera(topic: str, images: set[str], recorded: set[str]) -> bool:
     if (
         topic.startswith(TRUTH_PREFIX)
         or topic.endswith(_NOT_CAMERAS)
         or any(topic.endswith(f"/{output}") for output in OUTPUT_TOPICS.values())
     ):
         return False
-    return not (topic.endswith("/compressed") and topic.removesuffix("/compressed") in images)
+    raw = topic.removesuffix("/compressed")
+    both = (raw, f"{raw}/compressed")
+    if not images.issuperset(both):
+        return True
+    return topic == both[both[0] not in recorded and both[1] in recorded]
 
 
 def _name(topic: str) -> str:
@@ -102,11 +110,13 @@ def _name(topic: str) -> str:
 
 def _names(names: Sequence[str]) -> list[str]:
     """Each once: a number is added to the second of a kind."""
-    found: list[str] = []
+    found: dict[str, None] = {}
+    last: dict[str, int] = {}
     for name in names:
-        unique, number = name, 1
+        unique, number = name, last.get(name, 1)
         while unique in found:
             number += 1
             unique = f"{name}_{number}"
-        found.append(unique)
-    return found
+        last[name] = number
+        found[unique] = None
+    return list(found)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
 
 from ros_ood_perception.camera_images import PlainImage
 from ros_ood_perception.recordings.bag import Bag, BagError
+from ros_ood_perception.recordings.bag_files import is_bag_name
 from ros_ood_perception.recordings.frame_source import FrameSource, is_bag, open_frames
 from ros_ood_perception.recordings.message_types import message_types
 from ros_ood_perception.replay.cameras import CameraTopics, choose_cameras
@@ -19,6 +21,7 @@ from ros_ood_perception.replay.static_transforms import StaticTransforms
 NANOSECONDS = 1_000_000_000
 FRAMES_TOPIC = "/camera/image_raw"
 INFO_TYPE = "sensor_msgs/msg/CameraInfo"
+TRANSFORMS_TYPE = "tf2_msgs/msg/TFMessage"
 
 
 @dataclass(frozen=True)
@@ -75,12 +78,18 @@ class Input(Protocol):
 
     kind: str
     cameras: tuple[CameraTopics, ...]
-    damage: list[str]
     frame_count: int | None
     transforms: StaticTransforms
     first_infos: dict[int, Any]
-    copied: dict[str, str]
-    typestore: Any
+
+    @property
+    def damage(self) -> list[str]: ...
+
+    @property
+    def copied(self) -> dict[str, str]: ...
+
+    @property
+    def typestore(self) -> Any: ...
 
     def limit_images(self, max_pixels: int) -> None:
         """Decode no file's image with more pixels; a message is held against the limit where it is decoded."""
@@ -116,19 +125,22 @@ class BagInput:
 
     def __init__(self, path: Path, wanted: Sequence[str]) -> None:
         self._bag = bag = Bag(path)
+        self._broken: dict[str, None] = {}
         if not bag.types:
-            raise BagError(f"{path}: the bag is empty: it has no topics")
-        self.cameras = choose_cameras(bag.types, wanted, str(path))
+            raise BagError(f"{path}: {_no_topics(bag)}")
+        self.cameras = choose_cameras(bag.types, wanted, str(path), bag.counts)
         topics = [camera.image for camera in self.cameras]
-        counts = [bag.counts.get(topic) for topic in topics]
-        self.frame_count = None if None in counts else sum(count or 0 for count in counts)
+        counts = {topic: bag.counts.get(topic, 0) for topic in topics}
+        self.frame_count: int | None = sum(counts.values())
         if self.frame_count == 0:
-            raise BagError(f"{path}: has no messages on {', '.join(topics)}")
-        self.damage = list(bag.damage)
-        self.typestore = bag.typestore
+            raise BagError(f"{path}: has no messages on {', '.join(topics)}{_because(bag)}")
+        for topic in topics:
+            if not counts[topic]:
+                self._broken[f"{topic}: is a camera's, and has no message; --camera chooses others"] = None
         self.transforms = StaticTransforms()
-        for message in self._read([STATIC_TRANSFORMS]):
-            self.transforms.add(message)
+        if bag.types.get(STATIC_TRANSFORMS, TRANSFORMS_TYPE) == TRANSFORMS_TYPE:
+            for message in self._read([STATIC_TRANSFORMS]):
+                self.transforms.add(message)
         self._infos = {
             camera.info: index for index, camera in enumerate(self.cameras) if bag.types.get(camera.info) == INFO_TYPE
         }
@@ -137,17 +149,34 @@ class BagInput:
             first = next(self._read([topic]), None)
             if first is not None:
                 self.first_infos[index] = _ros2_names(first)
-        # The messages of ROS 1 are serialised in another way, and some have other fields.
-        self.copied = {} if bag.is_ros1 else {t: k for t, k in bag.types.items() if k in bag.typestore.fielddefs}
+
+    @property
+    def damage(self) -> list[str]:
+        """See `Input`."""
+        return [*self._bag.damage, *self._broken]
+
+    @property
+    def typestore(self) -> Any:
+        """See `Input`."""
+        return self._bag.typestore
+
+    @cached_property
+    def copied(self) -> dict[str, str]:
+        """See `Input`. Asked for only where something is copied: the definitions of all types are read for it."""
+        copyable = self._bag.copyable
+        if not self._bag.is_ros1:
+            for topic in sorted(self._bag.types.keys() - copyable.keys()):
+                kind = self._bag.types[topic]
+                self._broken[f"{topic}: is not copied; the definition of {kind} cannot be written again"] = None
+        return copyable
 
     def _read(self, topics: Collection[str]) -> Iterator[Any]:
         """Messages that can be read, of topics that may not be there."""
         for message in self._bag.messages(topics):
             try:
                 yield self._bag.deserialize(message)
-            except BagError:
-                # It is met, and named, again when the frames are read.
-                continue
+            except BagError as error:
+                self._broken[str(error)] = None
 
     def limit_images(self, max_pixels: int) -> None:
         """See `Input.limit_images`: there are no files."""
@@ -164,7 +193,6 @@ class BagInput:
         images = {camera.image: index for index, camera in enumerate(self.cameras)}
         numbers = [0] * len(self.cameras)
         topics = {*images, *self._infos, *copied}
-        broken: list[str] = []
         for raw in self._bag.messages(topics, start_ns, stop_ns):
             if raw.topic in copied:
                 yield InputCopy(raw.topic, raw.time_ns, raw.raw)
@@ -182,8 +210,7 @@ class BagInput:
                 try:
                     yield InputInfo(self._infos[raw.topic], _ros2_names(self._bag.deserialize(raw)))
                 except BagError as error:
-                    broken.append(str(error))
-        self.damage = [*self._bag.damage, *broken]
+                    self._broken[str(error)] = None
 
 
 class FramesInput:
@@ -251,11 +278,24 @@ def open_input(path: Path, wanted: Sequence[str], rate_hz: float) -> Input:
     Raises:
         BagError, CameraChoiceError, FrameSourceError: nothing there that can be replayed.
     """
-    if path.suffix.lower() in (".mcap", ".db3", ".bag") or (path.is_dir() and is_bag(path)):
+    if is_bag_name(path.name.lower()) or (path.is_dir() and is_bag(path)):
         if not path.exists():
             raise BagError(f"{path}: no such file")
         return BagInput(path, wanted)
     return FramesInput(open_frames(path), rate_hz)
+
+
+def _no_topics(bag: Bag) -> str:
+    others = ", ".join(f"{topic} ({kind})" for topic, kind in sorted(bag.left_out.items()))
+    if "ROS 1" in bag.left_out.values():
+        return f"holds messages of ROS 1 in MCAP ({others}); convert the ROS 1 bag itself with rosbags-convert"
+    if others:
+        return f"holds no messages of ROS 2, only {others}; record the ROS topics themselves"
+    return f"the bag is empty: it has no topics{_because(bag)}"
+
+
+def _because(bag: Bag) -> str:
+    return f" ({'; '.join(bag.damage)})" if bag.damage else ""
 
 
 def _ros2_names(info: Any) -> Any:

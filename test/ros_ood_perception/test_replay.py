@@ -274,7 +274,7 @@ def test_a_damaged_bag_compressed_by_file_is_named_and_not_taken_for_one_of_ros_
     file.write_bytes(file.read_bytes()[:1000])
     assert run(bag, tmp_path / "out") == 2
     said = " ".join(capfd.readouterr().err.split())
-    assert "nothing in it can be salvaged" in said
+    assert "cannot be read as a bag" in said
     assert "rosbag reindex" not in said
 
 

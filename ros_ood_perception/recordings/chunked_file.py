@@ -1,0 +1,266 @@
+"""A recording's file that is made of chunks, each of messages of some hundred milliseconds: MCAP and ROS 1.
+
+A reader of one of them learns, when it is opened, where the chunks are and what each holds. Here the messages are given
+in the order of their times, and each chunk is held against what was said of it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from array import array
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
+from pathlib import Path
+
+import numpy as np
+
+from ros_ood_perception.recordings.plain_file import PlainFile
+
+MAX_CHUNK_BYTES = 1 << 28
+"""Decompressed. Recorders write some megabytes; only a chunk of one message is larger. A larger one is a bomb, or
+damage."""
+MAX_CHUNK_RECORDS = 1_000_000
+MAX_WAITING_BYTES = 1 << 27
+"""Of messages that wait for the chunks that overlap theirs in time."""
+
+Message = tuple[int, str, bytes]
+"""Time in nanoseconds, topic, the message as it was serialised."""
+
+
+class ChunkError(ValueError):
+    """A chunk of which nothing can be read. The message says why."""
+
+
+@dataclass(frozen=True)
+class StoredTopic:
+    """A topic as a file defines it.
+
+    Attributes:
+        type_name: as in `sensor_msgs/msg/Image`.
+        encoding: of the definitions: `ros2msg`, `ros2idl` or "".
+        definitions: what the file says that the type is; several where its copies differ.
+    """
+
+    name: str
+    type_name: str
+    encoding: str = ""
+    definitions: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass
+class Chunk:
+    """Where a chunk is, and what is said of it.
+
+    Attributes:
+        position: of its record, bytes.
+        start_ns, end_ns: times of its first and last message.
+        counts: number of a channel to messages.
+    """
+
+    position: int
+    start_ns: int
+    end_ns: int
+    counts: dict[int, int]
+
+
+@dataclass
+class ChunkContents:
+    """A chunk that has been read.
+
+    Attributes:
+        data: decompressed.
+        messages: channel, time, first and last byte in `data`, as they were recorded.
+    """
+
+    data: memoryview
+    messages: list[tuple[int, int, int, int]]
+
+
+class LooseMessages:
+    """Messages outside chunks: only where they are is kept."""
+
+    def __init__(self) -> None:
+        self._times = array("Q")
+        self._begins = array("Q")
+        self._ends = array("Q")
+        self._channels = array("I")
+
+    def add(self, channel: int, time_ns: int, begin: int, end: int) -> None:
+        """The next one; its bytes are from `begin` to `end`."""
+        self._times.append(time_ns)
+        self._begins.append(begin)
+        self._ends.append(end)
+        self._channels.append(channel)
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    def counts(self) -> Counter[int]:
+        """Channel to messages."""
+        return Counter(self._channels)
+
+    def start_ns(self) -> int:
+        """The first time."""
+        return min(self._times)
+
+    def in_order(self, channels: Collection[int]) -> Iterator[tuple[int, int, int, int]]:
+        """Time, channel, first and last byte of these channels' messages, in the order of their times, then of the
+        file."""
+        wanted = np.flatnonzero(np.isin(np.asarray(self._channels), sorted(channels)))
+        for index in wanted[np.argsort(np.asarray(self._times)[wanted], kind="stable")].tolist():
+            yield self._times[index], self._channels[index], self._begins[index], self._ends[index]
+
+
+class ChunkedFile:
+    """What MCAP and ROS 1 have in common; their readers fill the attributes.
+
+    Attributes:
+        channels: number to topic, of the messages that can be read.
+        left_out: topic to why its messages are not read, of those that are no ROS messages.
+        counts: topic to number of messages.
+        damage: what was found when it was opened, a sentence each.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.channels: dict[int, StoredTopic] = {}
+        self.left_out: dict[str, str] = {}
+        self.damage: list[str] = []
+        self.chunks: list[Chunk] = []
+        self.loose = LooseMessages()
+
+    def _contents(self, file: PlainFile, chunk: Chunk, damage: list[str]) -> ChunkContents:
+        """Read a chunk.
+
+        Raises:
+            ChunkError: nothing of it can be read.
+        """
+        raise NotImplementedError
+
+    @property
+    def topics(self) -> list[StoredTopic]:
+        """Those that can be read; one that has several channels more than once."""
+        return list(self.channels.values())
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Topic to number of messages."""
+        found: Counter[str] = Counter()
+        for number, count in self._channel_counts().items():
+            if number in self.channels:
+                found[self.channels[number].name] += count
+        return dict(found)
+
+    def _channel_counts(self) -> Counter[int]:
+        found = self.loose.counts()
+        for chunk in self.chunks:
+            found.update(chunk.counts)
+        return found
+
+    @property
+    def start_ns(self) -> int:
+        """Not after the time of any message."""
+        times = [chunk.start_ns for chunk in self.chunks if chunk.counts]
+        return min([*times, self.loose.start_ns()] if len(self.loose) else times, default=0)
+
+    def messages(
+        self, topics: Mapping[str, str], start_ns: int | None, stop_ns: int | None, damage: list[str]
+    ) -> Iterator[Message]:
+        """The messages of these topics in the order of their times; equal ones in the order of the file.
+
+        Args:
+            topics: to their types; a topic of the same name with another type is left out.
+            start_ns, stop_ns: as in `Bag.messages`.
+            damage: what cannot be read is added here.
+        """
+        channels = {
+            number: topic.name for number, topic in self.channels.items() if topics.get(topic.name) == topic.type_name
+        }
+        if not channels:
+            return
+        start = -1 if start_ns is None else start_ns
+        stop = 1 << 65 if stop_ns is None else stop_ns
+        with PlainFile(self.path) as file:
+            found = self._of_chunks(file, channels, start, stop, damage)
+            if len(self.loose):
+                found = heapq.merge(self._loose(file, channels, start, stop), found, key=itemgetter(0))
+            yield from found
+
+    def _loose(self, file: PlainFile, channels: dict[int, str], start: int, stop: int) -> Iterator[Message]:
+        for time_ns, channel, begin, end in self.loose.in_order(channels):
+            if start <= time_ns < stop:
+                yield time_ns, channels[channel], file.read(begin, end - begin)
+
+    def _of_chunks(
+        self, file: PlainFile, channels: dict[int, str], start: int, stop: int, damage: list[str]
+    ) -> Iterator[Message]:
+        chunks = [
+            chunk
+            for chunk in self.chunks
+            if chunk.end_ns >= start and chunk.start_ns < stop and not channels.keys().isdisjoint(chunk.counts)
+        ]
+        chunks.sort(key=lambda chunk: (chunk.start_ns, chunk.position))
+        # Time, place of the chunk, place in the chunk: no two are equal, and bytes are never compared.
+        waiting: list[tuple[int, int, int, str, bytes]] = []
+        waiting_bytes = 0
+
+        def next_one() -> Message:
+            nonlocal waiting_bytes
+            time_ns, _, _, topic, raw = heapq.heappop(waiting)
+            waiting_bytes -= len(raw)
+            return time_ns, topic, raw
+
+        for chunk in chunks:
+            while waiting and waiting[0][0] < chunk.start_ns:
+                yield next_one()
+            if waiting_bytes > MAX_WAITING_BYTES:
+                damage.append(
+                    f"its chunks overlap in time by more than {MAX_WAITING_BYTES} bytes: some are out of order"
+                )
+                while waiting_bytes > MAX_WAITING_BYTES:
+                    yield next_one()
+            for index, (channel, time_ns, raw) in enumerate(self._sorted(file, chunk, damage)):
+                if channel in channels and start <= time_ns < stop:
+                    heapq.heappush(waiting, (time_ns, chunk.position, index, channels[channel], bytes(raw)))
+                    waiting_bytes += len(raw)
+        while waiting:
+            yield next_one()
+
+    def _sorted(self, file: PlainFile, chunk: Chunk, damage: list[str]) -> Sequence[tuple[int, int, memoryview]]:
+        """Channel, time and bytes of a chunk's messages; the chunk is held against what was said of it."""
+        try:
+            contents = self._contents(file, chunk, damage)
+        except ChunkError as error:
+            damage.append(
+                f"the chunk at byte {chunk.position} is left out, {sum(chunk.counts.values())} messages: {error}"
+            )
+            return ()
+        found = Counter(channel for channel, *_ in contents.messages)
+        for number in sorted({*found, *chunk.counts}):
+            if found[number] != chunk.counts.get(number, 0):
+                damage.append(
+                    f"the chunk at byte {chunk.position} holds {found[number]} messages of {self._named(number)}, not "
+                    f"{chunk.counts.get(number, 0)} as its index says"
+                )
+        times = [time_ns for _, time_ns, _, _ in contents.messages]
+        if times and not (chunk.start_ns <= min(times) and max(times) <= chunk.end_ns):
+            damage.append(f"the chunk at byte {chunk.position} holds messages of another time than it declares")
+        contents.messages.sort(key=itemgetter(1))
+        return [(channel, time_ns, contents.data[begin:end]) for channel, time_ns, begin, end in contents.messages]
+
+    def _named(self, channel: int) -> str:
+        return self.channels[channel].name if channel in self.channels else f"channel {channel}"
+
+    def _learn(self, file: PlainFile, chunk: Chunk) -> None:
+        """Find out what a chunk holds by reading it; where that fails, it holds nothing, and that is named."""
+        try:
+            contents = self._contents(file, chunk, self.damage)
+        except ChunkError as error:
+            self.damage.append(f"the chunk at byte {chunk.position} is left out: {error}")
+            chunk.counts = {}
+            return
+        chunk.counts = dict(Counter(channel for channel, *_ in contents.messages))
+        times = [time_ns for _, time_ns, _, _ in contents.messages]
+        chunk.start_ns, chunk.end_ns = min(times, default=0), max(times, default=0)

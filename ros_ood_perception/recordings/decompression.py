@@ -1,0 +1,113 @@
+"""Decompress bytes of strangers: never more than was asked for, whatever the compressed bytes say of themselves."""
+
+from __future__ import annotations
+
+import bz2
+import importlib
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+MAX_FILE_RATIO = 200
+FREE_FILE_BYTES = 1 << 30
+"""A compressed bag file may grow to `MAX_FILE_RATIO` times its size, and by this much besides: sensor data shrinks to a
+fifth, and a black picture to a thousandth."""
+KEPT_FREE_BYTES = 1 << 28
+_COPIED_AT_ONCE = 1 << 16
+
+
+class DecompressionError(ValueError):
+    """The bytes cannot be decompressed, or become more than is allowed."""
+
+
+def decompressed(data: bytes, compression: str, most: int) -> bytes:
+    """Decompress one block.
+
+    Args:
+        compression: `zstd`, `lz4` (frame format) or `bz2`; "" or "none" for none.
+        most: bytes that may come out.
+
+    Raises:
+        DecompressionError: damaged, of another kind, or larger than `most`.
+    """
+    if compression in ("", "none"):
+        return data
+    if compression not in _DECOMPRESSORS:
+        raise DecompressionError(f"its compression is {compression[:20]!r}")
+    try:
+        found = _DECOMPRESSORS[compression](data, most)
+    except DecompressionError:
+        raise
+    except Exception as error:  # zstd, lz4 and bz2 have errors of their own, without a common base
+        raise DecompressionError(f"it cannot be decompressed ({error})") from error
+    if len(found) > most:
+        raise DecompressionError(f"it decompresses to more than {most} bytes")
+    return found
+
+
+def _zstd(data: bytes, most: int) -> bytes:
+    zstd = _zstd_library()
+    declared = zstd.get_frame_info(data).decompressed_size
+    decompressor = zstd.ZstdDecompressor()
+    if declared is not None and declared <= most:
+        # The frame ends where it said: one allocation of the right size.
+        found = decompressor.decompress(data)
+    else:
+        found = decompressor.decompress(data, most + 1)
+    if not decompressor.eof and len(found) <= most:
+        raise DecompressionError("its compressed bytes end early")
+    return bytes(found)
+
+
+def _lz4(data: bytes, most: int) -> bytes:
+    from lz4.frame import LZ4FrameDecompressor
+
+    decompressor = LZ4FrameDecompressor()
+    found = decompressor.decompress(data, most + 1)
+    if not decompressor.eof and len(found) <= most:
+        raise DecompressionError("its compressed bytes end early")
+    return bytes(found)
+
+
+def _bz2(data: bytes, most: int) -> bytes:
+    decompressor = bz2.BZ2Decompressor()
+    found = decompressor.decompress(data, most + 1)
+    if not decompressor.eof and len(found) <= most:
+        raise DecompressionError("its compressed bytes end early")
+    return found
+
+
+_DECOMPRESSORS: dict[str, Callable[[bytes, int], bytes]] = {"zstd": _zstd, "lz4": _lz4, "bz2": _bz2}
+
+
+def decompress_file(source: BinaryIO, size: int, target: Path) -> None:
+    """Decompress a zstd file of `size` bytes.
+
+    Raises:
+        DecompressionError: damaged, too large, or the disk is full. What came before the damage is in `target`.
+    """
+    most = FREE_FILE_BYTES + MAX_FILE_RATIO * size
+    written = 0
+    try:
+        with target.open("wb") as out, _zstd_library().open(source, "rb") as opened:
+            while block := opened.read(_COPIED_AT_ONCE):
+                written += len(block)
+                if written > most:
+                    raise DecompressionError(f"its {size} bytes decompress to more than {most} bytes")
+                if shutil.disk_usage(target.parent).free < KEPT_FREE_BYTES + len(block):
+                    raise DecompressionError(
+                        f"no space to decompress it in {target.parent}; set TMPDIR to another disk"
+                    )
+                out.write(block)
+    except DecompressionError:
+        raise
+    except Exception as error:  # zstd's own error, EOFError where it is cut, OSError
+        raise DecompressionError(f"it cannot be decompressed after {written} bytes ({error})") from error
+
+
+def _zstd_library() -> Any:
+    # What `rosbags` itself brings; from Python 3.14 on it is in the standard library.
+    return importlib.import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
