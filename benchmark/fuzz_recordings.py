@@ -363,8 +363,9 @@ def _page_header(data: bytearray, generator: random.Random, seed: Seed) -> bytea
 
 
 _TOKENS = (
-    b"<<: *a", b"&a ", b"*a", b"- ", b"[", b"{", b": ", b"\n", b"\t", b"'", b'"', b"|", b"!!python/object:os.system ", b"1e999",
-    b".inf", b"-1", b"9" * 5000, b"null", b"../", b"/dev/zero", b"true", b"2026-13-45", b"[" * 500, b"---\n", b"%YAML 9\n", b"\xff\xfe",
+    b"<<: *a", b"&a ", b"*a", b"- ", b"[", b"{", b": ", b"\n", b"\t", b"'", b'"', b"|", b"!!python/object:os.system ",
+    b"1e999", b".inf", b"-1", b"9" * 5000, b"null", b"../", b"/dev/zero", b"true", b"2026-13-45", b"[" * 500, b"---\n",
+    b"%YAML 9\n", b"\xff\xfe",
 )  # fmt: skip
 
 
@@ -470,7 +471,8 @@ def fuzz(kind: str, count: int, seed: int, first: int = 0) -> dict[str, Any]:
     """Run `count` executions; what came of them.
 
     Returns:
-        `whole`, `named`, `refused`: how many; `wrong`: number of an execution to what was wrong; `slowest_s`; `peak_mb`.
+        `whole`, `named`, `refused`: how many; `wrong`: number of an execution to what was wrong; `slowest_s` and
+        `peak_mb`.
     """
     found: Counter[str] = Counter()
     wrong: dict[int, str] = {}

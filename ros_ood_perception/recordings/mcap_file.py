@@ -316,8 +316,8 @@ class McapFile(ChunkedFile):
             indexed = list(struct.iter_unpack("<QQ", file.near(begin + 4, size)))
             if sorted(indexed) != sorted(found[number]):
                 damage.append(
-                    f"the chunk at byte {chunk.position} has messages of {self._named(number)} at other places or times "
-                    "than its message index says"
+                    f"the chunk at byte {chunk.position} has messages of {self._named(number)} at other places or "
+                    "times than its message index says"
                 )
 
 

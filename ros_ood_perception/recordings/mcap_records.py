@@ -139,14 +139,14 @@ def channel(data: bytes) -> tuple[int, McapChannel]:
     return number, found
 
 
-def chunk_header(data: bytes, length: int) -> ChunkHeader:
-    """Of the first 64 bytes or more of a chunk's contents, which are `length` bytes in all."""
+def chunk_header(data: bytes, length: int | None) -> ChunkHeader:
+    """Of the first 64 bytes or more of a chunk's contents, which are `length` bytes in all; None: not known."""
     fields = Fields(data)
     start, end, size, crc = fields.numbers(_CHUNK)
     compression = fields.counted()
     (compressed,) = fields.numbers(_U64)
     begin = CHUNK_HEADER_BYTES + len(compression)
-    if compressed != length - begin:
+    if length is not None and compressed != length - begin:
         raise BrokenRecordError("a chunk contradicts itself")
     return ChunkHeader(start, end, size, crc, compression, compressed, begin)
 

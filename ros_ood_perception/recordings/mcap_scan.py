@@ -75,6 +75,12 @@ class McapScan:
             try:
                 record = self._record(position)
             except BrokenRecordError as error:
+                chunk = self._mended_chunk(position)
+                if chunk is not None:
+                    self.damage.append(f"{error} at byte {position}; it is read as the chunk that it is by its lengths")
+                    yield chunk
+                    position = chunk.end
+                    continue
                 following = self._following(position)
                 if following is None:
                     cut = self._cut_chunk(position)
@@ -151,6 +157,24 @@ class McapScan:
                 return end
         places = [place for place in (self._next(position + 1), self._summary(position)) if place is not None]
         return min(places, default=None)
+
+    def _mended_chunk(self, position: int) -> Record | None:
+        """A chunk of which the kind or one of its two lengths is wrong."""
+        head = self._file.near(position, _HEAD_BYTES)
+        begin = position + records.RECORD_HEADER_BYTES
+        try:
+            header = records.chunk_header(head[records.RECORD_HEADER_BYTES :], None)
+        except BrokenRecordError:
+            return None
+        if header.compression not in records.COMPRESSIONS or header.start_ns > header.end_ns:
+            return None
+        said = int(_RECORD.unpack_from(head)[1]) - header.data_begin
+        for size in (header.compressed_size, said):
+            end = begin + header.data_begin + size
+            if size > 0 and end < self._file.size and self._may_follow(end):
+                mended = header._replace(compressed_size=size)
+                return Record(records.CHUNK, position, begin, end, mended)
+        return None
 
     def _may_follow(self, position: int) -> bool:
         if position >= self._file.size:

@@ -1,5 +1,5 @@
-"""A SQLite3 file of a stranger for reading: plain tables only, nothing in it is run, and SQLite is stopped where it comes
-to no end."""
+"""A SQLite3 file of a stranger for reading: plain tables only, nothing in it is run, and SQLite is stopped where it
+never ends."""
 
 from __future__ import annotations
 
