@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import heapq
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_ood_perception.atomic_files import naming
 from ros_ood_perception.bundle import OperatingPoint
 from training.data.labelled_frames import ANOMALY, INLIER, LabelledFrame
 from training.metrics.calibration_error import CalibrationError
@@ -27,6 +24,7 @@ from training.metrics.score_counts import ScoreCounts
 from training.metrics.scores_by_class import ScoresByClass
 from training.metrics.semantic import ConfusionMatrix
 from training.metrics.threshold_curves import ThresholdCurveMetrics
+from training.scored_frames import ScoredFrame, ScoredFrames, TownFrame
 from training.smiyc_scores import score_of_submitted, submitted
 
 COMPONENT_SIZES = {
@@ -43,31 +41,6 @@ WORST_FRAMES = 3
 
 
 @dataclass(frozen=True)
-class TownFrame:
-    """score (H, W) float32 in [0, 1], semantic (H, W) uint8 predicted ids, labels (H, W) uint8 true ids or 255."""
-
-    score: NDArray[np.float32]
-    semantic: NDArray[np.uint8]
-    labels: NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class ScoredFrame:
-    """What the second pass over a set needs of a frame, read back from the first.
-
-    Attributes:
-        value: (H, W) float16, `submitted` scores.
-        anomaly: (H, W) uint8, 0 inlier, 1 anomaly, 255 where neither is known.
-        town: what open-mIoU needs; None in a set without towns.
-    """
-
-    name: str
-    value: NDArray[np.float16]
-    anomaly: NDArray[np.uint8]
-    town: TownFrame | None
-
-
-@dataclass(frozen=True)
 class WorstFrame:
     """A frame with many wrong pixels: `share` of its inlier (or anomaly) pixels at the threshold."""
 
@@ -79,7 +52,7 @@ class WorstFrame:
 class SetEvaluation:
     """Streaming metrics of one score on one set.
 
-    Frames are kept on disk in a temporary folder (3 bytes a pixel, 9 in a set of two towns) between the two passes:
+    Frames are kept on disk between the two passes (`ScoredFrames`):
     component metrics and AUPIMO need thresholds that all frames together give.
 
     Args:
@@ -113,8 +86,7 @@ class SetEvaluation:
         self.confusion = ConfusionMatrix(max(len(self.classes), 1))
         self.by_class = ScoresByClass(len(self.classes))
         self._town_counts = {town: ScoreCounts() for town in self.towns}
-        self._spool = tempfile.TemporaryDirectory(prefix="ros_ood_perception_scores_")
-        self._names: list[str] = []
+        self._kept = ScoredFrames()
 
     @property
     def towns(self) -> tuple[str, ...]:
@@ -159,26 +131,18 @@ class SetEvaluation:
             for town, counts in self._town_counts.items():
                 if frame.name.startswith(town):
                     counts.update(*half_size(score, frame.anomaly))
-        kept: dict[str, Any] = {"value": value, "anomaly": frame.anomaly}
-        if self.towns:
-            kept |= {"score": score, "semantic": semantic, "labels": frame.labels}
-        spooled = Path(self._spool.name) / f"{self.frames}.npz"
-        with naming(spooled):
-            np.savez(spooled, **kept)
-        self._names.append(frame.name)
+        of_town = TownFrame(score, semantic, frame.labels) if self.towns else None
+        self._kept.add(ScoredFrame(frame.name, value, frame.anomaly, of_town))
         self.frames += 1
         return value
 
     def scored_frames(self) -> Iterator[ScoredFrame]:
         """The frames again, in order."""
-        for number, name in enumerate(self._names):
-            with np.load(Path(self._spool.name) / f"{number}.npz") as kept:
-                town = TownFrame(kept["score"], kept["semantic"], kept["labels"]) if self.towns else None
-                yield ScoredFrame(name, kept["value"], kept["anomaly"], town)
+        return iter(self._kept)
 
     def close(self) -> None:
         """Delete the kept frames."""
-        self._spool.cleanup()
+        self._kept.close()
 
     def results(self) -> dict[str, Any]:
         """All figures as plain values: fractions, None where undefined; what does not apply is absent."""
