@@ -45,6 +45,7 @@ from training.checkpoint import CheckpointError, load_checkpoint, reading
 from training.data.data_config import DataConfig
 from training.data.registry import open_training_frames, open_validation_frames
 from training.models.deployed_segmenter import DEFAULT_SCORE, DeployedSegmenter
+from training.models.efficientnet_lite import encoder_origin
 from training.models.segmenter import LadderSegmenter, SegmenterConfig
 from training.onnx_graph import ExportError, onnx_bytes
 from training.operating_points import measured_operating_points
@@ -136,9 +137,8 @@ def export_bundle(
         data_set = checkpoint["data_set"]
         # Older checkpoints are of one set, and name it only.
         trained_on = data_set.get("parts", [(data_set["name"], data_config.train)])
-        contents = onnx_bytes(
-            model, {"name": folder.resolve().name, "weights_licence": checkpoint["data_set"]["licence"]}
-        )
+        properties = {"name": folder.resolve().name, "weights_licence": checkpoint["data_set"]["licence"]}
+        contents = onnx_bytes(model, properties | encoder_origin(checkpoint["config"]["segmenter"].get("pretrained")))
         description = BundleDescription(
             format_version=FORMAT_VERSION,
             name=folder.resolve().name,

