@@ -5,6 +5,7 @@ import zlib
 from typing import Any
 
 import cv2
+import hostile_images as hostile
 import numpy as np
 import pytest
 from sensor_msgs.msg import CompressedImage
@@ -13,7 +14,7 @@ from ros_ood_perception.camera.jpeg_bytes import Jpeg
 from ros_ood_perception.camera_images import MalformedImageError
 from ros_ood_perception.compressed_images import check_compressed, decode
 
-MAX_PIXELS = 1000 * 1000
+MAX_PIXELS = 2000 * 1000
 GOOD = np.full((120, 160, 3), (10, 200, 90), np.uint8)
 
 
@@ -143,6 +144,17 @@ def test_a_stamp_before_1970_is_refused() -> None:
     compressed.header.stamp.sec = -1
     with pytest.raises(MalformedImageError, match="stamp has -1 s"):
         check_compressed(compressed, MAX_PIXELS)
+
+
+@pytest.mark.parametrize("name", [*hostile.ANIMATIONS, *hostile.FLOODS])
+def test_of_a_hostile_png_only_its_still_picture_is_decoded(name: str) -> None:
+    data = {**hostile.ANIMATIONS, **hostile.FLOODS}[name]
+    assert np.array_equal(read(data, "png"), hostile.STILL[..., ::-1])
+
+
+@pytest.mark.parametrize("trailing", [b"\r\n", b"--frame", b"\xff\xd8\xff", bytes(range(1, 97))])
+def test_what_follows_the_end_of_a_jpeg_is_not_read(trailing: bytes) -> None:
+    assert np.array_equal(read(encoded(".jpg") + trailing), read(encoded(".jpg")))
 
 
 def test_a_jpeg_whose_decoder_would_read_another_header_is_refused() -> None:

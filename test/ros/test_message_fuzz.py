@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import hostile_images as hostile
 import numpy as np
-from bench import Bench, NodeProcess, image
+from bench import RELIABLE, Bench, NodeProcess, image
 from builtin_interfaces.msg import Time
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
@@ -55,6 +56,7 @@ IMAGES = st.builds(
 )
 GOOD = cv2.resize(np.random.default_rng(0).integers(0, 255, (6, 8, 3), np.uint8), (80, 60))
 WHOLE_FILES = tuple(cv2.imencode(extension, GOOD)[1].tobytes() for extension in (".png", ".jpg"))
+HOSTILE = (*hostile.ANIMATIONS.values(), *(data for name, data in hostile.FLOODS.items() if name != "zTXt"))
 
 
 @st.composite
@@ -70,7 +72,7 @@ COMPRESSED = st.builds(
     CompressedImage,
     header=HEADERS,
     format=st.one_of(st.sampled_from(("jpeg", "png", "bgr8; jpeg compressed bgr8", "")), st.text(max_size=20)),
-    data=st.one_of(BYTES, spoiled_files(), st.sampled_from(WHOLE_FILES)),
+    data=st.one_of(BYTES, spoiled_files(), st.sampled_from(WHOLE_FILES), st.sampled_from(HOSTILE)),
 )
 
 
@@ -154,3 +156,40 @@ def test_the_node_outlives_hundreds_of_bad_messages_and_publishes_for_none_of_th
     bench.wait_for_outputs(1)
     assert bench.received["semantic"][0].header == image(1).header
     assert node.log.count("\n") < 40, node.log
+
+
+def test_a_node_outlives_hostile_images_on_its_compressed_topic(
+    bench: Bench, start_node: Callable[..., NodeProcess], brightness_bundle: Path
+) -> None:
+    node = start_node(bundle=brightness_bundle, image_transport="compressed", diagnostics_period_s=0.1)
+    bench.camera = bench.node.create_publisher(CompressedImage, "/perception_node/input/image/compressed", RELIABLE)
+    bench.bring_up()
+    good = cv2.imencode(".png", GOOD)[1].tobytes()
+    stamp = 0
+
+    def send(data: bytes) -> None:
+        nonlocal stamp
+        stamp += 1
+        stamp_now = bench.node.get_clock().now().to_msg()
+        bench.camera.publish(
+            CompressedImage(header=Header(stamp=stamp_now, frame_id=str(stamp)), format="png", data=data)
+        )
+
+    def account(name: str, at_least: int) -> None:
+        bench.spin_until(lambda: int(bench.facts.get(name, "0")) >= at_least, f"{name} of {at_least}")
+
+    while bench.facts.get("published", "0") == "0":
+        send(good)
+        bench.spin_for(0.3)
+    for data in (*hostile.ANIMATIONS.values(), *hostile.FLOODS.values()):
+        published = int(bench.facts["published"])
+        send(data)
+        account("published", published + 1)
+    for data in (hostile.declared(40000, 40000), hostile.excess(), hostile.empty_blocks()):
+        malformed = int(bench.facts.get("malformed", "0"))
+        send(data)
+        account("malformed", malformed + 1)
+    published = int(bench.facts["published"])
+    send(good)
+    account("published", published + 1)
+    assert node.process.poll() is None
