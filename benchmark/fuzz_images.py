@@ -223,8 +223,8 @@ def main() -> int:
     parser.add_argument("--raw", action="store_true", help="OpenCV without the checks")
     options = parser.parse_args()
     started = time.monotonic()
-    kinds = tuple(options.kinds.split(","))
-    campaign = run(options.executions, options.seed, options.save, kinds, options.raw, say=print)
+    chosen = tuple(options.kinds.split(","))
+    campaign = run(options.executions, options.seed, options.save, chosen, options.raw, say=print)
     facts = {
         "executions": campaign.executions,
         "seed": options.seed,

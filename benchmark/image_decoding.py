@@ -28,7 +28,7 @@ from ros_ood_perception.bundle import read_bundle
 from ros_ood_perception.camera.decoder_process import DecoderProcess
 from ros_ood_perception.camera.image_bytes import check_image_bytes
 from ros_ood_perception.camera.image_decoder import colour_of
-from ros_ood_perception.inference.engine import open_engine
+from ros_ood_perception.inference.engine import InferenceEngine, open_engine
 
 SIZES = ((480, 360), (1280, 720), (1920, 1080))
 MAX_PIXELS = 4096 * 4096
@@ -48,6 +48,23 @@ def picture(width: int, height: int) -> np.ndarray:
 def decoder_seconds(decoder: DecoderProcess) -> float:
     """Processor time of the decoder process."""
     return int(Path(f"/proc/{decoder.pid}/schedstat").read_text("ascii").split()[0]) / 1e9
+
+
+def ways_of(
+    data: bytes, image: np.ndarray, decoder: DecoderProcess, engine: InferenceEngine
+) -> dict[str, Callable[[], Any]]:
+    """What is compared, by name."""
+
+    def checked() -> np.ndarray:
+        check_image_bytes(data, MAX_PIXELS)
+        return colour_of(check_image_bytes(data, MAX_PIXELS, check_pixels=False))
+
+    return {
+        "alone": lambda: cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR),
+        "checked": checked,
+        "process": lambda: decoder.colour(data, MAX_PIXELS),
+        "engine": lambda: engine.run(image[None]),
+    }
 
 
 def measured(ways: dict[str, Callable[[], Any]], decoder: DecoderProcess, rounds: int) -> dict[str, dict[str, float]]:
@@ -86,17 +103,7 @@ def main() -> int:
             image = picture(width, height)
             for ending, settings in ((".jpg", [cv2.IMWRITE_JPEG_QUALITY, 90]), (".png", [])):
                 data = cv2.imencode(ending, image, settings)[1].tobytes()
-
-                def here(data: bytes = data) -> np.ndarray:
-                    check_image_bytes(data, MAX_PIXELS)
-                    return colour_of(check_image_bytes(data, MAX_PIXELS, check_pixels=False))
-
-                ways: dict[str, Callable[[], Any]] = {
-                    "alone": lambda data=data: cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR),
-                    "checked": here,
-                    "process": lambda data=data: decoder.colour(data, MAX_PIXELS),
-                    "engine": lambda image=image: engine.run(image[None]),
-                }
+                ways = ways_of(data, image, decoder, engine)
                 if not all(np.array_equal(ways[name](), ways["alone"]()) for name in ("checked", "process")):
                     print(f"image_decoding: {width}x{height}{ending}: the ways give other pixels", file=sys.stderr)
                     return 1
