@@ -18,6 +18,10 @@ operator = adding_to(ARRAY_OPERATORS)
 
 @operator("Identity Relu Sigmoid Exp Log Neg Erf Sqrt Not", 1, 1)
 def _same(call: Call) -> tuple[int, Shape, int]:
+    kind = NUMPY_TYPES[call.input(0).element_type].kind
+    wanted = {"Identity": "fiub", "Not": "b", "Neg": "fi"}.get(call.node.operator, "f")
+    if kind not in wanted:
+        raise OnnxFileError(f"its input has the data type {call.input(0).element_type}, which it does not take")
     return call.input(0).element_type, call.input(0).shape, 1
 
 
@@ -25,7 +29,7 @@ def _same(call: Call) -> tuple[int, Shape, int]:
 @operator("Mod", 2, 2, fmod=int)
 def _arithmetic(call: Call) -> tuple[int, Shape, int]:
     first, second = call.input(0), call.input(1)
-    if first.element_type != second.element_type:
+    if first.element_type != second.element_type or (first.element_type == BOOL and call.node.operator != "Equal"):
         raise OnnxFileError(f"its inputs have the types {first.element_type} and {second.element_type}")
     if call.node.operator in ("Div", "Mod") and NUMPY_TYPES[second.element_type].kind in "iu":
         # An integer division by zero ends the process; so does the smallest integer by -1.

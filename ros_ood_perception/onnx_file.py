@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from ros_ood_perception.onnx_wire import LONGEST_NAME_BYTES, SHORT, OnnxFileError, read_fields, shown
 
 MOST_DIMENSIONS = 8
+MOST_ELEMENTS = 1 << 40
+"""Of a tensor, stored or computed: beyond it numbers are not even counted with."""
 
 FLOAT, UINT8, INT8, INT32, INT64, BOOL, FLOAT16, DOUBLE = 1, 2, 3, 6, 7, 9, 10, 11
 """`TensorProto.DataType`, those that a bundle's graph can have."""
@@ -162,6 +164,10 @@ def _tensor(tensor: Mapping[str, Any]) -> NDArray[Any]:
     dims = tuple(tensor.get("dims", []))
     if len(dims) > MOST_DIMENSIONS or any(dim < 0 for dim in dims):
         raise OnnxFileError(f"the tensor {name} has the dimensions {SHORT.repr(dims)}; at most 8, none negative")
+    if math.prod(max(dim, 1) for dim in dims) > MOST_ELEMENTS:
+        raise OnnxFileError(
+            f"the tensor {name} has the dimensions {SHORT.repr(dims)}: more than {MOST_ELEMENTS} elements"
+        )
     count, dtype = math.prod(dims), NUMPY_TYPES[kind]
     there = [field for field in ("raw_data", *_DATA_FIELDS) if field in tensor]
     if len(there) > 1:

@@ -10,7 +10,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ros_ood_perception.onnx_file import FLOAT, MOST_DIMENSIONS, NUMPY_TYPES, UINT8, OnnxModel, OnnxNode, read_onnx
+from ros_ood_perception.onnx_file import (
+    FLOAT,
+    MOST_DIMENSIONS,
+    MOST_ELEMENTS,
+    NUMPY_TYPES,
+    UINT8,
+    OnnxModel,
+    OnnxNode,
+    read_onnx,
+)
 from ros_ood_perception.onnx_operators import OPERATORS
 from ros_ood_perception.onnx_rules import Call, Dimension, TensorInfo
 from ros_ood_perception.onnx_values import known_value
@@ -32,6 +41,11 @@ MOST_OPERATIONS = 1 << 43
 MOST_FRAME_CHANNELS = 16
 MOST_FRAME_TENSORS = 64
 """Of tensors that still have the frame's height and width: how large they get is not known here."""
+FLAGS = frozenset({
+    "allowzero", "ceil_mode", "count_include_pad", "exclude_outside", "fmod", "keepdims", "noop_with_empty_axes",
+    "select_last_index", "stash_type", "storage_order",
+})  # fmt: skip
+"""Attributes that are 0 or 1. Of another number engines make one or the other."""
 LARGEST_KNOWN = 65_536
 """Elements of a stored tensor whose values are looked at."""
 
@@ -129,6 +143,10 @@ def _add(node: OnnxNode, tensors: dict[str, TensorInfo]) -> None:
     for name, value in node.attributes.items():
         if not isinstance(value, operator.attributes.get(name, ())):  # type: ignore[arg-type]
             raise OnnxFileError(f"its attribute {shown(name)} is not one that the operator takes, or of another type")
+        if name in FLAGS and value not in (0, 1):
+            raise OnnxFileError(f"its attribute {name} is {value}; it must be 0 or 1")
+        if isinstance(value, tuple) and name != "value_floats" and not all(isinstance(item, int) for item in value):
+            raise OnnxFileError(f"its attribute {name} holds other things than integers")
     fewest, most = operator.inputs
     if not fewest <= len(node.inputs) <= most or len(node.outputs) != 1:
         raise OnnxFileError(
@@ -144,6 +162,8 @@ def _add(node: OnnxNode, tensors: dict[str, TensorInfo]) -> None:
     element_type, shape, _ = operator.rule(call)
     if len(shape) > MOST_DIMENSIONS:
         raise OnnxFileError(f"its output has {len(shape)} dimensions; at most {MOST_DIMENSIONS}")
+    if math.prod(max(side, 1) for side in shape if isinstance(side, int)) > MOST_ELEMENTS:
+        raise OnnxFileError(f"its output {shape} has more than {MOST_ELEMENTS} elements")
     constant = node.operator != "Shape" and all(info is None or info.constant for info in call.inputs)
     tensors[output] = TensorInfo(element_type, shape, known_value(call, element_type, shape), constant)
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ros_ood_perception.inference.torch_operators import TORCH_OPERATORS
+from ros_ood_perception.onnx_array_operators import constant_value
 from ros_ood_perception.onnx_file import OnnxNode, read_onnx
 from ros_ood_perception.onnx_graph import GraphInfo, infer
 from ros_ood_perception.onnx_rules import Call
@@ -76,6 +77,11 @@ class TorchGraph(nn.Module):
             weight = nn.Parameter(self._tensor(values), requires_grad=False)
             self.register_parameter(f"weight_{index}", weight)
             self._weights[name] = weight
+        self._constants = {
+            node.outputs[0]: self._tensor(constant_value(node))
+            for node in self._model.nodes
+            if node.operator == "Constant"
+        }
 
     def _tensor(self, values: NDArray[Any]) -> Tensor:
         tensor = torch.from_numpy(np.array(values)).to(self._device)
@@ -89,10 +95,12 @@ class TorchGraph(nn.Module):
         """
         info = infer(self._model, (count, height, width))
         made: list[tuple[Callable[..., Tensor], tuple[str, ...], str]] = []
-        known: dict[str, Tensor] = dict(self._weights)
+        known: dict[str, Tensor] = {**self._weights, **self._constants}
         with torch.no_grad():
             for node in self._model.nodes:
                 [output] = node.outputs
+                if output in known:
+                    continue
                 found = info.tensors[output]
                 if found.value is not None:
                     known[output] = self._tensor(found.value)

@@ -125,7 +125,8 @@ OUTSIDE = field(13, field(1, b"location") + field(2, b"w.bin")) + field(14, 1)
         (field(1, 8) + field(7, field(1, field(4, b"Relu") + field(7, b"own"))) + OPSET, "ONNX's own operators only"),
         # Values that do not fit what is declared.
         (tensor(NAME, FLOATS, field(1, 1 << 40)), r"has 0 bytes of values; its dimensions .* need 4398046511104"),
-        (tensor(NAME, FLOATS, *[field(1, 2**31)] * 3), "has 0 bytes of values"),
+        (tensor(NAME, FLOATS, field(1, 0), field(1, 2**62)), "more than 1099511627776 elements"),
+        (tensor(NAME, FLOATS, *[field(1, 2**31)] * 3), "more than 1099511627776 elements"),
         (tensor(NAME, FLOATS, varint(8) + varint((1 << 64) - 1)), "none negative"),
         (tensor(NAME, FLOATS, *[DIM] * 9), "at most 8"),
         (tensor(NAME, FLOATS, DIM, field(9, b"12345")), "has 5 bytes of values"),
