@@ -154,11 +154,16 @@ def of_structure(generator: random.Random) -> bytes:
     """A file whose YAML is right and whose values are not."""
     flat = example(generator)
     for _ in range(generator.randint(1, 3)):
-        name = generator.choice(DECLARATIONS).name
+        declaration = generator.choice(DECLARATIONS)
+        name, default = declaration.name, declaration.default
+        first = default[0] if isinstance(default, tuple) else default
         kind = generator.random()
         if kind < 0.1:
-            name = generator.choice((f"{name}.x", name.partition(".")[0], "", "a" * 500, "\x1b[2J", 7, None, True))
-        flat[str(name) if isinstance(name, str) else f"{name}"] = strange(generator)
+            name = generator.choice((f"{name}.x", name.partition(".")[0], "", "a" * 500, "\x1b[2J"))
+        # Of its type as often as not: what is right to the eye.
+        alike = [value for value in SCALARS if type(value) is type(first)]
+        value = generator.choice(alike) if kind < 0.5 else strange(generator)
+        flat[name] = [value] * generator.choice((1, 2, 3)) if isinstance(default, tuple) and kind < 0.4 else value
     parameters: Any = nested(flat) if generator.random() < 0.8 else flat
     if generator.random() < 0.1:
         parameters[generator.choice((1, None, True, 2.5, ("a",)))] = strange(generator)

@@ -148,17 +148,22 @@ class OutputFolder:
         return folder
 
     @classmethod
-    def join(cls, path: Path, program: str, option: str = "--out") -> OutputFolder:
-        """A folder that may hold anything, to add files to that are not there yet.
+    def join(cls, path: Path, program: str, names: Iterable[str] = (), option: str = "--out") -> OutputFolder:
+        """A folder that may hold anything, to write some files into.
+
+        Args:
+            names: of files that will be written there, or written over.
 
         Raises:
-            OutputFolderError: another program's list is in it.
+            OutputFolderError: another program's list is in it, or a file of one of the names that is not on the list.
             OSError: with the path.
         """
         folder = cls(path, program)
-        if os.path.lexists(path / LIST_FILE):
+        listed = os.path.lexists(path / LIST_FILE)
+        if listed:
             folder.read(option)
-        else:
+        folder._check_replaceable(names, option)
+        if not listed:
             folder._begin()
         return folder
 
@@ -230,12 +235,7 @@ class OutputFolder:
         write_file(path, contents)
         return path
 
-    def check_replaceable(self, names: Iterable[str], option: str = "--out") -> None:
-        """Refuse to write over files that are there and not on the list.
-
-        Raises:
-            OutputFolderError: with their names.
-        """
+    def _check_replaceable(self, names: Iterable[str], option: str) -> None:
         there = [name for name in names if name not in self._names and os.path.lexists(self.path / name)]
         if there:
             raise OutputFolderError(

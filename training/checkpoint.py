@@ -16,7 +16,7 @@ from ros_ood_perception.shown_text import error_line, printable
 
 FORMAT = "ros_ood_perception.checkpoint.2"
 FORMAT_WITHOUT_DIGEST = "ros_ood_perception.checkpoint.1"
-MOST_VALUES = 10_000_000
+MOST_VALUES = 1_000_000
 """Tensors and plain values of a checkpoint, lists in lists counted as often as they are met."""
 
 

@@ -277,8 +277,7 @@ def main(arguments: list[str] | None = None) -> int:
         for option, path in written.items():
             if path is not None:
                 check_apart(option, path, read)
-        output_folder = OutputFolder.join(options.out, "evaluate")
-        output_folder.check_replaceable([REPORT])
+        output_folder = OutputFolder.join(options.out, "evaluate", [REPORT])
         if options.json is not None:
             options.json.parent.mkdir(parents=True, exist_ok=True)
         runner = BundleRunner(bundle, options.engine, options.score)

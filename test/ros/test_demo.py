@@ -120,8 +120,8 @@ def test_bad_input_is_named_before_anything_starts(frames: Path, tmp_path: Path)
         ((tmp_path / "nowhere",), "nowhere: no such file or folder"),
         ((tmp_path,), "no images in it"),
         ((frames, "--bundle", tmp_path), "bundle.yaml: cannot be read"),
-        ((frames, "--rate", "0"), "--rate is 0; it must be positive"),
-        ((frames, "--threshold", "2"), "--threshold is 2; it must be from 0 to 1"),
+        ((frames, "--rate", "0"), "--rate: is 0; it must be a number above 0"),
+        ((frames, "--threshold", "2"), "--threshold: is 2; it must be a number from 0 to 1"),
     ):
         result = demo(*arguments, "--out", tmp_path / "out")
         assert result.returncode == 2

@@ -409,4 +409,4 @@ def test_an_impossible_temperature_is_refused(
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
         main([str(bundle), "--data", f"camvid:{tree / 'val'}", "--temperature", temperature])
-    assert f"--temperature is {temperature}; it must be positive" in capsys.readouterr().err
+    assert f"--temperature: is {temperature}; it must be a number from 0.001" in capsys.readouterr().err

@@ -1,0 +1,30 @@
+"""The fuzzer of parameter files, for some seconds; `python -m benchmark.fuzz_parameters` goes on for as long as wanted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmark.fuzz_parameters import run
+from ros_ood_perception.node.settings import ParameterError, camera_names
+from ros_ood_perception.replay.settings_file import parameter_values
+
+
+def test_of_any_parameter_file_comes_a_documented_error_or_settings() -> None:
+    found = run(250, 7)
+    assert found.faults == []
+    assert found.slowest_s < 5
+    assert found.counts["ParameterError"] > 50
+
+
+@pytest.mark.parametrize("value", ["!!timestamp x", "!!int ''", "!!bool maybe", "!!float x", "9999" * 200])
+def test_a_tag_whose_value_does_not_fit_is_bad_input(value: str, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(f"/**: {{ros__parameters: {{num_threads: {value}}}}}")
+    with pytest.raises(ValueError, match=r"a\.yaml"):
+        parameter_values(tmp_path / "a.yaml", (), "/perception_node")
+
+
+def test_many_cameras_are_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match="holds 30000 names"):
+        camera_names({"cameras": [f"c{number}" for number in range(30000)]})
