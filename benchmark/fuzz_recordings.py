@@ -37,6 +37,7 @@ from typing import Any
 KINDS = ("mcap", "sqlite", "metadata")
 MOST_ADDRESS_SPACE = 1 << 30
 MOST_SECONDS = 5.0
+REPORTED_EVERY = 10_000
 START_NS = 1_700_000_000_000_000_000
 MAGIC = b"\x89MCAP0\r\n"
 TOPICS = {1: ("/front/image_raw", "sensor_msgs/msg/Image"), 2: ("/front/camera_info", "sensor_msgs/msg/CameraInfo")}
@@ -501,6 +502,12 @@ def fuzz(kind: str, count: int, seed: int, first: int = 0) -> dict[str, Any]:
                     if outcome not in ("whole", "named", "refused"):
                         wrong[number] = outcome
                     number += 1
+                    if not number % REPORTED_EVERY:
+                        print(
+                            f"{kind}: {number} of {last}, {dict(found)}, wrong {len(wrong)}",
+                            file=sys.stderr,
+                            flush=True,
+                        )
             except EOFError:
                 process.join()
                 wrong[number] = f"crash: the process ended with {process.exitcode}"

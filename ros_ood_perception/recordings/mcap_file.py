@@ -119,7 +119,8 @@ class McapFile(ChunkedFile):
             if record.operation in (records.SCHEMA, records.CHANNEL):
                 part = self._data if data_end is None else self._summary
                 part.add(record.operation, file.near(record.begin, record.end - record.begin), self.damage)
-                scan.known_channels.update(part.channels)
+                if record.operation == records.CHANNEL:
+                    scan.known_channels.add(record.parsed[0])
             elif record.operation == records.MESSAGE:
                 channel, time_ns = record.parsed
                 self.loose.add(channel, time_ns, record.begin + records.MESSAGE_HEADER_BYTES, record.end)

@@ -14,7 +14,7 @@ from ros_ood_perception.recordings.sqlite_database import READ_ERRORS, Database
 
 MAX_PROBES = 100_000
 """So many rows are looked for one by one behind damaged pages."""
-PROBED_ONE_BY_ONE = 4096
+PROBED_ONE_BY_ONE = 256
 LAST_ROW = (1 << 63) - 1
 _TIME_INDEX = "timestamp_idx"
 _PAIR = np.dtype([("time", np.int64), ("id", np.int64)])

@@ -1,0 +1,322 @@
+"""What is read of a bag is held against what it announces: nothing is lost or renamed without a word."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+import sqlite3
+import struct
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import mcap_parts as parts
+import pytest
+import yaml
+from mcap_parts import TOPIC, channel, chunk, chunk_index, frame_numbers, images, mcap, schema, statistics
+from recorded_drive import START_NS, STEP_NS, image, write_bag, write_drive, write_ros1_drive
+from rosbags.rosbag2 import StoragePlugin
+
+from ros_ood_perception.recordings.bag import Bag, BagError
+from ros_ood_perception.replay.inputs import BagInput
+
+FRAMES = 12
+CAMERA = "/front/image_raw"
+
+
+@pytest.fixture(scope="module")
+def bags(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("bags")
+    return {
+        "mcap": write_drive(folder / "mcap", FRAMES, size=(24, 32)),
+        "sqlite": write_drive(folder / "sqlite", FRAMES, StoragePlugin.SQLITE3, (24, 32)),
+    }
+
+
+def found(bag: Bag) -> Counter[Any]:
+    return Counter((m.topic, m.type_name, m.time_ns, m.raw) for m in bag.messages(bag.types))
+
+
+def file_of(folder: Path) -> Path:
+    (file,) = (file for file in folder.iterdir() if file.suffix in (".mcap", ".db3"))
+    return file
+
+
+# -- MCAP ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_changed_byte_in_an_mcap_summary_loses_or_renames_no_message_without_a_word(
+    bags: dict[str, Path], tmp_path: Path
+) -> None:
+    file = file_of(bags["mcap"])
+    data = file.read_bytes()
+    expected = found(Bag(file))
+    (start,) = struct.unpack_from("<Q", data, len(data) - 28)
+    changed = tmp_path / file.name
+    for place in range(start - 13, len(data), 11):
+        for value in (data[place] ^ 1, data[place] ^ 0x80):
+            changed.write_bytes(data[:place] + bytes([value]) + data[place + 1 :])
+            try:
+                bag = Bag(changed)
+            except BagError:
+                continue
+            assert found(bag) == expected or bag.damage, (place, value)
+
+
+def test_an_mcap_with_chunk_indexes_and_without_message_indexes_gives_every_frame(tmp_path: Path) -> None:
+    data, indexes = schema() + channel(), b""
+    for first in (0, 3, 6):
+        contents = b"".join(images(range(first, first + 3)))
+        times = START_NS + first * STEP_NS, START_NS + (first + 2) * STEP_NS
+        made = chunk(contents, *times)
+        indexes += chunk_index(*times, parts.data_begin() + len(data), len(made), len(contents))
+        data += made
+    (tmp_path / "a.mcap").write_bytes(mcap(data, schema() + channel() + indexes + statistics({1: 9}, 3)))
+    bag = Bag(tmp_path / "a.mcap")
+    assert frame_numbers(bag.messages([TOPIC])) == list(range(9))
+    assert bag.counts == {TOPIC: 9}
+    assert bag.damage == []
+
+
+@pytest.mark.parametrize("summary", [schema() + channel() + statistics({1: 6}), b""], ids=["summary", "no summary"])
+def test_messages_outside_chunks_and_in_any_order_are_given_in_the_order_of_their_times(
+    summary: bytes, tmp_path: Path
+) -> None:
+    order = [3, 0, 2, 1, 5, 4]
+    (tmp_path / "a.mcap").write_bytes(mcap(schema() + channel() + b"".join(images(order)), summary, profile=""))
+    bag = Bag(tmp_path / "a.mcap")
+    assert frame_numbers(bag.messages([TOPIC])) == sorted(order)
+    assert frame_numbers(bag.messages([TOPIC], START_NS + STEP_NS, START_NS + 4 * STEP_NS)) == [1, 2, 3]
+    assert bag.damage == []
+
+
+def test_chunks_of_one_camera_after_the_other_are_given_in_the_order_of_their_times(tmp_path: Path) -> None:
+    data = schema() + channel(1, "/front/image_raw") + channel(2, "/rear/image_raw")
+    for number in (1, 2):
+        for first in (0, 3):
+            times = START_NS + first * STEP_NS, START_NS + (first + 2) * STEP_NS
+            data += chunk(b"".join(images(range(first, first + 3), number)), *times)
+    (tmp_path / "a.mcap").write_bytes(mcap(data))
+    bag = Bag(tmp_path / "a.mcap")
+    assert frame_numbers(bag.messages(bag.types)) == [n for n in range(6) for _ in range(2)]
+    assert bag.damage == []
+
+
+def test_protobuf_beside_ros_messages_is_left_out_and_is_no_damage(tmp_path: Path) -> None:
+    others = schema(2, "foxglove.Scene", "x", "protobuf") + channel(2, "/scene", 2, "protobuf")
+    data = schema() + channel() + others + b"".join(images(range(3))) + parts.message(START_NS, b"\x0a\x01x", 2)
+    (tmp_path / "a.mcap").write_bytes(mcap(data))
+    bag = Bag(tmp_path / "a.mcap")
+    assert frame_numbers(bag.messages(bag.types)) == [0, 1, 2]
+    assert (bag.damage, bag.left_out) == ([], {"/scene": "protobuf"})
+    (tmp_path / "b.mcap").write_bytes(mcap(others + parts.message(START_NS, b"\x0a\x01x", 2)))
+    with pytest.raises(BagError, match="holds no messages of ROS 2, only /scene"):
+        BagInput(tmp_path / "b.mcap", [])
+
+
+def test_a_channel_without_a_definition_is_named_with_its_messages(tmp_path: Path) -> None:
+    (tmp_path / "a.mcap").write_bytes(mcap(schema() + channel() + b"".join([*images([0]), *images([1, 2], 7)])))
+    bag = Bag(tmp_path / "a.mcap")
+    assert frame_numbers(bag.messages(bag.types)) == [0]
+    assert bag.damage == ["a.mcap: 2 messages are of topics whose definition cannot be read"]
+
+
+# -- metadata.yaml ---------------------------------------------------------------------------------------------------
+
+
+def edited(bag: Path, to: Path, change: Any) -> Path:
+    shutil.copytree(bag, to)
+    data = yaml.safe_load((to / "metadata.yaml").read_text())
+    change(data["rosbag2_bagfile_information"])
+    (to / "metadata.yaml").write_text(yaml.safe_dump(data))
+    return to
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite"])
+def test_the_quality_of_service_in_the_metadata_may_differ_from_the_storage(
+    storage: str, bags: dict[str, Path], tmp_path: Path
+) -> None:
+    def empty(information: Any) -> None:
+        for topic in information["topics_with_message_count"]:
+            topic["topic_metadata"]["offered_qos_profiles"] = []
+
+    def reliability(information: Any) -> None:
+        for topic in information["topics_with_message_count"]:
+            topic["topic_metadata"]["offered_qos_profiles"] = "- history: 1\n  reliability: 2\n  no such key: [1"
+
+    expected = found(Bag(bags[storage]))
+    for name, change in (("empty", empty), ("other", reliability)):
+        bag = Bag(edited(bags[storage], tmp_path / name, change))
+        assert found(bag) == expected
+        assert bag.damage == []
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite"])
+def test_what_is_announced_and_not_there_is_named_for_every_topic(
+    storage: str, bags: dict[str, Path], tmp_path: Path
+) -> None:
+    def more(information: Any) -> None:
+        for topic in information["topics_with_message_count"]:
+            topic["message_count"] += 1
+        information["relative_file_paths"].append("bag_1.mcap")
+
+    bag = Bag(edited(bags[storage], tmp_path / "bag", more))
+    assert sum(found(bag).values()) == 2 * FRAMES + 1
+    said = "\n".join(bag.damage)
+    for topic, count in ((CAMERA, FRAMES), ("/front/camera_info", FRAMES), ("/tf_static", 1)):
+        assert f"metadata.yaml announces {count + 1} messages on {topic}; there are {count}" in said
+    assert "metadata.yaml lists 'bag_1.mcap', which is not there" in said
+
+
+def test_a_file_that_the_metadata_does_not_list_is_read_and_named(bags: dict[str, Path], tmp_path: Path) -> None:
+    bag = edited(bags["mcap"], tmp_path / "bag", lambda information: information.update(relative_file_paths=[]))
+    assert sum(found(Bag(bag)).values()) == 2 * FRAMES + 1
+    assert "does not list" in Bag(bag).damage[0]
+
+
+def test_the_compressed_topic_is_the_camera_where_the_raw_one_has_no_message(tmp_path: Path) -> None:
+    from rosbags.rosbag2 import Writer
+
+    from ros_ood_perception.recordings.message_types import message_types
+
+    types = message_types()
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        writer.add_connection("/rear/image_raw", "sensor_msgs/msg/Image", typestore=types.typestore)
+        kind = "sensor_msgs/msg/CompressedImage"
+        compressed = writer.add_connection("/rear/image_raw/compressed", kind, typestore=types.typestore)
+        writer.write(compressed, START_NS, types.serialized(types(kind, format="jpeg")))
+        writer.add_connection("/left/image_raw", "sensor_msgs/msg/Image", typestore=types.typestore)
+    source = BagInput(tmp_path / "bag", [])
+    assert [camera.image for camera in source.cameras] == ["/left/image_raw", "/rear/image_raw/compressed"]
+    assert source.damage == ["/left/image_raw: is a camera's, and has no message; --camera chooses others"]
+
+
+# -- SQLite ----------------------------------------------------------------------------------------------------------
+
+_RECORDER = """
+import os, signal, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA journal_mode=WAL")
+connection.execute("PRAGMA wal_autocheckpoint=0")
+rows = connection.execute("SELECT topic_id, timestamp, data FROM messages ORDER BY id").fetchall()
+connection.execute("DELETE FROM messages WHERE id > 3")
+connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+for row in rows[3:]:
+    connection.execute("INSERT INTO messages(topic_id, timestamp, data) VALUES (?, ?, ?)", row)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def tree(folder: Path) -> dict[str, tuple[str, int]]:
+    return {
+        file.name: (hashlib.sha256(file.read_bytes()).hexdigest(), file.stat().st_mtime_ns)
+        for file in sorted(folder.iterdir())
+    }
+
+
+def killed_recorder(bag: Path, to: Path) -> Path:
+    """A copy of a bag whose last messages are only in the write-ahead log."""
+    shutil.copytree(bag, to)
+    done = subprocess.run([sys.executable, "-c", _RECORDER, str(file_of(to))], check=False, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    assert file_of(to).with_suffix(".db3-wal").stat().st_size
+    return to
+
+
+def test_messages_in_a_write_ahead_log_are_read_and_the_folder_is_not_changed(
+    bags: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = killed_recorder(bags["sqlite"], tmp_path / "bag")
+    before = tree(folder)
+    os.chmod(folder, 0o555)
+    bag = Bag(folder)
+    assert found(bag) == found(Bag(bags["sqlite"]))
+    assert bag.damage == []
+    assert tree(folder) == before
+    os.chmod(folder, 0o755)
+    log = file_of(folder).with_suffix(".db3-wal")
+    data = bytearray(log.read_bytes())
+    data[len(data) // 2] ^= 1
+    log.write_bytes(data)
+    damaged = Bag(folder)
+    assert 3 <= sum(found(damaged).values()) < 2 * FRAMES + 1
+    assert "write-ahead log were not finished, or are damaged" in damaged.damage[0]
+
+
+def test_reading_changes_no_file_of_any_kind_of_bag(bags: dict[str, Path], tmp_path: Path) -> None:
+    for name, bag in bags.items():
+        before = tree(bag)
+        found(Bag(bag))
+        assert tree(bag) == before, name
+
+
+def changed_database(bag: Path, to: Path, *statements: str) -> Path:
+    shutil.copytree(bag, to)
+    with sqlite3.connect(file_of(to)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+    connection.close()
+    return to
+
+
+def test_rows_that_the_index_names_and_the_table_does_not_give_are_named(bags: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(bags["sqlite"], tmp_path / "bag")
+    (tmp_path / "bag" / "metadata.yaml").unlink()
+    file = file_of(tmp_path / "bag")
+    with sqlite3.connect(file) as connection:
+        (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'messages'").fetchone()
+    connection.close()
+    data = bytearray(file.read_bytes())
+    page = 4096 * (root - 1)
+    assert data[page] in (5, 13)
+    if data[page] == 5:  # an inner page; its first child is a leaf
+        cell = page + int.from_bytes(data[page + 12 : page + 14], "big")
+        page = 4096 * (int.from_bytes(data[cell : cell + 4], "big") - 1)
+    assert data[page] == 13
+    # One row fewer in the page: SQLite itself sees no fault.
+    data[page + 3 : page + 5] = (int.from_bytes(data[page + 3 : page + 5], "big") - 1).to_bytes(2, "big")
+    file.write_bytes(data)
+    bag = Bag(tmp_path / "bag")
+    assert sum(found(bag).values()) == 2 * FRAMES
+    assert bag.damage == [f"{file.name}: 1 messages that its index names cannot be read"]
+
+
+# -- ROS 1 -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_ros_1_bag_without_its_index_gives_every_message_and_is_named(tmp_path: Path) -> None:
+    path = write_ros1_drive(tmp_path / "a.bag", FRAMES)
+    expected = found(Bag(path))
+    assert sum(expected.values()) == 2 * FRAMES
+    assert Bag(path).damage == []
+    data = bytearray(path.read_bytes())
+    place = data.index(b"index_pos=") + len(b"index_pos=")
+    data[place : place + 8] = bytes(8)
+    path.write_bytes(data)
+    bag = Bag(path)
+    assert found(bag) == expected
+    assert bag.damage == ["a.bag: it was not finished: its recorder was killed"]
+
+
+def test_several_ros_1_files_in_a_folder_are_one_recording(tmp_path: Path) -> None:
+    write_ros1_drive(tmp_path / "a_1.bag", 3)
+    write_ros1_drive(tmp_path / "a_2.bag", 2)
+    bag = Bag(tmp_path)
+    assert bag.is_ros1
+    assert frame_numbers(bag.messages([CAMERA])) == [0, 0, 1, 1, 2]
+    assert BagInput(tmp_path, []).frame_count == 5
+
+
+def test_a_bag_of_several_files_that_overlap_is_given_in_the_order_of_time(tmp_path: Path) -> None:
+    for number, numbers in enumerate(([0, 1, 4], [2, 3, 5])):
+        listed = [image(n) if n in numbers else None for n in range(6)]
+        made = write_bag(tmp_path / f"made_{number}", {CAMERA: listed})
+        (tmp_path / "bag").mkdir(exist_ok=True)
+        shutil.copyfile(file_of(made), tmp_path / "bag" / f"bag_{number}.mcap")
+    bag = Bag(tmp_path / "bag")
+    assert frame_numbers(bag.messages([CAMERA])) == list(range(6))
+    assert bag.damage == []
