@@ -34,7 +34,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-KINDS = ("mcap", "sqlite", "metadata")
+KINDS = ("mcap", "sqlite", "metadata", "ros1")
 MOST_ADDRESS_SPACE = 1 << 30
 MOST_SECONDS = 5.0
 REPORTED_EVERY = 10_000
@@ -189,6 +189,30 @@ def _written(listed: list[tuple[int, int, bytes]], storage: str, folder: Path) -
     return path
 
 
+def _ros1(listed: list[tuple[int, int, bytes]], folder: Path) -> dict[str, bytes]:
+    """Bags of ROS 1, by compression. What the messages say is not looked at."""
+    from rosbags.rosbag1 import Writer
+    from rosbags.typesys import Stores, get_typestore
+
+    found = {}
+    for compression in (None, Writer.CompressionFormat.BZ2, Writer.CompressionFormat.LZ4):
+        name = "none" if compression is None else compression.name.lower()
+        path = folder / f"{name}.bag"
+        writer = Writer(path)
+        if compression is not None:
+            writer.set_compression(compression)
+        with writer:
+            writer.chunk_threshold = 1500
+            connections = {
+                number: writer.add_connection(topic, kind, typestore=get_typestore(Stores.ROS1_NOETIC))
+                for number, (topic, kind) in TOPICS.items()
+            }
+            for channel, time_ns, raw in listed:
+                writer.write(connections[channel], time_ns, raw)
+        found[name] = path.read_bytes()
+    return found
+
+
 def _with_log(database: Path, listed: list[tuple[int, int, bytes]], folder: Path) -> dict[str, bytes]:
     """A file and its write-ahead log, as a killed recorder leaves them."""
     path = folder / "log.db3"
@@ -224,6 +248,11 @@ def seeds(kind: str, folder: Path) -> list[Seed]:
         data = file.read_bytes()
         (start,) = struct.unpack_from("<Q", data, len(data) - 28)
         return [*found, Seed("rosbags", {"bag.mcap": data}, "bag.mcap", False, start)]
+    if kind == "ros1":
+        return [
+            Seed(name, {"bag.bag": data}, "bag.bag", name == "bz2", len(data) * 3 // 4)
+            for name, data in _ros1(listed, folder).items()
+        ]
     path = _written(listed, "mcap" if kind == "metadata" else "sqlite", folder)
     files = {file.name: file.read_bytes() for file in path.iterdir()}
     if kind == "metadata":
@@ -389,6 +418,7 @@ Change = Callable[[bytearray, random.Random, Seed], bytearray]
 _ANY: tuple[Change, ...] = (_flip, _flip, _flip_last_part, _number, _cut, _remove, _duplicate, _overwrite)
 _CHANGES: dict[str, tuple[Change, ...]] = {
     "mcap": (*_ANY, _move_record, _record_field, _record_field, _summary_with_sum, _summary_with_sum),
+    "bag": _ANY,
     "db3": (*_ANY, _page, _page_header, _page_header),
     "yaml": (*_ANY, _token, _token, _line, _line),
 }

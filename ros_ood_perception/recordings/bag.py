@@ -108,7 +108,9 @@ class Bag:
         return [*self._damage, *more]
 
     def _name_damage(self, sentences: Collection[str] | Iterator[str]) -> None:
-        for sentence in sentences:
+        for text in sentences:
+            # Names of topics come from strangers: none may move a terminal's cursor, or make a line of its own.
+            sentence = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
             if len(self._damage) < MAX_SENTENCES or sentence in self._damage:
                 self._damage[sentence] = None
             else:

@@ -169,8 +169,8 @@ class Video:
                 problem = f" ({error})"
         if untimed:
             self.unreadable.append(
-                f"{self.path}: {untimed} of {index} frames have no time, or one before that of the frame before; give "
-                "them new ones (ffmpeg -i FILE -vf setpts=N/(30*TB) out.mp4)"
+                f"{self.path}: {untimed} of {index} frames, which have no time after that of the frame before; "
+                "ffmpeg -i FILE -vf setpts=N/(30*TB) out.mp4 makes a video that has"
             )
         if index < self._count or problem:
             missing = f"{max(0, self._count - index)} of {self._count} frames, from #{index} on"

@@ -18,7 +18,7 @@ from ros_ood_perception.recordings.plain_file import PlainFile
 _RECORD = struct.Struct("<BQ")
 _MESSAGE = struct.Struct("<HIQQ")
 _HEAD_BYTES = 64
-_LONGEST_COMPRESSION = 4
+MAX_FAULTS = 10_000
 _SEARCHED_AT_ONCE = 1 << 20
 _CHUNK_PATTERN = rb"\x06.{36}(?:\x00{4}|\x03\x00{3}lz4|\x04\x00{3}zstd)"
 _LONGEST_PATTERN = 45
@@ -75,6 +75,9 @@ class McapScan:
             try:
                 record = self._record(position)
             except BrokenRecordError as error:
+                if len(self.damage) >= MAX_FAULTS:
+                    self.damage.append(f"it has too many faults: what follows byte {position} is left out")
+                    return
                 chunk = self._mended_chunk(position)
                 if chunk is not None:
                     self.damage.append(f"{error} at byte {position}; it is read as the chunk that it is by its lengths")

@@ -6,17 +6,13 @@ topic. Where it does not, or there is none, every chunk is read when the file is
 
 from __future__ import annotations
 
-import re
-import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from ros_ood_perception.recordings.chunked_file import (
     MAX_CHUNK_BYTES,
-    MAX_CHUNK_RECORDS,
     Chunk,
     ChunkContents,
     ChunkedFile,
@@ -30,38 +26,34 @@ from ros_ood_perception.recordings.decompression import (
     decompressed,
 )
 from ros_ood_perception.recordings.plain_file import PlainFile
+from ros_ood_perception.recordings.ros1_records import (
+    BAG_HEADER,
+    CHUNK,
+    CHUNK_INFO,
+    CONNECTION,
+    COUNT,
+    ENTRY,
+    INDEX,
+    MAGIC,
+    MESSAGE,
+    U64,
+    BrokenRecordError,
+    Record,
+    connection_of,
+    entry_times,
+    field_of,
+    next_chunk,
+    number_of,
+    record_at,
+    records_of,
+    time_of,
+)
 
-MAGIC = b"#ROSBAG V2.0\n"
-MESSAGE, BAG_HEADER, INDEX, CHUNK, CHUNK_INFO, CONNECTION = range(2, 8)
-MAX_HEADER_BYTES = 1 << 16
 MAX_SMALL_RECORD_BYTES = 1 << 24
-_U32 = struct.Struct("<I")
-_U64 = struct.Struct("<Q")
-_TIME = struct.Struct("<II")
-_ENTRY = np.dtype([("sec", "<u4"), ("nsec", "<u4"), ("offset", "<u4")])
-_COUNT = np.dtype([("connection", "<u4"), ("count", "<u4")])
-_CHUNK_START = re.compile(rb"\x04\x00\x00\x00op=\x05", re.DOTALL)
-_SEARCHED_AT_ONCE = 1 << 20
-_LONGEST_FIELD_BEFORE = 64
 
 
 class Ros1FileError(ValueError):
     """Not a bag of ROS 1 that can be read. The message says why."""
-
-
-class _BrokenError(ValueError):
-    """Bytes that are no record; the message says why."""
-
-
-@dataclass(frozen=True)
-class _Record:
-    """One record: its fields, and where its data are."""
-
-    operation: int
-    fields: dict[bytes, bytes]
-    position: int
-    begin: int
-    end: int
 
 
 @dataclass
@@ -72,14 +64,14 @@ class Ros1Chunk(Chunk):
         compression: `none`, `bz2` or `lz4`.
         size: decompressed.
         begin, end: of its compressed bytes in the file.
-        has_index: an index follows it.
+        indexes: number of a topic to where the entries of its index begin and end; empty where no index follows.
     """
 
     compression: str
     size: int
     begin: int
     end: int
-    has_index: bool = False
+    indexes: dict[int, tuple[int, int]] = field(default_factory=dict)
 
 
 class Ros1File(ChunkedFile):
@@ -117,7 +109,7 @@ class Ros1File(ChunkedFile):
         budget = FREE_FILE_BYTES + MAX_FILE_RATIO * file.size
         while position < file.size:
             try:
-                record = _record(file, position)
+                record = record_at(file, position)
                 budget -= self._take(file, record)
                 if budget < 0:
                     self.damage.append(
@@ -125,8 +117,8 @@ class Ros1File(ChunkedFile):
                         f"decompresses to more than {FREE_FILE_BYTES + MAX_FILE_RATIO * file.size}"
                     )
                     return
-            except _BrokenError as error:
-                following = _next_chunk(file, position + 1)
+            except BrokenRecordError as error:
+                following = next_chunk(file, position + 1)
                 if following is None:
                     self.damage.append(f"{error} at byte {position}; nothing follows that can be read")
                     return
@@ -135,53 +127,53 @@ class Ros1File(ChunkedFile):
                 continue
             position = record.end
 
-    def _take(self, file: PlainFile, record: _Record) -> int:
+    def _take(self, file: PlainFile, record: Record) -> int:
         """Take up a record; gives back how many bytes its chunk has."""
         size = record.end - record.begin
         if record.operation == CHUNK:
-            compression = _field(record.fields, b"compression", None).decode("latin-1")
-            unpacked = _number(record.fields, b"size")
+            compression = field_of(record.fields, b"compression", None).decode("latin-1")
+            unpacked = number_of(record.fields, b"size")
             self.chunks.append(Ros1Chunk(record.position, 0, 0, {}, compression, unpacked, record.begin, record.end))
             return unpacked
         if record.operation == MESSAGE:
-            time_ns = _time(record.fields, b"time")
-            self.loose.add(_number(record.fields, b"conn"), time_ns, record.begin, record.end)
+            time_ns = time_of(record.fields, b"time")
+            self.loose.add(number_of(record.fields, b"conn"), time_ns, record.begin, record.end)
             return 0
         if record.operation not in (BAG_HEADER, INDEX, CHUNK_INFO, CONNECTION):
-            raise _BrokenError("a record of no known kind")
+            raise BrokenRecordError("a record of no known kind")
         if size > MAX_SMALL_RECORD_BYTES:
-            raise _BrokenError("a record is too large for its kind")
+            raise BrokenRecordError("a record is too large for its kind")
         data = file.read(record.begin, size)
         if record.operation == BAG_HEADER:
             self._header = record.fields
         elif record.operation == INDEX:
             self._take_index(record, data)
         elif record.operation == CHUNK_INFO:
-            counts = np.frombuffer(data[: size // 8 * 8], _COUNT)
-            if len(counts) != _number(record.fields, b"count") or size % 8:
-                raise _BrokenError("a part of the index contradicts itself")
-            self._infos[_number(record.fields, b"chunk_pos", _U64)] = (
-                _time(record.fields, b"start_time"),
-                _time(record.fields, b"end_time"),
+            counts = np.frombuffer(data[: size // 8 * 8], COUNT)
+            if len(counts) != number_of(record.fields, b"count") or size % 8:
+                raise BrokenRecordError("a part of the index contradicts itself")
+            self._infos[number_of(record.fields, b"chunk_pos", U64)] = (
+                time_of(record.fields, b"start_time"),
+                time_of(record.fields, b"end_time"),
                 {int(entry["connection"]): int(entry["count"]) for entry in counts if entry["count"]},
             )
         else:
             self._define(self._in_index, record.fields, data, self.damage)
         return 0
 
-    def _take_index(self, record: _Record, data: bytes) -> None:
-        entries = np.frombuffer(data[: len(data) // 12 * 12], _ENTRY)
-        if len(entries) != _number(record.fields, b"count") or len(data) % 12 or not self.chunks:
-            raise _BrokenError("the index of a chunk contradicts itself")
+    def _take_index(self, record: Record, data: bytes) -> None:
+        entries = np.frombuffer(data[: len(data) // 12 * 12], ENTRY)
+        if len(entries) != number_of(record.fields, b"count") or len(data) % 12 or not self.chunks:
+            raise BrokenRecordError("the index of a chunk contradicts itself")
         chunk = self.chunks[-1]
         assert isinstance(chunk, Ros1Chunk)
-        chunk.has_index = True
+        times = entry_times(entries)
+        connection = number_of(record.fields, b"conn")
+        if connection in chunk.indexes:
+            self.damage.append(f"the chunk at byte {chunk.position} has two indexes of one topic")
+        chunk.indexes[connection] = (record.begin, record.end)
         if not len(entries):
             return
-        times = entries["sec"].astype(np.int64) * 1_000_000_000 + entries["nsec"]
-        connection = _number(record.fields, b"conn")
-        if connection in chunk.counts:
-            self.damage.append(f"the chunk at byte {chunk.position} has two indexes of one topic")
         before = bool(chunk.counts)
         chunk.counts[connection] = len(entries)
         first, last = int(times.min()), int(times.max())
@@ -204,7 +196,7 @@ class Ros1File(ChunkedFile):
             if info is None or ((info[2] or chunk.counts) and info != (chunk.start_ns, chunk.end_ns, chunk.counts)):
                 self.damage.append(f"its index contradicts the chunk at byte {chunk.position}, or does not list it")
                 known = False
-            known = known and chunk.has_index
+            known = known and bool(chunk.indexes)
         for position in infos:
             self.damage.append(f"its index lists a chunk at byte {position}, where none is")
             known = False
@@ -237,8 +229,8 @@ class Ros1File(ChunkedFile):
 
     def _define(self, part: dict[int, StoredTopic], fields: dict[bytes, bytes], data: bytes, damage: list[str]) -> None:
         try:
-            number, topic = _connection(fields, data)
-        except _BrokenError as error:
+            number, topic = connection_of(fields, data)
+        except BrokenRecordError as error:
             damage.append(f"a definition of a topic cannot be read ({error})")
             return
         if part.setdefault(number, topic) != topic:
@@ -260,125 +252,33 @@ class Ros1File(ChunkedFile):
         messages: list[tuple[int, int, int, int]] = []
         position = 0
         try:
-            for record in _records(data):
+            for record in records_of(data):
                 position = record.end
                 if record.operation == MESSAGE:
-                    time_ns = _time(record.fields, b"time")
-                    messages.append((_number(record.fields, b"conn"), time_ns, record.begin, record.end))
+                    time_ns = time_of(record.fields, b"time")
+                    messages.append((number_of(record.fields, b"conn"), time_ns, record.begin, record.end))
                 elif record.operation == CONNECTION:
                     self._define(self._in_data, record.fields, data[record.begin : record.end], damage)
                 else:
                     damage.append(f"the chunk at byte {chunk.position} holds a record that belongs into no chunk")
-        except _BrokenError as error:
+        except BrokenRecordError as error:
             damage.append(
                 f"the chunk at byte {chunk.position} breaks off ({error}): {len(data) - position} bytes are left out"
             )
+        self._check_times(file, chunk, messages, damage)
         return ChunkContents(view, messages)
 
-
-def _record(file: PlainFile, position: int) -> _Record:
-    """The record that begins there.
-
-    Raises:
-        _BrokenError: none does.
-    """
-    head = file.near(position, 4)
-    length = _U32.unpack(head)[0] if len(head) == 4 else 0
-    if not 0 < length <= MAX_HEADER_BYTES:
-        raise _BrokenError("a record is cut" if len(head) < 4 else "no record begins")
-    bytes_ = file.near(position + 4, length + 4)
-    if len(bytes_) < length + 4:
-        raise _BrokenError("a record is cut")
-    fields = _fields(bytes_[:length])
-    begin = position + 8 + length
-    end = begin + int(_U32.unpack_from(bytes_, length)[0])
-    if end > file.size:
-        raise _BrokenError("a record goes beyond the end of the file")
-    return _Record(_operation(fields), fields, position, begin, end)
-
-
-def _records(data: bytes) -> Iterator[_Record]:
-    """The records of a chunk."""
-    position, size, remaining = 0, len(data), MAX_CHUNK_RECORDS
-    while position < size:
-        remaining -= 1
-        if position + 4 > size or remaining < 0:
-            raise _BrokenError("a record is cut" if remaining >= 0 else "too many records")
-        (length,) = _U32.unpack_from(data, position)
-        begin = position + 8 + length
-        if length > MAX_HEADER_BYTES or begin > size:
-            raise _BrokenError("a record is cut")
-        fields = _fields(data[position + 4 : position + 4 + length])
-        end = begin + int(_U32.unpack_from(data, begin - 4)[0])
-        if end > size:
-            raise _BrokenError("a record is cut")
-        yield _Record(_operation(fields), fields, position, begin, end)
-        position = end
-
-
-def _fields(header: bytes) -> dict[bytes, bytes]:
-    found: dict[bytes, bytes] = {}
-    position = 0
-    while position < len(header):
-        size = int.from_bytes(header[position : position + 4], "little")
-        field = header[position + 4 : position + 4 + size]
-        name, separator, value = field.partition(b"=")
-        if len(field) != size or not separator:
-            raise _BrokenError("a header contradicts itself")
-        found[name] = value
-        position += 4 + size
-    return found
-
-
-def _operation(fields: dict[bytes, bytes]) -> int:
-    return _field(fields, b"op", 1)[0]
-
-
-def _field(fields: dict[bytes, bytes], name: bytes, size: int | None) -> bytes:
-    value = fields.get(name)
-    if value is None or (size is not None and len(value) != size):
-        raise _BrokenError(f"a record has no {name.decode()}")
-    return value
-
-
-def _number(fields: dict[bytes, bytes], name: bytes, layout: struct.Struct = _U32) -> int:
-    return int(layout.unpack(_field(fields, name, layout.size))[0])
-
-
-def _time(fields: dict[bytes, bytes], name: bytes) -> int:
-    seconds, nanoseconds = _TIME.unpack(_field(fields, name, _TIME.size))
-    return int(seconds) * 1_000_000_000 + int(nanoseconds)
-
-
-def _connection(fields: dict[bytes, bytes], data: bytes) -> tuple[int, StoredTopic]:
-    number = _number(fields, b"conn")
-    described = _fields(data)
-    try:
-        topic, kind, text = (
-            _field(part, name, None).decode()
-            for part, name in ((fields, b"topic"), (described, b"type"), (described, b"message_definition"))
-        )
-    except UnicodeDecodeError as error:
-        raise _BrokenError("a text is not UTF-8") from error
-    plain = "/" * topic.startswith("/") + "/".join(level for level in topic.split("/") if level)
-    path = PurePosixPath(kind)
-    return number, StoredTopic(plain, f"{path.parent}/msg/{path.name}", "ros2msg", (text,))
-
-
-def _next_chunk(file: PlainFile, position: int) -> int | None:
-    while position < file.size:
-        block = file.read(position, _SEARCHED_AT_ONCE)
-        for found in _CHUNK_START.finditer(block):
-            place = position + found.start()
-            for begin in range(place - 4, max(position - 1, place - _LONGEST_FIELD_BEFORE), -1):
-                try:
-                    record = _record(file, begin)
-                    _number(record.fields, b"size")
-                except _BrokenError:
-                    continue
-                if record.operation == CHUNK:
-                    return begin
-        if len(block) < _SEARCHED_AT_ONCE:
-            return None
-        position += len(block) - _LONGEST_FIELD_BEFORE
-    return None
+    def _check_times(
+        self, file: PlainFile, chunk: Ros1Chunk, messages: list[tuple[int, int, int, int]], damage: list[str]
+    ) -> None:
+        """Hold the times of the messages against the index behind their chunk; nothing else is summed."""
+        found: dict[int, list[int]] = {number: [] for number in chunk.indexes}
+        for number, time_ns, _, _ in messages:
+            found.setdefault(number, []).append(time_ns)
+        for number, (begin, end) in chunk.indexes.items():
+            indexed = entry_times(np.frombuffer(file.near(begin, end - begin), ENTRY))
+            if sorted(indexed.tolist()) != sorted(found[number]):
+                damage.append(
+                    f"the chunk at byte {chunk.position} has messages of {self._named(number)} at other times than its "
+                    "index says"
+                )

@@ -13,7 +13,7 @@ import mcap_parts as parts
 import numpy as np
 import pytest
 from mcap_parts import IMAGE, TOPIC, channel, frame_numbers, images, mcap, schema
-from recorded_drive import START_NS, write_drive
+from recorded_drive import START_NS, STEP_NS, write_drive
 from rosbags.rosbag2 import StoragePlugin
 from rosbags.typesys import get_types_from_msg
 from rosbags.typesys.store import Typestore
@@ -40,7 +40,7 @@ def test_a_log_time_that_ros_cannot_hold_is_named_and_the_rest_is_given(
     path.write_bytes(mcap(schema() + channel() + data))
     source = open_input(path, [], 10.0)
     times = [item.time_ns for item in source.items(None, None, [TOPIC]) if isinstance(item, InputFrame)]
-    assert [(time_ns - START_NS) // parts.STEP_NS for time_ns in times] == [0, 1, 2, 3]
+    assert [(time_ns - START_NS) // STEP_NS for time_ns in times] == [0, 1, 2, 3]
     assert source.damage == [
         f"a.mcap: 1 messages on {TOPIC} have a time that ROS cannot hold (before 1970 or after January 2038)"
     ]
@@ -61,7 +61,7 @@ def test_a_negative_time_in_sqlite_is_named_and_the_rest_is_given(tmp_path: Path
 
 
 def _avi(path: Path, scale: int, rate: int) -> Path:
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
     for number in range(6):
         writer.write(np.full((48, 64, 3), 30 * number, np.uint8))
     writer.release()
@@ -80,7 +80,7 @@ def test_frames_of_a_video_with_a_senseless_time_scale_are_named_and_the_rest_is
         times = [frame.time_ns or 0 for frame in video]
         assert times[0] == 0
         assert times == sorted(set(times))
-        assert f"{6 - len(times)} of 6 frames have no time" in video.unreadable[0]
+        assert f"{6 - len(times)} of 6 frames, which have no time" in video.unreadable[0]
 
 
 @pytest.mark.parametrize("milliseconds", [math.nan, math.inf, -math.inf, -1.0, 1e18])

@@ -139,7 +139,7 @@ def test_metadata_that_is_a_bomb_is_not_read_and_the_files_are(tmp_path: Path) -
         f"{chr(98 + n)}: &{chr(98 + n)} [{', '.join(['*' + chr(97 + n)] * 9)}]\n" for n in range(9)
     )
     merge += "rosbag2_bagfile_information: {<<: *j}\n"
-    texts = {
+    texts: dict[str, str | bytes] = {
         "merge": merge,
         "deep": "[" * 200_000,
         "deep blocks": "- " * 200_000 + "a",
