@@ -17,6 +17,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# Before a test imports onnxruntime: it turns its telemetry off.
+import ros_ood_perception as ros_ood_perception
+
 # The same examples every time: a change is judged by what it changed. HYPOTHESIS_PROFILE=explore looks for new ones.
 settings.register_profile("repeat", derandomize=True, deadline=None)
 settings.register_profile("explore", max_examples=3000, deadline=None, print_blob=True)

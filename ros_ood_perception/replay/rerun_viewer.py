@@ -6,6 +6,9 @@ and cv_bridge NumPy 1.
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import rerun as rr
 from numpy.typing import NDArray
 
 from ros_ood_perception.bundle import BundleDescription
+from ros_ood_perception.inference.plan_cache import default_folder
 from ros_ood_perception.overlay import semantic_picture
 from ros_ood_perception.perception import FramePerception
 from ros_ood_perception.replay.cameras import CameraTopics
@@ -33,7 +37,7 @@ class RerunViewer:
         self._order = description.input.colour_order
         self._recording: Any = rr.RecordingStream("ros_ood_perception replay")
         if target == "spawn":
-            self._recording.spawn()
+            _spawn_without_analytics(self._recording)
         else:
             Path(target).parent.mkdir(parents=True, exist_ok=True)
             self._recording.save(target)
@@ -67,3 +71,22 @@ class RerunViewer:
         """Write what is left."""
         self._recording.flush()
         self._recording.disconnect()
+
+
+def _spawn_without_analytics(recording: Any) -> None:
+    """Open the viewer with settings of its own, in which its usage reports are off.
+
+    The viewer knows no environment variable for that, only its settings; those of the user stay as they are.
+    """
+    settings = str(default_folder() / "rerun_settings")
+    before = os.environ.get("XDG_CONFIG_HOME")
+    os.environ["XDG_CONFIG_HOME"] = settings
+    try:
+        # Its own command, as the file's format may change from one version to the next.
+        off = [sys.executable, "-m", "rerun_cli", "analytics", "disable"]
+        subprocess.run(off, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        recording.spawn()
+    finally:
+        del os.environ["XDG_CONFIG_HOME"]
+        if before is not None:
+            os.environ["XDG_CONFIG_HOME"] = before

@@ -16,6 +16,10 @@ from typing import Any
 
 import numpy as np
 import onnx
+
+# Before onnxruntime: it turns its telemetry off.
+import ros_ood_perception as ros_ood_perception  # isort: split
+
 import onnxruntime
 
 MAGIC = b"STAND-IN PLAN\n"
