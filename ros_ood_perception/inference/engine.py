@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,15 @@ class InferenceEngine(Protocol):
 
     def close(self) -> None:
         """Give back what the engine holds. The engine is not used after it."""
+        ...
+
+
+@runtime_checkable
+class CancellableEngine(Protocol):
+    """An engine whose run can be ended before it is done."""
+
+    def cancel(self) -> None:
+        """Ask the run that another thread is in to end with an `EngineError`. The engine is only good to close then."""
         ...
 
 

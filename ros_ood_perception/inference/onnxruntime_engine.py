@@ -50,6 +50,7 @@ class OnnxRuntimeEngine:
         ):
             if found != wanted:
                 raise EngineError(f"the model of {bundle.folder} has the {kind} {found}; a bundle has {wanted}")
+        self._run_options = onnxruntime.RunOptions()
         self._size = (bundle.description.input.height, bundle.description.input.width)
 
     def run(self, images: NDArray[np.uint8]) -> EngineOutput:
@@ -60,7 +61,8 @@ class OnnxRuntimeEngine:
     def _run(self, images: NDArray[np.uint8]) -> list[NDArray[Any]]:
         """All of `outputs`, in that order."""
         try:
-            found = self._session.run(list(self.outputs), {"image": np.ascontiguousarray(images)})
+            feeds = {"image": np.ascontiguousarray(images)}
+            found = self._session.run(list(self.outputs), feeds, self._run_options)
         except Exception as error:  # as above
             raise EngineError(f"ONNX Runtime failed on images {images.shape} {images.dtype}: {error}") from error
         semantic, anomaly = found[:2]
@@ -71,6 +73,10 @@ class OnnxRuntimeEngine:
                 f"its bundle.yaml says {expected}"
             )
         return found
+
+    def cancel(self) -> None:
+        """See `CancellableEngine`. It is looked at between the nodes of the graph, those in a loop's body too."""
+        self._run_options.terminate = True
 
     def close(self) -> None:
         """Frees the session and its memory arena."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,12 +46,31 @@ if TYPE_CHECKING:
     from rclpy.subscription import MessageInfo
 
 
+INFERENCE = "inference"
+
+
+class Fate:
+    """Who says what became of a frame: the inference thread, or who watches its deadline. The first one does."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._whose: str | None = None
+
+    def decide(self, who: str) -> bool:
+        """Whether it is up to `who`; then it stays so."""
+        with self._lock:
+            if self._whose is None:
+                self._whose = who
+            return self._whose == who
+
+
 @dataclass(frozen=True)
 class ReceivedFrame:
     """A checked message and when it came, on the monotonic clock in seconds."""
 
     message: Image | CompressedImage
     received_at: float
+    fate: Fate = field(default_factory=Fate, compare=False)
 
 
 class Camera:
@@ -238,7 +257,7 @@ class Camera:
     # -- a frame's way -------------------------------------------------------------------------------------------
 
     def use(self, frame: ReceivedFrame, live: LiveSettings, threshold: float) -> bool:
-        """Convert, infer, publish; the frame is accounted for however it ends.
+        """Convert, infer, publish; the frame is accounted for however it ends, once.
 
         Returns:
             Whether its results were published.
@@ -249,17 +268,38 @@ class Camera:
         fate = "failed"
         try:
             fate = self._use(frame, live, threshold)
-            self.accounting.settle(fate)
+            if frame.fate.decide(INFERENCE):
+                self.accounting.settle(fate)
         except MalformedImageError as error:
-            self._settle_malformed(error)
+            if frame.fate.decide(INFERENCE):
+                self._settle_malformed(error)
         except EngineError as error:
-            self._settle_failed(error)
+            if frame.fate.decide(INFERENCE):
+                self._settle_failed(error)
             raise
         except Exception as error:  # whatever it was, the frame is accounted for and the next one gets its chance
-            self._settle_failed(error)
+            if frame.fate.decide(INFERENCE):
+                self._settle_failed(error)
         finally:
             self.publish_state(live)
         return fate == "published"
+
+    def give_up(self, frame: ReceivedFrame, error: EngineError, live: LiveSettings) -> bool:
+        """The frame in inference has passed its deadline: it has failed, and nothing of it is published any more.
+
+        Returns:
+            False where it came to its end in the meantime, or is being published already.
+        """
+        if not frame.fate.decide("deadline"):
+            return False
+        self._settle_failed(error)
+        self.publish_state(live)
+        return True
+
+    def hangs(self, error: EngineError, live: LiveSettings) -> None:
+        """Inference or publishing hangs, on a frame whose fate is not this camera's to decide."""
+        self._pulse.refused("failed", f"no frame can be used ({type(error).__name__})")
+        self.publish_state(live)
 
     def _use(self, frame: ReceivedFrame, live: LiveSettings, threshold: float) -> str:
         message = frame.message
@@ -283,6 +323,8 @@ class Camera:
             # Of this camera, not of the engine that all of them share. TensorRT 8.6 takes frames of one size only.
             raise MalformedImageError("image size", str(error)) from error
         inferred = time.monotonic()
+        if not frame.fate.decide(INFERENCE):
+            raise EngineError("a result that came after the deadline was dropped")
         height, width = result.engine_semantic.shape
         self.outputs.publish(message.header, image, result, live, lambda: self._ground_map((height, width), live))
         published = time.monotonic()

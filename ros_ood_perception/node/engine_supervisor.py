@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,13 +11,18 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_ood_perception.inference.engine import EngineError, EngineOutput, InferenceEngine
+from ros_ood_perception.inference.engine import CancellableEngine, EngineError, EngineOutput, InferenceEngine
+from ros_ood_perception.node.deadlines import CLOSING_S, OPENING_S, InferenceDeadline, Watch, Work
 
 AfterFailures = Literal["fallback", "inactive", "retry"]
 
 
 class EngineUnavailableError(EngineError):
     """No engine is open at the moment; the failure that closed it has been reported already."""
+
+
+class InferenceDeadlineError(EngineError):
+    """An inference passed its deadline. Whatever came of it, the engine has failed, and that has been counted."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class FailurePolicy:
 class EngineSupervisor:
     """An `InferenceEngine` that closes after a failure and opens again on a later run.
 
-    One thread at a time may use it; `name`, `failures`, `reopened` and `given_up` may be read from any.
+    One thread at a time may use it; any may read `name`, `failures`, `reopened` and `given_up`, and call `expire`.
 
     Args:
         open_engine: opens an engine by its name, and runs it once; raises `EngineError`, or what a driver in trouble
@@ -49,6 +55,9 @@ class EngineSupervisor:
         policy: see there.
         log: takes a line for every change.
         clock: seconds, monotonic.
+        watch: is told of each call of the engine, with its deadline.
+        deadline: of one inference.
+        opening_s: deadline of opening an engine, seconds.
 
     Attributes:
         name: of the engine that runs, or of the last that did.
@@ -65,8 +74,17 @@ class EngineSupervisor:
         policy: FailurePolicy,
         log: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
+        watch: Watch | None = None,
+        deadline: InferenceDeadline | None = None,
+        opening_s: float = OPENING_S,
     ) -> None:
-        self._open_engine = open_engine
+        self.watch = watch or Watch()
+        self.deadline = deadline or InferenceDeadline()
+        self._opening_s = opening_s
+        self._run_lock = threading.Lock()
+        self._running: Work | None = None
+        self._overdue = False
+        self._open_by_name = open_engine
         self._asked_for = self._wanted = name
         self._order = list(order)
         self._policy = policy
@@ -83,7 +101,12 @@ class EngineSupervisor:
     @property
     def is_open(self) -> bool:
         """An engine is open, so the next run will use it."""
-        return self._engine is not None
+        return self._engine is not None and not self._overdue
+
+    def _open_engine(self, name: str) -> InferenceEngine:
+        with self.watch.at(f"opening the engine '{name}'", lambda: self._opening_s):
+            self.deadline.restart()
+            return self._open_by_name(name)
 
     def open(self) -> None:
         """Open the wanted engine, unless one is open.
@@ -114,7 +137,8 @@ class EngineSupervisor:
         if engine is None:
             return
         try:
-            engine.close()
+            with self.watch.at(f"closing the engine '{self.name}'", lambda: CLOSING_S):
+                engine.close()
         except Exception as error:  # after a fault of the GPU every call fails, also those that give back
             self._log(f"engine '{self.name}' could not be closed ({error}); it may keep some of its memory")
 
@@ -124,11 +148,53 @@ class EngineSupervisor:
         Raises:
             EngineUnavailableError: no engine is open; if opening it has just failed, it may be given up now.
             EngineError: the engine failed; report it with `report_failure`.
+            InferenceDeadlineError: likewise, and it was declared overdue meanwhile.
         """
         if self._engine is None:
             self._open_again()
-        assert self._engine is not None
-        return self._engine.run(images)
+        engine = self._engine
+        assert engine is not None
+        with self.watch.at(f"inference on the engine '{self.name}'", self.deadline_s) as work:
+            self._running = work
+            started = self._clock()
+            try:
+                output = engine.run(images)
+            except Exception as error:
+                if self._ends_overdue():
+                    raise self._late(work) from error
+                raise
+            if self._ends_overdue():
+                raise self._late(work)
+        self.deadline.add(self._clock() - started)
+        return output
+
+    def deadline_s(self) -> float:
+        """Of one inference, as things are now, seconds."""
+        return self.deadline.seconds
+
+    def _ends_overdue(self) -> bool:
+        with self._run_lock:
+            self._running = None
+            overdue, self._overdue = self._overdue, False
+            return overdue
+
+    def _late(self, work: Work) -> InferenceDeadlineError:
+        return InferenceDeadlineError(f"{work.what} took longer than its deadline of {work.limit_s():.3g} s")
+
+    def expire(self, work: Work) -> None:
+        """An inference has passed its deadline: the engine has failed, and is asked to stop if it can be asked.
+
+        Args:
+            work: of `watch`; where it has ended meanwhile, or is none of the engine's runs, nothing happens.
+        """
+        with self._run_lock:
+            if self._running is not work or self._overdue:
+                return
+            self._overdue = True
+            self.failures += 1
+            engine = self._engine
+        if isinstance(engine, CancellableEngine):
+            engine.cancel()
 
     def _open_again(self) -> None:
         if self.given_up:
@@ -152,7 +218,8 @@ class EngineSupervisor:
     def report_failure(self, error: Exception) -> None:
         """A run failed, or gave what no engine may give: close the engine, and go on as the policy says."""
         self.close()
-        self.failures += 1
+        if not isinstance(error, InferenceDeadlineError):
+            self.failures += 1
         self._in_a_row += 1
         pause_s = min(self._policy.first_retry_s * 2.0 ** (self._in_a_row - 1), self._policy.longest_retry_s)
         self._retry_at = self._clock() + pause_s

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from ros_ood_perception.bundle import BundleDescription
 from ros_ood_perception.inference.engine import EngineError
 from ros_ood_perception.node.camera import Camera, ReceivedFrame
-from ros_ood_perception.node.engine_supervisor import EngineSupervisor, EngineUnavailableError
+from ros_ood_perception.node.deadlines import Work
+from ros_ood_perception.node.engine_supervisor import (
+    EngineSupervisor,
+    EngineUnavailableError,
+    InferenceDeadlineError,
+)
 from ros_ood_perception.node.frame_slots import FrameSlots
 from ros_ood_perception.node.settings import LiveSettings
+
+
+@dataclass(frozen=True)
+class FrameInHand:
+    """A frame that the inference thread works on, and the number of its camera."""
+
+    camera: int
+    frame: ReceivedFrame
 
 
 class InferenceLoop:
@@ -43,25 +57,55 @@ class InferenceLoop:
         self._description = description
         self._live = live
         self._given_up = given_up
-        self._thread = threading.Thread(target=self._run, name="inference")
+        # A process must be able to end while its engine hangs.
+        self._thread = threading.Thread(target=self._run_until_closed, name="inference", daemon=True)
+        self.ended = threading.Event()
+        """The last frame has been used."""
 
     def start(self) -> None:
         """Begin to take frames."""
         self._thread.start()
 
-    def finish(self) -> None:
-        """Use the frames that wait, then end."""
+    def close(self) -> None:
+        """Use the frames that wait, then end; `ended` is set when that is done."""
         self._slots.close()
+
+    def finish(self) -> None:
+        """Close, and wait for the end."""
+        self.close()
         self._thread.join()
+
+    def expire(self, work: Work) -> None:
+        """The frame in hand has passed its deadline: it and the engine have failed. From another thread.
+
+        The other cameras wait for the same engine, so nothing valid comes of them either.
+        """
+        if not isinstance(work.subject, FrameInHand):
+            return
+        in_hand, live = work.subject, self._live()
+        error = InferenceDeadlineError(f"{work.what} takes longer than its deadline of {work.limit_s():.3g} s")
+        for number, camera in enumerate(self._cameras):
+            if number != in_hand.camera or not camera.give_up(in_hand.frame, error, live):
+                camera.hangs(error, live)
+        self._supervisor.expire(work)
+
+    def _run_until_closed(self) -> None:
+        try:
+            self._run()
+        finally:
+            self.ended.set()
 
     def _run(self) -> None:
         told = False
+        watch, limit_s = self._supervisor.watch, self._supervisor.deadline_s
         while (taken := self._slots.take()) is not None:
             number, frame = taken
             live = self._live()
             camera = self._cameras[number]
             try:
-                if camera.use(frame, live, live.threshold(self._description)):
+                with watch.at("conversion or publishing of a frame", limit_s, FrameInHand(number, frame)):
+                    good = camera.use(frame, live, live.threshold(self._description))
+                if good:
                     self._supervisor.report_success()
             except EngineUnavailableError:
                 # Reported already: the failure that closed the engine, or the one that kept it from opening again.

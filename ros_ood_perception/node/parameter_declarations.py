@@ -103,6 +103,21 @@ NODE_PARAMETERS = (
         (0.01, 30.0),
     ),
     Declaration(
+        "inference_deadline_s",
+        0.0,
+        "An inference that takes longer has failed, and so has the engine, s. One that does not come back within the "
+        "same time again (1 to 5 s) ends the process, for launch to start it anew. 0: 20 times the 99th percentile of "
+        "those measured since the engine was opened, at least 5 s.",
+        (0.0, 3600.0),
+    ),
+    Declaration(
+        "engine_opening_deadline_s",
+        0.0,
+        "Reading the bundle, opening the engine and running it twice take longer: the process ends, s. 0: 120 s, or "
+        "3600 s with engine_build.",
+        (0.0, 86400.0),
+    ),
+    Declaration(
         "operating_point",
         "",
         "Name of the bundle's operating point that gives the threshold; '' takes the first.",

@@ -9,12 +9,11 @@ a one-frame slot a camera; the inference thread converts, runs the engine and pu
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import wraps
 
@@ -24,33 +23,29 @@ from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import ChangeState
 from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.signals import SignalHandlerOptions
 
 from ros_ood_perception.bundle import Bundle, BundleDescription, BundleError, read_bundle
 from ros_ood_perception.inference.engine import ENGINES, EngineError, InferenceEngine, open_engine
 from ros_ood_perception.node.abandoned_shared_memory import remove_abandoned_segments
-from ros_ood_perception.node.bounded_exit import ends_within
 from ros_ood_perception.node.camera import Camera, ReceivedFrame
 from ros_ood_perception.node.camera_outputs import has_vision_msgs
+from ros_ood_perception.node.deadlines import InferenceDeadline, Seen
 from ros_ood_perception.node.diagnostics import diagnostic_array, status
 from ros_ood_perception.node.engine_supervisor import EngineSupervisor
 from ros_ood_perception.node.frame_slots import FrameSlots
 from ros_ood_perception.node.health import CameraHealth
 from ros_ood_perception.node.inference_loop import InferenceLoop
+from ros_ood_perception.node.node_process import RCLError, run
 from ros_ood_perception.node.parameters import NodeParameters
 from ros_ood_perception.node.settings import FixedSettings, LiveSettings, ParameterError
 from ros_ood_perception.node.transforms import Transforms
 from ros_ood_perception.node.transport import FIX, PROFILE_VARIABLES, SharedMemory, looks_up_types, shared_memory
+from ros_ood_perception.node.watchdog import LOOK_PERIOD_S, AbandonedError, Watchdog
 from ros_ood_perception.obstacles import ObstacleDetector
 from ros_ood_perception.perception import Perception
 
 NODE_NAME = "perception_node"
-SIGNAL_CHECK_PERIOD_S = 0.1
-LEAVING_LIMIT_S = 8.0
-"""It takes 0.3 s. `ros2 launch` kills what has not ended 10 s after its SIGINT, without a word on why."""
 STATE_PERIOD_S = 0.5
 """So long at most after a camera went silent for too long, `output/state` says so."""
 
@@ -73,8 +68,6 @@ class Active:
     loop: InferenceLoop
 
 
-RCLError = rclpy_implementation.RCLError
-
 ChangeStateCallback = Callable[[ChangeState.Request, ChangeState.Response], ChangeState.Response]
 Transition = Callable[["PerceptionNode", LifecycleState], TransitionCallbackReturn]
 
@@ -94,10 +87,18 @@ def _told(transition: Transition) -> Transition:
 
 
 class PerceptionNode(LifecycleNode):
-    """Several cameras, one engine."""
+    """Several cameras, one engine.
 
-    def __init__(self, name: str = NODE_NAME) -> None:
+    Args:
+        alive: see `Watchdog`.
+
+    Attributes:
+        watchdog: over every call of the engine; when something is stuck, the process must end.
+    """
+
+    def __init__(self, name: str = NODE_NAME, alive: Callable[[float], None] = lambda silence_s: None) -> None:
         super().__init__(name)
+        self.watchdog = Watchdog(self.get_logger().error, alive)
         self._node_parameters = NodeParameters(self)
         self._live: LiveSettings | None = None
         self._configured: Configured | None = None
@@ -112,6 +113,8 @@ class PerceptionNode(LifecycleNode):
         self._timer = self.create_timer(1.0, self.publish_diagnostics, clock=steady)
         # Of its own: without frames nothing else publishes the states, and the diagnostics may come once a minute.
         self._state_timer = self.create_timer(STATE_PERIOD_S, self._publish_states, clock=steady)
+        self._look_timer = self.create_timer(LOOK_PERIOD_S, self.watchdog.look, clock=steady)
+        self._published_at = 0.0
         self._engine_lost = self.create_guard_condition(self._on_engine_lost)
         self._jumps = self.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True),
@@ -133,16 +136,14 @@ class PerceptionNode(LifecycleNode):
 
     @_told
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load and verify the bundle, open the engine, run it once, make the publishers."""
-        supervisor: EngineSupervisor | None = None
+        """Load and verify the bundle, open the engine, run it twice, make the publishers."""
         try:
             fixed, live = self._node_parameters.read()
-            bundle = read_bundle(fixed.bundle, fixed.bundle_public_key)
-            _check(live, bundle)
-            threshold = live.threshold(bundle.description)
-            supervisor = self._supervisor(fixed, bundle)
             started = time.monotonic()
-            supervisor.open()
+            bundle, supervisor = self.watchdog.call(
+                lambda: self._open(fixed, live), self._meanwhile, until_leaving=True
+            )
+            threshold = live.threshold(bundle.description)
         except (ParameterError, BundleError, EngineError) as error:
             self.get_logger().error(f"configure failed: {error}")
             return TransitionCallbackReturn.FAILURE
@@ -163,12 +164,13 @@ class PerceptionNode(LifecycleNode):
             supervisor.close()
             raise
         self._configured = Configured(bundle, supervisor, tuple(cameras), transforms)
+        self.watchdog.usual_limit_s = supervisor.deadline_s
         self._node_parameters.lock(lambda settings: _check(settings, bundle), self._on_live_settings)
         self._on_live_settings(live)
         self._say_what_is_missing(memory)
         self.get_logger().info(
             f"configured: bundle '{bundle.description.name}' ({bundle.description.model_sha256[:12]}) on "
-            f"{supervisor.name}, threshold {threshold:.4f}, opened and run once in "
+            f"{supervisor.name}, threshold {threshold:.4f}, opened and run twice in "
             f"{(time.monotonic() - started) * 1e3:.0f} ms, cameras: {', '.join(fixed.cameras) or 'one'}"
         )
         return super().on_configure(state)
@@ -182,7 +184,7 @@ class PerceptionNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         try:
             # It may have been given up since.
-            configured.supervisor.open()
+            self.watchdog.call(configured.supervisor.open, self._meanwhile, until_leaving=True)
         except EngineError as error:
             self.get_logger().error(f"activate failed: {error}")
             return TransitionCallbackReturn.FAILURE
@@ -197,6 +199,7 @@ class PerceptionNode(LifecycleNode):
         for camera in configured.cameras:
             camera.outputs.announce(live, live.threshold(description), "")
             camera.publish_state(live)
+        self.watchdog.on_overdue(loop.expire)
         # Last, so that nothing that fails above leaves a thread waiting.
         loop.start()
         self._active = Active(slots, loop)
@@ -231,24 +234,47 @@ class PerceptionNode(LifecycleNode):
         self._give_back()
         return TransitionCallbackReturn.SUCCESS
 
+    def _open(self, fixed: FixedSettings, live: LiveSettings) -> tuple[Bundle, EngineSupervisor]:
+        """The bundle and its engine, opened; on a thread of its own, so it touches nothing of the node's."""
+        with self.watchdog.watch.at(f"reading the bundle {fixed.bundle}", lambda: fixed.opening_deadline_s):
+            bundle = read_bundle(fixed.bundle, fixed.bundle_public_key)
+            _check(live, bundle)
+        supervisor = self._supervisor(fixed, bundle)
+        supervisor.open()
+        return bundle, supervisor
+
     def _supervisor(self, fixed: FixedSettings, bundle: Bundle) -> EngineSupervisor:
         model_size = (bundle.description.input.height, bundle.description.input.width)
 
         gpu = replace(fixed.gpu, log=self.get_logger().info)
+        deadline = InferenceDeadline(fixed.inference_deadline_s)
 
-        def open_and_run_once(name: str) -> InferenceEngine:
+        def open_and_run_twice(name: str) -> InferenceEngine:
             engine = open_engine(bundle, name, fixed.num_threads, gpu)
             # TensorRT 8.6 takes frames of one size only.
             size = model_size if engine.name == "onnxruntime" else gpu.image_size
             try:
                 engine.run(np.zeros((1, *size, 3), np.uint8))
+                # Once more: what is made at the first run says nothing about how long the others take.
+                started = time.monotonic()
+                engine.run(np.zeros((1, *size, 3), np.uint8))
+                deadline.add(time.monotonic() - started)
             except BaseException:
                 engine.close()
                 raise
             return engine
 
         order = [name for name in ENGINES if name != "auto"]
-        return EngineSupervisor(open_and_run_once, fixed.engine, order, fixed.failure_policy, self._on_engine_event)
+        return EngineSupervisor(
+            open_and_run_twice,
+            fixed.engine,
+            order,
+            fixed.failure_policy,
+            self._on_engine_event,
+            watch=self.watchdog.watch,
+            deadline=deadline,
+            opening_s=fixed.opening_deadline_s,
+        )
 
     def _say_what_is_missing(self, memory: SharedMemory) -> None:
         log = self.get_logger()
@@ -279,7 +305,9 @@ class PerceptionNode(LifecycleNode):
             camera.stop_listening()
         if active is None:
             return
-        active.loop.finish()
+        active.loop.close()
+        with suppress(AbandonedError):
+            self.watchdog.wait(active.loop.ended, self._meanwhile)
         for camera in configured.cameras:
             camera.deactivate()
         self.publish_diagnostics()
@@ -293,7 +321,17 @@ class PerceptionNode(LifecycleNode):
             camera.close()
         if configured.transforms is not None:
             configured.transforms.close()
-        configured.supervisor.close()
+        # An engine that is stuck in a call is not closed under it.
+        if not self.watchdog.stuck:
+            with suppress(AbandonedError):
+                self.watchdog.call(configured.supervisor.close, self._meanwhile)
+
+    def _meanwhile(self, seen: Seen) -> None:
+        """What the timers would do, while the thread that drives them waits for an engine."""
+        period_s = self._live.diagnostics_period_s if self._live is not None else 1.0
+        if time.monotonic() - self._published_at >= period_s:
+            self.publish_diagnostics()
+        self._publish_states()
 
     def start(self) -> None:
         """Configure and activate, if the parameter autostart says so; what fails is logged and can be asked for again.
@@ -355,12 +393,14 @@ class PerceptionNode(LifecycleNode):
     def publish_diagnostics(self) -> None:
         """How each camera is, where its frames went, how long the stages took."""
         configured, live = self._configured, self._live
+        self._published_at = time.monotonic()
         stamp = self.get_clock().now().to_msg()
         if configured is None or live is None:
+            work = self.watchdog.watch.work
             nothing = status(
                 self.get_fully_qualified_name().lstrip("/"),
                 self.get_name(),
-                CameraHealth("inactive", "the node is not configured"),
+                CameraHealth("inactive", self.watchdog.stuck or (work.what if work else "the node is not configured")),
                 {},
             )
             self._diagnostics.publish(diagnostic_array(stamp, [nothing]))
@@ -373,6 +413,7 @@ class PerceptionNode(LifecycleNode):
             "engine_open": str(supervisor.is_open).lower(),
             "engine_failures": supervisor.failures,
             "engine_reopened": supervisor.reopened,
+            "inference_deadline_s": supervisor.deadline_s(),
             "bundle": description.name,
             "model_sha256": description.model_sha256,
             "score_temperature": repr(description.score.temperature),
@@ -409,58 +450,20 @@ def _is_fast_dds() -> bool:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the node until SIGINT, SIGTERM or an error in the executor; returns the exit code."""
+    """Run the node until SIGINT, SIGTERM, or what `node_process.run` ends it for; returns the exit code."""
     # Before this process asks for memory of its own.
     removed = remove_abandoned_segments() if _is_fast_dds() else None
-    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-    stop = threading.Event()
-    failures: list[BaseException] = []
 
-    def on_signal(number: int, _frame: object) -> None:
-        stop.set()
-        # A second signal of the kind ends the process the hard way.
-        signal.signal(number, signal.SIG_DFL)
+    def make_node(alive: Callable[[float], None]) -> PerceptionNode:
+        node = PerceptionNode(alive=alive)
+        if removed and removed.segments:
+            node.get_logger().info(
+                f"removed {removed.megabytes:.0f} MB of shared memory that processes of Fast DDS left when they died "
+                f"({removed.segments} segments)"
+            )
+        return node
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, on_signal)
-
-    node = PerceptionNode()
-    if removed and removed.segments:
-        node.get_logger().info(
-            f"removed {removed.megabytes:.0f} MB of shared memory that processes of Fast DDS left when they died "
-            f"({removed.segments} segments)"
-        )
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-
-    def spin() -> None:
-        # Not executor.spin() and executor.shutdown() from outside: that pulls the wait set from under a running spin.
-        try:
-            node.start()
-            while not stop.is_set():
-                try:
-                    executor.spin_once(timeout_sec=SIGNAL_CHECK_PERIOD_S)
-                except RCLError as error:
-                    # An answer that cannot be sent, for one: no reason to end.
-                    node.get_logger().error(f"a request failed: {error}")
-        except BaseException as error:  # reported below, in the thread that can end the process
-            failures.append(error)
-            stop.set()
-
-    thread = threading.Thread(target=spin, name="executor")
-    thread.start()
-    stop.wait()
-    thread.join()
-    executor.shutdown()
-    # The executor is at rest, so this thread may drive the last transition.
-    node.shut_down()
-    if failures:
-        traceback.print_exception(failures[0])
-        print(f"{NODE_NAME}: the executor failed: {failures[0]!r}", file=sys.stderr)
-    with ends_within(LEAVING_LIMIT_S):
-        node.destroy_node()
-        rclpy.shutdown()
-    return 1 if failures else 0
+    return run(make_node, arguments)
 
 
 if __name__ == "__main__":

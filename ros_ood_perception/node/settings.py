@@ -16,6 +16,7 @@ from ros_ood_perception.bundle import BundleDescription
 from ros_ood_perception.ground import CameraPose
 from ros_ood_perception.ground_map import GridSettings
 from ros_ood_perception.inference.engine import GpuOptions
+from ros_ood_perception.node.deadlines import OPENING_S, OPENING_WITH_BUILD_S
 from ros_ood_perception.node.engine_supervisor import FailurePolicy
 from ros_ood_perception.node.parameter_declarations import DECLARATIONS
 from ros_ood_perception.obstacles import PersistenceSettings
@@ -40,6 +41,7 @@ class FixedSettings:
     """What is read at configure and holds until cleanup; fields as in `parameter_declarations`.
 
     Attributes:
+        inference_deadline_s: 0: measured.
         mountings: pose of each camera; None: from tf2.
         ego_masks: of each camera, see `read_ego_mask`; None: the camera does not see the own vehicle.
     """
@@ -53,6 +55,8 @@ class FixedSettings:
     image_transport: str
     max_image_pixels: int
     failure_policy: FailurePolicy
+    inference_deadline_s: float
+    opening_deadline_s: float
     base_frame: str
     rectified_images: bool
     grid: GridSettings
@@ -158,6 +162,9 @@ def fixed_settings(values: Mapping[str, Any]) -> FixedSettings:
             after_failures=values["after_engine_failures"],
             first_retry_s=values["engine_retry_s"],
         ),
+        inference_deadline_s=values["inference_deadline_s"],
+        opening_deadline_s=values["engine_opening_deadline_s"]
+        or (OPENING_WITH_BUILD_S if values["engine_build"] else OPENING_S),
         base_frame=values["ground.base_frame"],
         rectified_images=values["ground.rectified_images"],
         grid=_grid(values),
