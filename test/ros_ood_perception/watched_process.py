@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ros_ood_perception import telemetry
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CALLS = "connect,sendto,sendmsg,sendmmsg,open,openat,creat,mkdir,mkdirat"
 WRITES = re.compile(r"\b(O_WRONLY|O_RDWR|O_CREAT)\b|\b(creat|mkdir|mkdirat)\(")
 ADDRESS = re.compile(r"sin6?_port=htons\((\d+)\).*?\"([0-9a-f.:]+)\"")
