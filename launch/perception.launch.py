@@ -47,6 +47,11 @@ def generate_launch_description() -> LaunchDescription:
         "use_sim_time": ("false", "Take the time from /clock"),
         "autostart": ("true", "Configure and activate the node, and again whenever it was respawned"),
         "respawn": ("true", "Start the node again when it dies"),
+        "enclave": (
+            "",
+            "Enclave of the node in the keystore of ROS_SECURITY_KEYSTORE (SROS 2), such as /perception_node: then "
+            "security is enforced; empty: as the environment says",
+        ),
         "log_level": ("info", "debug, info, warn, error or fatal"),
         "transport_profile": (
             str(share / "config" / "fastdds_large_images.xml"),
@@ -65,6 +70,7 @@ def generate_launch_description() -> LaunchDescription:
                 for name, value in ENVIRONMENT.items()
             ),
             OpaqueFunction(function=_set_profile),
+            OpaqueFunction(function=_set_security),
             OpaqueFunction(function=_start),
         ]
     )
@@ -77,11 +83,32 @@ def _set_profile(context: LaunchContext) -> list[Action]:
     return [SetEnvironmentVariable(name, profile) for name in PROFILE_VARIABLES]
 
 
+def _set_security(context: LaunchContext) -> list[Action]:
+    """Whoever names an enclave wants no node without: Enforce does not start one whose keys are missing."""
+    if not LaunchConfiguration("enclave").perform(context):
+        return []
+    if not context.environment.get("ROS_SECURITY_KEYSTORE"):
+        raise ValueError("the argument enclave needs ROS_SECURITY_KEYSTORE: the folder that holds the keys")
+    return [
+        SetEnvironmentVariable("ROS_SECURITY_ENABLE", "true"),
+        SetEnvironmentVariable("ROS_SECURITY_STRATEGY", "Enforce"),
+    ]
+
+
 def _start(context: LaunchContext) -> list[Action]:
     """The node; here, because remap rules and parameters depend on the arguments' values."""
     values = {
         name: LaunchConfiguration(name).perform(context)
-        for name in ("bundle", "engine", "cameras", "preset", "input_image", "input_camera_info", "params_file")
+        for name in (
+            "bundle",
+            "engine",
+            "cameras",
+            "preset",
+            "input_image",
+            "input_camera_info",
+            "params_file",
+            "enclave",
+        )
     }
     parameters: dict[str, object] = {name: values[name] for name in ("bundle", "engine") if values[name]}
     cameras = cameras_of_argument(values["cameras"])
@@ -105,7 +132,11 @@ def _start(context: LaunchContext) -> list[Action]:
             },
         ],
         remappings=remappings(_topics(values), cameras),
-        ros_arguments=["--log-level", LaunchConfiguration("log_level")],
+        ros_arguments=[
+            "--log-level",
+            LaunchConfiguration("log_level"),
+            *(["--enclave", values["enclave"]] if values["enclave"] else []),
+        ],
         output="screen",
         respawn=LaunchConfiguration("respawn"),
         respawn_delay=RESPAWN_DELAY_S,

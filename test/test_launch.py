@@ -175,9 +175,27 @@ def test_each_camera_of_the_parameter_file_has_its_topics(launch: Launch, shippe
         assert f"~/{camera}/input/image:=/sensing/camera/{camera}/image_raw" in command_of(process)
 
 
+def test_with_an_enclave_security_is_enforced(launch: Launch, shipped_bundle: Path, tmp_path: Path) -> None:
+    launched = launch(
+        "perception.launch.py",
+        f"bundle:={shipped_bundle}",
+        "enclave:=/perception_node",
+        "respawn:=false",
+        ROS_SECURITY_KEYSTORE=str(tmp_path),
+    )
+    process = int(launched.wait_for(r"process started with pid \[(\d+)\]").group(1))
+    environment = environment_of(process)
+    assert (environment["ROS_SECURITY_ENABLE"], environment["ROS_SECURITY_STRATEGY"]) == ("true", "Enforce")
+    assert "--enclave /perception_node" in command_of(process)
+    # The keystore is empty, so the node does not start.
+    assert launched.process.wait(60) is not None
+    assert "active: listening" not in launched.log
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["enclave:=/perception_node"], "the argument enclave needs ROS_SECURITY_KEYSTORE"),
         (["preset:=apollo"], "no such preset of topics; there are autoware, nav2, plain"),
         (["cameras:=front,left", "input_image:=/image"], r"would both be /image; write {camera} in its name"),
         (["input_image:=not a topic"], "the argument input_image: input/image becomes 'not a topic'"),
