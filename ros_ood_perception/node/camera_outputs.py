@@ -80,6 +80,10 @@ class CameraOutputs:
         for publisher in publishers.values():
             self._node.destroy_lifecycle_publisher(publisher)
 
+    def topics(self) -> list[str]:
+        """Full names of what is published."""
+        return [str(p.topic_name) for p in self._publishers.values()]
+
     def subscriber_counts(self) -> dict[str, int]:
         """Topic to how many subscribe to it."""
         return {p.topic_name: p.get_subscription_count() for p in self._publishers.values()}

@@ -33,6 +33,13 @@ def status(name: str, hardware_id: str, health: CameraHealth, facts: Mapping[str
     )
 
 
+def twins_status(name: str, hardware_id: str, twins: str) -> DiagnosticStatus:
+    """Another node publishes what this one does."""
+    return DiagnosticStatus(
+        level=DiagnosticStatus.ERROR, name=f"{name}: name on the graph", message=twins, hardware_id=hardware_id
+    )
+
+
 def diagnostic_array(stamp: Time, statuses: Sequence[DiagnosticStatus]) -> DiagnosticArray:
     """The statuses of all cameras under one stamp."""
     array = DiagnosticArray(status=list(statuses))

@@ -12,14 +12,14 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import wraps
 
 import numpy as np
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.srv import ChangeState
 from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
@@ -31,11 +31,12 @@ from ros_ood_perception.node.abandoned_shared_memory import remove_abandoned_seg
 from ros_ood_perception.node.camera import Camera, ReceivedFrame
 from ros_ood_perception.node.camera_outputs import has_vision_msgs
 from ros_ood_perception.node.deadlines import InferenceDeadline, Seen
-from ros_ood_perception.node.diagnostics import diagnostic_array, status
+from ros_ood_perception.node.diagnostics import diagnostic_array, status, twins_status
 from ros_ood_perception.node.engine_supervisor import EngineSupervisor
 from ros_ood_perception.node.frame_slots import FrameSlots
 from ros_ood_perception.node.health import CameraHealth
 from ros_ood_perception.node.inference_loop import InferenceLoop
+from ros_ood_perception.node.name_twins import TwinSearch
 from ros_ood_perception.node.node_process import RCLError, run
 from ros_ood_perception.node.parameters import NodeParameters
 from ros_ood_perception.node.settings import FixedSettings, LiveSettings, ParameterError
@@ -115,6 +116,7 @@ class PerceptionNode(LifecycleNode):
         self._state_timer = self.create_timer(STATE_PERIOD_S, self._publish_states, clock=steady)
         self._look_timer = self.create_timer(LOOK_PERIOD_S, self.watchdog.look, clock=steady)
         self._published_at = 0.0
+        self._twins = TwinSearch(self, self.get_logger().warning)
         self._engine_lost = self.create_guard_condition(self._on_engine_lost)
         self._jumps = self.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True),
@@ -161,7 +163,7 @@ class PerceptionNode(LifecycleNode):
                 camera.close()
             if transforms is not None:
                 transforms.close()
-            supervisor.close()
+            self.watchdog.call(supervisor.close, self._meanwhile)
             raise
         self._configured = Configured(bundle, supervisor, tuple(cameras), transforms)
         self.watchdog.usual_limit_s = supervisor.deadline_s
@@ -397,13 +399,12 @@ class PerceptionNode(LifecycleNode):
         stamp = self.get_clock().now().to_msg()
         if configured is None or live is None:
             work = self.watchdog.watch.work
-            nothing = status(
-                self.get_fully_qualified_name().lstrip("/"),
-                self.get_name(),
-                CameraHealth("inactive", self.watchdog.stuck or (work.what if work else "the node is not configured")),
-                {},
-            )
-            self._diagnostics.publish(diagnostic_array(stamp, [nothing]))
+            title = self.get_fully_qualified_name().lstrip("/")
+            health = CameraHealth("inactive", work.what if work else "the node is not configured")
+            if self.watchdog.stuck:
+                health = CameraHealth("failed", self.watchdog.stuck)
+            nothing = status(title, self.get_name(), health, {})
+            self._diagnostics.publish(diagnostic_array(stamp, [*self._twins_statuses(()), nothing]))
             return
         description = configured.bundle.description
         supervisor = configured.supervisor
@@ -422,11 +423,16 @@ class PerceptionNode(LifecycleNode):
         }
         if self.get_parameter("use_sim_time").value and not self.get_clock().now().nanoseconds:
             facts["clock"] = "use_sim_time is set, but nothing has come on /clock (ros2 bag play --clock)"
-        statuses = []
+        statuses = self._twins_statuses(configured.cameras)
         for camera in configured.cameras:
             statuses.append(camera.report(live, facts))
             camera.publish_state(live)
         self._diagnostics.publish(diagnostic_array(stamp, statuses))
+
+    def _twins_statuses(self, cameras: Sequence[Camera]) -> list[DiagnosticStatus]:
+        twins = self._twins.look([topic for camera in cameras for topic in camera.outputs.topics()])
+        title = self.get_fully_qualified_name().lstrip("/")
+        return [twins_status(title, self.get_name(), twins)] if twins else []
 
 
 def _check(live: LiveSettings, bundle: Bundle) -> None:
