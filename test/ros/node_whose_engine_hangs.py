@@ -53,6 +53,6 @@ def open_and_hang(*arguments: Any) -> InferenceEngine:
 
 
 OnnxRuntimeEngine.run = run_and_hang  # type: ignore[assignment, method-assign]
-OnnxRuntimeEngine.close = close_and_hang  # type: ignore[method-assign]
+OnnxRuntimeEngine.close = close_and_hang  # type: ignore[assignment, method-assign]
 perception_node.open_engine = open_and_hang  # type: ignore[assignment, attr-defined]
 sys.exit(perception_node.main())
