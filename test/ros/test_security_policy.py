@@ -44,7 +44,7 @@ def of_file(text: str) -> Endpoints:
 def without_what_is_not_installed(found: Endpoints) -> Endpoints:
     publishes, subscribes = set(found.publishes), set(found.subscribes)
     if not has_vision_msgs():
-        publishes = {name for name in publishes if not name.endswith(("/label_info", "/anomaly/detections"))}
+        publishes = {name for name in publishes if not name.endswith(("/label_info", "/detections"))}
     if find_spec("tf2_ros") is None:
         subscribes -= {"/tf", "/tf_static"}
     return Endpoints(tuple(sorted(publishes)), tuple(sorted(subscribes)), found.replies)
