@@ -1,0 +1,1 @@
+"""A campaign of faults against the live graph; see `__main__.py`."""

@@ -1,0 +1,100 @@
+"""The live graph under one random fault after another: is every count exact, every mask right, and is the node back?
+
+    python -m benchmark.faults --seed N --rounds M [--json FILE] [--out out/faults] [--faults NAME,...] [--plan]
+
+Two cameras, the perception node, a consumer and a recorder are processes of their own on real ROS 2. Each round draws a
+fault, now and then two, holds it for a moment, and lifts it; the same seed gives the same faults. Then:
+
+- every message on /diagnostics holds its sum, and `sent` has grown by what the cameras say that they sent
+- no mask, score or cloud stands under a stamp that was not that of a frame of its camera
+- every mask and score equals, bit for bit, what a replay of that frame gives
+- every camera has a right mask again and says that it is valid, within `--recovery-limit`
+
+A process that dies is started again after `--respawn-delay`, as `perception.launch.py` does; a node that is inactive is
+activated, as a lifecycle manager does. Exit code 0 if nothing was wrong; else 1, with the logs of that round in --out.
+docs/faults.md has the faults and results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmark.faults.plan import FAULTS, HANG, plan
+from benchmark.faults.report import print_table, summary
+from ros_ood_perception.demo.live_run import environment
+from ros_ood_perception.package_files import package_file
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument(
+        "--faults", default="", help=f"only these, separated by commas; of {', '.join((*FAULTS, HANG))}"
+    )
+    parser.add_argument("--plan", action="store_true", help="print what would be done, and end")
+    parser.add_argument("--bundle", type=Path, default=package_file("models/camvid_small"))
+    parser.add_argument("--rate", type=float, default=3.0, help="frames a second of each camera")
+    parser.add_argument("--size", type=int, nargs=2, default=(120, 160), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--respawn-delay", type=float, default=2.0, metavar="S", help="as in perception.launch.py")
+    parser.add_argument(
+        "--recovery-limit", type=float, default=60.0, metavar="S", help="what takes longer is a failure"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the node; repeat"
+    )
+    parser.add_argument("--out", type=Path, default=Path("out/faults"), help="folder for the logs of failed rounds")
+    parser.add_argument("--json", type=Path, help="write all figures there")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    names = tuple(options.faults.split(",")) if options.faults else FAULTS
+    unknown = [name for name in names if name not in (*FAULTS, HANG)]
+    if unknown:
+        parser.error(f"--faults holds {', '.join(unknown)}; there are {', '.join((*FAULTS, HANG))}")
+    if options.rounds < 1 or options.rate <= 0:
+        parser.error("--rounds must be at least 1, --rate positive")
+    rounds = plan(options.seed, options.rounds, names)
+    if options.plan:
+        print(json.dumps([asdict(planned) for planned in rounds], indent=2))
+        return 0
+    # Before rclpy starts, here and in every child.
+    os.environ.update(environment())
+    from benchmark.faults.campaign import run_campaign
+
+    console = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+    options.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="faults_") as folder:
+        results, checked = run_campaign(options, rounds, Path(folder), console)
+    shown = {
+        "seed": options.seed,
+        "rounds": options.rounds,
+        "faults": list(names),
+        "bundle": options.bundle.name,
+        "rate_hz": options.rate,
+        "size": list(options.size),
+        "respawn_delay_s": options.respawn_delay,
+    }
+    found = summary(shown, results, checked)
+    print_table(console, found)
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    return 1 if any(result.problems for result in results) or len(results) < options.rounds else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""The rounds of a campaign, one after the other."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+
+from benchmark.faults.checks import Problem
+from benchmark.faults.expected import expected_results
+from benchmark.faults.frames import CAMERAS
+from benchmark.faults.graph import Graph
+from benchmark.faults.injections import MAY_END, context
+from benchmark.faults.plan import Round
+from benchmark.faults.report import RoundResult
+from benchmark.faults.stage import Stage
+from ros_ood_perception.bundle import read_bundle
+from ros_ood_perception.node.abandoned_shared_memory import remove_abandoned_segments
+
+START_TIMEOUT_S = 180.0
+MAX_GROWTH_MB = 1024.0
+"""No message may make the node take more."""
+
+
+class CampaignError(RuntimeError):
+    """The graph does not come up, so that there is nothing to try faults on."""
+
+
+def run_campaign(
+    options: argparse.Namespace, rounds: Sequence[Round], folder: Path, console: Console
+) -> tuple[list[RoundResult], dict[str, int]]:
+    """Start the graph, run the rounds, end the graph.
+
+    Args:
+        options: see `__main__.make_parser`.
+        folder: for all that the processes write.
+
+    Returns:
+        The rounds' results, and how much was looked at.
+
+    Raises:
+        CampaignError: the graph does not come up.
+    """
+    size = (options.size[0], options.size[1])
+    expected = expected_results(folder, options.bundle, size)
+    threshold = read_bundle(options.bundle).description.operating_point("").threshold
+    parameters = {name: yaml.safe_load(value) for name, _, value in (text.partition("=") for text in options.set)}
+    graph = Graph(folder, options.bundle, size, options.rate, options.respawn_delay, parameters)
+    stage = Stage(graph, expected, threshold)
+    results: list[RoundResult] = []
+    try:
+        stage.start()
+        if len(stage.recover(time.monotonic(), START_TIMEOUT_S)) < len(CAMERAS) or not stage.settle():
+            graph.keep_logs(options.out / "start", 0.0)
+            raise CampaignError(f"the graph does not come up; its logs are in {options.out / 'start'}")
+        stage.problems.clear()
+        for planned in rounds:
+            results.append(run_round(stage, planned, options.recovery_limit, options.out))
+            console.print(results[-1].line(len(rounds)))
+            remove_abandoned_segments()
+        graph.recorder.kill()
+        stage.judge_recordings(finished_only=False)
+    finally:
+        graph.end()
+        stage.watcher.close()
+    checked = {
+        "results": stage.results.checked,
+        "consumed": stage.consumed,
+        "recorded": stage.recorded,
+        "sums": stage.accounting.sums,
+        "exact": stage.accounting.exact,
+        "bounded": stage.accounting.bounded,
+    }
+    return results, checked
+
+
+def run_round(stage: Stage, planned: Round, recovery_limit_s: float, out: Path) -> RoundResult:
+    """The faults, recovery, the account."""
+    begun = time.monotonic()
+    graph, watcher = stage.graph, stage.watcher
+    stage.problems = []
+    stage.may_end = set().union(*(MAY_END.get(fault.name, set()) for fault in planned.faults))
+    ends = {process.name: len(process.ended) for process in graph.processes}
+    starts = {camera: graph.cameras[camera].started for camera in CAMERAS}
+    node_pid, peak_mb = graph.node.pid, graph.node.peak_mb()
+    watcher.spin_for(planned.before_s)
+    over: list[float | None] = []
+    with ExitStack() as stack:
+        for number, fault in enumerate(planned.faults):
+            watcher.spin_for(planned.gap_s if number else 0.0)
+            over.append(stack.enter_context(context(stage, fault)))
+        watcher.spin_for(planned.hold_s)
+    lifted = time.monotonic()
+    since = max(lifted if end is None else end for end in over)
+    recovered = stage.recover(since, recovery_limit_s)
+    recovery_s = {}
+    for camera, at in recovered.items():
+        first = stage.frames.first_good(camera, since)
+        # A camera that was away is there again with its first frame.
+        restarted = graph.cameras[camera].started > starts[camera] and first is not None
+        recovery_s[camera] = round(at - (first.sent_at if restarted and first else since), 3)
+    for camera in CAMERAS:
+        if camera not in recovered:
+            report = watcher.reports.get(camera)
+            said = f"{report.facts.get('state')}" if report else "nothing"
+            stage.problems.append(
+                Problem("not_recovered", f"{camera}: no right result within {recovery_limit_s:g} s; it says '{said}'")
+            )
+    stage.restore_parameters()
+    if len(recovered) == len(CAMERAS) and not stage.settle():
+        stage.problems.append(Problem("not_recovered", "the node did not come to rest after the cameras paused"))
+    if graph.node.pid == node_pid and graph.node.peak_mb() > peak_mb + MAX_GROWTH_MB:
+        stage.problems.append(Problem("memory", f"the node grew from {peak_mb:.0f} to {graph.node.peak_mb():.0f} MB"))
+    stage.judge_consumer()
+    stage.judge_recordings()
+    logs = None
+    if stage.problems:
+        logs = out / f"round_{planned.number}"
+        shutil.rmtree(logs, ignore_errors=True)
+        graph.keep_logs(logs, begun)
+    if len(recovered) < len(CAMERAS):
+        # Begin anew: one fault must not spoil the rounds that follow.
+        stage.may_end = {"node"}
+        graph.node.kill()
+        stage.recover(time.monotonic(), START_TIMEOUT_S)
+    for problems in stage.good.values():
+        problems.clear()
+    new_ends = {p.name: [code for code, _ in p.ended[ends[p.name] :]] for p in graph.processes}
+    return RoundResult(
+        planned.number,
+        planned.title,
+        [asdict(fault) for fault in planned.faults],
+        round(time.monotonic() - begun, 2),
+        recovery_s,
+        stage.problems,
+        {name: codes for name, codes in new_ends.items() if codes},
+        str(logs) if logs else None,
+    )
