@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_ood_perception.inference.engine import EngineError, InferenceEngine
+from ros_ood_perception.inference.engine import EngineError, EngineOutput, InferenceEngine
 
 if TYPE_CHECKING:
     # They in turn are made of this module's results.
@@ -63,6 +63,7 @@ class Perception:
         anomaly_threshold: in [0, 1]; a pixel is anomalous where its score is at least this.
         num_classes: of the bundle.
         detector: of this camera's obstacles; None looks for none.
+        output_size: (h, w) that the engine's outputs must have, the bundle's input size; None takes any.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Perception:
         anomaly_threshold: float,
         num_classes: int,
         detector: ObstacleDetector | None = None,
+        output_size: tuple[int, int] | None = None,
     ) -> None:
         if not 0 <= anomaly_threshold <= 1:
             raise ValueError(f"anomaly_threshold is {anomaly_threshold}; it must be in [0, 1]")
@@ -78,6 +80,7 @@ class Perception:
         self.anomaly_threshold = anomaly_threshold
         self.num_classes = num_classes
         self.detector = detector
+        self.output_size = output_size
 
     def __call__(
         self, image: NDArray[np.uint8], stamp_ns: int = 0, ground: GroundProjection | None = None
@@ -90,9 +93,11 @@ class Perception:
             ground: the camera's geometry, where obstacles are to be placed.
 
         Raises:
-            EngineError: the engine failed, or gave scores outside [0, 1] or ids that no class has.
+            EngineError: the engine failed, or gave another size or type than the graph's outputs have, scores outside
+                [0, 1], or ids that no class has.
         """
         output = self.engine.run(image[None])
+        self._check_layout(output)
         semantic, score = output.semantic[0], output.anomaly_score[0]
         # Written so that NaN fails too: it compares false, and would be published as "nothing unusual here".
         if not (score.min() >= 0 and score.max() <= 1):
@@ -108,3 +113,22 @@ class Perception:
         if self.detector is None:
             return result
         return replace(result, obstacles=self.detector(result, stamp_ns, ground))
+
+    def _check_layout(self, output: EngineOutput) -> None:
+        """Resized to the frame, a plane of another size would be a mask that looks right."""
+        semantic, score = output.semantic, output.anomaly_score
+        size = semantic.shape[1:] if self.output_size is None else self.output_size
+        expected = (1, *size)
+        if (
+            semantic.shape != expected
+            or score.shape != expected
+            or len(expected) != 3
+            or 0 in expected
+            or semantic.dtype != np.uint8
+            or score.dtype != np.float32
+        ):
+            wanted = "(1, h, w)" if self.output_size is None else str(expected)
+            raise EngineError(
+                f"the engine '{self.engine.name}' gave semantic {semantic.shape} {semantic.dtype} and anomaly "
+                f"{score.shape} {score.dtype}; they must be {wanted} uint8 and float32"
+            )

@@ -28,10 +28,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmark.faults.plan import FAULTS, HANG, plan
+from benchmark.faults.plan import FAULTS, HANG, PAIRS, SELF_CHECK, plan
 from benchmark.faults.report import print_table, summary
 from ros_ood_perception.demo.live_run import environment
 from ros_ood_perception.package_files import package_file
+
+KNOWN = (*FAULTS, HANG, SELF_CHECK)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -39,9 +41,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument(
-        "--faults", default="", help=f"only these, separated by commas; of {', '.join((*FAULTS, HANG))}"
-    )
+    parser.add_argument("--pairs", type=float, default=PAIRS, help=f"share of rounds with two faults ({PAIRS})")
+    parser.add_argument("--faults", default="", help=f"only these, separated by commas; of {', '.join(KNOWN)}")
     parser.add_argument("--plan", action="store_true", help="print what would be done, and end")
     parser.add_argument("--bundle", type=Path, default=package_file("models/camvid_small"))
     parser.add_argument("--rate", type=float, default=3.0, help="frames a second of each camera")
@@ -63,12 +64,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = make_parser()
     options = parser.parse_args(arguments)
     names = tuple(options.faults.split(",")) if options.faults else FAULTS
-    unknown = [name for name in names if name not in (*FAULTS, HANG)]
+    unknown = [name for name in names if name not in KNOWN]
     if unknown:
-        parser.error(f"--faults holds {', '.join(unknown)}; there are {', '.join((*FAULTS, HANG))}")
+        parser.error(f"--faults holds {', '.join(unknown)}; there are {', '.join(KNOWN)}")
     if options.rounds < 1 or options.rate <= 0:
         parser.error("--rounds must be at least 1, --rate positive")
-    rounds = plan(options.seed, options.rounds, names)
+    rounds = plan(options.seed, options.rounds, names, options.pairs)
     if options.plan:
         print(json.dumps([asdict(planned) for planned in rounds], indent=2))
         return 0
@@ -84,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "seed": options.seed,
         "rounds": options.rounds,
         "faults": list(names),
+        "pairs": options.pairs,
         "bundle": options.bundle.name,
         "rate_hz": options.rate,
         "size": list(options.size),

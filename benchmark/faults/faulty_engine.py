@@ -22,6 +22,8 @@ MODES = (
     "slow",
 )
 HANGS = "hangs"
+LAGS = "lags"
+"""Gives the result of the frame before."""
 SLOW_S = 0.6
 
 
@@ -50,11 +52,12 @@ class FaultyEngine:
     def __init__(self, engine: InferenceEngine) -> None:
         self._engine = engine
         self.name = engine.name
+        self._last: EngineOutput | None = None
 
     def run(self, images: NDArray[np.uint8]) -> EngineOutput:
         """See `InferenceEngine.run`."""
         asked = mode()
-        if asked in ("raises", "does_not_close"):
+        if asked in ("raises", "does_not_close", "does_not_open"):
             raise EngineError("as asked for")
         if asked == "raises_another_error":
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
@@ -65,7 +68,8 @@ class FaultyEngine:
         if asked == "slow":
             time.sleep(SLOW_S)
         good = self._engine.run(images)
-        return spoiled(good, asked)
+        last, self._last = self._last, good
+        return last if asked == LAGS and last is not None else spoiled(good, asked)
 
     def close(self) -> None:
         """See `InferenceEngine.close`."""

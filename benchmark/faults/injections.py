@@ -15,7 +15,7 @@ from typing import Any
 from benchmark.faults.faulty_engine import ask_for
 from benchmark.faults.graph import Process
 from benchmark.faults.hostile import LARGE
-from benchmark.faults.plan import HANG, PlannedFault
+from benchmark.faults.plan import HANG, SELF_CHECK, PlannedFault
 from benchmark.faults.stage import Stage
 
 MAY_END: dict[str, set[str]] = {
@@ -251,5 +251,6 @@ FAULTS: dict[str, Callable[..., AbstractContextManager[float | None]]] = {
     "engine": _engine,
     "engine_given_up": _engine_given_up,
     HANG: _engine_hangs,
+    SELF_CHECK: _engine,
     "lifecycle": _lifecycle,
 }

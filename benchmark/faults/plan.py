@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmark.faults.faulty_engine import HANGS, MODES
+from benchmark.faults.faulty_engine import HANGS, LAGS, MODES
 from benchmark.faults.frames import CAMERAS, TRANSPORTS
 from benchmark.faults.hostile import INFOS, OF_TRANSPORT
 
@@ -18,9 +18,11 @@ FAULTS = (
     *("stamps_set_back", "clock_set_back", "parameters", "invalid_parameters"),
     *("engine", "engine_given_up", "lifecycle"),
 )
+SELF_CHECK = "results_of_another_frame"
+"""An engine whose results are good ones, of the frame before: nobody but the comparison with the replay can see it."""
 HANG = "engine_hangs"
 """Only where it is asked for: a node without a deadline for an inference never recovers."""
-ALONE = ("invalid_parameters",)
+ALONE = ("invalid_parameters", SELF_CHECK)
 """Never beside another: what is invalid for a node that is active, one that was cleaned up may take."""
 PAIRS = 0.15
 """The share of rounds with two faults at once."""
@@ -58,8 +60,12 @@ class Round:
         return " + ".join(fault.name for fault in self.faults)
 
 
-def plan(seed: int, rounds: int, names: Sequence[str] = FAULTS) -> list[Round]:
-    """The rounds. Each fault comes once before any comes twice, as far as it is the first of its round."""
+def plan(seed: int, rounds: int, names: Sequence[str] = FAULTS, pairs: float = PAIRS) -> list[Round]:
+    """The rounds. Each fault comes once before any comes twice, as far as it is the first of its round.
+
+    Args:
+        pairs: the share of rounds with two faults, 0 to 1.
+    """
     found = []
     order: list[str] = []
     for number in range(1, rounds + 1):
@@ -69,7 +75,7 @@ def plan(seed: int, rounds: int, names: Sequence[str] = FAULTS) -> list[Round]:
             random.Random(f"{seed}/order/{number}").shuffle(order)
         chosen = [order.pop()]
         others = [name for name in names if name not in (chosen[0], *ALONE)]
-        if generator.random() < PAIRS and others and chosen[0] not in ALONE:
+        if generator.random() < pairs and others and chosen[0] not in ALONE:
             chosen.append(generator.choice(others))
         faults = tuple(PlannedFault(name, _options(name, generator)) for name in chosen)
         found.append(
@@ -100,6 +106,8 @@ def _options(name: str, generator: random.Random) -> dict[str, Any]:
         return {"mode": generator.choice(MODES), "seconds": generator.choice((0.0, 0.5, 1.5))}
     if name == "engine_given_up":
         return {"mode": generator.choice(("raises", "does_not_open", "not_a_number"))}
+    if name == SELF_CHECK:
+        return {"mode": LAGS, "seconds": 1.0}
     if name == HANG:
         return {"mode": HANGS}
     if name == "lifecycle":

@@ -156,7 +156,13 @@ class PerceptionNode(LifecycleNode):
             if None in fixed.mountings:
                 transforms = Transforms(self, fixed.base_frame)
             for number in range(len(fixed.cameras)):
-                perception = Perception(supervisor, threshold, len(bundle.description.classes), ObstacleDetector())
+                perception = Perception(
+                    supervisor,
+                    threshold,
+                    len(bundle.description.classes),
+                    ObstacleDetector(),
+                    output_size=(bundle.description.input.height, bundle.description.input.width),
+                )
                 cameras.append(Camera(self, number, fixed, bundle.description, perception, memory, transforms))
         except Exception:
             for camera in cameras:

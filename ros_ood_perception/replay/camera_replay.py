@@ -85,7 +85,13 @@ class CameraReplay:
         self._ego_mask = settings.ego_masks[number]
         self.detector = ObstacleDetector(RegionFinder(region, self._ego_mask), live.persistence)
         self.threshold = live.threshold(description)
-        self._perception = Perception(self._engine, self.threshold, len(description.classes), self.detector)
+        self._perception = Perception(
+            self._engine,
+            self.threshold,
+            len(description.classes),
+            self.detector,
+            output_size=(description.input.height, description.input.width),
+        )
         self._plausibility = FramePlausibility((description.input.height, description.input.width))
         mounting = settings.mountings[number]
 

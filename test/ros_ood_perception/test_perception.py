@@ -57,6 +57,29 @@ def test_scores_outside_the_range_are_an_error_and_not_a_clean_mask(value: float
         perception(np.zeros((1, 2, 3), np.uint8))
 
 
+@pytest.mark.parametrize(
+    ("semantic", "score"),
+    [
+        (np.zeros((1, 2, 3), np.uint8), np.zeros((1, 2, 3), np.float32)),
+        (np.zeros((1, 6, 4), np.uint8), np.zeros((1, 6, 4), np.float32)),
+        (np.zeros((1, 1, 6), np.uint8), np.zeros((1, 4, 6), np.float32)),
+        (np.zeros((1, 0, 6), np.uint8), np.zeros((1, 0, 6), np.float32)),
+        (np.zeros((0, 4, 6), np.uint8), np.zeros((0, 4, 6), np.float32)),
+        (np.zeros((1, 4, 6, 1), np.uint8), np.zeros((1, 4, 6, 1), np.float32)),
+        (np.zeros((1, 4, 6), np.int64), np.zeros((1, 4, 6), np.float32)),
+        (np.zeros((1, 4, 6), np.uint8), np.zeros((1, 4, 6), np.float64)),
+    ],
+)
+@pytest.mark.parametrize("output_size", [(4, 6), (0, 6)])
+def test_outputs_of_another_size_or_type_are_an_error_and_not_a_mask_that_was_stretched(
+    semantic: NDArray[np.uint8], score: NDArray[np.float32], output_size: tuple[int, int]
+) -> None:
+    engine = FixedEngine(semantic[0] if len(semantic) else semantic, score[0] if len(score) else score)
+    engine.output = EngineOutput(semantic, score)
+    with pytest.raises(EngineError, match=r"gave semantic .* they must be"):
+        Perception(engine, 0.5, 11, output_size=output_size)(np.zeros((8, 12, 3), np.uint8))
+
+
 def test_an_id_that_no_class_has_is_an_error() -> None:
     perception = Perception(FixedEngine(np.full((1, 1), 11, np.uint8), np.zeros((1, 1), np.float32)), 0.5, 11)
     with pytest.raises(EngineError, match="gave the id 11, which no class has"):
