@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -73,6 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.plan:
         print(json.dumps([asdict(planned) for planned in rounds], indent=2))
         return 0
+    # As Ctrl-C: the processes of the graph are ended.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Before rclpy starts, here and in every child.
     os.environ.update(environment())
     from benchmark.faults.campaign import run_campaign

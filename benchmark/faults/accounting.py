@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmark.faults.checks import SentFrames
+from benchmark.faults.frames import CAMERAS
 from benchmark.faults.hostile import may_be_published
 from benchmark.faults.sender import Sent
 from benchmark.faults.watcher import Report
@@ -63,6 +64,7 @@ class Accounting:
         self._last: dict[str, Report] = {}
         self._session: dict[str, int] = {}
         self._interrupted: set[str] = set()
+        self._reset_due: set[str] = set()
         self._accounts: dict[str, Account] = {}
         self.sums = self.exact = self.bounded = 0
 
@@ -84,21 +86,26 @@ class Accounting:
         if last is not None:
             before = counts_of(last)
             gone = [name for name in ("sent", *FATES) if counts[name] < before[name]]
-            if gone:
+            if gone and camera in self._reset_due:
+                # What was said before the clean-up came after its answer.
+                self._begin_session(camera)
+            elif gone:
                 self._complain(f"{camera}: {', '.join(gone)} went back, from {before} to {counts}")
         self._last[camera] = report
 
     def reconfigured(self) -> None:
         """The node was cleaned up: it counts from 0 again."""
-        for camera in list(self._session):
+        for camera in CAMERAS:
             self._begin_session(camera)
+            self._reset_due.add(camera)
 
     def interrupt(self) -> None:
         """The node stopped listening for a while: what is sent meanwhile it never hears of."""
-        self._interrupted.update(self._session)
+        self._interrupted.update(CAMERAS)
 
     def _begin_session(self, camera: str) -> None:
         self._session[camera] = self._session.get(camera, 0) + 1
+        self._reset_due.discard(camera)
         self._last.pop(camera, None)
         self._interrupted.add(camera)
 
@@ -116,6 +123,7 @@ class Accounting:
         before, self._accounts[camera] = self._accounts.get(camera), account
         interrupted = camera in self._interrupted
         self._interrupted.discard(camera)
+        self._reset_due.discard(camera)
         if before is None:
             return
         sent = self._frames.since(camera, before.closing.sent_at)

@@ -65,8 +65,12 @@ def run_campaign(
             results.append(run_round(stage, planned, options.recovery_limit, options.out))
             console.print(results[-1].line(len(rounds)))
             remove_abandoned_segments()
+        stage.problems = results[-1].problems
         graph.recorder.kill()
-        stage.judge_recordings(finished_only=False)
+        before = len(stage.problems)
+        stage.judge_recordings()
+        for problem in stage.problems[before:]:
+            console.print(f"    {problem.kind}: {problem.text}")
     finally:
         graph.end()
         stage.watcher.close()

@@ -128,15 +128,26 @@ class ResultCheck:
         self._expected = expected
         self._thresholds = thresholds
         self._seen: set[tuple[str, str, tuple[int, int]]] = set()
+        self._wrong: set[tuple[str, str, tuple[int, int]]] = set()
         self.checked = 0
 
     def of_another_listener(self) -> ResultCheck:
-        """The same check for what somebody else has heard."""
-        return ResultCheck(self._frames, self._expected, self._thresholds)
+        """The same check for what somebody else has heard; what was found wrong here is not told again."""
+        other = ResultCheck(self._frames, self._expected, self._thresholds)
+        other._wrong = self._wrong
+        return other
 
     def problem(self, result: Result) -> str | None:
-        """What is wrong with a result; None: nothing."""
+        """What is wrong with a result; None: nothing, or it was told before."""
         self.checked += 1
+        key = (result.camera, result.output, result.stamp)
+        problem = self._problem(result)
+        if problem is None or key in self._wrong:
+            return None
+        self._wrong.add(key)
+        return problem
+
+    def _problem(self, result: Result) -> str | None:
         title = f"{result.camera} {result.output} under {result.stamp[0]}.{result.stamp[1]:09d}"
         sent = self._frames.find(result.camera, result.stamp)
         if sent is None:

@@ -28,7 +28,6 @@ MAY_END: dict[str, set[str]] = {
     HANG: {"node"},
 }
 """Who may die of a fault."""
-MEMORY_LEFT_BYTES = 1 << 20
 DESCRIPTORS_LEFT = 8
 RECORDER_LEFT_BYTES = 1 << 14
 BETWEEN_MESSAGES_S = 0.12
@@ -110,12 +109,16 @@ def _recorder_disk_full(stage: Stage) -> Iterator[None]:
 
 
 @contextmanager
-def _node_memory(stage: Stage) -> Iterator[None]:
+def _node_memory(stage: Stage, left_bytes: int, engine: str) -> Iterator[None]:
     node = stage.graph.node
-    with _limited(node, resource.RLIMIT_AS, node.address_space() + MEMORY_LEFT_BYTES):
+    with _limited(node, resource.RLIMIT_AS, node.address_space() + left_bytes):
+        # An engine that is opened again needs much at once.
+        ask_for(stage.graph.engine_link, engine)
         # What comes needs memory: messages that are larger than all before them.
         for camera in stage.graph.cameras.values():
             camera.tell(f"hostile {LARGE[stage.transport]}")
+        stage.watcher.spin_for(BETWEEN_MESSAGES_S * 4)
+        ask_for(stage.graph.engine_link, "")
         yield
 
 

@@ -104,6 +104,8 @@ def _options(name: str, generator: random.Random) -> dict[str, Any]:
         return {"changes": generator.sample(range(100), 4)}
     if name == "engine":
         return {"mode": generator.choice(MODES), "seconds": generator.choice((0.0, 0.5, 1.5))}
+    if name == "node_memory":
+        return {"left_bytes": generator.choice((0, 1 << 20, 1 << 24)), "engine": generator.choice(("", "raises"))}
     if name == "engine_given_up":
         return {"mode": generator.choice(("raises", "does_not_open", "not_a_number"))}
     if name == SELF_CHECK:

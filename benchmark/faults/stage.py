@@ -123,10 +123,10 @@ class Stage:
                 if problem:
                     self.problems.append(Problem("wrong", problem))
 
-    def judge_recordings(self, finished_only: bool = True) -> None:
+    def judge_recordings(self) -> None:
         """Judge the recordings of recorders that have ended, and remove them."""
         recorder = self.graph.recorder
-        for number in range(1, recorder.started + (not finished_only or not recorder.running)):
+        for number in range(1, recorder.started + (not recorder.running)):
             folder = self.graph.folder / f"recording_{number}"
             if not folder.is_dir():
                 continue

@@ -17,6 +17,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
@@ -76,7 +77,7 @@ class Watcher:
     """One rclpy node in the campaign's own process, spun by its main thread alone."""
 
     def __init__(self, on_report: Callable[[str, Report], None]) -> None:
-        rclpy.init()
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         self.node = Node("campaign")
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.node)
