@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import time
@@ -21,10 +22,11 @@ MODES = (
     *("half_size", "transposed", "one_row", "no_pixels", "no_frames", "extra_dimension", "float64", "wide_ids"),
     "slow",
 )
-HANGS = "hangs"
+HANGS = ("hangs", "hangs_with_pythons_lock", "hangs_when_opened", "hangs_when_closed")
 LAGS = "lags"
 """Gives the result of the frame before."""
 SLOW_S = 0.6
+FOR_EVER_S = 10**6
 
 
 def mode() -> str:
@@ -63,16 +65,27 @@ class FaultyEngine:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
         if asked == "out_of_memory":
             raise MemoryError
-        if asked == HANGS:
-            time.sleep(1e6)
+        if asked in HANGS:
+            self._hang_or_fail(asked)
         if asked == "slow":
             time.sleep(SLOW_S)
         good = self._engine.run(images)
         last, self._last = self._last, good
         return last if asked == LAGS and last is not None else spoiled(good, asked)
 
+    def _hang_or_fail(self, asked: str) -> None:
+        if asked == "hangs":
+            time.sleep(FOR_EVER_S)
+        if asked == "hangs_with_pythons_lock":
+            # As a driver's call that does not let go of it: no other thread of Python runs meanwhile.
+            ctypes.PyDLL(None).sleep(FOR_EVER_S)
+        # What is closed, and opened again, has failed before.
+        raise EngineError("as asked for")
+
     def close(self) -> None:
         """See `InferenceEngine.close`."""
+        if mode() == "hangs_when_closed":
+            time.sleep(FOR_EVER_S)
         self._engine.close()
         if mode() == "does_not_close":
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
@@ -110,6 +123,8 @@ def open_faulty(*arguments: Any) -> InferenceEngine:
     """In the place of `open_engine`."""
     if mode() == "does_not_open":
         raise RuntimeError("CUDA error: no device")
+    if mode() == "hangs_when_opened":
+        time.sleep(FOR_EVER_S)
     return FaultyEngine(open_engine(*arguments))
 
 

@@ -111,7 +111,7 @@ def _options(name: str, generator: random.Random) -> dict[str, Any]:
     if name == SELF_CHECK:
         return {"mode": LAGS, "seconds": 1.0}
     if name == HANG:
-        return {"mode": HANGS}
+        return {"mode": generator.choice(HANGS)}
     if name == "lifecycle":
         steps = [generator.choice(("deactivate", "activate", "cleanup", "configure")) for _ in range(4)]
         transport = generator.choice(TRANSPORTS)
