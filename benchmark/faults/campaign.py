@@ -61,16 +61,15 @@ def run_campaign(
             graph.keep_logs(options.out / "start", 0.0)
             raise CampaignError(f"the graph does not come up; its logs are in {options.out / 'start'}")
         stage.problems.clear()
-        for planned in rounds:
-            results.append(run_round(stage, planned, options.recovery_limit, options.out))
-            console.print(results[-1].line(len(rounds)))
-            remove_abandoned_segments()
-        stage.problems = results[-1].problems
-        graph.recorder.kill()
-        before = len(stage.problems)
-        stage.judge_recordings()
-        for problem in stage.problems[before:]:
-            console.print(f"    {problem.kind}: {problem.text}")
+        try:
+            for planned in rounds:
+                results.append(run_round(stage, planned, options.recovery_limit, options.out))
+                console.print(results[-1].line(len(rounds)))
+                remove_abandoned_segments()
+        except KeyboardInterrupt:
+            console.print(f"interrupted after {len(results)} rounds")
+        if results:
+            _judge_last_recording(stage, results[-1].problems, console)
     finally:
         graph.end()
         stage.watcher.close()
@@ -83,6 +82,16 @@ def run_campaign(
         "bounded": stage.accounting.bounded,
     }
     return results, checked
+
+
+def _judge_last_recording(stage: Stage, problems: list[Problem], console: Console) -> None:
+    """What is wrong in it counts to the last round."""
+    stage.problems = []
+    stage.graph.recorder.kill()
+    stage.judge_recordings()
+    problems += stage.problems
+    for problem in stage.problems:
+        console.print(f"    {problem.kind}: {problem.text}")
 
 
 def run_round(stage: Stage, planned: Round, recovery_limit_s: float, out: Path) -> RoundResult:
