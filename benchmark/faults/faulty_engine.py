@@ -17,7 +17,7 @@ from ros_ood_perception.node import perception_node
 
 VARIABLE = "FAULTY_ENGINE"
 MODES = (
-    *("raises", "raises_another_error", "out_of_memory", "does_not_open", "does_not_close"),
+    *("raises", "raises_another_error", "raises_no_exception", "out_of_memory", "does_not_open", "does_not_close"),
     *("not_a_number", "infinite", "negative", "above_one", "unknown_class"),
     *("half_size", "transposed", "one_row", "no_pixels", "no_frames", "extra_dimension", "float64", "wide_ids"),
     "slow",
@@ -63,6 +63,8 @@ class FaultyEngine:
             raise EngineError("as asked for")
         if asked == "raises_another_error":
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        if asked == "raises_no_exception":
+            raise SystemExit("as asked for")
         if asked == "out_of_memory":
             raise MemoryError
         if asked in HANGS:

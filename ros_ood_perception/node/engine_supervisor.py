@@ -139,7 +139,7 @@ class EngineSupervisor:
         try:
             with self.watch.at(f"closing the engine '{self.name}'", lambda: CLOSING_S):
                 engine.close()
-        except Exception as error:  # after a fault of the GPU every call fails, also those that give back
+        except BaseException as error:  # after a fault of the GPU every call fails, also those that give back
             self._log(f"engine '{self.name}' could not be closed ({error}); it may keep some of its memory")
 
     def run(self, images: NDArray[np.uint8]) -> EngineOutput:
@@ -159,10 +159,14 @@ class EngineSupervisor:
             started = self._clock()
             try:
                 output = engine.run(images)
-            except Exception as error:
+            except BaseException as error:
                 if self._ends_overdue():
                     raise self._late(work) from error
-                raise
+                if isinstance(error, EngineError):
+                    raise
+                # Whatever a driver or a library makes of its trouble: it is the engine that failed, and the thread that
+                # runs it must outlive it. Some raise what is no Exception (panics of Rust, SystemExit).
+                raise EngineError(f"the engine '{self.name}' raised {type(error).__name__}: {error}") from error
             if self._ends_overdue():
                 raise self._late(work)
         self.deadline.add(self._clock() - started)
@@ -204,7 +208,7 @@ class EngineSupervisor:
             raise EngineUnavailableError(f"the engine '{self._wanted}' is closed; it is opened again in {left_s:.1f} s")
         try:
             self._engine = self._open_engine(self._wanted)
-        except Exception as error:  # whatever it was: what does not open counts, or it would be tried for every frame
+        except BaseException as error:  # see run: what does not open counts, or it would be tried for every frame
             self.report_failure(error)
             raise EngineUnavailableError(f"the engine '{self._wanted}' cannot be opened again: {error}") from error
         self.name = self._engine.name

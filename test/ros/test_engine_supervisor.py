@@ -25,7 +25,8 @@ class Workshop:
         self.open: list[str] = []
         self.opened: list[str] = []
         self.broken: set[str] = set()
-        self.breaks_with: type[Exception] = EngineError
+        self.breaks_with: type[BaseException] = EngineError
+        self.runs_into: BaseException | None = None
         self.closes = True
         self.log: list[str] = []
 
@@ -39,6 +40,8 @@ class Workshop:
                 self.name = name
 
             def run(self, images: np.ndarray) -> EngineOutput:
+                if workshop.runs_into is not None:
+                    raise workshop.runs_into
                 return EngineOutput(images[..., 0], images[..., 0].astype(np.float32))
 
             def close(self) -> None:
@@ -69,6 +72,24 @@ def test_a_failed_engine_is_closed_and_opened_again_after_pauses_that_double() -
         supervisor.run(IMAGES)
         assert workshop.open == ["first"]
     assert (supervisor.failures, supervisor.reopened) == (4, 4)
+
+
+@pytest.mark.parametrize("trouble", [RuntimeError("CUDA error"), MemoryError(), SystemExit(3), BaseException("panic")])
+def test_whatever_an_engine_raises_it_is_the_engine_that_failed(trouble: BaseException) -> None:
+    workshop = Workshop()
+    supervisor = workshop.supervisor(FailurePolicy(max_failures=99, first_retry_s=0.0))
+    supervisor.open()
+    workshop.runs_into = trouble
+    with pytest.raises(EngineError, match=f"the engine 'first' raised {type(trouble).__name__}") as raised:
+        supervisor.run(IMAGES)
+    supervisor.report_failure(raised.value)
+    assert workshop.open == []
+    workshop.runs_into, workshop.broken, workshop.breaks_with = None, {"first"}, type(trouble)
+    with pytest.raises(EngineUnavailableError, match="cannot be opened again"):
+        supervisor.run(IMAGES)
+    workshop.broken = set()
+    supervisor.run(IMAGES)
+    assert supervisor.failures == 2
 
 
 def test_a_good_run_forgives_earlier_failures() -> None:
