@@ -30,6 +30,7 @@ MAY_END: dict[str, set[str]] = {
 """Who may die of a fault."""
 DESCRIPTORS_LEFT = 8
 RECORDER_LEFT_BYTES = 1 << 14
+RECORDER_TIMEOUT_S = 15.0
 BETWEEN_MESSAGES_S = 0.12
 GIVEN_UP_TIMEOUT_S = 20.0
 HANG_TIMEOUT_S = 30.0
@@ -104,7 +105,10 @@ def _recorder_disk_full(stage: Stage) -> Iterator[None]:
     recorder = stage.graph.recorder
     files = (stage.graph.folder / f"recording_{recorder.started}").glob("*.mcap")
     size = max((file.stat().st_size for file in files), default=0)
+    ends = len(recorder.ended)
     with _limited(recorder, resource.RLIMIT_FSIZE, size + RECORDER_LEFT_BYTES):
+        # It writes in chunks of a megabyte or so.
+        stage.watcher.spin_until(lambda: len(recorder.ended) > ends, RECORDER_TIMEOUT_S)
         yield
 
 
