@@ -127,8 +127,11 @@ def _node_memory(stage: Stage, left_bytes: int, engine: str) -> Iterator[None]:
 
 
 @contextmanager
-def _node_descriptors(stage: Stage) -> Iterator[None]:
-    with _limited(stage.graph.node, resource.RLIMIT_NOFILE, DESCRIPTORS_LEFT):
+def _node_without(stage: Stage, kind: int, soft: int) -> Iterator[None]:
+    with _limited(stage.graph.node, kind, soft):
+        # Both write to the log; the second makes subscriptions.
+        stage.transition("deactivate")
+        stage.transition("activate")
         yield
 
 
@@ -245,9 +248,9 @@ FAULTS: dict[str, Callable[..., AbstractContextManager[float | None]]] = {
     "consumer_killed": lambda stage: _killed(stage.graph.consumer),
     "consumer_stopped": lambda stage: _stopped(stage.graph.consumer),
     "recorder_disk_full": _recorder_disk_full,
-    "node_disk_full": lambda stage: _limited(stage.graph.node, resource.RLIMIT_FSIZE, 0),
+    "node_disk_full": lambda stage: _node_without(stage, resource.RLIMIT_FSIZE, 0),
     "node_memory": _node_memory,
-    "node_descriptors": _node_descriptors,
+    "node_descriptors": lambda stage: _node_without(stage, resource.RLIMIT_NOFILE, DESCRIPTORS_LEFT),
     "hostile_camera": lambda stage, **options: _hostile(stage, "cameras", **options),
     "hostile_stranger": lambda stage, **options: _hostile(stage, "strangers", **options),
     "hostile_camera_info": _hostile_camera_info,
