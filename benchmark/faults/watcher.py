@@ -85,8 +85,6 @@ class Watcher:
         self.results: list[Result] = []
         """Not yet checked."""
         self.reports: dict[str, Report] = {}
-        self.unconfigured_at = 0.0
-        """When the node last said that it is not configured."""
         self.states: dict[str, tuple[bool, float]] = {}
         """Of each camera: whether its outputs are valid, and when that was heard."""
         for camera in CAMERAS:
@@ -128,15 +126,14 @@ class Watcher:
         for status in message.status:
             facts = {pair.key: pair.value for pair in status.values}
             report = Report(facts, bytes(info["publisher_gid"]["data"])[:12], now)
-            if "sent" not in facts:
-                self.unconfigured_at = now
-                for camera in CAMERAS:
-                    self.reports[camera] = report
-                    self._on_report(camera, report)
+            node, _, camera = status.name.partition(": ")
+            if node != NODE.lstrip("/"):
                 continue
-            camera = status.name.rpartition(" ")[2]
-            self.reports[camera] = report
-            self._on_report(camera, report)
+            # The node has a status of its own only where it is not configured.
+            for name in CAMERAS if not camera else [camera]:
+                if name in CAMERAS:
+                    self.reports[name] = report
+                    self._on_report(name, report)
 
     def _publish_clock(self) -> None:
         if self._clock_offset_s is not None:
