@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.faults.frames import CAMERAS, TRANSPORTS, PoolFrame, image_topic, pool
+from ros_ood_perception.output_folder import OutputFolder
 from ros_ood_perception.recordings.bag import Bag
 from ros_ood_perception.recordings.message_types import message_types
 from ros_ood_perception.recordings.split_bag import SplitBag
@@ -63,8 +64,8 @@ def expected_results(folder: Path, bundle: Path, size: tuple[int, int]) -> dict[
     Raises:
         ReplayFailedError: results are missing, or cannot tell two frames apart.
     """
-    _write_bag(folder / "pool", size)
-    command = [sys.executable, "-m", "ros_ood_perception.replay", str(folder / "pool"), "--bundle", str(bundle)]
+    frames = _write_bag(folder / "pool", size)
+    command = [sys.executable, "-m", "ros_ood_perception.replay", str(frames), "--bundle", str(bundle)]
     command += ["--engine", "onnxruntime", "--threads", "1", "--out", str(folder / "replay")]
     command += ["--outputs", "semantic_mask,anomaly_mask,anomaly_score", "--set", "score_encoding=32FC1"]
     command += ["--set", f"anomaly_threshold={THRESHOLD}"]
@@ -84,9 +85,9 @@ def _streams() -> Iterator[tuple[str, str]]:
             yield camera, transport
 
 
-def _write_bag(folder: Path, size: tuple[int, int]) -> None:
+def _write_bag(folder: Path, size: tuple[int, int]) -> Path:
     types = message_types()
-    bag = SplitBag(folder, types.typestore)
+    bag = SplitBag(OutputFolder.claim(folder, "benchmark.faults"), "bag", types.typestore)
     kinds = {"raw": "sensor_msgs/msg/Image", "compressed": "sensor_msgs/msg/CompressedImage"}
     for camera, transport in _streams():
         bag.add_topic(image_topic(camera, transport), kinds[transport])
@@ -100,6 +101,7 @@ def _write_bag(folder: Path, size: tuple[int, int]) -> None:
             message = types(kinds[transport], header=header, **fields)
             bag.write(image_topic(camera, transport), time_ns, types.serialized(message))
     bag.close_file()
+    return bag.folder
 
 
 def _fields(frame: PoolFrame, transport: str) -> dict[str, object]:

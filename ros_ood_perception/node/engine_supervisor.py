@@ -219,7 +219,7 @@ class EngineSupervisor:
         """A run gave a good result: earlier failures are forgiven."""
         self._in_a_row = 0
 
-    def report_failure(self, error: Exception) -> None:
+    def report_failure(self, error: BaseException) -> None:
         """A run failed, or gave what no engine may give: close the engine, and go on as the policy says."""
         self.close()
         if not isinstance(error, InferenceDeadlineError):
