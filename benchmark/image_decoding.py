@@ -24,10 +24,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmark.image_corpus import jpeg_file, jpeg_segments
 from ros_ood_perception.bundle import read_bundle
 from ros_ood_perception.camera.decoder_process import DecoderProcess
 from ros_ood_perception.camera.image_bytes import check_image_bytes
-from ros_ood_perception.camera.image_decoder import colour_of
+from ros_ood_perception.camera.image_decoder import colour_of, decode_colour
+from ros_ood_perception.camera.jpeg_bytes import MAX_SCANS
 from ros_ood_perception.inference.engine import InferenceEngine, open_engine
 
 SIZES = ((480, 360), (1280, 720), (1920, 1080))
@@ -43,6 +45,14 @@ def picture(width: int, height: int) -> np.ndarray:
         coarse = generator.normal(0, 160 / 1.7**octave, (2**octave * 9 // 16, 2**octave, 3)).astype(np.float32)
         image += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     return np.clip(image + 128 + generator.normal(0, 2, image.shape), 0, 255).astype(np.uint8)
+
+
+def longest_jpeg(side: int) -> bytes:
+    """A small file that keeps a decoder busy: the last scan of a progressive JPEG, until no more scans are allowed."""
+    image = np.zeros((side, side, 3), np.uint8)
+    segments = jpeg_segments(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes())
+    scans = [part for part in segments if part[0] == 0xDA]
+    return jpeg_file(segments + [scans[-1]] * (MAX_SCANS - len(scans)))
 
 
 def decoder_seconds(decoder: DecoderProcess) -> float:
@@ -115,6 +125,10 @@ def main() -> int:
                     *(f"{times[name]['cpu_ms']:.2f} ({times[name]['least_wall_ms']:.2f})" for name in ways),
                 )
     Console().print(table)
+    hostile = longest_jpeg(4096)
+    used = time.process_time()
+    decode_colour(hostile, MAX_PIXELS)
+    print(f"4096x4096 JPEG of {len(hostile)} bytes with {MAX_SCANS} scans: {time.process_time() - used:.2f} s CPU")
     if options.json is not None:
         options.json.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     return 0

@@ -8,7 +8,7 @@ limited. Where it dies, the image that it died of is malformed, and the next one
     with DecoderProcess() as decoder:
         pixels = decoder.colour(path.read_bytes(), max_pixels=1920 * 1080)
 
-Costs a frame: see docs/images_of_strangers.md and `python -m benchmark.image_decoding`.
+Costs a frame: see docs/images.md and `python -m benchmark.image_decoding`.
 """
 
 from __future__ import annotations
@@ -185,7 +185,8 @@ class _Child:
             self.memory = mmap.mmap(descriptor, size)
             handed = (other.fileno(), descriptor)
             self.process = subprocess.Popen(
-                [sys.executable, "-m", __spec__.name, *map(str, (*handed, size, max_pixels))],
+                # As a file: -m would look for modules in the working directory, which may be a stranger's folder.
+                [sys.executable, __file__, *map(str, (*handed, size, max_pixels))],
                 pass_fds=handed,
                 stdin=subprocess.DEVNULL,
                 # What decoders write is not for whoever sends images to fill a log with.
@@ -207,8 +208,7 @@ class _Child:
         except OSError as error:
             self.end()
             raise DecoderStartError(
-                f"the process for decoding images did not start ({error}); `{sys.executable} -m {__spec__.name}` "
-                "shows why"
+                f"the process for decoding images did not start ({error}); `{sys.executable} {__file__}` shows why"
             ) from error
         self._socket.settimeout(ANSWER_SECONDS)
 

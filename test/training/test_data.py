@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from synthetic_camvid import write_camvid
 
 from training.data.augmentation import AugmentationConfig, class_mixed, random_crop, recoloured
 from training.data.camvid import CamVid
-from training.data.labelled_frames import BrokenFrameError
+from training.data.labelled_frames import BrokenFrameError, read_image, read_label_map
 from training.data.training_crops import AddressSampler, TrainingCrops
 
 
@@ -27,6 +29,19 @@ def test_the_real_frames_are_read(camvid: Path) -> None:
     assert set(np.unique(frame.labels).tolist()) <= {*range(11), 255}
     # Sky is the brightest class of a day-time frame, and at the top of it.
     assert frame.image[frame.labels == 0].mean() > frame.image[frame.labels == 3].mean()
+
+
+@pytest.mark.parametrize("data_set", ["camvid/val", "camvid_static", "smiyc_anomaly_val", "smiyc_obstacle_val"])
+def test_pixels_and_labels_are_those_that_pillow_reads(real_frames: Callable[[str], Path], data_set: str) -> None:
+    """Published values of metrics were computed on Pillow's pixels, those of WebP included."""
+    folder = real_frames(data_set)
+    images = sorted((folder / "images").iterdir())[::7]
+    assert len(images) >= 2
+    for path in images:
+        assert np.array_equal(read_image(path), np.array(Image.open(path).convert("RGB"))), path
+    for path in sorted(path for kind in folder.glob("labels*") for path in kind.glob("*.png"))[::7]:
+        if (stored := Image.open(path)).mode in ("L", "P"):
+            assert np.array_equal(read_label_map(path), np.asarray(stored)), path
 
 
 def test_void_becomes_255_and_the_image_is_rgb(tree: Path) -> None:

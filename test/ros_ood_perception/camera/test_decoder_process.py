@@ -145,3 +145,13 @@ os.kill(os.getpid(), 9)
     while any(map(is_there, pids)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(map(is_there, pids))
+
+
+def test_it_takes_no_module_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of images may come from a stranger, with a `numpy.py` in it."""
+    for name in ("numpy", "cv2", "json"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.chdir(tmp_path)
+    with DecoderProcess(MAX_PIXELS) as here:
+        assert np.array_equal(here.colour(GOOD, MAX_PIXELS), STILL)
+    assert not (tmp_path / "ran").exists()
