@@ -12,6 +12,7 @@ OpenCV as they are, for comparison, and ends at the first crash.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import mmap
 import os
@@ -80,6 +81,7 @@ def raw_execution(data: bytes, number: int) -> str:
 
 def work(state: mmap.mmap, report: Path, seed: int, begin: int, end: int, kinds: tuple[str, ...], raw: bool) -> None:
     """Executions `begin` to `end` - 1, in the process that may die."""
+    parent = os.getppid()
     mutator = ImageMutator(seed, kinds)
     execute: Callable[[bytes, int], str] = raw_execution if raw else one_execution
     pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
@@ -106,6 +108,8 @@ def work(state: mmap.mmap, report: Path, seed: int, begin: int, end: int, kinds:
             partial = report.with_suffix(".part")
             partial.write_text(json.dumps(facts), "utf-8")
             partial.replace(report)
+            if os.getppid() != parent:
+                return  # whoever wanted to know is gone
 
 
 @dataclass
@@ -162,7 +166,7 @@ def run(
     """
     campaign = Campaign()
     begin, told = 0, time.monotonic()
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as shared:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as shared, contextlib.ExitStack() as ended:
         report = Path(folder) / "report.json"
         shared.truncate(STATE_BYTES)
         with mmap.mmap(shared.fileno(), STATE_BYTES) as state:
@@ -175,6 +179,7 @@ def run(
                     stderr=subprocess.DEVNULL,
                     env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
                 )
+                ended.callback(process.kill)
                 hung = False
                 while (code := process.poll()) is None:
                     time.sleep(0.05)
