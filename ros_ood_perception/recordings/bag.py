@@ -110,7 +110,7 @@ class Bag:
     def _name_damage(self, sentences: Collection[str] | Iterator[str]) -> None:
         for text in sentences:
             # Names of topics come from strangers: none may move a terminal's cursor, or make a line of its own.
-            sentence = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+            sentence = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
             if len(self._damage) < MAX_SENTENCES or sentence in self._damage:
                 self._damage[sentence] = None
             else:

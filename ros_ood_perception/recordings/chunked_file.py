@@ -21,7 +21,7 @@ from ros_ood_perception.recordings.plain_file import PlainFile
 MAX_CHUNK_BYTES = 1 << 28
 """Decompressed. Recorders write some megabytes; only a chunk of one message is larger. A larger one is a bomb, or
 damage."""
-MAX_CHUNK_RECORDS = 1_000_000
+MAX_CHUNK_RECORDS = 500_000
 MAX_WAITING_BYTES = 1 << 27
 """Of messages that wait for the chunks that overlap theirs in time."""
 

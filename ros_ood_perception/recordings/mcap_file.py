@@ -127,7 +127,7 @@ class McapFile(ChunkedFile):
                 scan.known_channels.add(channel)
             elif record.operation == records.CHUNK:
                 header: ChunkHeader = record.parsed
-                budget -= header.size
+                budget -= header.size if header.size <= MAX_CHUNK_BYTES else 0  # larger ones are never decompressed
                 if budget < 0:
                     self.damage.append(
                         f"the chunks from byte {record.position} on are left out: the file has {file.size} bytes and "
@@ -280,7 +280,7 @@ class McapFile(ChunkedFile):
         assert isinstance(chunk, McapChunk)
         data = memoryview(_decompressed(file, chunk))
         messages: list[tuple[int, int, int, int]] = []
-        position, size, remaining = 0, len(data), MAX_CHUNK_RECORDS
+        position, size, remaining, odd = 0, len(data), MAX_CHUNK_RECORDS, 0
         while position < size:
             begin = position + records.RECORD_HEADER_BYTES
             operation, length = _RECORD.unpack_from(data, position) if begin <= size else (0, 0)
@@ -297,8 +297,10 @@ class McapFile(ChunkedFile):
             elif operation in (records.SCHEMA, records.CHANNEL):
                 self._data.add(operation, bytes(data[begin:end]), damage)
             else:
-                damage.append(f"the chunk at byte {chunk.position} holds a record that belongs into no chunk")
+                odd += 1
             position = end
+        if odd:
+            damage.append(f"the chunk at byte {chunk.position} holds {odd} records that belong into no chunk")
         if not chunk.header.crc:
             self._check_places(file, chunk, messages, damage)
         return ChunkContents(data, messages)

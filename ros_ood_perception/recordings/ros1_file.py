@@ -134,7 +134,7 @@ class Ros1File(ChunkedFile):
             compression = field_of(record.fields, b"compression", None).decode("latin-1")
             unpacked = number_of(record.fields, b"size")
             self.chunks.append(Ros1Chunk(record.position, 0, 0, {}, compression, unpacked, record.begin, record.end))
-            return unpacked
+            return unpacked if unpacked <= MAX_CHUNK_BYTES else 0  # larger ones are never decompressed
         if record.operation == MESSAGE:
             time_ns = time_of(record.fields, b"time")
             self.loose.add(number_of(record.fields, b"conn"), time_ns, record.begin, record.end)
@@ -250,7 +250,7 @@ class Ros1File(ChunkedFile):
             raise ChunkError(f"it has {len(data)} bytes instead of {chunk.size}")
         view = memoryview(data)
         messages: list[tuple[int, int, int, int]] = []
-        position = 0
+        position, odd = 0, 0
         try:
             for record in records_of(data):
                 position = record.end
@@ -260,11 +260,13 @@ class Ros1File(ChunkedFile):
                 elif record.operation == CONNECTION:
                     self._define(self._in_data, record.fields, data[record.begin : record.end], damage)
                 else:
-                    damage.append(f"the chunk at byte {chunk.position} holds a record that belongs into no chunk")
+                    odd += 1
         except BrokenRecordError as error:
             damage.append(
                 f"the chunk at byte {chunk.position} breaks off ({error}): {len(data) - position} bytes are left out"
             )
+        if odd:
+            damage.append(f"the chunk at byte {chunk.position} holds {odd} records that belong into no chunk")
         self._check_times(file, chunk, messages, damage)
         return ChunkContents(view, messages)
 

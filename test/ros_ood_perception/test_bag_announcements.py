@@ -118,6 +118,15 @@ def test_protobuf_beside_ros_messages_is_left_out_and_is_no_damage(tmp_path: Pat
         BagInput(tmp_path / "b.mcap", [])
 
 
+def test_a_topic_whose_name_moves_the_cursor_is_named_without_moving_it(tmp_path: Path) -> None:
+    topic = "/cam\x1b[2J\nproblem: none\u202e/image_raw"
+    (tmp_path / "a.mcap").write_bytes(mcap(schema() + channel(topic=topic, encoding="c\x1bdr") + b"".join(images([0]))))
+    with pytest.raises(BagError) as refused:
+        Bag(tmp_path / "a.mcap")
+    assert str(refused.value).isprintable()
+    assert "/cam\\u001b[2J problem: none\\u202e/image_raw" in str(refused.value)
+
+
 def test_a_channel_without_a_definition_is_named_with_its_messages(tmp_path: Path) -> None:
     (tmp_path / "a.mcap").write_bytes(mcap(schema() + channel() + b"".join([*images([0]), *images([1, 2], 7)])))
     bag = Bag(tmp_path / "a.mcap")
