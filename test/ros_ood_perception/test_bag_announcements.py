@@ -116,6 +116,9 @@ def test_protobuf_beside_ros_messages_is_left_out_and_is_no_damage(tmp_path: Pat
     (tmp_path / "b.mcap").write_bytes(mcap(others + parts.message(START_NS, b"\x0a\x01x", 2)))
     with pytest.raises(BagError, match="holds no messages of ROS 2, only /scene"):
         BagInput(tmp_path / "b.mcap", [])
+    (tmp_path / "c.mcap").write_bytes(mcap(schema(language="ros1msg") + channel(encoding="ros1"), profile="ros1"))
+    with pytest.raises(BagError, match=r"holds messages of ROS 1 in MCAP .* rosbags-convert"):
+        BagInput(tmp_path / "c.mcap", [])
 
 
 def test_a_topic_whose_name_moves_the_cursor_is_named_without_moving_it(tmp_path: Path) -> None:
