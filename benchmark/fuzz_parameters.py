@@ -5,8 +5,8 @@
 Each file goes the whole way: read as a replay and the node's settings read it, made into settings for a recording with
 one and with two cameras, and held against the shipped bundle. Half of the files are texts with characters, tokens and
 lines changed, the others are made of parameters with values that do not fit. Counted are files that were taken, that
-were refused with one of the documented errors, and, each a fault: other errors (crash), more than 5 s (hang), more
-than 1 GB (memory), and messages that a terminal would obey.
+were refused with one of the documented errors, and, each a fault: other errors (crash), more than 5 s of CPU (hang),
+more than 1 GB (memory), and messages that a terminal would obey.
 
 Exit code: 0; 1 where there is a fault, whose files are printed.
 """
@@ -243,7 +243,8 @@ def run(executions: int, seed: int, advance: Callable[[], None] = lambda: None) 
         for _ in range(executions):
             data = (of_text if generator.random() < 0.5 else of_structure)(generator)
             file.write_bytes(data)
-            started = time.monotonic()
+            # Of this process alone: what else runs makes no file hang.
+            started = time.process_time()
             kind, fault = "taken", False
             try:
                 values = parameter_values(file, (), "/perception_node")
@@ -260,7 +261,7 @@ def run(executions: int, seed: int, advance: Callable[[], None] = lambda: None) 
                     kind, fault = "message", True
             except (Exception, RecursionError) as error:
                 kind, fault = f"crash: {type(error).__name__}: {error_line(error)[:100]}", True
-            seconds = time.monotonic() - started
+            seconds = time.process_time() - started
             found.slowest_s = max(found.slowest_s, seconds)
             found.add(kind, data, fault)
             if seconds > HANG_S:
