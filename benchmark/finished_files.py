@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -47,9 +48,8 @@ def main() -> int:
         fsync(descriptor)
         synced += time.perf_counter() - started
 
-    os.fsync = timed
     rows: list[tuple[float, float, float]] = []
-    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder, patch.object(os, "fsync", timed):
         bag = SplitBag(OutputFolder.claim(Path(folder) / "out", "benchmark"), "bag", types.typestore)
         bag.add_topic(TOPIC, "sensor_msgs/msg/Image")
         for number in range(options.files):
@@ -62,7 +62,6 @@ def main() -> int:
             file_digest(bag.folder / name)
             ended = time.perf_counter()
             rows.append((ended - started, synced, ended - hashing))
-    os.fsync = fsync
     whole_s, fsync_s, digest_s = (statistics.median(column) for column in zip(*rows, strict=True))
     print(
         f"a file of {options.megabytes} MB, median of {options.files}: {whole_s:.2f} s to write, of which fsync "
