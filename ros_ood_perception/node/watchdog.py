@@ -7,6 +7,7 @@ middleware, and what another engine computes beside it can no longer be trusted.
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections.abc import Callable
@@ -58,6 +59,12 @@ class Watchdog:
         self._expire: Callable[[Work], None] = lambda work: None
         self._told: Work | None = None
         self._leaving_since: float | None = None
+        self._thread: threading.Thread | None = None
+        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+
+    def _run_calls(self) -> None:
+        while True:
+            self._calls.get()()
 
     def on_overdue(self, expire: Callable[[Work], None]) -> None:
         """Call this, once for each work that passes its deadline."""
@@ -115,7 +122,7 @@ class Watchdog:
     def call(
         self, function: Callable[[], Result], meanwhile: Callable[[Seen], None], until_leaving: bool = False
     ) -> Result:
-        """Call it on a thread of its own, and wait as `wait` does; what it raises is raised here."""
+        """Call it on a thread for that, and wait as `wait` does; what it raises is raised here."""
         ended = threading.Event()
         results: list[Result] = []
         errors: list[BaseException] = []
@@ -128,7 +135,11 @@ class Watchdog:
             finally:
                 ended.set()
 
-        threading.Thread(target=run, name="engine call", daemon=True).start()
+        # One thread for all calls: each new one would take memory of its own for what the engine allocates.
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run_calls, name="engine calls", daemon=True)
+            self._thread.start()
+        self._calls.put(run)
         self.wait(ended, meanwhile, until_leaving)
         if errors:
             raise errors[0]
