@@ -93,11 +93,17 @@ class Accounting:
                 self._complain(f"{camera}: {', '.join(gone)} went back, from {before} to {counts}")
         self._last[camera] = report
 
-    def reconfigured(self) -> None:
-        """The node was cleaned up: it counts from 0 again."""
+    def cleaned_up(self, done: bool | None) -> None:
+        """The node was asked to clean up, after which it counts from 0 again.
+
+        Args:
+            done: its answer; None: no answer, so that only its reports say it.
+        """
         for camera in CAMERAS:
-            self._begin_session(camera)
-            self._reset_due.add(camera)
+            if done:
+                self._begin_session(camera)
+            if done is not False:
+                self._reset_due.add(camera)
 
     def interrupt(self) -> None:
         """The node stopped listening for a while: what is sent meanwhile it never hears of."""

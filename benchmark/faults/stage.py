@@ -182,9 +182,9 @@ class Stage:
     def transition(self, name: str) -> None:
         """Ask for a transition, whether the node's state allows it or not."""
         self.accounting.interrupt()
-        self.watcher.transition(name)
+        done = self.watcher.transition(name)
         if name == "cleanup":
-            self.accounting.reconfigured()
+            self.accounting.cleaned_up(done)
 
     def use_transport(self, transport: str) -> None:
         """Let node and cameras use that one. What goes wrong on the way, recovery mends."""

@@ -128,4 +128,11 @@ def test_a_frame_that_the_node_did_not_count_is_seen(graph: Graph) -> None:
     assert "do not add up" in complaints.pop()
     accounting.on_report("front", report(4, published=4))
     assert "went back" in complaints.pop()
+    # A clean-up that was refused changes nothing, one that was done lets the counts begin anew.
+    accounting.cleaned_up(False)
+    close(5, 4, published=4)
+    accounting.cleaned_up(True)
+    accounting.on_report("front", report(4, published=4))
+    close(6, 1, published=1)
+    close(7, 2, published=2)
     assert complaints == []
