@@ -29,12 +29,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmark.faults.plan import FAULTS, HANG, PAIRS, SELF_CHECK, plan
+from benchmark.faults.plan import FAULTS, PAIRS, SELF_CHECK, plan
 from benchmark.faults.report import print_table, summary
 from ros_ood_perception.demo.live_run import environment
 from ros_ood_perception.package_files import package_file
 
-KNOWN = (*FAULTS, HANG, SELF_CHECK)
+KNOWN = (*FAULTS, SELF_CHECK)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -256,6 +256,9 @@ def _node_arguments(bundle: Path, parameters: dict[str, Any]) -> list[str]:
         # What is too often is given up, and the campaign activates the node again, as a lifecycle manager does.
         "max_engine_failures": 6,
         "engine_retry_s": 0.05,
+        # Far above what either takes here, and short enough for a round that waits until they have passed.
+        "inference_deadline_s": 3.0,
+        "engine_opening_deadline_s": 20.0,
         # So that obstacles and ground are computed as well.
         "mounting.height_m": "[1.5]",
         "mounting.pitch_deg": "[10.0]",

@@ -11,17 +11,16 @@ from benchmark.faults.faulty_engine import HANGS, LAGS, MODES
 from benchmark.faults.frames import CAMERAS, TRANSPORTS
 from benchmark.faults.hostile import INFOS, OF_TRANSPORT
 
+HANG = "engine_hangs"
 FAULTS = (
     *("node_killed", "node_stopped", "camera_killed", "camera_stopped", "consumer_killed", "consumer_stopped"),
     *("recorder_disk_full", "node_disk_full", "node_memory", "node_descriptors"),
     *("hostile_camera", "hostile_stranger", "hostile_camera_info"),
     *("stamps_set_back", "clock_set_back", "parameters", "invalid_parameters"),
-    *("engine", "engine_given_up", "lifecycle"),
+    *("engine", "engine_given_up", HANG, "lifecycle"),
 )
 SELF_CHECK = "results_of_another_frame"
 """An engine whose results are good ones, of the frame before: nobody but the comparison with the replay can see it."""
-HANG = "engine_hangs"
-"""Only where it is asked for: a node without a deadline for an inference never recovers."""
 ALONE = ("invalid_parameters", SELF_CHECK)
 """Never beside another: what is invalid for a node that is active, one that was cleaned up may take."""
 PAIRS = 0.15
