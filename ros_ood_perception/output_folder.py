@@ -34,18 +34,18 @@ def check_apart(option: str, output: Path, inputs: Mapping[str, Path | None]) ->
     Args:
         option: what gave `output`, for errors.
         output: a folder or file that will be written, there or not.
-        inputs: what gave it -> a folder or file that is read; None and what is not there are passed over.
+        inputs: what gave it -> a folder or file that is read; None is passed over.
 
     Raises:
         OutputFolderError: they overlap.
         OSError: a folder cannot be read.
     """
-    target = output.resolve()
+    target = _resolved(option, output)
     ours = {number for path in (target, *_below(target)) if (number := _number(path)) is not None}
     for name, given in inputs.items():
-        if given is None or not os.path.lexists(given):
+        if given is None:
             continue
-        read = given.resolve()
+        read = _resolved(name, given)
         relation = _relation(target, read)
         if relation is None and _number(target) is not None and _number(target) in map(_number, read.parents):
             relation = "holds"
@@ -57,7 +57,7 @@ def check_apart(option: str, output: Path, inputs: Mapping[str, Path | None]) ->
             raise _overlap(option, output, relation, name, given)
         for path in _below(given):
             # Only links and mounts lead out of the folder that was compared above.
-            led = _relation(target, path.resolve()) if path.is_symlink() else None
+            led = _relation(target, _resolved(name, path)) if path.is_symlink() else None
             if led is None and _number(path) in ours:
                 led = "holds"
             if led is not None:
@@ -79,10 +79,17 @@ def _relation(target: Path, read: Path) -> str | None:
     return "lies in" if read in target.parents else None
 
 
+def _resolved(option: str, path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, or characters that no path has
+        raise OutputFolderError(f"{option} {printable(str(path))} is no path ({error})") from error
+
+
 def _number(path: Path) -> tuple[int, int] | None:
     try:
         found = path.stat()
-    except OSError:
+    except (OSError, ValueError):
         return None
     return found.st_dev, found.st_ino
 

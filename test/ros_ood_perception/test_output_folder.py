@@ -170,6 +170,20 @@ def test_neighbours_and_what_is_not_there_are_apart(data: Path, tmp_path: Path) 
     check_apart("--json", tmp_path / "x.json", {"--data": data})
 
 
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "circle"])
+def test_what_can_be_no_path_is_named(name: str, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to("circle")
+    for output, read in ((tmp_path / name, data), (tmp_path / "out", tmp_path / name)):
+        try:
+            check_apart("--out", output, {"--data": read})
+        except OutputFolderError as error:
+            said = str(error)
+        else:
+            # Newer Pythons resolve a circle to itself.
+            said = "is no path" if name == "circle" else ""
+        assert "is no path" in said
+
+
 # -- whole or not at all -------------------------------------------------------------------------------------------
 
 
