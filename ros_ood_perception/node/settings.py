@@ -202,6 +202,9 @@ def value_of_each(values: Mapping[str, Any], name: str, cameras: tuple[str, ...]
 
 
 def _path(name: str, value: str) -> Path:
+    # No file has a zero in its path, and OpenCV crashes on half of a surrogate pair.
+    if any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
+        raise ParameterError(f"parameter '{name}' is {shown(value)}, which is no path")
     try:
         return Path(value).expanduser()
     except RuntimeError as error:

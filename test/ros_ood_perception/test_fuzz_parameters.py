@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.fuzz_parameters import run
-from ros_ood_perception.node.settings import ParameterError, camera_names
+from ros_ood_perception.node.settings import ParameterError, camera_names, fixed_settings
 from ros_ood_perception.replay.settings_file import parameter_values
 
 
@@ -28,3 +28,11 @@ def test_a_tag_whose_value_does_not_fit_is_bad_input(value: str, tmp_path: Path)
 def test_many_cameras_are_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="holds 30000 names"):
         camera_names({"cameras": [f"c{number}" for number in range(30000)]})
+
+
+@pytest.mark.parametrize("name", ["bundle", "engine_cache", "region.ego_mask"])
+@pytest.mark.parametrize("path", ['"\\ud800"', '"a\\0b"', '"/tmp/\\udcff.png"'])
+def test_a_path_that_no_file_can_have_is_bad_input(name: str, path: str, tmp_path: Path) -> None:
+    values = parameter_values(None, ["bundle=b", f"{name}={path}"], "/perception_node")
+    with pytest.raises(ParameterError, match=f"parameter '{name}' is .* no path"):
+        fixed_settings(values)
