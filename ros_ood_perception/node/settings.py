@@ -27,6 +27,8 @@ from ros_ood_perception.strict_yaml import shown
 CAMERA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*")
 TOPIC_WORDS = frozenset({"input", "output", "debug"})
 MOST_CAMERAS = 64
+LONGEST_PATH = 4095
+"""Characters; Linux takes no more bytes."""
 MOUNTING_FIELDS = ("height_m", "pitch_deg", "roll_deg", "yaw_deg", "forward_m", "left_m")
 CAMERA_PARAMETERS = (*(f"mounting.{field}" for field in MOUNTING_FIELDS), "region.ego_mask")
 """Lists of one value for all cameras, or of one for each in the order of `cameras`."""
@@ -203,7 +205,7 @@ def value_of_each(values: Mapping[str, Any], name: str, cameras: tuple[str, ...]
 
 def _path(name: str, value: str) -> Path:
     # No file has a zero in its path, and OpenCV crashes on half of a surrogate pair.
-    if any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
+    if len(value) > LONGEST_PATH or any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
         raise ParameterError(f"parameter '{name}' is {shown(value)}, which is no path")
     try:
         return Path(value).expanduser()
