@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.bundle_mutations import flipped, mutated_model, mutated_text
+from benchmark.process_memory import peak_resident_bytes
 from benchmark.small_bundle import DESCRIPTION, small_model
 
 HANG_S = 5
@@ -114,7 +115,7 @@ def read_all(answers: Connection, folder: Path, seed: int, first: int, end: int)
         if outcome == "refused" and not (text.replace("\n", "").isprintable() and text.startswith(str(folder))):
             outcome = "crash"
             text = f"an error that names no file, or that a terminal obeys: {text!r}"
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peak = peak_resident_bytes() // 1024
         answers.send((number, kind, outcome, text[:2000], seconds, peak))
     answers.close()
 

@@ -33,6 +33,7 @@ import cv2
 import numpy as np
 
 from benchmark.image_corpus import ImageMutator
+from benchmark.process_memory import peak_resident_bytes
 from ros_ood_perception.camera.image_bytes import FILE_KINDS, PNG, check_image_bytes, kind_of
 from ros_ood_perception.camera.image_decoder import colour_of, decode_labels
 from ros_ood_perception.camera_images import MalformedImageError
@@ -103,7 +104,7 @@ def work(state: mmap.mmap, report: Path, seed: int, begin: int, end: int, kinds:
             counts[f"error: {type(error).__name__} in execution {number}: {error}"] += 1
         longest = max(longest, time.process_time() - started)
         if number % 1000 == 999 or number == end - 1:
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            peak = peak_resident_bytes()
             facts = {"next": number + 1, "counts": counts, "longest_s": longest, "peak_bytes": peak}
             partial = report.with_suffix(".part")
             partial.write_text(json.dumps(facts), "utf-8")

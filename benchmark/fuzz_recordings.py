@@ -34,6 +34,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from benchmark.process_memory import peak_resident_bytes
+
 KINDS = ("mcap", "sqlite", "metadata", "ros1")
 MOST_ADDRESS_SPACE = 1 << 30
 MOST_SECONDS = 5.0
@@ -495,7 +497,7 @@ def _serve(kind: str, seed: int, first: int, last: int, folder: Path, pipe: Conn
     for number in range(first, last):
         started = time.monotonic()
         pipe.send((number, executions(number), time.monotonic() - started))
-    pipe.send(("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+    pipe.send(("peak", peak_resident_bytes() // 1024))
 
 
 def fuzz(kind: str, count: int, seed: int, first: int = 0) -> dict[str, Any]:

@@ -66,11 +66,11 @@ class Run:
 
 def evaluate(bundle: Path, folder: Path, *arguments: str) -> Run:
     stdout, stderr = io.StringIO(), io.StringIO()
-    result = folder / "more" / "result.json"
+    result, out = folder / "more" / "result.json", folder / "evaluation"
     with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
-        code = main([str(bundle), "--out", str(folder), "--json", str(result), *arguments])
+        code = main([str(bundle), "--out", str(out), "--json", str(result), *arguments])
     output = json.loads(result.read_text()) if result.is_file() else {}
-    return Run(code, output, stdout.getvalue(), stderr.getvalue(), folder)
+    return Run(code, output, stdout.getvalue(), stderr.getvalue(), out)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,9 @@ def run(bundle: Path, tree: Path, anomalies: Path, tmp_path_factory: pytest.Temp
     folder = tmp_path_factory.mktemp("evaluation")
     scores = [part for name in SCORES for part in ("--score", name)]
     sets = ["--data", f"camvid:{tree}@val", "--data", f"smiyc_obstacle_tiny:{anomalies}"]
-    return evaluate(bundle, folder, *sets, *scores, "--score", "entropy@2", "--save-scores", str(folder / "scores"))
+    return evaluate(
+        bundle, folder, *sets, *scores, "--score", "entropy@2", "--save-scores", str(folder / "evaluation" / "scores")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +260,7 @@ def test_the_exact_figures_alone_are_the_same_figures(run: Run, bundle: Path, an
     assert other == {key: run.output["scores"]["entropy@2"]["sets"][name][key] for key in EXACT_FIGURES}
     assert "official AP" in run.stdout
     assert "official AP" not in alone.stdout
-    assert "AP official" not in (tmp_path / "report.html").read_text()
+    assert "AP official" not in (tmp_path / "evaluation" / "report.html").read_text()
 
 
 def test_the_bundles_own_score_asked_for_again_is_the_same_and_replaces_nothing(run: Run) -> None:
@@ -308,7 +310,7 @@ def test_a_set_without_anomaly_pixels_has_null_and_not_zero(bundle: Path, anomal
     assert point["true_positive_rate"] is None
     assert 0 <= point["false_positive_rate"] <= 1
     assert run.stdout.count("undefined") >= 16
-    assert "undefined" in (tmp_path / "report.html").read_text()
+    assert "undefined" in (tmp_path / "evaluation" / "report.html").read_text()
 
 
 def test_a_class_that_does_not_occur_is_null(bundle: Path, tree: Path, tmp_path: Path) -> None:
@@ -360,7 +362,7 @@ def test_broken_frames_are_named_at_once_and_at_the_end_and_the_others_are_measu
     frame, score = perceived[3]
     counted = frame.anomaly != 255
     assert found["exact"]["AP"] == pytest.approx(average_precision_score(frame.anomaly[counted], score[counted]))
-    report = (tmp_path / "report.html").read_text()
+    report = (tmp_path / "evaluation" / "report.html").read_text()
     assert "night[bold]_labels_semantic.png" in report
 
 
@@ -376,7 +378,7 @@ def test_a_set_of_broken_frames_only_does_not_cost_the_other_sets(
     assert run.sets["camvid"]["frames"] == 6
     assert run.sets["images_and_masks"]["frames"] == 0
     assert set(run.sets["images_and_masks"]["exact"].values()) == {None}
-    assert (tmp_path / "report.html").is_file()
+    assert (tmp_path / "evaluation" / "report.html").is_file()
     alone = evaluate(bundle, tmp_path / "alone", "--data", f"images_and_masks:{folder}")
     assert alone.code == 2
     assert "evaluate: none of the frames could be read" in alone.stderr
@@ -579,11 +581,13 @@ def test_scores_go_where_the_harness_looks_for_those_of_the_whole_set(
 def test_the_hidden_frames_of_a_benchmark_are_scored_too_and_broken_ones_named(
     bundle: Path, anomalies: Path, tmp_path: Path
 ) -> None:
-    folder = copied(anomalies, tmp_path / "dataset_AnomalyTrack")
+    root = tmp_path / "benchmark"
+    root.mkdir()
+    folder = copied(anomalies, root / "dataset_AnomalyTrack")
     (folder / "labels_masks" / "frame0002_labels_semantic.png").unlink()
     (folder / "labels_masks" / "frame0001_labels_semantic.png").unlink()
     (folder / "images" / "frame0001.png").write_bytes(b"cut off")
-    run = evaluate(bundle, tmp_path, "--data", f"smiyc_anomaly:{tmp_path}", "--save-scores", str(tmp_path / "scores"))
+    run = evaluate(bundle, tmp_path, "--data", f"smiyc_anomaly:{root}", "--save-scores", str(tmp_path / "scores"))
     assert run.code == 1
     assert run.sets["smiyc_anomaly"]["frames"] == 2
     assert re.search(r"1 frame\(s\) left out:\n.*frame0001\.png: not an image", run.stderr)

@@ -44,7 +44,9 @@ def test_on_sets_with_anomalies_the_figures_are_those_of_evaluation(
 
     data = f"smiyc_anomaly:{folder}"
     rows, _ = gpu.precisions(read_bundle(bundle), data_argument(data), tmp_path / "cache")
-    assert evaluate([str(bundle), "--data", data, "--json", str(tmp_path / "r.json"), "--out", str(tmp_path)]) == 0
+    assert (
+        evaluate([str(bundle), "--data", data, "--json", str(tmp_path / "r.json"), "--out", str(tmp_path / "out")]) == 0
+    )
     text = (tmp_path / "r.json").read_text()
     assert json.dumps(round(rows[0]["AP"], 3))[:5] in text
     assert 0 < rows[0]["FPR95"] < 1

@@ -411,7 +411,7 @@ def test_a_folder_in_place_of_the_flows_checkpoint_is_refused(
 ) -> None:
     tree, segmenter, flow = trained
     assert train_joint(joint_arguments((tree, segmenter, flow.parent), tmp_path)) == 2
-    assert f"{flow.parent}: not a readable checkpoint" in capsys.readouterr().err
+    assert f"{flow.parent}: is no file; give a checkpoint" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

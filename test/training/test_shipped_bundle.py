@@ -34,7 +34,7 @@ def test_the_bundle_of_the_sample_drive_finds_the_unknown_objects_of_a_drive_tha
     result = tmp_path / "result.json"
     bundle = ROOT / "models" / "sample_drive"
     data = f"sample_drive_test:{drive}"
-    assert evaluate([str(bundle), "--data", data, "--json", str(result), "--out", str(tmp_path)]) == 0
+    assert evaluate([str(bundle), "--data", data, "--json", str(result), "--out", str(tmp_path / "out")]) == 0
     measured = json.loads(result.read_text())["sets"]["sample_drive_test"]
     assert measured["exact"]["AP"] >= 0.3
     assert measured["exact"]["FPR95"] <= 0.2

@@ -123,7 +123,9 @@ def test_where_the_package_is_missing_the_error_says_so(
 def test_the_replay_asks_for_it(signed: Path, key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (signed / "bundle.sig").unlink()
     out = tmp_path / "out"
-    command = [str(tmp_path), "--bundle", str(signed), "--out", str(out), "--set", f"bundle_public_key={key}"]
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    command = [str(frames), "--bundle", str(signed), "--out", str(out), "--set", f"bundle_public_key={key}"]
     assert replay(command) != 0
     assert "bundle.sig: cannot be read" in capsys.readouterr().err
     assert not out.exists()

@@ -127,6 +127,8 @@ def test_a_full_disk_is_named_by_every_writer_and_leaves_nothing_behind(tree: Pa
     """A limit on the size of files stands for the disk."""
     code = (
         "import resource, signal, sys; from pathlib import Path\n"
+        "from ros_ood_perception.camera.image_file import read_image_file\n"
+        "read_image_file(Path(sys.argv.pop(1)))\n"  # so that the decoder's process is there before the limit
         "import importlib; main = importlib.import_module(sys.argv[1]).main\n"
         "import training.export, onnxruntime\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
@@ -135,7 +137,8 @@ def test_a_full_disk_is_named_by_every_writer_and_leaves_nothing_behind(tree: Pa
     )
     out, objects = tmp_path / "pasted", write_objects(tmp_path / "objects")
     arguments = ["--data", f"camvid:{tree}@val", "--objects", str(objects), "--out", str(out)]
-    command = [sys.executable, "-c", code, "training.paste_objects", "400", *arguments]
+    first = str(next((tree / "val" / "images").iterdir()))
+    command = [sys.executable, "-c", code, first, "training.paste_objects", "400", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
     assert "File too large" in done.stderr

@@ -1,0 +1,16 @@
+"""The most memory that a process has had at a time."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+
+def peak_resident_bytes() -> int:
+    """Resident memory of this process at its most, in bytes.
+
+    Not `ru_maxrss`: that is handed on by fork and exec, so that a small process of a large one seems large.
+    """
+    found = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1]) * 1024
