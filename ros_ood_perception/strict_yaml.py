@@ -86,7 +86,7 @@ def parse_yaml(contents: bytes, source: str) -> Any:
     """
     try:
         return yaml.load(contents.decode(), _Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, impossible dates
+    except Exception as error:  # of bytes that are no UTF-8, dates and tags that cannot be, PyYAML raises all sorts
         # The error quotes the file: nothing of it goes on that a terminal obeys.
         quoted = "".join(c if c.isprintable() or c == "\n" else f"\\u{ord(c):04x}" for c in str(error))
         raise SchemaError(f"{source}: not a readable YAML file: {quoted}") from error

@@ -40,6 +40,7 @@ class InferenceLoop:
         description: of the bundle.
         live: gives the settings as they are now.
         given_up: called once when no engine is left, on the inference thread.
+        broken: called with what ended the thread, if anything did: from then on nothing takes frames.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class InferenceLoop:
         description: BundleDescription,
         live: Callable[[], LiveSettings],
         given_up: Callable[[], None],
+        broken: Callable[[BaseException], None],
     ) -> None:
         self._cameras = cameras
         self._slots = slots
@@ -57,6 +59,7 @@ class InferenceLoop:
         self._description = description
         self._live = live
         self._given_up = given_up
+        self._broken = broken
         # A process must be able to end while its engine hangs.
         self._thread = threading.Thread(target=self._run_until_closed, name="inference", daemon=True)
         self.ended = threading.Event()
@@ -92,6 +95,8 @@ class InferenceLoop:
     def _run_until_closed(self) -> None:
         try:
             self._run()
+        except BaseException as error:  # nobody waits for this thread: it would end without a word
+            self._broken(error)
         finally:
             self.ended.set()
 

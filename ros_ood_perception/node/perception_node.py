@@ -202,7 +202,13 @@ class PerceptionNode(LifecycleNode):
         result = super().on_activate(state)
         description = configured.bundle.description
         loop = InferenceLoop(
-            configured.cameras, slots, configured.supervisor, description, self._settings, self._engine_lost.trigger
+            configured.cameras,
+            slots,
+            configured.supervisor,
+            description,
+            self._settings,
+            self._engine_lost.trigger,
+            self.watchdog.lose,
         )
         for camera in configured.cameras:
             camera.outputs.announce(live, live.threshold(description), "")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -69,6 +70,12 @@ class Watchdog:
     def on_overdue(self, expire: Callable[[Work], None]) -> None:
         """Call this, once for each work that passes its deadline."""
         self._expire = expire
+
+    def lose(self, error: BaseException) -> None:
+        """A thread that must not end has ended: so must the process. From that thread."""
+        traceback.print_exception(error)
+        name = threading.current_thread().name
+        self.stuck = f"the {name} thread ended by an error ({error!r}): this process ends"
 
     def leave(self) -> None:
         """The process is to end: what can be left unfinished is, what cannot gets `LEAVING_PATIENCE_S`."""

@@ -10,8 +10,8 @@ import yaml
 
 from ros_ood_perception.node.parameter_declarations import DECLARATIONS, Declaration
 from ros_ood_perception.node.settings import CAMERA_PARAMETERS, ParameterError, camera_names, value_of_each
-from ros_ood_perception.shown_text import error_line, printable
-from ros_ood_perception.strict_yaml import SchemaError, load_yaml, shown
+from ros_ood_perception.shown_text import printable
+from ros_ood_perception.strict_yaml import load_yaml, shown
 
 LONGEST_VALUE = 4096
 """Characters of a `--set`."""
@@ -93,12 +93,7 @@ def of_recording(values: Mapping[str, Any], cameras: Sequence[str]) -> dict[str,
 
 
 def _of_file(file: Path, node_name: str) -> dict[str, Any]:
-    try:
-        data = load_yaml(file)
-    except (OSError, SchemaError):
-        raise
-    except Exception as error:  # PyYAML's constructors raise all sorts on a tag whose value does not fit
-        raise ParameterError(f"{file}: is no readable YAML file ({error_line(error)})") from error
+    data = load_yaml(file)
     found: dict[str, Any] = {}
     known = {"/**", node_name, node_name.lstrip("/"), f"/**/{node_name.rpartition('/')[2]}"}
     for node, content in (data if isinstance(data, dict) else {}).items():

@@ -6,6 +6,7 @@ run_late     likewise, but for 1.1 s, and the result is a good one
 open         when it is opened
 reopen       when it is opened again
 close        when it is closed
+loop         nowhere; the thread that runs it ends by an error of the node's own
 """
 
 import ctypes
@@ -17,6 +18,7 @@ from typing import Any
 from ros_ood_perception.inference.engine import EngineOutput, InferenceEngine, open_engine
 from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 from ros_ood_perception.node import perception_node
+from ros_ood_perception.node.engine_supervisor import EngineSupervisor
 
 where = os.environ["HANGS"]
 run, close = OnnxRuntimeEngine.run, OnnxRuntimeEngine.close
@@ -52,6 +54,12 @@ def open_and_hang(*arguments: Any) -> InferenceEngine:
     return opened[-1]
 
 
+def break_the_loop(_supervisor: EngineSupervisor) -> None:
+    raise LookupError("a fault of the node")
+
+
+if where == "loop":
+    EngineSupervisor.report_success = break_the_loop  # type: ignore[method-assign]
 OnnxRuntimeEngine.run = run_and_hang  # type: ignore[assignment, method-assign]
 OnnxRuntimeEngine.close = close_and_hang  # type: ignore[assignment, method-assign]
 perception_node.open_engine = open_and_hang  # type: ignore[assignment, attr-defined]

@@ -250,8 +250,15 @@ def test_the_loop_says_once_that_an_engine_that_no_longer_opens_is_given_up(
     given_up: list[list[str]] = []
     live: Any = SimpleNamespace(threshold=lambda description: 0.5)
     description: Any = None
+    broken: list[BaseException] = []
     loop = InferenceLoop(
-        [camera], slots, supervisor, description, lambda: live, lambda: given_up.append(list(camera.fates))
+        [camera],
+        slots,
+        supervisor,
+        description,
+        lambda: live,
+        lambda: given_up.append(list(camera.fates)),
+        broken.append,
     )
     loop.start()
     for number in range(5):
@@ -262,3 +269,4 @@ def test_the_loop_says_once_that_an_engine_that_no_longer_opens_is_given_up(
     loop.finish()
     assert camera.fates == ["EngineUnavailableError"] * 5
     assert given_up == [["EngineUnavailableError"] * 2]
+    assert broken == []

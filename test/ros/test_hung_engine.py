@@ -169,6 +169,7 @@ HANGING = (
     Hanging("open", False, 1, "opening the engine 'auto' has not come back", engine_opening_deadline_s=0.5),
     Hanging("reopen", False, 1, "opening the engine 'onnxruntime' has not come back", engine_opening_deadline_s=2.0),
     Hanging("run_holding", False, 1, "Timeout (0:00:0", inference_deadline_s=0.5),
+    Hanging("loop", False, 1, "the inference thread ended by an error (LookupError('a fault of the node'))"),
 )
 
 
@@ -198,4 +199,5 @@ def test_whatever_hangs_one_signal_or_the_deadline_ends_the_process(
     for node, hanging in zip(nodes, HANGING, strict=True):
         assert (hanging.name, node.process.returncode) == (hanging.name, hanging.code)
         assert hanging.said in node.log, (hanging.name, node.log)
-        assert ("hang_for_ever" in node.log or "run_and_hang" in node.log) == bool(hanging.code)
+        if hanging.where != "loop":
+            assert ("hang_for_ever" in node.log or "run_and_hang" in node.log) == bool(hanging.code)
