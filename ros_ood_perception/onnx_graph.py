@@ -152,6 +152,8 @@ def _add(node: OnnxNode, tensors: dict[str, TensorInfo]) -> None:
         raise OnnxFileError(
             f"it has {len(node.inputs)} inputs and {len(node.outputs)} outputs; {fewest} to {most} and 1 are right"
         )
+    if "" in node.inputs[:fewest]:
+        raise OnnxFileError(f"it leaves out one of its first {fewest} inputs, which it needs")
     unknown = [name for name in node.inputs if name and name not in tensors]
     if unknown:
         raise OnnxFileError(f"its input {shown(unknown[0])} is made by no node before it")

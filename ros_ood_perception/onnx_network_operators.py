@@ -105,7 +105,7 @@ def _pool(call: Call) -> tuple[int, Shape, int]:
 
 @operator(
     "Resize",
-    3,
+    1,
     4,
     coordinate_transformation_mode=bytes,
     cubic_coeff_a=float,

@@ -329,6 +329,16 @@ def test_outputs_of_another_size_than_the_description_says_are_refused() -> None
         check_graph(fixed, SIZE)
 
 
+@pytest.mark.parametrize(
+    ("name", "missing"), [(name, i) for name, found in OPERATORS.items() for i in range(found.inputs[0])]
+)
+def test_an_input_that_an_operator_needs_cannot_be_left_out(name: str, missing: int) -> None:
+    inputs = ["planes"] * OPERATORS[name].inputs[0]
+    inputs[missing] = ""
+    with pytest.raises(OnnxFileError, match="leaves out one of its first"):
+        check_graph(graph([NODE(name, inputs, ["x"])]), SIZE)
+
+
 def test_a_graph_of_too_many_nodes_is_refused() -> None:
     nodes = [NODE("Relu", ["planes" if i == 0 else str(i - 1)], [str(i)]) for i in range(MOST_NODES)]
     with pytest.raises(OnnxFileError, match=f"nodes; at most {MOST_NODES}"):
