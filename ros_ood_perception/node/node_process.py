@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 import signal
 import sys
@@ -64,6 +65,23 @@ def run(make_node: Callable[[Callable[[float], None]], _RosNode], arguments: lis
         The exit code; does not return where a thread was left behind.
     """
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    last_line = LastLine()
+    code, abandoned = _until_left(make_node, last_line)
+    if not abandoned:
+        # A node is a circle of objects, and leaves the graph when they are freed: now, and not when Python ends. So
+        # others learn of it at once, its shared memory is given back, and a middleware that hangs in it is ended.
+        gc.collect()
+    last_line.release()
+    if abandoned:
+        # Not by returning: what Python and the libraries tear down at the end is still in use by the thread.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _until_left(make_node: Callable[[Callable[[float], None]], _RosNode], last_line: LastLine) -> tuple[int, bool]:
+    """The exit code, and whether a thread was left behind."""
     stop = threading.Event()
     failures: list[BaseException] = []
 
@@ -75,7 +93,6 @@ def run(make_node: Callable[[Callable[[float], None]], _RosNode], arguments: lis
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
 
-    last_line = LastLine()
     node = make_node(last_line.beat)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
@@ -109,16 +126,10 @@ def run(make_node: Callable[[Callable[[float], None]], _RosNode], arguments: lis
     if failures:
         traceback.print_exception(failures[0])
         print(f"{node.get_name()}: the executor failed: {failures[0]!r}", file=sys.stderr)
+    node.watchdog.close()
     node.destroy_node()
     rclpy.shutdown()
-    last_line.release()
-    code = 1 if failures or node.watchdog.stuck else 0
-    if node.watchdog.abandoned:
-        # Not by returning: what Python and the libraries tear down at the end is still in use by the thread.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    return code
+    return 1 if failures or node.watchdog.stuck else 0, node.watchdog.abandoned
 
 
 def _say_what_is_stuck(node: _RosNode) -> None:

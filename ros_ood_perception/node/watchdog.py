@@ -61,11 +61,16 @@ class Watchdog:
         self._told: Work | None = None
         self._leaving_since: float | None = None
         self._thread: threading.Thread | None = None
-        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
 
     def _run_calls(self) -> None:
-        while True:
-            self._calls.get()()
+        while (call := self._calls.get()) is not None:
+            call()
+            del call
+
+    def close(self) -> None:
+        """Nothing is called any more: let the thread for it end, if it is not stuck."""
+        self._calls.put(None)
 
     def on_overdue(self, expire: Callable[[Work], None]) -> None:
         """Call this, once for each work that passes its deadline."""

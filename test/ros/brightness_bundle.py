@@ -41,9 +41,14 @@ DESCRIPTION = BundleDescription(
 )
 
 
-def write_brightness_bundle(folder: Path, full_scale: int = FULL_SCALE) -> Path:
-    """Write it; the input size is `SIZE`. With a full scale of 255 every score is one that an engine may give."""
-    write_bundle(folder, DESCRIPTION, _graph(full_scale))
+def write_brightness_bundle(folder: Path, full_scale: int = FULL_SCALE, steps: int = 0) -> Path:
+    """Write it; the input size is `SIZE`. With a full scale of 255 every score is one that an engine may give.
+
+    Args:
+        steps: squares and roots of every pixel of the frame that come first: they change nothing, and take long for a
+            large frame and no time for a small one. 30 at most: a bundle's graph has 64 nodes at the frame's size.
+    """
+    write_bundle(folder, DESCRIPTION, _graph(full_scale, steps))
     return folder
 
 
@@ -55,7 +60,7 @@ def add_half_graph(folder: Path, full_scale: int = FULL_SCALE) -> None:
     write_bundle(folder, description, bundle.model, {variant.file: _graph(full_scale)})
 
 
-def _graph(full_scale: int) -> bytes:
+def _graph(full_scale: int, steps: int = 0) -> bytes:
     constants = {
         "first": np.array([0], np.int64),
         "second": np.array([1], np.int64),
@@ -64,10 +69,19 @@ def _graph(full_scale: int) -> bytes:
         "channel": np.array([1], np.int64),
         "zero": np.array(0, np.float32),
     }
+    slow = [
+        node
+        for step in range(steps)
+        for node in (
+            helper.make_node("Mul", [f"planes_{step}"] * 2, [f"squares_{step}"]),
+            helper.make_node("Sqrt", [f"squares_{step}"], [f"planes_{step + 1}"]),
+        )
+    ]
     nodes = [
         helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
-        helper.make_node("Transpose", ["pixels"], ["planes"], perm=[0, 3, 1, 2]),
-        helper.make_node("ReduceMean", ["planes"], ["grey"], axes=[1], keepdims=1),
+        helper.make_node("Transpose", ["pixels"], ["planes_0"], perm=[0, 3, 1, 2]),
+        *slow,
+        helper.make_node("ReduceMean", [f"planes_{steps}"], ["grey"], axes=[1], keepdims=1),
         helper.make_node("Shape", ["grey"], ["shape"]),
         helper.make_node("Slice", ["shape", "first", "second"], ["number"]),
         helper.make_node("Concat", ["number", "rest"], ["sizes"], axis=0),

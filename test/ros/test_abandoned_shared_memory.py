@@ -147,3 +147,15 @@ def test_a_node_that_starts_after_a_crash_says_what_it_removed_and_takes_frames(
     seen = len(bench.received["semantic"])
     bench.spin_until(lambda: len(bench.received["semantic"]) > seen + 10, "masks after cleaning")
     assert bench.accounting()["malformed"] == 0
+
+
+def test_a_node_that_ends_leaves_no_shared_memory(
+    bench: Bench, start_node: Callable[..., NodeProcess], brightness_bundle: Path
+) -> None:
+    before = segments()
+    node = start_node(bundle=brightness_bundle, autostart=True)
+    bench.wait_for_discovery()
+    its_own = segments() - before
+    assert its_own
+    assert node.stop() == 0
+    assert not its_own & segments()

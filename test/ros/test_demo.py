@@ -116,10 +116,11 @@ def test_a_recorded_bag_can_be_played_and_keeps_its_stamps(run: Path, shipped_bu
 
 
 def test_bad_input_is_named_before_anything_starts(frames: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
     for arguments, message in (
         ((tmp_path / "nowhere",), "nowhere: no such file or folder"),
-        ((tmp_path,), "no images in it"),
-        ((frames, "--bundle", tmp_path), "bundle.yaml: cannot be read"),
+        ((tmp_path / "empty",), "no images in it"),
+        ((frames, "--bundle", tmp_path / "empty"), "bundle.yaml: cannot be read"),
         ((frames, "--rate", "0"), "--rate: is 0; it must be a number above 0"),
         ((frames, "--threshold", "2"), "--threshold: is 2; it must be a number from 0 to 1"),
     ):

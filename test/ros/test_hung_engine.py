@@ -57,11 +57,11 @@ def test_an_engine_that_can_be_stopped_is_stopped_and_the_next_frame_is_publishe
     bench: Bench, start_node: StartNode, states: list[str], tmp_path: Path
 ) -> None:
     pytest.importorskip("onnx", reason="onnx is not installed")
-    from slow_bundle import write_slow_bundle
+    from brightness_bundle import write_brightness_bundle
 
-    large = (1080, 1920)
+    large = to_message(np.full((3000, 4000), 100, np.uint8), "mono8", Header(frame_id="lens"))
     node = start_node(
-        bundle=write_slow_bundle(tmp_path / "slow"),
+        bundle=write_brightness_bundle(tmp_path / "slow", 255, steps=29),
         inference_deadline_s=1.0,
         engine_retry_s=0.01,
         num_threads=1,
@@ -71,7 +71,8 @@ def test_an_engine_that_can_be_stopped_is_stopped_and_the_next_frame_is_publishe
     bench.bring_up()
     bench.send(grey(1, 100))
     bench.spin_until(lambda: states[-1:] == ["active"], "the active state")
-    bench.send(grey(2, 100, large))
+    large.header.stamp.sec = 2
+    bench.send(large)
     bench.spin_until(lambda: states[-1:] == ["failed"], "the failed state")
     counts = bench.settle(2)
     assert (counts["published"], counts["failed"]) == (1, 1)
@@ -80,7 +81,8 @@ def test_an_engine_that_can_be_stopped_is_stopped_and_the_next_frame_is_publishe
     bench.spin_for(0.1)
     bench.send(grey(3, 100))
     bench.wait_for_outputs(2)
-    bench.send(grey(4, 100, large))
+    large.header.stamp.sec = 4
+    bench.send(large)
     bench.spin_until(lambda: bench.facts["in_progress"] == "1" or bench.facts["failed"] == "2", "the large frame")
     assert bench.transition("deactivate")
     assert bench.state() == INACTIVE
