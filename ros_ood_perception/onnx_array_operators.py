@@ -16,16 +16,19 @@ ARRAY_OPERATORS: dict[str, Operator] = {}
 operator = adding_to(ARRAY_OPERATORS)
 
 
-@operator("Identity Relu Sigmoid Exp Log Neg Erf Sqrt Not", 1, 1)
+@operator("Identity Relu Sigmoid Exp Log Neg Erf Sqrt Not Abs Ceil Floor Round Sign Tanh Reciprocal", 1, 1)
+@operator("Softplus HardSwish", 1, 1)
+@operator("LeakyRelu", 1, 1, alpha=float)
+@operator("HardSigmoid", 1, 1, alpha=float, beta=float)
 def _same(call: Call) -> tuple[int, Shape, int]:
     kind = NUMPY_TYPES[call.input(0).element_type].kind
-    wanted = {"Identity": "fiub", "Not": "b", "Neg": "fi"}.get(call.node.operator, "f")
+    wanted = {"Identity": "fiub", "Not": "b", "Neg": "fi", "Abs": "fi", "Sign": "fi"}.get(call.node.operator, "f")
     if kind not in wanted:
         raise OnnxFileError(f"its input has the data type {call.input(0).element_type}, which it does not take")
     return call.input(0).element_type, call.input(0).shape, 1
 
 
-@operator("Add Sub Mul Div", 2, 2)
+@operator("Add Sub Mul Div Min Max", 2, 2)
 @operator("Mod", 2, 2, fmod=int)
 def _arithmetic(call: Call) -> tuple[int, Shape, int]:
     first, second = call.input(0), call.input(1)
@@ -39,7 +42,14 @@ def _arithmetic(call: Call) -> tuple[int, Shape, int]:
     return first.element_type, broadcast(first.shape, second.shape), 1
 
 
-@operator("Equal GreaterOrEqual", 2, 2)
+@operator("Pow", 2, 2)
+def _power(call: Call) -> tuple[int, Shape, int]:
+    if NUMPY_TYPES[call.input(0).element_type].kind != "f":
+        raise OnnxFileError("it takes powers of integers")
+    return _arithmetic(call)
+
+
+@operator("Equal Greater GreaterOrEqual Less LessOrEqual", 2, 2)
 def _comparison(call: Call) -> tuple[int, Shape, int]:
     return BOOL, _arithmetic(call)[1], 1
 
@@ -71,7 +81,7 @@ def _softmax(call: Call) -> tuple[int, Shape, int]:
     return call.input(0).element_type, call.input(0).shape, 3
 
 
-@operator("ReduceMax ReduceMean ReduceL2", 1, 1, axes=tuple, keepdims=int)
+@operator("ReduceMax ReduceMin ReduceMean ReduceL2", 1, 1, axes=tuple, keepdims=int)
 @operator("ReduceSum", 1, 2, keepdims=int, noop_with_empty_axes=int)
 def _reduce(call: Call) -> tuple[int, Shape, int]:
     data = call.input(0)

@@ -191,6 +191,16 @@ def _resize(call: Call, output: TensorInfo, device: Any) -> Step:
     return lambda x: functional.interpolate(x, size=size, mode="bilinear", align_corners=corners), (0,)
 
 
+def _leaky_relu(call: Call, output: TensorInfo, device: Any) -> Step:
+    slope = call.attribute("alpha", 0.01)
+    return lambda x: functional.leaky_relu(x, slope), (0,)
+
+
+def _hard_sigmoid(call: Call, output: TensorInfo, device: Any) -> Step:
+    slope, offset = call.attribute("alpha", 0.2), call.attribute("beta", 0.5)
+    return lambda x: torch.clamp(slope * x + offset, 0, 1), (0,)
+
+
 def _layer_norm(call: Call, output: TensorInfo, device: Any) -> Step:
     sides = output.sides
     normalised = sides[call.axis(call.attribute("axis", -1), len(sides)) :]
@@ -210,10 +220,12 @@ def _pad(call: Call, output: TensorInfo, device: Any) -> Step:
 
 
 TORCH_OPERATORS: dict[str, Maker] = {
+    "Abs": _plain(torch.abs, 1),
     "Add": _plain(torch.add, 2),
     "ArgMax": _arg_max,
     "AveragePool": _average_pool,
     "Cast": _cast,
+    "Ceil": _plain(torch.ceil, 1),
     "Clip": _clip,
     "Concat": _concat,
     "ConstantOfShape": _constant_of_shape,
@@ -223,32 +235,48 @@ TORCH_OPERATORS: dict[str, Maker] = {
     "Erf": _plain(torch.erf, 1),
     "Exp": _plain(torch.exp, 1),
     "Expand": _expand,
+    "Floor": _plain(torch.floor, 1),
     "Gather": _gather,
+    "Greater": _plain(torch.gt, 2),
     "GreaterOrEqual": _plain(torch.ge, 2),
+    "HardSigmoid": _hard_sigmoid,
+    "HardSwish": _plain(functional.hardswish, 1),
     "Identity": _plain(lambda x: x, 1),
     "LayerNormalization": _layer_norm,
+    "LeakyRelu": _leaky_relu,
+    "Less": _plain(torch.lt, 2),
+    "LessOrEqual": _plain(torch.le, 2),
     "Log": _plain(torch.log, 1),
     "MatMul": _plain(torch.matmul, 2),
+    "Max": _plain(torch.maximum, 2),
     "MaxPool": _max_pool,
+    "Min": _plain(torch.minimum, 2),
     "Mod": _modulo,
     "Mul": _plain(torch.mul, 2),
     "Neg": _plain(torch.neg, 1),
     "Not": _plain(torch.logical_not, 1),
     "Pad": _pad,
+    "Pow": _plain(torch.pow, 2),
     "Range": _range,
+    "Reciprocal": _plain(torch.reciprocal, 1),
     "ReduceL2": _reduction(torch.linalg.vector_norm),
     "ReduceMax": _reduction(torch.amax),
     "ReduceMean": _reduction(torch.mean),
+    "ReduceMin": _reduction(torch.amin),
     "ReduceSum": _reduction(torch.sum),
     "Relu": _plain(torch.relu, 1),
     "Reshape": _reshape,
     "Resize": _resize,
+    "Round": _plain(torch.round, 1),
     "Sigmoid": _plain(torch.sigmoid, 1),
+    "Sign": _plain(torch.sign, 1),
     "Slice": _slice,
     "Softmax": _softmax,
+    "Softplus": _plain(functional.softplus, 1),
     "Sqrt": _plain(torch.sqrt, 1),
     "Squeeze": _reshape,
     "Sub": _plain(torch.sub, 2),
+    "Tanh": _plain(torch.tanh, 1),
     "Transpose": _transpose,
     "Unsqueeze": _reshape,
     "Where": _plain(torch.where, 3),

@@ -59,7 +59,7 @@ def break_the_loop(_supervisor: EngineSupervisor) -> None:
 
 
 if where == "loop":
-    EngineSupervisor.report_success = break_the_loop  # type: ignore[method-assign]
+    EngineSupervisor.report_success = break_the_loop  # type: ignore[assignment, method-assign]
 OnnxRuntimeEngine.run = run_and_hang  # type: ignore[assignment, method-assign]
 OnnxRuntimeEngine.close = close_and_hang  # type: ignore[assignment, method-assign]
 perception_node.open_engine = open_and_hang  # type: ignore[assignment, attr-defined]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,6 +78,66 @@ def test_torch_is_told_of_every_operator_but_those_of_8_bits() -> None:
 
     known = {"Constant", "Shape"}  # their values are known before anything runs
     assert set(OPERATORS) - set(TORCH_OPERATORS) - known == {"QuantizeLinear", "DequantizeLinear"}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *((name, {}) for name in ("Abs", "Ceil", "Erf", "Exp", "Floor", "HardSwish", "Neg", "Reciprocal", "Relu")),
+        *((name, {}) for name in ("Round", "Sigmoid", "Sign", "Softplus", "Tanh")),
+        *((name, {}) for name in ("Add", "Div", "Max", "Min", "Mul", "Pow", "Sub")),
+        *((name, {}) for name in ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")),
+        ("LeakyRelu", {"alpha": 0.3}),
+        ("HardSigmoid", {"alpha": 0.3, "beta": 0.4}),
+        ("ReduceMin", {"axes": [1], "keepdims": 1}),
+        ("ReduceMax", {"axes": [1], "keepdims": 1}),
+    ],
+)
+def test_an_operator_is_that_of_onnx_runtime(name: str, options: dict[str, Any], tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    pytest.importorskip("torch", reason="torch is not installed")
+    node = onnx.helper.make_node
+    inputs = ["signed", "half"] if OPERATORS[name].inputs == (2, 2) else ["signed"]
+    if name in ("Pow", "Reciprocal"):
+        inputs[0] = "positive"
+    nodes = [
+        node("Cast", ["image"], ["pixels"], to=onnx.TensorProto.FLOAT),
+        node("Transpose", ["pixels"], ["planes"], perm=[0, 3, 1, 2]),
+        node("Resize", ["planes", "", "scales"], ["resized"], mode="linear"),
+        node("Sub", ["resized", "middle"], ["centred"]),
+        node("Mul", ["centred", "small"], ["signed"]),
+        node("Mul", ["resized", "small"], ["grown"]),
+        node("Add", ["grown", "half"], ["positive"]),
+        node(name, inputs, ["computed"], **options),
+        node("Cast", ["computed"], ["float"], to=onnx.TensorProto.FLOAT),
+        node("ReduceMean", ["float"], ["anomaly"], axes=[1], keepdims=0),
+        node("Mul", ["anomaly", "nothing"], ["zero"]),
+        node("Cast", ["zero"], ["semantic"], to=onnx.TensorProto.UINT8),
+    ]
+    values = {"scales": [1, 1, 1, 1], "middle": 128, "small": 0.03125, "half": 0.5, "nothing": 0}
+    constants = [onnx.numpy_helper.from_array(np.array(v, np.float32), k) for k, v in values.items()]
+    sides = (24, 32)
+    graph = onnx.helper.make_graph(
+        nodes,
+        "g",
+        [onnx.helper.make_tensor_value_info("image", onnx.TensorProto.UINT8, ["N", *sides, 3])],
+        [
+            onnx.helper.make_tensor_value_info("semantic", onnx.TensorProto.UINT8, ["N", *sides]),
+            onnx.helper.make_tensor_value_info("anomaly", onnx.TensorProto.FLOAT, ["N", *sides]),
+        ],
+        constants,
+    )
+    contents = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    contents = contents.SerializeToString()
+    image = np.random.default_rng(0).integers(0, 256, (2, *sides, 3), np.uint8)
+    import onnxruntime
+    import torch
+
+    from ros_ood_perception.inference.torch_graph import TorchGraph
+
+    [wanted] = onnxruntime.InferenceSession(contents).run(["anomaly"], {"image": image})
+    found = TorchGraph(contents, "cpu").for_frames(2, *sides)(torch.from_numpy(image))[1].numpy()
+    assert np.allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_batches_and_frames_of_changing_size_are_right_and_results_stay_the_callers(opened: Bundle) -> None:
