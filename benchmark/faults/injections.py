@@ -26,6 +26,9 @@ MAY_END: dict[str, set[str]] = {
     # The middleware's threads, and Python where it has no way out, end the process.
     "node_memory": {"node"},
     HANG: {"node"},
+    # Beside a fault that waits for the node it is stopped for longer, and then ends when it goes on: `LastLine` cannot
+    # tell a process that was stopped from one that hangs with Python's lock.
+    "node_stopped": {"node"},
 }
 """Who may die of a fault."""
 DESCRIPTORS_LEFT = 8
