@@ -83,10 +83,12 @@ def run(make_node: Callable[[Callable[[float], None]], _RosNode], arguments: lis
 def _until_left(make_node: Callable[[Callable[[float], None]], _RosNode], last_line: LastLine) -> tuple[int, bool]:
     """The exit code, and whether a thread was left behind."""
     stop = threading.Event()
+    signals: list[int] = []
     failures: list[BaseException] = []
 
     def on_signal(number: int, _frame: object) -> None:
-        stop.set()
+        # No lock here, and so no event: this interrupts the thread that may hold it.
+        signals.append(number)
         # A second signal of the kind ends the process the hard way.
         signal.signal(number, signal.SIG_DFL)
 
@@ -113,7 +115,11 @@ def _until_left(make_node: Callable[[Callable[[float], None]], _RosNode], last_l
 
     thread = threading.Thread(target=spin, name="executor", daemon=True)
     thread.start()
-    stop.wait()
+    # In short sleeps: the system may hand the signal to a thread of the middleware, and Python calls the handler only
+    # when this thread runs again.
+    while not (signals or stop.is_set()):
+        time.sleep(SIGNAL_CHECK_PERIOD_S)
+    stop.set()
     last_line.leave_within(LEAVING_LIMIT_S)
     node.watchdog.leave()
     thread.join()

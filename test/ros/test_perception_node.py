@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import platform
 import shutil
 import signal
 import time
@@ -355,3 +358,18 @@ def test_autostart_that_fails_is_logged_and_can_be_mended(
     assert bench.set(bundle=str(shipped_bundle)) == [(True, "")]
     bench.bring_up()
     assert bench.state() == ACTIVE
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_the_system_hands_to_another_thread_ends_the_node(
+    bench: Bench, start_node: StartNode, number: int
+) -> None:
+    node = start_node()
+    bench.wait_for_answers()
+    process = node.process.pid
+    others = [int(thread) for thread in os.listdir(f"/proc/{process}/task") if int(thread) != process]
+    tgkill = 234  # of x86-64; 131 elsewhere
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.syscall(tgkill if platform.machine() == "x86_64" else 131, process, others[-1], number) == 0
+    bench.spin_until(lambda: node.process.poll() is not None, "the end of the process", 20.0)
+    assert node.process.returncode == 0
