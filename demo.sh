@@ -5,4 +5,4 @@ set -euo pipefail
 prepare_environment vehicle ros demo
 # Imports find this checkout, and relative paths mean what they mean where the command was typed.
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
-exec "$venv/bin/python" -m ros_ood_perception.demo.run_demo "$@"
+exec "$venv/bin/python" -m demo.run_demo "$@"

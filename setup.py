@@ -19,7 +19,6 @@ setup(
     description="Semantic segmentation with dense anomaly detection as a ROS 2 lifecycle node",
     license="Apache-2.0",
     packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
-    package_data={PACKAGE: ["*.jinja"], f"{PACKAGE}.demo": ["*.jinja", "*.js"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),
@@ -32,7 +31,6 @@ setup(
         "console_scripts": [
             f"perception_node = {PACKAGE}.node.perception_node:main",
             f"build_engine = {PACKAGE}.build_engine:main",
-            f"demo = {PACKAGE}.demo.run_demo:main",
             f"replay = {PACKAGE}.replay.command_line:main",
         ],
     },

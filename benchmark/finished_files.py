@@ -19,8 +19,8 @@ from unittest.mock import patch
 
 import numpy as np
 
+from ros_ood_perception.files.output_folder import OutputFolder
 from ros_ood_perception.number_arguments import whole
-from ros_ood_perception.output_folder import OutputFolder
 from ros_ood_perception.recordings.message_types import message_types
 from ros_ood_perception.recordings.split_bag import SplitBag
 from ros_ood_perception.replay.state import file_digest

@@ -28,16 +28,16 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from ros_ood_perception.json_files import write_json  # noqa: E402
+from ros_ood_perception.files.json_files import write_json  # noqa: E402
+from ros_ood_perception.files.strict_yaml import read_yaml  # noqa: E402
 from ros_ood_perception.number_arguments import real, whole  # noqa: E402
-from ros_ood_perception.strict_yaml import read_yaml  # noqa: E402
 from training.data.registry import open_training_frames  # noqa: E402
-from training.flow_training_config import FlowTrainingConfig  # noqa: E402
-from training.models.flow.image_flow import LEVELS, FlowConfig, ImageFlow  # noqa: E402
-from training.provenance import machine  # noqa: E402
+from training.flow.image_flow import LEVELS, FlowConfig, ImageFlow  # noqa: E402
+from training.flow.training_config import FlowTrainingConfig  # noqa: E402
+from training.runs.provenance import machine  # noqa: E402
 from training.train_flow import fixed_crops  # noqa: E402
 
 CONFIGS = {name: ROOT / "training" / "configs" / f"flow_{name}.yaml" for name in ("paper", "fast")}

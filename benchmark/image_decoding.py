@@ -24,12 +24,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmark.image_corpus import jpeg_file, jpeg_segments
-from ros_ood_perception.bundle import read_bundle
+from benchmark.fuzzing.image_corpus import jpeg_file, jpeg_segments
+from ros_ood_perception.bundle.model_bundle import read_bundle
 from ros_ood_perception.camera.decoder_process import DecoderProcess
 from ros_ood_perception.camera.image_bytes import check_image_bytes
 from ros_ood_perception.camera.image_decoder import colour_of, decode_colour
-from ros_ood_perception.camera.jpeg_bytes import MAX_SCANS
+from ros_ood_perception.camera.image_formats.jpeg import MAX_SCANS
 from ros_ood_perception.inference.engine import InferenceEngine, open_engine
 
 SIZES = ((480, 360), (1280, 720), (1920, 1080))
@@ -100,7 +100,7 @@ def main() -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmark.image_decoding", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[1]
     parser.add_argument("--bundle", type=Path, default=root / "models" / "camvid_small", help="of the engine's frame")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--json", type=Path, help="write the figures there")

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from ros_ood_perception.json_files import write_json
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from ros_ood_perception.files.json_files import write_json
 from ros_ood_perception.number_arguments import whole
 
 Frame = tuple[NDArray[np.float32], NDArray[np.uint8]]
@@ -45,14 +45,14 @@ def frames(count: int, height: int, width: int) -> Iterator[Frame]:
 
 def streaming(source: Iterator[Frame]) -> tuple[float, dict[str, float]]:
     """Seconds of update and compute, and the figures."""
-    from training.metrics.pixel_exact import ExactPixelMetrics
+    from training.evaluation.metrics.pixel_exact import ExactPixelMetrics
 
     return _timed(ExactPixelMetrics(), source)
 
 
 def binned(source: Iterator[Frame]) -> tuple[float, dict[str, float]]:
     """The procedure of the SMIYC board."""
-    from training.metrics.pixel_smiyc import SmiycPixelMetrics
+    from training.evaluation.metrics.pixel_smiyc import SmiycPixelMetrics
 
     return _timed(SmiycPixelMetrics(), source)
 

@@ -32,8 +32,8 @@ from typing import Any
 
 import numpy as np
 
-from ros_ood_perception.demo.live_run import environment
-from ros_ood_perception.package_files import package_file
+from demo.live_run import environment
+from ros_ood_perception.files.package_files import package_file
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT_S = 180.0
@@ -44,11 +44,19 @@ CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class BareEngine:
-    """`benchmark.bare_engine`."""
+    """`benchmark.inference.bare_engine`."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         size = [str(side) for side in options.size]
-        command = [sys.executable, "-m", "benchmark.bare_engine", "--bundle", str(options.bundle), "--size", *size]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmark.inference.bare_engine",
+            "--bundle",
+            str(options.bundle),
+            "--size",
+            *size,
+        ]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
 
     def wait(self) -> None:

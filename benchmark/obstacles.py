@@ -13,14 +13,14 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from ros_ood_perception.camera_model import CameraModel
-from ros_ood_perception.ground import CameraPose, GroundProjection
-from ros_ood_perception.ground_map import GroundMap
+from ros_ood_perception.camera.camera_model import CameraModel
+from ros_ood_perception.inference.perception import FramePerception
 from ros_ood_perception.number_arguments import whole
-from ros_ood_perception.obstacle_cloud import obstacle_points
-from ros_ood_perception.obstacles import ObstacleDetector
-from ros_ood_perception.perception import FramePerception
-from ros_ood_perception.regions import RegionFinder, RegionSettings
+from ros_ood_perception.obstacles.ground import CameraPose, GroundProjection
+from ros_ood_perception.obstacles.ground_map import GroundMap
+from ros_ood_perception.obstacles.point_cloud import obstacle_points
+from ros_ood_perception.obstacles.regions import RegionFinder, RegionSettings
+from ros_ood_perception.obstacles.tracks import ObstacleDetector
 
 FRAME = (1080, 1920)
 ENGINE_SIZES = ((384, 512), (480, 640), (512, 1024), (1024, 2048), FRAME)

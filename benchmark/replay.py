@@ -24,8 +24,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from ros_ood_perception.json_files import write_json
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from ros_ood_perception.files.json_files import write_json
 from ros_ood_perception.number_arguments import whole
 
 ENGINE = "engine alone"
@@ -33,7 +33,7 @@ ENGINE = "engine alone"
 
 def write_frames(folder: Path, bag: Path, frames: int) -> None:
     """A bag of bgr8 images."""
-    from ros_ood_perception.output_folder import OutputFolder
+    from ros_ood_perception.files.output_folder import OutputFolder
     from ros_ood_perception.recordings.frame_source import ImageFolder
     from ros_ood_perception.recordings.split_bag import SplitBag
     from ros_ood_perception.replay.inputs import FRAMES_TOPIC, FramesInput, InputCopy
@@ -49,8 +49,8 @@ def write_frames(folder: Path, bag: Path, frames: int) -> None:
 
 def engine_alone(bundle_folder: Path, bag: Path, scratch: Path) -> Callable[[], int]:
     """Runs `engine.run` on frames that lie decoded in memory; gives back how many there are."""
-    from ros_ood_perception.bundle import read_bundle
-    from ros_ood_perception.camera_images import to_colour
+    from ros_ood_perception.bundle.model_bundle import read_bundle
+    from ros_ood_perception.camera.raw_image import to_colour
     from ros_ood_perception.inference.engine import open_engine
     from ros_ood_perception.recordings.bag import Bag
 
@@ -132,7 +132,7 @@ def main() -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("frames_folder", type=Path, metavar="FRAMES")
-    parser.add_argument("--bundle", type=Path, default=Path(__file__).resolve().parent.parent / "models/camvid_small")
+    parser.add_argument("--bundle", type=Path, default=Path(__file__).resolve().parents[1] / "models/camvid_small")
     parser.add_argument("--frames", type=whole(1, 10**6), default=60)
     parser.add_argument("--rounds", type=whole(1, 10**6), default=5)
     parser.add_argument("--jobs", type=whole(1, 10**6), nargs="+", default=[1, 2])

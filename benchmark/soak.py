@@ -28,10 +28,10 @@ from typing import Any
 
 import numpy as np
 
-from ros_ood_perception.atomic_files import write_file
-from ros_ood_perception.demo.live_run import environment
+from demo.live_run import environment
+from ros_ood_perception.files.atomic_files import write_file
+from ros_ood_perception.files.package_files import package_file
 from ros_ood_perception.number_arguments import real, whole
-from ros_ood_perception.package_files import package_file
 from ros_ood_perception.parent_process import ends_with_this_process
 
 NODE = "/perception_node"

@@ -14,8 +14,8 @@ from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import LifecycleNode
 
 from launch import Action, LaunchContext, LaunchDescription
-from ros_ood_perception.launched_cameras import cameras_of_argument, cameras_of_file
-from ros_ood_perception.topic_presets import check_topic, read_preset, remappings
+from ros_ood_perception.launching.launched_cameras import cameras_of_argument, cameras_of_file
+from ros_ood_perception.launching.topic_presets import check_topic, read_preset, remappings
 
 PACKAGE = "ros_ood_perception"
 NODE = "perception_node"

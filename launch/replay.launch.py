@@ -28,8 +28,8 @@ from launch_ros.events.matchers import matches_node_name
 from lifecycle_msgs.msg import Transition
 
 from launch import Action, LaunchContext, LaunchDescription
-from ros_ood_perception.launched_cameras import cameras_of_argument, cameras_of_file
-from ros_ood_perception.topic_presets import read_preset, remappings
+from ros_ood_perception.launching.launched_cameras import cameras_of_argument, cameras_of_file
+from ros_ood_perception.launching.topic_presets import read_preset, remappings
 
 PACKAGE = "ros_ood_perception"
 NODE = "/perception_node"

@@ -14,7 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ros_ood_perception.bundle import BundleError, read_bundle
+from ros_ood_perception.bundle.model_bundle import BundleError, read_bundle
 from ros_ood_perception.inference.engine import PRECISIONS, EngineError, GpuOptions
 
 
@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         bundle = read_bundle(options.bundle, options.bundle_public_key)
-        from ros_ood_perception.inference.tensorrt_plan import open_tensorrt
+        from ros_ood_perception.inference.tensorrt.plan import open_tensorrt
 
         gpu = GpuOptions(
             options.precision,

@@ -6,13 +6,13 @@ import time
 
 HANGS = """
 import ctypes
-from ros_ood_perception.node.bounded_exit import LastLine
+from ros_ood_perception.node.process.bounded_exit import LastLine
 LastLine().{arm}
 ctypes.PyDLL(None).sleep(60)  # with Python's lock, as rclpy calls the middleware
 """
 LIVES = """
 import time
-from ros_ood_perception.node.bounded_exit import LastLine
+from ros_ood_perception.node.process.bounded_exit import LastLine
 line = LastLine()
 for _ in range(20):
     line.beat(0.2)
@@ -26,7 +26,7 @@ print("later")
 """
 LEAVES_TOO_SLOWLY = """
 import time
-from ros_ood_perception.node.bounded_exit import LastLine
+from ros_ood_perception.node.process.bounded_exit import LastLine
 line = LastLine()
 line.beat(60)
 line.leave_within(0.3)

@@ -57,7 +57,7 @@ def test_the_layer_reads_the_topics_of_the_preset() -> None:
 
 def test_points_of_the_node_lie_within_the_heights_that_the_layer_keeps() -> None:
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-    from ros_ood_perception.node.parameter_declarations import DECLARATIONS
+    from ros_ood_perception.parameters.declarations import DECLARATIONS
 
     height = next(d.default for d in DECLARATIONS if d.name == "ground.point_height_m")
     for limits in (layer(), layer()["obstacles"], layer()["free_ground"]):
@@ -66,7 +66,7 @@ def test_points_of_the_node_lie_within_the_heights_that_the_layer_keeps() -> Non
 
 def test_every_parameter_of_the_guide_is_the_nodes() -> None:
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-    from ros_ood_perception.node.parameter_declarations import DECLARATIONS
+    from ros_ood_perception.parameters.declarations import DECLARATIONS
 
     declared = {d.name: d for d in DECLARATIONS}
     [values] = [block["/**"]["ros__parameters"] for block in blocks() if "/**" in block]
@@ -79,7 +79,7 @@ def test_every_parameter_of_the_guide_is_the_nodes() -> None:
 
 def test_presets_and_views_have_only_topics_that_the_node_has() -> None:
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-    from ros_ood_perception.output_topics import CAMERA_INFO_TOPIC, INPUT_TOPICS, OUTPUT_TOPICS
+    from ros_ood_perception.messages.topics import CAMERA_INFO_TOPIC, INPUT_TOPICS, OUTPUT_TOPICS
 
     topics = {*OUTPUT_TOPICS.values(), *INPUT_TOPICS.values(), CAMERA_INFO_TOPIC}
     for path in (ROOT / "config" / "topics").glob("*.yaml"):

@@ -78,9 +78,9 @@ def test_what_is_installed_is_pinned_by_its_hash() -> None:
 
 def test_the_installed_package_finds_its_files_and_imports_no_torch(workspace: Path) -> None:
     code = (
-        "import sys, ros_ood_perception.node.perception_node, ros_ood_perception.demo.run_demo;"
-        "from ros_ood_perception.package_files import package_file;"
-        "from ros_ood_perception.bundle import read_bundle;"
+        "import sys, ros_ood_perception.node.perception_node;"
+        "from ros_ood_perception.files.package_files import package_file;"
+        "from ros_ood_perception.bundle.model_bundle import read_bundle;"
         "print(package_file('config/fastdds_large_images.xml'));"
         "print(read_bundle(package_file('models/camvid_small')).description.name);"
         "assert 'torch' not in sys.modules and 'training' not in sys.modules"
@@ -109,7 +109,7 @@ def test_the_installed_executable_starts_the_node(workspace: Path, tmp_path: Pat
 
 def test_the_parameter_file_holds_the_nodes_parameters_and_defaults() -> None:
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-    from ros_ood_perception.node.parameter_declarations import DECLARATIONS
+    from ros_ood_perception.parameters.declarations import DECLARATIONS
 
     written = flat(
         yaml.safe_load((ROOT / "config" / "perception_node.param.yaml").read_text())["/**"]["ros__parameters"]
@@ -128,10 +128,10 @@ def flat(parameters: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def test_the_schema_is_the_declarations_and_the_parameter_files_keep_to_it() -> None:
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-    from ros_ood_perception.node.parameter_schema import parameter_schema
+    from ros_ood_perception.parameters.schema import parameter_schema
 
     schema = json.loads((ROOT / "config" / "perception_node.schema.json").read_text())
-    assert schema == parameter_schema(), "run: python -m ros_ood_perception.node.parameter_schema > config/..."
+    assert schema == parameter_schema(), "run: python -m ros_ood_perception.parameters.schema > config/..."
     files = sorted((ROOT / "config").rglob("*.param.yaml"))
     assert files
     for file in files:
@@ -151,8 +151,8 @@ def test_the_schema_refuses_what_the_node_would(name: str, value: object) -> Non
 
 def test_the_nodes_page_names_every_parameter_with_its_default_and_every_topic() -> None:
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-    from ros_ood_perception.node.parameter_declarations import DECLARATIONS
-    from ros_ood_perception.output_topics import CAMERA_INFO_TOPIC, INPUT_TOPICS, OUTPUT_TOPICS, STATE_TOPIC
+    from ros_ood_perception.messages.topics import CAMERA_INFO_TOPIC, INPUT_TOPICS, OUTPUT_TOPICS, STATE_TOPIC
+    from ros_ood_perception.parameters.declarations import DECLARATIONS
 
     page = (ROOT / "docs" / "node.md").read_text()
     topics = (CAMERA_INFO_TOPIC, *INPUT_TOPICS.values(), *OUTPUT_TOPICS.values(), STATE_TOPIC)

@@ -15,7 +15,7 @@ from watched_process import ROOT, Watched, watch
 
 from ros_ood_perception import telemetry
 
-OURS = ("ros_ood_perception", "training", "benchmark")
+OURS = ("ros_ood_perception", "training", "sample_drive", "demo", "benchmark")
 REPORT = ("onnxruntime", "transformers", "huggingface_hub", "rerun", "ray", "openvino")
 MATPLOTLIB = (".cache/matplotlib", ".config/matplotlib")
 TRAIN = """

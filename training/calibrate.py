@@ -25,20 +25,20 @@ from rich.console import Console
 from rich.progress import track
 from torch.nn import functional
 
-from ros_ood_perception.bundle import Bundle, BundleError, Measurement, read_bundle, write_bundle
+from ros_ood_perception.bundle.model_bundle import Bundle, BundleError, Measurement, read_bundle, write_bundle
+from ros_ood_perception.files.output_folder import check_apart
 from ros_ood_perception.inference.engine import EngineError
 from ros_ood_perception.number_arguments import real
-from ros_ood_perception.output_folder import check_apart
 from ros_ood_perception.shown_text import error_line
-from training.bundle_folder import check_bundle_folder
-from training.bundle_graph import GraphError, with_temperature
-from training.bundle_runner import BundleRunner
+from training.bundles.bundle_folder import check_bundle_folder
+from training.bundles.bundle_graph import GraphError, with_temperature
+from training.bundles.bundle_runner import BundleRunner
+from training.bundles.operating_points import measured_operating_points
 from training.data.held_out import HeldOut
 from training.data.label_set import IGNORE
 from training.data.labelled_frames import LabelledFrames
 from training.evaluate import SCORE_METRICS, DataArgument, data_argument, measured_classes, open_frames
-from training.metrics.calibration_error import CalibrationError
-from training.operating_points import measured_operating_points
+from training.evaluation.metrics.calibration_error import CalibrationError
 
 TEMPERATURES = (0.05, 20.0)
 GIVEN_TEMPERATURES = (1e-3, 1e3)

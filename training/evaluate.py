@@ -28,23 +28,23 @@ from numpy.typing import NDArray
 from rich.progress import track
 from rich.table import Table
 
-from ros_ood_perception.bundle import Bundle, BundleError, Measurement, read_bundle, write_description
+from ros_ood_perception.bundle.model_bundle import Bundle, BundleError, Measurement, read_bundle, write_description
+from ros_ood_perception.files.json_files import write_json
+from ros_ood_perception.files.output_folder import OutputFolder, check_apart
 from ros_ood_perception.inference.engine import ENGINES, EngineError
-from ros_ood_perception.json_files import write_json
-from ros_ood_perception.output_folder import OutputFolder, check_apart
-from ros_ood_perception.perception import FramePerception
+from ros_ood_perception.inference.perception import FramePerception
 from ros_ood_perception.shown_text import error_line, printable
-from training.bundle_graph import GraphError
-from training.bundle_runner import BundleRunner, LogitScore
+from training.bundles.bundle_graph import GraphError
+from training.bundles.bundle_runner import BundleRunner, LogitScore
 from training.data.held_out import HeldOut
 from training.data.labelled_frames import BrokenFrameError, LabelledFrames, read_image
 from training.data.registry import DATA_SETS, open_data_set, registered
-from training.evaluation_report import EvaluatedSet, write_report
-from training.evaluation_tables import console, output_console, print_tables, say
-from training.metrics.anomaly_pixels import MetricInputError
-from training.scores import SCORES
-from training.set_evaluation import SetEvaluation
-from training.smiyc_scores import harness_folder, submitted, write_scores
+from training.evaluation.metrics.anomaly_pixels import MetricInputError
+from training.evaluation.report import EvaluatedSet, write_report
+from training.evaluation.set_evaluation import SetEvaluation
+from training.evaluation.smiyc_scores import harness_folder, submitted, write_scores
+from training.evaluation.tables import console, output_console, print_tables, say
+from training.segmenter.anomaly_scores import SCORES
 
 REPORT = "report.html"
 SCORE_METRICS = ("AP", "FPR95")

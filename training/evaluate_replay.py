@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_ood_perception.json_files import json_text
-from ros_ood_perception.output_folder import OutputFolder, OutputFolderError, check_apart
-from ros_ood_perception.perception import FramePerception
+from ros_ood_perception.files.json_files import json_text
+from ros_ood_perception.files.output_folder import OutputFolder, OutputFolderError, check_apart
+from ros_ood_perception.inference.perception import FramePerception
 from ros_ood_perception.replay.cameras import CameraTopics
 from ros_ood_perception.replay.command_line import Opened, make_parser
 from ros_ood_perception.replay.command_line import main as replay_main
@@ -35,8 +35,8 @@ from ros_ood_perception.replay.state import PROGRAM, ReplayError
 from ros_ood_perception.shown_text import error_line
 from training.data.label_set import IGNORE
 from training.data.labelled_frames import ANOMALY, INLIER, BrokenFrameError, LabelledFrame, read_label_map
-from training.evaluation_tables import print_tables, say
-from training.set_evaluation import SetEvaluation
+from training.evaluation.set_evaluation import SetEvaluation
+from training.evaluation.tables import print_tables, say
 
 CLASS_FOLDER, ANOMALY_FOLDER = "labels", "labels_masks"
 METRICS_FILE = "metrics.json"

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ros_ood_perception.bundle import (
+from ros_ood_perception.bundle.model_bundle import (
     DESCRIPTION_FILE,
     FORMAT_VERSION,
     MODEL_FILE,
@@ -34,23 +34,23 @@ from ros_ood_perception.bundle import (
     TrainingRecord,
     write_bundle,
 )
+from ros_ood_perception.files.strict_yaml import SchemaError, from_mapping
 from ros_ood_perception.inference.engine import EngineError, EngineOutput
 from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 from ros_ood_perception.inference.parity import Parity, ParityMeter, fixed_frames
 from ros_ood_perception.number_arguments import real
 from ros_ood_perception.shown_text import error_line, printable
-from ros_ood_perception.strict_yaml import SchemaError, from_mapping
-from training.bundle_folder import check_bundle_folder
-from training.checkpoint import CheckpointError, load_checkpoint, reading
+from training.bundles.bundle_folder import check_bundle_folder
+from training.bundles.onnx_graph import ExportError, onnx_bytes
+from training.bundles.operating_points import measured_operating_points
 from training.data.data_config import DataConfig
 from training.data.registry import open_training_frames, open_validation_frames
-from training.models.deployed_segmenter import DEFAULT_SCORE, DeployedSegmenter
-from training.models.efficientnet_lite import encoder_origin
-from training.models.segmenter import LadderSegmenter, SegmenterConfig
-from training.onnx_graph import ExportError, onnx_bytes
-from training.operating_points import measured_operating_points
 from training.precisions import CALIBRATION_FRAMES, COMPARED_FRAMES, VARIANTS, make_variants, spread
-from training.scores import SCORES
+from training.runs.checkpoint import CheckpointError, load_checkpoint, reading
+from training.segmenter.anomaly_scores import SCORES
+from training.segmenter.deployed_segmenter import DEFAULT_SCORE, DeployedSegmenter
+from training.segmenter.efficientnet_lite import encoder_origin
+from training.segmenter.ladder_segmenter import LadderSegmenter, SegmenterConfig
 
 LABEL_AGREEMENT = 0.999
 SCORE_DIFFERENCE = 1e-4

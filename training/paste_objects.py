@@ -1,6 +1,6 @@
 """Paste unknown objects into labelled frames: a set to choose a network by.
 
-    python -m ros_ood_perception.sample_drive OBJECTS --seed 4000 --drives 24 --seconds 20 --rate 0.2 --frames
+    python -m sample_drive OBJECTS --seed 4000 --drives 24 --seconds 20 --rate 0.2 --frames
     python -m training.paste_objects --data camvid:FOLDER/val --objects OBJECTS --out PASTED
     python -m training.evaluate BUNDLE --data images_and_masks:PASTED
 
@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import track
 
-from ros_ood_perception.atomic_files import naming, sync_all, write_file
+from ros_ood_perception.files.atomic_files import naming, sync_all, write_file
+from ros_ood_perception.files.output_folder import OutputFolder, check_apart
 from ros_ood_perception.number_arguments import LARGEST_SEED, whole
-from ros_ood_perception.output_folder import OutputFolder, check_apart
 from ros_ood_perception.shown_text import error_line
 from training.data.images_and_masks import ImagesAndMasks
 from training.data.labelled_frames import ANOMALY, BrokenFrameError, LabelledFrame, LabelledFrames

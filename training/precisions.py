@@ -27,20 +27,20 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from torch import Tensor, nn
 
-from ros_ood_perception.bundle import Bundle, BundleError, ModelVariant, read_bundle, write_bundle
+from ros_ood_perception.bundle.model_bundle import Bundle, BundleError, ModelVariant, read_bundle, write_bundle
+from ros_ood_perception.files.strict_yaml import SchemaError, from_mapping, load_yaml
 from ros_ood_perception.inference.engine import EngineError
 from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 from ros_ood_perception.inference.parity import Parity, ParityMeter, fixed_frames, require_parity
 from ros_ood_perception.shown_text import error_line
-from ros_ood_perception.strict_yaml import SchemaError, from_mapping, load_yaml
-from training.bundle_folder import check_bundle_folder
-from training.bundle_graph import LOGITS, GraphError
-from training.bundle_segmenter import segmenter_of_bundle
+from training.bundles.bundle_folder import check_bundle_folder
+from training.bundles.bundle_graph import LOGITS, GraphError
+from training.bundles.bundle_segmenter import segmenter_of_bundle
+from training.bundles.fold_batch_norms import folded
+from training.bundles.onnx_graph import ExportError, finished, onnx_bytes
 from training.evaluate import DataArgument, data_argument, open_frames
-from training.fold_batch_norms import folded
-from training.models.deployed_segmenter import DeployedSegmenter
-from training.models.segmenter import SegmenterConfig
-from training.onnx_graph import ExportError, finished, onnx_bytes
+from training.segmenter.deployed_segmenter import DeployedSegmenter
+from training.segmenter.ladder_segmenter import SegmenterConfig
 
 VARIANTS = {
     "fp16": ("onnx", "fp16", "model_fp16.onnx"),

@@ -17,15 +17,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ros_ood_perception.atomic_files import write_file
+from ros_ood_perception.files.atomic_files import write_file
+from ros_ood_perception.files.output_folder import check_apart
+from ros_ood_perception.files.strict_yaml import SchemaError, from_mapping
 from ros_ood_perception.number_arguments import LARGEST_SEED, whole
-from ros_ood_perception.output_folder import check_apart
 from ros_ood_perception.shown_text import error_line
-from ros_ood_perception.strict_yaml import SchemaError, from_mapping
-from training.checkpoint import CheckpointError, load_checkpoint, reading
 from training.export import size_argument
-from training.models.flow.image_flow import FlowConfig, ImageFlow
-from training.negatives import MAGNIFICATIONS, enlarged, within_range
+from training.flow.image_flow import FlowConfig, ImageFlow
+from training.joint.negatives import MAGNIFICATIONS, enlarged, within_range
+from training.runs.checkpoint import CheckpointError, load_checkpoint, reading
 
 
 def read_flow(path: Path) -> ImageFlow:

@@ -20,10 +20,10 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ros_ood_perception.bundle import DESCRIPTION_FILE, BundleError, read_bundle
-from ros_ood_perception.bundle_signature import SIGNATURE_FILE
-from ros_ood_perception.plain_file import NotPlainError, read_plain_file
-from ros_ood_perception.strict_yaml import LARGEST_FILE_BYTES
+from ros_ood_perception.bundle.model_bundle import DESCRIPTION_FILE, BundleError, read_bundle
+from ros_ood_perception.bundle.signature import SIGNATURE_FILE
+from ros_ood_perception.files.plain_file import NotPlainError, read_plain_file
+from ros_ood_perception.files.strict_yaml import LARGEST_FILE_BYTES
 
 LARGEST_KEY_BYTES = 1 << 14
 

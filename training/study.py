@@ -8,7 +8,7 @@ exported and measured. A row goes into RESULTS as soon as it is there,
 and what is there is not done again: interrupted, the same command goes on (within a training run after its last
 finished epoch). `--variant`, `--seed` and `--only` do a part; once what they start from is pre-trained, parts may run
 beside each other with a --results each.
-`python -m training.study_report RESULTS [RESULTS ...]` makes the tables and puts the parts together.
+`python -m training.studies.report RESULTS [RESULTS ...]` makes the tables and puts the parts together.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from ros_ood_perception.atomic_files import naming, write_file
-from ros_ood_perception.bundle import BundleError, read_bundle
-from ros_ood_perception.json_files import JsonFileError, read_json, write_json
+from ros_ood_perception.bundle.model_bundle import BundleError, read_bundle
+from ros_ood_perception.files.atomic_files import naming, write_file
+from ros_ood_perception.files.json_files import JsonFileError, read_json, write_json
+from ros_ood_perception.files.output_folder import OutputFolderError, check_apart
+from ros_ood_perception.files.strict_yaml import SchemaError, from_mapping, load_yaml, read_yaml
 from ros_ood_perception.number_arguments import LARGEST_SEED, whole
-from ros_ood_perception.output_folder import OutputFolderError, check_apart
 from ros_ood_perception.shown_text import error_line
-from ros_ood_perception.strict_yaml import SchemaError, from_mapping, load_yaml, read_yaml
 from training import evaluate, export, train_flow, train_joint, train_segmenter
-from training.checkpoint import CheckpointError, load_checkpoint, reading
-from training.flow_training_config import FlowTrainingConfig
-from training.joint_training_config import JointTrainingConfig
-from training.provenance import code_version, machine
-from training.segmenter_training_config import SegmenterTrainingConfig
-from training.study_config import StudyConfig
-from training.training_run import config_digest
+from training.flow.training_config import FlowTrainingConfig
+from training.joint.training_config import JointTrainingConfig
+from training.runs.checkpoint import CheckpointError, load_checkpoint, reading
+from training.runs.provenance import code_version, machine
+from training.runs.training_run import config_digest
+from training.segmenter.training_config import SegmenterTrainingConfig
+from training.studies.config import StudyConfig
 
 ALL_CLASSES, HELD_OUT = "all_classes", "held_out"
 console = Console(stderr=True)

@@ -20,14 +20,14 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from training.command_line import command_line
 from training.data.augmentation import AugmentationConfig, random_crop
 from training.data.labelled_frames import LabelledFrames
 from training.data.training_crops import TrainingCrops
 from training.data.training_frames import open_data
-from training.flow_training_config import FlowTrainingConfig
-from training.models.flow.image_flow import ImageFlow
-from training.training_run import TrainingRun
+from training.flow.image_flow import ImageFlow
+from training.flow.training_config import FlowTrainingConfig
+from training.runs.command_line import command_line
+from training.runs.training_run import TrainingRun
 
 SHOWN_SAMPLES = 8
 VALIDATION_BATCH = 32

@@ -22,20 +22,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from ros_ood_perception.bundle import BundleError
-from ros_ood_perception.strict_yaml import SchemaError
-from training.bundle_weights import BundleWeightsError, checkpoint_of_bundle
-from training.checkpoint import CheckpointError, load_checkpoint, reading
-from training.colouring import Colouring
-from training.command_line import command_line
+from ros_ood_perception.bundle.model_bundle import BundleError
+from ros_ood_perception.files.strict_yaml import SchemaError
+from training.bundles.bundle_weights import BundleWeightsError, checkpoint_of_bundle
 from training.data.label_set import IGNORE
-from training.joint_training_config import JointTrainingConfig
-from training.losses.cross_entropy import dense_cross_entropy, up_sampled, weight_of_valid_pixels
-from training.losses.negative import uniformity_loss
-from training.metrics.pixel_exact import ExactPixelMetrics
-from training.models.flow.image_flow import ImageFlow
-from training.models.segmenter import LadderSegmenter
-from training.negatives import (
+from training.evaluation.metrics.pixel_exact import ExactPixelMetrics
+from training.flow.image_flow import ImageFlow
+from training.joint.colouring import Colouring
+from training.joint.negatives import (
     FolderOfNegatives,
     NegativeConfig,
     Placement,
@@ -45,8 +39,14 @@ from training.negatives import (
     scaled_gradient,
     within_range,
 )
-from training.procedural_textures import procedural_textures
-from training.shared_batch import mean_over_processes
+from training.joint.procedural_textures import procedural_textures
+from training.joint.training_config import JointTrainingConfig
+from training.losses.cross_entropy import dense_cross_entropy, up_sampled, weight_of_valid_pixels
+from training.losses.negative import uniformity_loss
+from training.runs.checkpoint import CheckpointError, load_checkpoint, reading
+from training.runs.command_line import command_line
+from training.runs.shared_batch import mean_over_processes
+from training.segmenter.ladder_segmenter import LadderSegmenter
 from training.train_flow import log_samples
 from training.train_segmenter import SegmenterTrainer, build_optimiser
 

@@ -21,18 +21,18 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 
-from ros_ood_perception.strict_yaml import SchemaError
-from training.checkpoint import CheckpointError, load_checkpoint, reading
-from training.command_line import command_line
+from ros_ood_perception.files.strict_yaml import SchemaError
 from training.data.training_crops import TrainingCrops
 from training.data.training_frames import open_data
 from training.losses.cross_entropy import class_weights, dense_cross_entropy, up_sampled, weight_of_valid_pixels
-from training.models.deployed_segmenter import DeployedSegmenter
-from training.models.segmenter import LadderSegmenter
-from training.segmenter_training_config import OptimiserConfig, SegmenterTrainingConfig
-from training.shared_batch import mean_over_processes, take_buffers_of_first_process
-from training.training_run import TrainingRun
-from training.validate_segmenter import log_classes, validate_segmenter
+from training.runs.checkpoint import CheckpointError, load_checkpoint, reading
+from training.runs.command_line import command_line
+from training.runs.shared_batch import mean_over_processes, take_buffers_of_first_process
+from training.runs.training_run import TrainingRun
+from training.segmenter.deployed_segmenter import DeployedSegmenter
+from training.segmenter.ladder_segmenter import LadderSegmenter
+from training.segmenter.training_config import OptimiserConfig, SegmenterTrainingConfig
+from training.segmenter.validation import log_classes, validate_segmenter
 
 
 class SupervisedObjective(nn.Module):

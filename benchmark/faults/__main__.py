@@ -30,9 +30,9 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmark.faults.plan import FAULTS, PAIRS, SELF_CHECK, plan
-from benchmark.faults.report import print_table, summary
-from ros_ood_perception.demo.live_run import environment
-from ros_ood_perception.package_files import package_file
+from benchmark.faults.verdict.report import print_table, summary
+from demo.live_run import environment
+from ros_ood_perception.files.package_files import package_file
 
 KNOWN = (*FAULTS, SELF_CHECK)
 

@@ -13,16 +13,16 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
-from benchmark.faults.checks import Problem
-from benchmark.faults.expected import expected_results
 from benchmark.faults.frames import CAMERAS
 from benchmark.faults.graph import Graph
 from benchmark.faults.injections import MAY_END, context
 from benchmark.faults.plan import Round
-from benchmark.faults.report import RoundResult
 from benchmark.faults.stage import Stage
-from ros_ood_perception.bundle import read_bundle
-from ros_ood_perception.node.abandoned_shared_memory import remove_abandoned_segments
+from benchmark.faults.verdict.checks import Problem
+from benchmark.faults.verdict.expected import expected_results
+from benchmark.faults.verdict.report import RoundResult
+from ros_ood_perception.bundle.model_bundle import read_bundle
+from ros_ood_perception.node.middleware.abandoned_shared_memory import remove_abandoned_segments
 
 START_TIMEOUT_S = 180.0
 MAX_GROWTH_MB = 1024.0

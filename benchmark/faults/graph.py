@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmark.faults.expected import OUTPUTS
-from benchmark.faults.faulty_engine import VARIABLE
 from benchmark.faults.frames import CAMERAS, image_topic, info_topic
+from benchmark.faults.processes.faulty_engine import VARIABLE
+from benchmark.faults.verdict.expected import OUTPUTS
 
 NODE = "/perception_node"
 CLOCK_TOPIC = "/clock"
@@ -144,11 +144,11 @@ class Graph:
         os.environ["ROS_LOG_DIR"] = str(folder / "ros_log")
         self.node = Process(
             "node",
-            ["benchmark.faults.faulty_engine", "--ros-args", *_node_arguments(bundle, parameters)],
+            ["benchmark.faults.processes.faulty_engine", "--ros-args", *_node_arguments(bundle, parameters)],
             {VARIABLE: str(self.engine_link)},
         )
         sides = [str(side) for side in size]
-        sender = ["benchmark.faults.sender", "--rate", str(rate), "--size", *sides]
+        sender = ["benchmark.faults.processes.sender", "--rate", str(rate), "--size", *sides]
         self.cameras = {
             name: Process(
                 name,
@@ -158,13 +158,14 @@ class Graph:
             for name in CAMERAS
         }
         self.consumer = Process(
-            "consumer", ["benchmark.faults.consumer", "--node", NODE, "--log", f"{folder}/consumer_{{START}}.received"]
+            "consumer",
+            ["benchmark.faults.processes.consumer", "--node", NODE, "--log", f"{folder}/consumer_{{START}}.received"],
         )
         topics = [f"{NODE}/{camera}/{output}:sensor_msgs/msg/Image" for camera in CAMERAS for output in OUTPUTS]
         self.recorder = Process(
             "recorder",
             [
-                *("ros_ood_perception.demo.output_recorder", f"{folder}/recording_{{START}}", *topics),
+                *("demo.output_recorder", f"{folder}/recording_{{START}}", *topics),
                 *("--arrivals", f"{folder}/recording_{{START}}.jsonl"),
             ],
         )

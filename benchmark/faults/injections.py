@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from benchmark.faults.faulty_engine import ask_for
 from benchmark.faults.graph import Process
 from benchmark.faults.hostile import LARGE
 from benchmark.faults.plan import HANG, SELF_CHECK, PlannedFault
+from benchmark.faults.processes.faulty_engine import ask_for
 from benchmark.faults.stage import Stage
 
 MAY_END: dict[str, set[str]] = {

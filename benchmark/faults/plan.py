@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmark.faults.faulty_engine import HANGS, LAGS, MODES
 from benchmark.faults.frames import CAMERAS, TRANSPORTS
 from benchmark.faults.hostile import INFOS, OF_TRANSPORT
+from benchmark.faults.processes.faulty_engine import HANGS, LAGS, MODES
 
 HANG = "engine_hangs"
 FAULTS = (

@@ -10,15 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmark.faults.accounting import Accounting
-from benchmark.faults.checks import Problem, ResultCheck, SentFrames, Thresholds
-from benchmark.faults.expected import SEMANTIC, Expected, Key
 from benchmark.faults.frames import CAMERAS
 from benchmark.faults.graph import Graph
+from benchmark.faults.processes.sender import Sent
+from benchmark.faults.processes.watcher import Watcher
 from benchmark.faults.recordings import recorded_results
-from benchmark.faults.sender import Sent
-from benchmark.faults.watcher import Watcher
-from ros_ood_perception.node.parameter_declarations import DECLARATIONS
+from benchmark.faults.verdict.accounting import Accounting
+from benchmark.faults.verdict.checks import Problem, ResultCheck, SentFrames, Thresholds
+from benchmark.faults.verdict.expected import SEMANTIC, Expected, Key
+from ros_ood_perception.parameters.declarations import DECLARATIONS
 
 DRIVE_PERIOD_S = 1.0
 DRIVE_TIMEOUT_S = 4.0

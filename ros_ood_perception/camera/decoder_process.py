@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_ood_perception.camera.image_bytes import CAMERA_KINDS, max_bytes
-from ros_ood_perception.camera_images import DEFAULT_MAX_PIXELS, MalformedImageError
+from ros_ood_perception.camera.raw_image import DEFAULT_MAX_PIXELS, MalformedImageError
 
 MEMORY_BYTES = 512 << 20
 """Memory of the process beyond what it begins with, for images of no size; see `MEMORY_BYTES_A_PIXEL`."""

@@ -23,7 +23,7 @@ from ros_ood_perception.camera.decoder_process import (
 )
 from ros_ood_perception.camera.image_bytes import check_image_bytes
 from ros_ood_perception.camera.image_decoder import colour_of, decode_labels
-from ros_ood_perception.camera_images import MalformedImageError, check_not_too_large
+from ros_ood_perception.camera.raw_image import MalformedImageError, check_not_too_large
 
 VIDEO_SIGNATURE_BYTES = 16
 

@@ -11,8 +11,12 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ros_ood_perception.camera import bmp_bytes, jpeg_bytes, png_bytes, tiff_bytes, webp_bytes
-from ros_ood_perception.camera_images import MalformedImageError, check_not_empty, check_not_too_large
+from ros_ood_perception.camera.image_formats import bmp as bmp_bytes
+from ros_ood_perception.camera.image_formats import jpeg as jpeg_bytes
+from ros_ood_perception.camera.image_formats import png as png_bytes
+from ros_ood_perception.camera.image_formats import tiff as tiff_bytes
+from ros_ood_perception.camera.image_formats import webp as webp_bytes
+from ros_ood_perception.camera.raw_image import MalformedImageError, check_not_empty, check_not_too_large
 
 JPEG, PNG, WEBP, BMP, TIFF = "JPEG", "PNG", "WebP", "BMP", "TIFF"
 CAMERA_KINDS = (JPEG, PNG)

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_ood_perception.camera.image_bytes import CAMERA_KINDS, TIFF, CheckedImage, check_image_bytes
-from ros_ood_perception.camera.png_bytes import COLOUR_NAMES, GREY, PALETTE, Png
-from ros_ood_perception.camera_images import MalformedImageError
+from ros_ood_perception.camera.image_formats.png import COLOUR_NAMES, GREY, PALETTE, Png
+from ros_ood_perception.camera.raw_image import MalformedImageError
 
 NOT_LABELS = "not labels"
 """Kind of a `MalformedImageError`: a PNG whose pixels are no single values."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ros_ood_perception.camera.decoder_process import DecoderProcess, shared_decoder
 from ros_ood_perception.camera.image_bytes import FILE_KINDS, SIGNATURE_BYTES, kind_of, max_bytes
-from ros_ood_perception.camera_images import MalformedImageError
+from ros_ood_perception.camera.raw_image import MalformedImageError
 
 MAX_FILE_PIXELS = 8192 * 8192
 """Height times width of the largest image file that is read unless told otherwise."""

@@ -11,7 +11,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_ood_perception.bundle import Bundle, BundleError
+from ros_ood_perception.bundle.model_bundle import Bundle, BundleError
 
 ENGINES = ("auto", "tensorrt", "torch", "onnxruntime")
 PRECISIONS = ("fp16", "fp32", "int8")
@@ -126,7 +126,7 @@ def open_engine(bundle: Bundle, name: str, num_threads: int = 0, gpu: GpuOptions
         options.log(f"engine: {details}")
         return engine
     passed_over = []
-    from ros_ood_perception.inference.cuda_driver import find_gpu
+    from ros_ood_perception.inference.tensorrt.cuda_driver import find_gpu
 
     try:
         # Asked first and once: a TensorRT object made on a machine without a GPU can end the process.
@@ -158,10 +158,10 @@ def _open_on_cpu(bundle: Bundle, num_threads: int) -> InferenceEngine:
 def _open_on_gpu(bundle: Bundle, name: str, options: GpuOptions) -> tuple[InferenceEngine, str]:
     try:
         if name == "tensorrt":
-            from ros_ood_perception.inference.tensorrt_plan import open_tensorrt
+            from ros_ood_perception.inference.tensorrt.plan import open_tensorrt
 
             return open_tensorrt(bundle, options)
-        from ros_ood_perception.inference.torch_engine import open_torch
+        from ros_ood_perception.inference.torch.engine import open_torch
 
         return open_torch(bundle, options)
     except BundleError as error:

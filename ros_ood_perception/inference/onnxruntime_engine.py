@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from ros_ood_perception.bundle import Bundle
+from ros_ood_perception.bundle.model_bundle import Bundle
 from ros_ood_perception.inference.engine import EngineError, EngineOutput
 
 INPUTS = {"image": "tensor(uint8)"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ros_ood_perception.bundle import Bundle
+from ros_ood_perception.bundle.model_bundle import Bundle
 from ros_ood_perception.inference.engine import EngineError
 
 

@@ -19,27 +19,27 @@ from rclpy.subscription import Subscription
 from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
 
-from ros_ood_perception import compressed_images
-from ros_ood_perception.bundle import BundleDescription
-from ros_ood_perception.camera_geometry import GroundLimits
-from ros_ood_perception.camera_images import MalformedImageError, check_image, to_colour
-from ros_ood_perception.frame_plausibility import FramePlausibility
-from ros_ood_perception.ground_map import GroundMap
+from ros_ood_perception.bundle.model_bundle import BundleDescription
+from ros_ood_perception.camera import compressed_image as compressed_images
+from ros_ood_perception.camera.plausibility import FramePlausibility
+from ros_ood_perception.camera.raw_image import MalformedImageError, check_image, to_colour
 from ros_ood_perception.inference.engine import EngineError, ImageSizeError
+from ros_ood_perception.inference.perception import Perception
+from ros_ood_perception.messages.topics import CAMERA_INFO_TOPIC, INPUT_TOPICS, STATE_TOPIC, camera_topic
 from ros_ood_perception.node.camera_geometry import SubscribedGeometry
 from ros_ood_perception.node.camera_outputs import CameraOutputs
-from ros_ood_perception.node.diagnostics import status
-from ros_ood_perception.node.frame_accounting import FrameAccounting
-from ros_ood_perception.node.frame_timeline import FrameTime, FrameTimeline
-from ros_ood_perception.node.health import CameraHealth, CameraPulse, StageLatencies
-from ros_ood_perception.node.logged_kinds import LoggedKinds
-from ros_ood_perception.node.qos_events import subscription_events
-from ros_ood_perception.node.settings import FixedSettings, LiveSettings
+from ros_ood_perception.node.frames.accounting import FrameAccounting
+from ros_ood_perception.node.frames.timeline import FrameTime, FrameTimeline
+from ros_ood_perception.node.health.diagnostics import status
+from ros_ood_perception.node.health.health import CameraHealth, CameraPulse, StageLatencies
+from ros_ood_perception.node.health.logged_kinds import LoggedKinds
+from ros_ood_perception.node.middleware.qos_events import subscription_events
+from ros_ood_perception.node.middleware.transport import SharedMemory
 from ros_ood_perception.node.transforms import Transforms
-from ros_ood_perception.node.transport import SharedMemory
-from ros_ood_perception.output_topics import CAMERA_INFO_TOPIC, INPUT_TOPICS, STATE_TOPIC, camera_topic
-from ros_ood_perception.perception import Perception
-from ros_ood_perception.regions import RegionFinder
+from ros_ood_perception.obstacles.camera_geometry import GroundLimits
+from ros_ood_perception.obstacles.ground_map import GroundMap
+from ros_ood_perception.obstacles.regions import RegionFinder
+from ros_ood_perception.parameters.settings import FixedSettings, LiveSettings
 
 if TYPE_CHECKING:
     # Not there before Kilted.

@@ -10,10 +10,10 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo
 
-from ros_ood_perception.camera_geometry import CameraGeometry
-from ros_ood_perception.camera_model import CameraError
-from ros_ood_perception.ground import CameraPose
+from ros_ood_perception.camera.camera_model import CameraError
 from ros_ood_perception.node.transforms import Transforms
+from ros_ood_perception.obstacles.camera_geometry import CameraGeometry
+from ros_ood_perception.obstacles.ground import CameraPose
 
 POSE_EVERY_S = 1.0
 """How often tf2 is asked again: a camera that was turned is seen within that time."""

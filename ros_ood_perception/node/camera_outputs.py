@@ -12,16 +12,16 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from std_msgs.msg import Header
 
-from ros_ood_perception.bundle import BundleDescription
-from ros_ood_perception.ground_map import GroundMap
-from ros_ood_perception.label_info import label_info
-from ros_ood_perception.node.message_classes import message_class, new_message
-from ros_ood_perception.node.qos_events import publisher_events
-from ros_ood_perception.node.settings import LiveSettings
-from ros_ood_perception.obstacle_messages import ground_header
-from ros_ood_perception.output_topics import OF_OBSTACLES, ON_THE_GROUND, OUTPUT_TOPICS, camera_topic
-from ros_ood_perception.perception import FramePerception
-from ros_ood_perception.result_messages import IMAGE, TYPES, ground_message, picture_message
+from ros_ood_perception.bundle.model_bundle import BundleDescription
+from ros_ood_perception.inference.perception import FramePerception
+from ros_ood_perception.messages.label_info import label_info
+from ros_ood_perception.messages.obstacles import ground_header
+from ros_ood_perception.messages.results import IMAGE, TYPES, ground_message, picture_message
+from ros_ood_perception.messages.topics import OF_OBSTACLES, ON_THE_GROUND, OUTPUT_TOPICS, camera_topic
+from ros_ood_perception.node.middleware.message_classes import message_class, new_message
+from ros_ood_perception.node.middleware.qos_events import publisher_events
+from ros_ood_perception.obstacles.ground_map import GroundMap
+from ros_ood_perception.parameters.settings import LiveSettings
 
 
 def has_vision_msgs() -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_ood_perception.inference.engine import CancellableEngine, EngineError, EngineOutput, InferenceEngine
-from ros_ood_perception.node.deadlines import CLOSING_S, OPENING_S, InferenceDeadline, Watch, Work
+from ros_ood_perception.node.health.deadlines import CLOSING_S, OPENING_S, InferenceDeadline, Watch, Work
 
 AfterFailures = Literal["fallback", "inactive", "retry"]
 

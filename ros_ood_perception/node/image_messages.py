@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from ros_ood_perception.node.message_classes import new_message
-from ros_ood_perception.result_messages import image_message
+from ros_ood_perception.messages.results import image_message
+from ros_ood_perception.node.middleware.message_classes import new_message
 
 
 def to_message(image: NDArray[Any], encoding: str, header: Header) -> Image:

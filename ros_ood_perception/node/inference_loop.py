@@ -6,17 +6,17 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ros_ood_perception.bundle import BundleDescription
+from ros_ood_perception.bundle.model_bundle import BundleDescription
 from ros_ood_perception.inference.engine import EngineError
 from ros_ood_perception.node.camera import Camera, ReceivedFrame
-from ros_ood_perception.node.deadlines import Work
 from ros_ood_perception.node.engine_supervisor import (
     EngineSupervisor,
     EngineUnavailableError,
     InferenceDeadlineError,
 )
-from ros_ood_perception.node.frame_slots import FrameSlots
-from ros_ood_perception.node.settings import LiveSettings
+from ros_ood_perception.node.frames.slots import FrameSlots
+from ros_ood_perception.node.health.deadlines import Work
+from ros_ood_perception.parameters.settings import LiveSettings
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class FrameInHand:
 class InferenceLoop:
     """Runs from activate to deactivate.
 
-    Frames of several cameras are not put into one batch: `benchmark/camera_batches.py` says what that would gain, and
-    the results would no longer be those of the frame alone, bit for bit.
+    Frames of several cameras are not put into one batch: the results would no longer be those of the frame alone, bit
+    for bit. `benchmark/inference/camera_batches.py` measures what a batch would gain.
 
     Args:
         cameras: in the order of the slots.

@@ -16,9 +16,9 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from ros_ood_perception.bundle import BundleError
-from ros_ood_perception.node.parameter_declarations import DECLARATIONS, Declaration
-from ros_ood_perception.node.settings import (
+from ros_ood_perception.bundle.model_bundle import BundleError
+from ros_ood_perception.parameters.declarations import DECLARATIONS, Declaration
+from ros_ood_perception.parameters.settings import (
     FixedSettings,
     LiveSettings,
     ParameterError,

@@ -25,26 +25,32 @@ from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
-from ros_ood_perception.bundle import Bundle, BundleDescription, BundleError, read_bundle
+from ros_ood_perception.bundle.model_bundle import Bundle, BundleDescription, BundleError, read_bundle
 from ros_ood_perception.inference.engine import ENGINES, EngineError, InferenceEngine, open_engine
-from ros_ood_perception.node.abandoned_shared_memory import remove_abandoned_segments
+from ros_ood_perception.inference.perception import Perception
 from ros_ood_perception.node.camera import Camera, ReceivedFrame
 from ros_ood_perception.node.camera_outputs import has_vision_msgs
-from ros_ood_perception.node.deadlines import InferenceDeadline, Seen
-from ros_ood_perception.node.diagnostics import diagnostic_array, status, twins_status
 from ros_ood_perception.node.engine_supervisor import EngineSupervisor
-from ros_ood_perception.node.frame_slots import FrameSlots
-from ros_ood_perception.node.health import CameraHealth
+from ros_ood_perception.node.frames.slots import FrameSlots
+from ros_ood_perception.node.health.deadlines import InferenceDeadline, Seen
+from ros_ood_perception.node.health.diagnostics import diagnostic_array, status, twins_status
+from ros_ood_perception.node.health.health import CameraHealth
+from ros_ood_perception.node.health.watchdog import LOOK_PERIOD_S, AbandonedError, Watchdog
 from ros_ood_perception.node.inference_loop import InferenceLoop
-from ros_ood_perception.node.name_twins import TwinSearch
-from ros_ood_perception.node.node_process import RCLError, run
+from ros_ood_perception.node.middleware.abandoned_shared_memory import remove_abandoned_segments
+from ros_ood_perception.node.middleware.name_twins import TwinSearch
+from ros_ood_perception.node.middleware.transport import (
+    FIX,
+    PROFILE_VARIABLES,
+    SharedMemory,
+    looks_up_types,
+    shared_memory,
+)
 from ros_ood_perception.node.parameters import NodeParameters
-from ros_ood_perception.node.settings import FixedSettings, LiveSettings, ParameterError
+from ros_ood_perception.node.process.node_process import RCLError, run
 from ros_ood_perception.node.transforms import Transforms
-from ros_ood_perception.node.transport import FIX, PROFILE_VARIABLES, SharedMemory, looks_up_types, shared_memory
-from ros_ood_perception.node.watchdog import LOOK_PERIOD_S, AbandonedError, Watchdog
-from ros_ood_perception.obstacles import ObstacleDetector
-from ros_ood_perception.perception import Perception
+from ros_ood_perception.obstacles.tracks import ObstacleDetector
+from ros_ood_perception.parameters.settings import FixedSettings, LiveSettings, ParameterError
 
 NODE_NAME = "perception_node"
 STATE_PERIOD_S = 0.5

@@ -8,8 +8,8 @@ from typing import Any
 from rclpy.node import Node
 from rclpy.time import Time
 
-from ros_ood_perception.camera_model import CameraError
-from ros_ood_perception.ground import CameraPose
+from ros_ood_perception.camera.camera_model import CameraError
+from ros_ood_perception.obstacles.ground import CameraPose
 
 
 class Transforms:

@@ -19,9 +19,9 @@ from ros_ood_perception.recordings.bag_files import BAG_ENDINGS, STORAGE_ENDINGS
 from ros_ood_perception.recordings.bag_metadata import BagMetadata, MetadataError, parse_metadata
 from ros_ood_perception.recordings.decompression import ZSTD_MAGIC, DecompressionError, decompressed
 from ros_ood_perception.recordings.definitions import BagTypes
-from ros_ood_perception.recordings.mcap_file import McapFile
-from ros_ood_perception.recordings.ros1_file import Ros1File
-from ros_ood_perception.recordings.sqlite_file import SqliteFile
+from ros_ood_perception.recordings.mcap.file import McapFile
+from ros_ood_perception.recordings.ros1.file import Ros1File
+from ros_ood_perception.recordings.sqlite.file import SqliteFile
 
 __all__ = ["BAG_ENDINGS", "STORAGE_ENDINGS", "Bag", "BagError", "BagMessage"]
 

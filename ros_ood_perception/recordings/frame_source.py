@@ -17,7 +17,7 @@ from ros_ood_perception.camera.image_file import (
     check_image_file,
     read_image_file,
 )
-from ros_ood_perception.camera_images import MalformedImageError
+from ros_ood_perception.camera.raw_image import MalformedImageError
 from ros_ood_perception.recordings.bag import STORAGE_ENDINGS, Bag, BagError
 from ros_ood_perception.recordings.bag_files import holds_bag
 

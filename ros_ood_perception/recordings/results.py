@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_ood_perception.output_topics import OUTPUT_TOPICS
+from ros_ood_perception.messages.topics import OUTPUT_TOPICS
 from ros_ood_perception.recordings.bag import Bag, BagError, BagMessage
 
 READ = ("semantic_mask", "anomaly_mask", "anomaly_score", "obstacle_detections")

@@ -13,8 +13,8 @@ import yaml
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from ros_ood_perception.atomic_files import naming, sync_file, sync_folder
-from ros_ood_perception.output_folder import OutputFolder
+from ros_ood_perception.files.atomic_files import naming, sync_file, sync_folder
+from ros_ood_perception.files.output_folder import OutputFolder
 from ros_ood_perception.recordings.bag import Bag, BagError
 
 METADATA = "metadata.yaml"

@@ -9,27 +9,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_ood_perception.bundle import BundleDescription
+from ros_ood_perception.bundle.model_bundle import BundleDescription
+from ros_ood_perception.camera.compressed_image import check_compressed, decode
 from ros_ood_perception.camera.decoder_process import shared_decoder
-from ros_ood_perception.camera_geometry import CameraGeometry, GroundLimits
-from ros_ood_perception.camera_images import check_image, to_colour
-from ros_ood_perception.compressed_images import check_compressed, decode
-from ros_ood_perception.frame_plausibility import FramePlausibility
-from ros_ood_perception.ground import CameraPose
+from ros_ood_perception.camera.plausibility import FramePlausibility
+from ros_ood_perception.camera.raw_image import check_image, to_colour
 from ros_ood_perception.inference.engine import EngineError, EngineOutput, ImageSizeError
-from ros_ood_perception.label_info import label_info
-from ros_ood_perception.node.settings import FixedSettings, LiveSettings
-from ros_ood_perception.obstacle_messages import ground_header
-from ros_ood_perception.obstacles import ObstacleDetector
-from ros_ood_perception.output_topics import OF_OBSTACLES, ON_THE_GROUND, OUTPUT_TOPICS, camera_topic
-from ros_ood_perception.perception import FramePerception, Perception
+from ros_ood_perception.inference.perception import FramePerception, Perception
+from ros_ood_perception.messages.label_info import label_info
+from ros_ood_perception.messages.obstacles import ground_header
+from ros_ood_perception.messages.results import ground_message, picture_message
+from ros_ood_perception.messages.topics import OF_OBSTACLES, ON_THE_GROUND, OUTPUT_TOPICS, camera_topic
+from ros_ood_perception.obstacles.camera_geometry import CameraGeometry, GroundLimits
+from ros_ood_perception.obstacles.ground import CameraPose
+from ros_ood_perception.obstacles.regions import RegionFinder
+from ros_ood_perception.obstacles.tracks import ObstacleDetector
+from ros_ood_perception.parameters.settings import FixedSettings, LiveSettings
 from ros_ood_perception.recordings.message_types import MessageTypes
-from ros_ood_perception.regions import RegionFinder
 from ros_ood_perception.replay.cameras import CameraTopics
 from ros_ood_perception.replay.engine_pool import ComputedEngine, EnginePool
 from ros_ood_perception.replay.inputs import InputFrame
 from ros_ood_perception.replay.static_transforms import StaticTransforms
-from ros_ood_perception.result_messages import ground_message, picture_message
 
 FATES = ("published", "malformed", "failed")
 MAX_PROBLEMS = 20

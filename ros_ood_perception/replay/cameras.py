@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ros_ood_perception.output_topics import OUTPUT_TOPICS
+from ros_ood_perception.messages.topics import OUTPUT_TOPICS
 from ros_ood_perception.recordings.frame_source import TRUTH_PREFIX
 
 IMAGE_TYPE = "sensor_msgs/msg/Image"

@@ -29,14 +29,22 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ros_ood_perception.bundle import Bundle, BundleError, read_bundle
-from ros_ood_perception.camera_model import CameraError
+from ros_ood_perception.bundle.model_bundle import Bundle, BundleError, read_bundle
+from ros_ood_perception.camera.camera_model import CameraError
+from ros_ood_perception.files.output_folder import OutputFolder, OutputFolderError, check_apart
+from ros_ood_perception.files.package_files import package_file
+from ros_ood_perception.files.strict_yaml import SchemaError
 from ros_ood_perception.inference.engine import ENGINES, EngineError
-from ros_ood_perception.node.settings import FixedSettings, LiveSettings, ParameterError, fixed_settings, live_settings
+from ros_ood_perception.messages.topics import OUTPUT_TOPICS
 from ros_ood_perception.number_arguments import MOST_THREADS, real, whole
-from ros_ood_perception.output_folder import OutputFolder, OutputFolderError, check_apart
-from ros_ood_perception.output_topics import OUTPUT_TOPICS
-from ros_ood_perception.package_files import package_file
+from ros_ood_perception.parameters.parameter_file import of_recording, parameter_values
+from ros_ood_perception.parameters.settings import (
+    FixedSettings,
+    LiveSettings,
+    ParameterError,
+    fixed_settings,
+    live_settings,
+)
 from ros_ood_perception.recordings.bag import BagError
 from ros_ood_perception.recordings.frame_source import FrameSourceError
 from ros_ood_perception.replay.cameras import CameraChoiceError
@@ -44,7 +52,6 @@ from ros_ood_perception.replay.comparison import ComparisonError, Limits, check_
 from ros_ood_perception.replay.engine_pool import EnginePool
 from ros_ood_perception.replay.inputs import Input, open_input
 from ros_ood_perception.replay.run import Replay, ReplayPlan, ResultObserver, is_own_topic
-from ros_ood_perception.replay.settings_file import of_recording, parameter_values
 from ros_ood_perception.replay.state import (
     BAG_FOLDER,
     PROGRAM,
@@ -54,7 +61,6 @@ from ros_ood_perception.replay.state import (
     make_room,
 )
 from ros_ood_perception.shown_text import error_line, printable
-from ros_ood_perception.strict_yaml import SchemaError
 
 if TYPE_CHECKING:
     from ros_ood_perception.replay.rerun_viewer import RerunViewer

@@ -14,13 +14,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_ood_perception.bundle import BundleDescription
-from ros_ood_perception.camera_images import MalformedImageError
-from ros_ood_perception.json_files import JsonFileError, json_text, read_json
+from ros_ood_perception.bundle.model_bundle import BundleDescription
+from ros_ood_perception.camera.raw_image import MalformedImageError
+from ros_ood_perception.files.json_files import JsonFileError, json_text, read_json
+from ros_ood_perception.files.output_folder import OutputFolder
+from ros_ood_perception.messages.overlay import semantic_picture
+from ros_ood_perception.messages.topics import camera_topic
 from ros_ood_perception.number_arguments import real, whole
-from ros_ood_perception.output_folder import OutputFolder
-from ros_ood_perception.output_topics import camera_topic
-from ros_ood_perception.overlay import semantic_picture
 from ros_ood_perception.recordings.bag import Bag
 from ros_ood_perception.recordings.results import (
     DetectedBox,

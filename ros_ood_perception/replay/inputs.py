@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
 
-from ros_ood_perception.camera_images import PlainImage
+from ros_ood_perception.camera.raw_image import PlainImage
 from ros_ood_perception.recordings.bag import Bag, BagError
 from ros_ood_perception.recordings.bag_files import is_bag_name
 from ros_ood_perception.recordings.frame_source import FrameSource, is_bag, open_frames

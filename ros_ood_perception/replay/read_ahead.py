@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_ood_perception.camera_images import MalformedImageError
+from ros_ood_perception.camera.raw_image import MalformedImageError
 from ros_ood_perception.inference.engine import EngineOutput
 from ros_ood_perception.replay.camera_replay import colour_image
 from ros_ood_perception.replay.cameras import CameraTopics

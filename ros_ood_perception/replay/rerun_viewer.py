@@ -17,10 +17,10 @@ import numpy as np
 import rerun as rr
 from numpy.typing import NDArray
 
-from ros_ood_perception.bundle import BundleDescription
-from ros_ood_perception.inference.plan_cache import default_folder
-from ros_ood_perception.overlay import semantic_picture
-from ros_ood_perception.perception import FramePerception
+from ros_ood_perception.bundle.model_bundle import BundleDescription
+from ros_ood_perception.inference.perception import FramePerception
+from ros_ood_perception.inference.tensorrt.plan_cache import default_folder
+from ros_ood_perception.messages.overlay import semantic_picture
 from ros_ood_perception.replay.cameras import CameraTopics
 from ros_ood_perception.replay.inputs import InputFrame
 

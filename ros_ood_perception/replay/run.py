@@ -9,12 +9,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_ood_perception.bundle import Bundle
-from ros_ood_perception.json_files import json_text
-from ros_ood_perception.node.settings import FixedSettings, LiveSettings
-from ros_ood_perception.output_folder import OutputFolder
-from ros_ood_perception.output_topics import OUTPUT_TOPICS, STATE_TOPIC
-from ros_ood_perception.perception import FramePerception
+from ros_ood_perception.bundle.model_bundle import Bundle
+from ros_ood_perception.files.json_files import json_text
+from ros_ood_perception.files.output_folder import OutputFolder
+from ros_ood_perception.inference.perception import FramePerception
+from ros_ood_perception.messages.results import IMAGE, TYPES
+from ros_ood_perception.messages.topics import OUTPUT_TOPICS, STATE_TOPIC
+from ros_ood_perception.parameters.settings import FixedSettings, LiveSettings
 from ros_ood_perception.recordings.message_types import message_types
 from ros_ood_perception.recordings.split_bag import SplitBag, part_file
 from ros_ood_perception.replay.camera_replay import CameraReplay
@@ -34,7 +35,6 @@ from ros_ood_perception.replay.state import (
     write_record,
     write_state,
 )
-from ros_ood_perception.result_messages import IMAGE, TYPES
 
 DIAGNOSTICS = "/diagnostics"
 DIAGNOSTICS_TYPE = "diagnostic_msgs/msg/DiagnosticArray"

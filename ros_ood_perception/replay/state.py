@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ros_ood_perception.json_files import JsonFileError, read_json, sealed_text, unsealed
-from ros_ood_perception.output_folder import OutputFolder
+from ros_ood_perception.files.json_files import JsonFileError, read_json, sealed_text, unsealed
+from ros_ood_perception.files.output_folder import OutputFolder
+from ros_ood_perception.files.strict_yaml import SchemaError, from_mapping
 from ros_ood_perception.recordings.split_bag import part_file
-from ros_ood_perception.strict_yaml import SchemaError, from_mapping
 
 STATE_FILE = "state.json"
 SUMMARY_FILE = "summary.json"

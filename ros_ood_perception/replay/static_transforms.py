@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ros_ood_perception.camera_model import CameraError
-from ros_ood_perception.ground import CameraPose
+from ros_ood_perception.camera.camera_model import CameraError
+from ros_ood_perception.obstacles.ground import CameraPose
 
 TOPIC = "/tf_static"
 MAX_CHAIN = 64

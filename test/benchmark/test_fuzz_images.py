@@ -7,8 +7,8 @@ from pathlib import Path
 import cv2
 import pytest
 
-from benchmark.fuzz_images import MEMORY_BYTES, run
-from benchmark.image_corpus import ImageMutator
+from benchmark.fuzzing.image_corpus import ImageMutator
+from benchmark.fuzzing.images import MEMORY_BYTES, run
 from ros_ood_perception.camera.image_bytes import FILE_KINDS
 
 

@@ -27,7 +27,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from ros_ood_perception.node.image_messages import to_message
-from ros_ood_perception.node.transport import PROFILE_VARIABLES
+from ros_ood_perception.node.middleware.transport import PROFILE_VARIABLES
 
 ROOT = Path(__file__).resolve().parents[2]
 INPUT_TOPIC = "/camera/image_raw"

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ros_ood_perception.bundle import (
+from ros_ood_perception.bundle.model_bundle import (
     BundleClass,
     BundleDescription,
     InputDescription,

@@ -10,7 +10,7 @@ import pytest
 import rclpy
 from bench import Bench, CameraProcess, NodeProcess, end
 
-from ros_ood_perception.node.abandoned_shared_memory import remove_abandoned_segments
+from ros_ood_perception.node.middleware.abandoned_shared_memory import remove_abandoned_segments
 
 
 @pytest.fixture(scope="module", autouse=True)

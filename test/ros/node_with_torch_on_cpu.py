@@ -2,9 +2,9 @@
 
 import sys
 
-from ros_ood_perception.bundle import Bundle
-from ros_ood_perception.inference import torch_engine
+from ros_ood_perception.bundle.model_bundle import Bundle
 from ros_ood_perception.inference.engine import GpuOptions
+from ros_ood_perception.inference.torch import engine as torch_engine
 from ros_ood_perception.node.perception_node import main
 
 

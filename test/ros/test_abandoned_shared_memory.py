@@ -14,7 +14,7 @@ import pytest
 import rclpy
 from bench import Bench, CameraProcess, NodeProcess
 
-from ros_ood_perception.node.abandoned_shared_memory import FOLDER, MIN_AGE_S, remove_abandoned_segments
+from ros_ood_perception.node.middleware.abandoned_shared_memory import FOLDER, MIN_AGE_S, remove_abandoned_segments
 
 PARTICIPANT = """
 import rclpy

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from ros_ood_perception.node.frame_timeline import FrameTimeline
-from ros_ood_perception.node.health import CameraPulse, StageLatencies
-from ros_ood_perception.node.logged_kinds import LoggedKinds
+from ros_ood_perception.node.frames.timeline import FrameTimeline
+from ros_ood_perception.node.health.health import CameraPulse, StageLatencies
+from ros_ood_perception.node.health.logged_kinds import LoggedKinds
 
 STALE_S = 2.0
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from sensor_msgs.msg import CompressedImage
 
-from ros_ood_perception.camera.jpeg_bytes import Jpeg
-from ros_ood_perception.camera_images import MalformedImageError
-from ros_ood_perception.compressed_images import check_compressed, decode
+from ros_ood_perception.camera.compressed_image import check_compressed, decode
+from ros_ood_perception.camera.image_formats.jpeg import Jpeg
+from ros_ood_perception.camera.raw_image import MalformedImageError
 
 MAX_PIXELS = 2000 * 1000
 GOOD = np.full((120, 160, 3), (10, 200, 90), np.uint8)

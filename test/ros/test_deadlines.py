@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from ros_ood_perception.inference.engine import EngineError, EngineOutput
-from ros_ood_perception.node.deadlines import SHORTEST_INFERENCE_S, InferenceDeadline, Watch, grace_s
 from ros_ood_perception.node.engine_supervisor import EngineSupervisor, FailurePolicy, InferenceDeadlineError
-from ros_ood_perception.node.watchdog import AbandonedError, Watchdog
+from ros_ood_perception.node.health.deadlines import SHORTEST_INFERENCE_S, InferenceDeadline, Watch, grace_s
+from ros_ood_perception.node.health.watchdog import AbandonedError, Watchdog
 
 IMAGES = np.zeros((1, 2, 2, 3), np.uint8)
 

@@ -19,8 +19,8 @@ from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from ros_ood_perception.demo.live_run import OUTPUT_TOPICS
-from ros_ood_perception.demo.summary import ACCOUNTING_FIELDS, problems
+from demo.live_run import OUTPUT_TOPICS
+from demo.summary import ACCOUNTING_FIELDS, problems
 from ros_ood_perception.recordings.frame_source import FrameSourceError, open_frames
 
 FRAMES = 12
@@ -38,7 +38,7 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def demo(*arguments: object) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if key != "ROS_DOMAIN_ID"}
-    command = [sys.executable, "-m", "ros_ood_perception.demo.run_demo", *map(str, arguments)]
+    command = [sys.executable, "-m", "demo.run_demo", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=240, env=environment)
 
 

@@ -16,7 +16,7 @@ from test_demo import demo, player_data
 
 pytest.importorskip("numba", reason="the renderer's packages are not installed")
 
-from ros_ood_perception.sample_drive.__main__ import main as render
+from sample_drive.__main__ import main as render
 
 FRAMES = 12
 
@@ -123,7 +123,7 @@ def test_a_drive_folder_that_is_not_whole_is_named(tmp_path: Path) -> None:
 def test_the_command_without_frames_renders_the_drive_and_keeps_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ros_ood_perception.demo import rendered_drive as module
+    from demo import rendered_drive as module
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(module, "SECONDS", 0.4)
@@ -143,5 +143,5 @@ def test_the_command_without_frames_renders_the_drive_and_keeps_it(
 
 
 def test_the_demo_imports_nothing_of_the_training() -> None:
-    code = "import sys, ros_ood_perception.demo.run_demo; assert not {'torch', 'training', 'numba'} & set(sys.modules)"
+    code = "import sys, demo.run_demo; assert not {'torch', 'training', 'numba'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

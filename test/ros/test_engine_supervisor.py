@@ -11,7 +11,7 @@ import pytest
 
 from ros_ood_perception.inference.engine import EngineError, EngineOutput
 from ros_ood_perception.node.engine_supervisor import EngineSupervisor, EngineUnavailableError, FailurePolicy
-from ros_ood_perception.node.frame_slots import FrameSlots
+from ros_ood_perception.node.frames.slots import FrameSlots
 from ros_ood_perception.node.inference_loop import InferenceLoop
 
 IMAGES = np.zeros((1, 2, 2, 3), np.uint8)

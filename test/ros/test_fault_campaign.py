@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from bench import ROOT
 
-from benchmark.faults.accounting import FATES, Accounting
-from benchmark.faults.checks import ResultCheck, SentFrames, Thresholds
-from benchmark.faults.expected import MASK, SCORE, SEMANTIC, Expected
 from benchmark.faults.frames import CAMERAS, POOL_SIZE, TRANSPORTS
 from benchmark.faults.graph import Graph
 from benchmark.faults.plan import FAULTS, SELF_CHECK, plan
-from benchmark.faults.sender import Sent
-from benchmark.faults.watcher import Report, Result
+from benchmark.faults.processes.sender import Sent
+from benchmark.faults.processes.watcher import Report, Result
+from benchmark.faults.verdict.accounting import FATES, Accounting
+from benchmark.faults.verdict.checks import ResultCheck, SentFrames, Thresholds
+from benchmark.faults.verdict.expected import MASK, SCORE, SEMANTIC, Expected
 
 FIXED_FAULTS = ("node_killed", "camera_killed", "hostile_camera", "parameters", "engine", SELF_CHECK)
 

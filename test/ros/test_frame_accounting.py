@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ros_ood_perception.node.frame_accounting import FATES, MAX_PUBLISHERS, FrameAccounting
+from ros_ood_perception.node.frames.accounting import FATES, MAX_PUBLISHERS, FrameAccounting
 
 
 def total(accounting: FrameAccounting) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ros_ood_perception.node.frame_slots import FrameSlots
+from ros_ood_perception.node.frames.slots import FrameSlots
 
 
 class ManualClock:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from bench import Bench, CameraProcess, NodeProcess
 
-from ros_ood_perception.node.parameter_declarations import DECLARATIONS
-from ros_ood_perception.node.settings import LiveSettings, ParameterError, live_settings
+from ros_ood_perception.parameters.declarations import DECLARATIONS
+from ros_ood_perception.parameters.settings import LiveSettings, ParameterError, live_settings
 
 StartNode = Callable[..., NodeProcess]
 StartCamera = Callable[..., CameraProcess]

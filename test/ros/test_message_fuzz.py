@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from ros_ood_perception.camera_images import CHANNELS, MalformedImageError, check_image, to_colour
-from ros_ood_perception.compressed_images import check_compressed, decode
+from ros_ood_perception.camera.compressed_image import check_compressed, decode
+from ros_ood_perception.camera.raw_image import CHANNELS, MalformedImageError, check_image, to_colour
 
 MAX_PIXELS = 100 * 100
 ENCODINGS = (

@@ -9,7 +9,7 @@ from bench import OUTPUTS, Bench, NodeProcess
 from diagnostic_msgs.msg import DiagnosticStatus
 from sensor_msgs.msg import Image
 
-from ros_ood_perception.node.name_twins import TwinSearch
+from ros_ood_perception.node.middleware.name_twins import TwinSearch
 
 StartNode = Callable[..., NodeProcess]
 GRAPH = "name on the graph"

@@ -20,7 +20,7 @@ def test_demo_and_node_talk_to_dds_only_and_write_nothing_outside(shipped_bundle
     for number in range(2):
         pixels = np.random.default_rng(number).integers(0, 256, (96, 128, 3), np.uint8)
         cv2.imwrite(str(frames / f"{number}.png"), pixels)
-    command = [sys.executable, "-m", "ros_ood_perception.demo.run_demo", frames, "--bundle", shipped_bundle]
+    command = [sys.executable, "-m", "demo.run_demo", frames, "--bundle", shipped_bundle]
     watched = watch([*command, "--out", tmp_path / "out", "--rate", "5", "--paced"], tmp_path)
     assert watched.done.returncode == 0, watched.done.stderr
     assert {path for path in watched.in_home if not path.startswith((ROS_LOGS, MATPLOTLIB))} == set()

@@ -15,15 +15,15 @@ from sensor_msgs.msg import CameraInfo, PointCloud2
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from ros_ood_perception.camera_model import CameraModel
-from ros_ood_perception.ground_map import GridSettings
+from ros_ood_perception.camera.camera_model import CameraModel
+from ros_ood_perception.messages.obstacles import detections, ground_header, markers, occupancy_grid, point_cloud
 from ros_ood_perception.node.camera_outputs import has_vision_msgs
-from ros_ood_perception.node.message_classes import new_message
-from ros_ood_perception.obstacle_cloud import POINT, free_points, obstacle_points
-from ros_ood_perception.obstacle_messages import detections, ground_header, markers, occupancy_grid, point_cloud
-from ros_ood_perception.obstacles import Obstacle
+from ros_ood_perception.node.middleware.message_classes import new_message
+from ros_ood_perception.obstacles.ground_map import GridSettings
+from ros_ood_perception.obstacles.point_cloud import POINT, free_points, obstacle_points
+from ros_ood_perception.obstacles.regions import Box, Region
+from ros_ood_perception.obstacles.tracks import Obstacle
 from ros_ood_perception.recordings.message_types import message_types
-from ros_ood_perception.regions import Box, Region
 
 STAMP = Time(sec=12, nanosec=34)
 HEADER = ground_header(new_message, STAMP, "base_link")

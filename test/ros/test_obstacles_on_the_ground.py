@@ -18,11 +18,11 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
-from ros_ood_perception.camera_model import CameraModel
-from ros_ood_perception.ground import CameraPose, GroundProjection
+from ros_ood_perception.camera.camera_model import CameraModel
+from ros_ood_perception.messages.topics import OBSTACLE_TOPICS
 from ros_ood_perception.node.image_messages import to_message
-from ros_ood_perception.obstacle_cloud import POINT
-from ros_ood_perception.output_topics import OBSTACLE_TOPICS
+from ros_ood_perception.obstacles.ground import CameraPose, GroundProjection
+from ros_ood_perception.obstacles.point_cloud import POINT
 
 SIZE = (480, 640)
 DISTORTION = (-0.2, 0.05, 0.001, -0.001, 0.0)

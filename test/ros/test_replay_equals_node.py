@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ros_ood_perception.output_folder import OutputFolder
+from ros_ood_perception.files.output_folder import OutputFolder
 from ros_ood_perception.recordings.bag import Bag
 from ros_ood_perception.recordings.message_types import message_types
 from ros_ood_perception.recordings.split_bag import SplitBag
@@ -45,7 +45,7 @@ def write_bag(folder: Path) -> None:
 def test_every_frame_that_both_processed_has_equal_masks_and_scores(shipped_bundle: Path, tmp_path: Path) -> None:
     write_bag(tmp_path / "drive")
     environment = {key: value for key, value in os.environ.items() if key != "ROS_DOMAIN_ID"}
-    command = [sys.executable, "-m", "ros_ood_perception.demo.run_demo", tmp_path / "drive", "--bundle", shipped_bundle]
+    command = [sys.executable, "-m", "demo.run_demo", tmp_path / "drive", "--bundle", shipped_bundle]
     done = subprocess.run(
         [*map(str, command), "--out", str(tmp_path / "live")],
         capture_output=True,

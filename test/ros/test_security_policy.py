@@ -11,9 +11,9 @@ import pytest
 from bench import ROOT, Bench
 from brightness_bundle import write_brightness_bundle
 
+from ros_ood_perception.launching.topic_presets import read_preset, remappings
 from ros_ood_perception.node.camera_outputs import has_vision_msgs
-from ros_ood_perception.node.security_policy import NODE, Endpoints, endpoints, main, policy
-from ros_ood_perception.topic_presets import read_preset, remappings
+from ros_ood_perception.node.middleware.security_policy import NODE, Endpoints, endpoints, main, policy
 
 FILE = ROOT / "config" / "security" / "perception_node.policy.xml"
 

@@ -158,10 +158,10 @@ def test_compressed_frames_give_the_masks_of_the_decoded_image_and_bad_ones_give
     from sensor_msgs.msg import CompressedImage
     from std_msgs.msg import Header
 
-    from ros_ood_perception.bundle import read_bundle
-    from ros_ood_perception.camera_images import to_array
+    from ros_ood_perception.bundle.model_bundle import read_bundle
+    from ros_ood_perception.camera.raw_image import to_array
     from ros_ood_perception.inference.engine import open_engine
-    from ros_ood_perception.perception import Perception
+    from ros_ood_perception.inference.perception import Perception
 
     node = start_node(image_transport="compressed", max_image_pixels=100_000)
     publisher = bench.node.create_publisher(CompressedImage, "/perception_node/input/image/compressed", RELIABLE)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from bench import Bench, NodeProcess
 
-from ros_ood_perception.node.transport import DEFAULT_SEGMENT_BYTES, PROFILE_VARIABLES, shared_memory
+from ros_ood_perception.node.middleware.transport import DEFAULT_SEGMENT_BYTES, PROFILE_VARIABLES, shared_memory
 
 ROOT = Path(__file__).resolve().parents[2]
 FAST_DDS = "rmw_fastrtps_cpp"
@@ -60,7 +60,7 @@ def test_a_profile_without_shared_memory_has_no_such_limit(tmp_path: Path) -> No
 
 LOOKS_UP = """
 import rclpy
-from ros_ood_perception.node.transport import looks_up_types
+from ros_ood_perception.node.middleware.transport import looks_up_types
 rclpy.init()
 node = rclpy.create_node("a_node")
 print(looks_up_types())

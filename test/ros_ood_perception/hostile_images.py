@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.image_corpus import Chunk, jpeg_file, jpeg_segments, png_chunk, png_file, png_header
+from benchmark.fuzzing.image_corpus import Chunk, jpeg_file, jpeg_segments, png_chunk, png_file, png_header
 
 SIDE = 16
 STILL = np.random.default_rng(5).integers(0, 256, (SIDE, SIDE, 3), np.uint8)

@@ -22,7 +22,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 TENSORRT_LIST = HERE / "tensorrt_interfaces.json"
 CUDA_LIST = HERE / "cuda_prototypes.json"
-INFERENCE = HERE.parents[1] / "ros_ood_perception" / "inference"
+INFERENCE = HERE.parents[1] / "ros_ood_perception" / "inference" / "tensorrt"
 
 BINDINGS = {
     "8.6.1": "tensorrt-bindings==8.6.1",
@@ -148,9 +148,9 @@ def main() -> int:
     parser.add_argument("--python310", metavar="PATH", help="a Python 3.10, for TensorRT 8.6")
     options = parser.parse_args()
     sys.path.insert(0, str(HERE.parents[1]))
-    from ros_ood_perception.inference.cuda_driver import PROTOTYPES
+    from ros_ood_perception.inference.tensorrt.cuda_driver import PROTOTYPES
 
-    classes = {owner for owner, _ in attributes_in_use(sorted(INFERENCE.glob("tensorrt_*.py")))}
+    classes = {owner for owner, _ in attributes_in_use(sorted(INFERENCE.glob("*.py")))}
     classes.add("NetworkDefinitionCreationFlag")  # the code asks it by name
     versions = json.loads(TENSORRT_LIST.read_text()) if TENSORRT_LIST.exists() else {}
     for version, requirement in BINDINGS.items():

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_ood_perception.bundle import Bundle
+from ros_ood_perception.bundle.model_bundle import Bundle
 from ros_ood_perception.inference.engine import EngineError, EngineOutput, GpuOptions
 from ros_ood_perception.replay import engine_pool
 

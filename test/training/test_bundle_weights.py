@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from ros_ood_perception.bundle import read_bundle
+from ros_ood_perception.bundle.model_bundle import read_bundle
+from ros_ood_perception.files.strict_yaml import from_mapping
 from ros_ood_perception.inference.engine import open_engine
-from ros_ood_perception.strict_yaml import from_mapping
-from training.bundle_weights import BundleWeightsError, checkpoint_of_bundle
-from training.checkpoint import load_checkpoint
-from training.models.deployed_segmenter import DeployedSegmenter
-from training.models.segmenter import LadderSegmenter, SegmenterConfig
+from training.bundles.bundle_weights import BundleWeightsError, checkpoint_of_bundle
+from training.runs.checkpoint import load_checkpoint
+from training.segmenter.deployed_segmenter import DeployedSegmenter
+from training.segmenter.ladder_segmenter import LadderSegmenter, SegmenterConfig
 
 
 def network(checkpoint: Path, **changes: Any) -> LadderSegmenter:

@@ -16,16 +16,23 @@ import torch
 from numpy.typing import NDArray
 from synthetic_camvid import write_anomalies
 
-from ros_ood_perception.bundle import Bundle, Measurement, OperatingPoint, read_bundle, write_bundle, write_description
+from ros_ood_perception.bundle.model_bundle import (
+    Bundle,
+    Measurement,
+    OperatingPoint,
+    read_bundle,
+    write_bundle,
+    write_description,
+)
 from ros_ood_perception.inference.engine import EngineOutput, open_engine
-from ros_ood_perception.perception import Perception
-from training.bundle_graph import LOGITS, TEMPERATURE
+from ros_ood_perception.inference.perception import Perception
+from training.bundles.bundle_graph import LOGITS, TEMPERATURE
+from training.bundles.onnx_graph import LOGITS_WEIGHT
+from training.bundles.operating_points import LEVELS, InlierScores, drivable_ids, inlier_operating_points
 from training.calibrate import LabelledLogits, best_temperature, main
 from training.data.label_set import CAMVID
 from training.data.registry import open_data_set
 from training.export import main as export
-from training.onnx_graph import LOGITS_WEIGHT
-from training.operating_points import LEVELS, InlierScores, drivable_ids, inlier_operating_points
 
 RATES = {"0.01": 0.01, "0.05": 0.05, "0.001": 0.001}
 ROAD = 3

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from training.checkpoint import (
+from training.runs.checkpoint import (
     FORMAT,
     FORMAT_WITHOUT_DIGEST,
     CheckpointError,

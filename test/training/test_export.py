@@ -9,15 +9,15 @@ import onnx
 import pytest
 import torch
 
-from ros_ood_perception.bundle import read_bundle
+from ros_ood_perception.bundle.model_bundle import read_bundle
 from ros_ood_perception.inference.engine import open_engine
 from ros_ood_perception.inference.parity import Parity
 from training import export
-from training.checkpoint import load_checkpoint
+from training.bundles.onnx_graph import ExportError, onnx_bytes
 from training.data.camvid import CamVid
 from training.export import deployed_segmenter, export_bundle, main, measure_parity, require_parity
-from training.models.deployed_segmenter import DeployedSegmenter
-from training.onnx_graph import ExportError, onnx_bytes
+from training.runs.checkpoint import load_checkpoint
+from training.segmenter.deployed_segmenter import DeployedSegmenter
 
 
 def graph_of(folder: Path) -> onnx.ModelProto:
@@ -99,7 +99,7 @@ def _parameters(saved: dict[str, Any]) -> list[torch.nn.Parameter]:
 
 
 def test_an_operating_point_holds_on_the_frames_it_was_chosen_on(bundle: Path, tree: Path) -> None:
-    from ros_ood_perception.perception import Perception
+    from ros_ood_perception.inference.perception import Perception
 
     opened = read_bundle(bundle)
     point = opened.description.operating_point("inlier_fpr_0.05")

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from training.models.flow.activation_norm import ActivationNorm
-from training.models.flow.affine_coupling import AffineCoupling
-from training.models.flow.image_flow import FAST, PAPER, FlowConfig, ImageFlow, Step
-from training.models.flow.invertible_convolution import InvertibleConvolution
-from training.models.flow.noise_augmentation import NoiseAugmentation
-from training.models.flow.squeeze import Squeeze
-from training.models.flow.transform import Transform
+from training.flow.activation_norm import ActivationNorm
+from training.flow.affine_coupling import AffineCoupling
+from training.flow.image_flow import FAST, PAPER, FlowConfig, ImageFlow, Step
+from training.flow.invertible_convolution import InvertibleConvolution
+from training.flow.noise_augmentation import NoiseAugmentation
+from training.flow.squeeze import Squeeze
+from training.flow.transform import Transform
 
 TINY = FlowConfig(units=(1, 1, 1), steps=(1, 1, 2), growth=0, width=(6, 6, 6), depth=(1, 1, 1))
 TINY_WITH_NOISE = FlowConfig(units=(2, 2, 1), steps=(1, 1, 1), growth=3, width=(6, 6, 6), depth=(1, 1, 1))

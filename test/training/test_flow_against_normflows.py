@@ -9,11 +9,11 @@ import torch
 from test_flow import stirred
 from torch import Tensor
 
-from training.models.flow.activation_norm import ActivationNorm
-from training.models.flow.affine_coupling import AffineCoupling
-from training.models.flow.invertible_convolution import InvertibleConvolution
-from training.models.flow.squeeze import Squeeze
-from training.models.flow.transform import Transform
+from training.flow.activation_norm import ActivationNorm
+from training.flow.affine_coupling import AffineCoupling
+from training.flow.invertible_convolution import InvertibleConvolution
+from training.flow.squeeze import Squeeze
+from training.flow.transform import Transform
 
 normflows = pytest.importorskip("normflows")
 

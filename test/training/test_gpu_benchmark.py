@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import gpu
+from benchmark.inference import gpu
 
 
 def test_the_small_case_writes_a_ladder_and_the_precisions(
@@ -38,7 +38,7 @@ def test_on_sets_with_anomalies_the_figures_are_those_of_evaluation(
     folder = camvid.parent / "smiyc_anomaly_val"
     if not folder.is_dir():
         pytest.skip(f"no frames at {folder}")
-    from ros_ood_perception.bundle import read_bundle
+    from ros_ood_perception.bundle.model_bundle import read_bundle
     from training.evaluate import data_argument
     from training.evaluate import main as evaluate
 

@@ -21,19 +21,14 @@ from synthetic_camvid import write_camvid
 from test_train_segmenter import TINY
 from torch import Tensor
 
-from ros_ood_perception.bundle import read_bundle
+from ros_ood_perception.bundle.model_bundle import read_bundle
+from ros_ood_perception.files.strict_yaml import from_mapping
 from ros_ood_perception.inference.engine import open_engine
-from ros_ood_perception.strict_yaml import from_mapping
-from training.checkpoint import load_checkpoint
-from training.colouring import Colouring
 from training.data.label_set import IGNORE
 from training.export import main as export
-from training.joint_training_config import JointTrainingConfig
-from training.losses.cross_entropy import dense_cross_entropy, up_sampled
-from training.losses.negative import uniformity_loss
-from training.models.flow.image_flow import FlowConfig, ImageFlow
-from training.models.segmenter import LadderSegmenter, SegmenterConfig
-from training.negatives import (
+from training.flow.image_flow import FlowConfig, ImageFlow
+from training.joint.colouring import Colouring
+from training.joint.negatives import (
     NegativeConfig,
     Placement,
     channel_orders,
@@ -42,7 +37,12 @@ from training.negatives import (
     scaled_gradient,
     within_range,
 )
-from training.procedural_textures import procedural_textures
+from training.joint.procedural_textures import procedural_textures
+from training.joint.training_config import JointTrainingConfig
+from training.losses.cross_entropy import dense_cross_entropy, up_sampled
+from training.losses.negative import uniformity_loss
+from training.runs.checkpoint import load_checkpoint
+from training.segmenter.ladder_segmenter import LadderSegmenter, SegmenterConfig
 from training.train_flow import main as train_flow
 from training.train_joint import JointObjective, NegativeDraw
 from training.train_joint import main as train_joint
@@ -432,7 +432,7 @@ def test_joint_training_in_bf16_leaves_the_flow_in_single_precision(
 
 
 def test_joint_training_trains_both_and_exports(trained: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    from ros_ood_perception.bundle import read_bundle
+    from ros_ood_perception.bundle.model_bundle import read_bundle
 
     assert train_joint(joint_arguments(trained, tmp_path)) == 0
     saved = load_checkpoint(tmp_path / "run" / "last.pt")

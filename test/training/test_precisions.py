@@ -13,17 +13,17 @@ import yaml
 from tensorrt_parsers import complaints
 from test_train_segmenter import TINY
 
-from ros_ood_perception.bundle import ANOMALY_AT_LOGITS, BundleError, read_bundle
+from ros_ood_perception.bundle.model_bundle import ANOMALY_AT_LOGITS, BundleError, read_bundle
 from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 from ros_ood_perception.inference.parity import fixed_frames
-from ros_ood_perception.inference.torch_engine import TorchEngine
+from ros_ood_perception.inference.torch.engine import TorchEngine
 from training import precisions
+from training.bundles.fold_batch_norms import folded
 from training.calibrate import main as calibrate
-from training.checkpoint import load_checkpoint
 from training.export import deployed_segmenter
 from training.export import main as export
-from training.fold_batch_norms import folded
 from training.precisions import VARIANTS, half_network, main
+from training.runs.checkpoint import load_checkpoint
 
 ONNX_FILES = ("model.onnx", "model_fp16.onnx", "model_int8.onnx")
 

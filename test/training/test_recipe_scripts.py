@@ -15,15 +15,15 @@ import torch
 from synthetic_camvid import write_camvid
 from test_recipes import SHORT, SMALL_FLOW
 
-from ros_ood_perception.bundle import read_bundle
+from ros_ood_perception.bundle.model_bundle import read_bundle
+from ros_ood_perception.files.strict_yaml import from_mapping
 from ros_ood_perception.inference.engine import open_engine
-from ros_ood_perception.strict_yaml import from_mapping
 from training import calibrate, export, train_flow, train_joint, train_segmenter
-from training.bundle_segmenter import segmenter_of_bundle
-from training.bundle_weights import checkpoint_of_bundle
-from training.checkpoint import load_checkpoint
-from training.models.deployed_segmenter import DeployedSegmenter
-from training.models.segmenter import LadderSegmenter, SegmenterConfig
+from training.bundles.bundle_segmenter import segmenter_of_bundle
+from training.bundles.bundle_weights import checkpoint_of_bundle
+from training.runs.checkpoint import load_checkpoint
+from training.segmenter.deployed_segmenter import DeployedSegmenter
+from training.segmenter.ladder_segmenter import LadderSegmenter, SegmenterConfig
 
 SCRIPT = Path(__file__).resolve().parents[2] / "training" / "recipes" / "camvid_small.sh"
 # The encoder is the real one, with its weights.

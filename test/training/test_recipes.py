@@ -11,14 +11,14 @@ from PIL import Image
 from synthetic_camvid import write_camvid
 from test_data_sets import CASES, write_tree
 
-from ros_ood_perception.strict_yaml import read_yaml
-from training.checkpoint import load_checkpoint
+from ros_ood_perception.files.strict_yaml import read_yaml
 from training.data.registry import DATA_SETS
-from training.flow_training_config import FlowTrainingConfig
-from training.joint_training_config import JointTrainingConfig
-from training.models.flow.image_flow import PAPER
-from training.models.segmenter import LadderSegmenter
-from training.segmenter_training_config import SegmenterTrainingConfig
+from training.flow.image_flow import PAPER
+from training.flow.training_config import FlowTrainingConfig
+from training.joint.training_config import JointTrainingConfig
+from training.runs.checkpoint import load_checkpoint
+from training.segmenter.ladder_segmenter import LadderSegmenter
+from training.segmenter.training_config import SegmenterTrainingConfig
 from training.train_flow import main as train_flow
 from training.train_joint import main as train_joint
 from training.train_segmenter import main as train_segmenter

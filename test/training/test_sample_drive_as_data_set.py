@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ros_ood_perception.sample_drive.drive import DriveSettings, SampleDrive
-from ros_ood_perception.sample_drive.frame_folder import FrameFolder
-from ros_ood_perception.sample_drive.ground_truth import CLASSES, VOID_ID, DriveFrame
+from sample_drive.drive import DriveSettings, SampleDrive
+from sample_drive.frame_folder import FrameFolder
+from sample_drive.ground_truth import CLASSES, VOID_ID, DriveFrame
 from training.data.label_set import IGNORE
 from training.data.registry import open_data_set, open_training_frames
 

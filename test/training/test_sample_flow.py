@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.checkpoint import save_checkpoint
-from training.models.flow.image_flow import FlowConfig, ImageFlow
+from training.flow.image_flow import FlowConfig, ImageFlow
+from training.runs.checkpoint import save_checkpoint
 from training.sample_flow import main
 
 CONFIG = FlowConfig(units=(1, 1, 1), steps=(1, 1, 1), growth=0, width=(4, 4, 4), depth=(1, 1, 1))

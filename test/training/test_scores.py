@@ -18,10 +18,8 @@ import torch
 from tensorrt_parsers import complaints
 from torch import Tensor
 
-from training.models.deployed_segmenter import DeployedSegmenter
-from training.models.segmenter import LadderSegmenter, SegmenterConfig
-from training.onnx_graph import onnx_bytes
-from training.scores import (
+from training.bundles.onnx_graph import onnx_bytes
+from training.segmenter.anomaly_scores import (
     BORDER_WIDTHS,
     SCORES,
     border_suppressed,
@@ -30,6 +28,8 @@ from training.scores import (
     jensen_shannon_to_uniform,
     largest_jensen_shannon_to_uniform,
 )
+from training.segmenter.deployed_segmenter import DeployedSegmenter
+from training.segmenter.ladder_segmenter import LadderSegmenter, SegmenterConfig
 
 
 def logits_of_many_kinds() -> Tensor:

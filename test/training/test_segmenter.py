@@ -7,12 +7,12 @@ from typing import Any, cast
 import pytest
 import torch
 
-from ros_ood_perception.strict_yaml import SchemaError, from_mapping, read_yaml
-from training.models.deployed_segmenter import (
+from ros_ood_perception.files.strict_yaml import SchemaError, from_mapping, read_yaml
+from training.segmenter.deployed_segmenter import (
     DeployedSegmenter,
 )
-from training.models.segmenter import LadderSegmenter, SegmenterConfig
-from training.segmenter_training_config import SegmenterTrainingConfig
+from training.segmenter.ladder_segmenter import LadderSegmenter, SegmenterConfig
+from training.segmenter.training_config import SegmenterTrainingConfig
 
 TINY = SegmenterConfig(
     backbone_settings={

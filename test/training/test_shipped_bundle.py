@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ros_ood_perception.bundle import read_bundle
-from ros_ood_perception.sample_drive.__main__ import main as sample_drive
+from ros_ood_perception.bundle.model_bundle import read_bundle
+from sample_drive.__main__ import main as sample_drive
 from training.evaluate import main as evaluate
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,16 +14,16 @@ from synthetic_camvid import write_anomalies, write_camvid
 from test_joint_training import joint_config
 from test_train_segmenter import TINY
 
-from ros_ood_perception.strict_yaml import from_mapping, load_yaml, read_yaml
-from training.flow_training_config import FlowTrainingConfig
-from training.joint_training_config import JointTrainingConfig
+from ros_ood_perception.files.strict_yaml import from_mapping, load_yaml, read_yaml
+from training.flow.training_config import FlowTrainingConfig
+from training.joint.training_config import JointTrainingConfig
+from training.runs.training_run import config_digest
+from training.studies.config import StudyConfig
+from training.studies.report import by_reliability, mean_and_spread
+from training.studies.report import main as report
+from training.studies.report import report as report_text
 from training.study import main as study
 from training.study import merged
-from training.study_config import StudyConfig
-from training.study_report import by_reliability, mean_and_spread
-from training.study_report import main as report
-from training.study_report import report as report_text
-from training.training_run import config_digest
 
 VARIANTS: dict[str, Any] = {"cross_entropy": {"negatives": {"source": "none"}}, "flow": {"beta": 0.5}}
 

@@ -22,12 +22,12 @@ from synthetic_camvid import write_camvid
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
-from ros_ood_perception.strict_yaml import from_mapping
-from training.checkpoint import FORMAT, CheckpointError, load_checkpoint, save_checkpoint
+from ros_ood_perception.files.strict_yaml import from_mapping
 from training.export import main as export
-from training.flow_training_config import FlowTrainingConfig
-from training.models.segmenter import LadderSegmenter, SegmenterConfig
-from training.segmenter_training_config import OptimiserConfig, SegmenterTrainingConfig
+from training.flow.training_config import FlowTrainingConfig
+from training.runs.checkpoint import FORMAT, CheckpointError, load_checkpoint, save_checkpoint
+from training.segmenter.ladder_segmenter import LadderSegmenter, SegmenterConfig
+from training.segmenter.training_config import OptimiserConfig, SegmenterTrainingConfig
 from training.train_segmenter import SegmenterTrainer, SupervisedObjective, main
 
 TINY = {

@@ -9,14 +9,14 @@ import pytest
 from test_data_sets import CASES, write_tree
 from test_train_segmenter import TINY, train
 
-from ros_ood_perception.strict_yaml import SchemaError, from_mapping
-from training.checkpoint import load_checkpoint
-from training.config_changes import as_options, changed
+from ros_ood_perception.files.strict_yaml import SchemaError, from_mapping
 from training.data.data_config import DataConfig, FurtherSet
 from training.data.label_set import CITYSCAPES
 from training.data.training_frames import open_data
-from training.segmenter_training_config import SegmenterTrainingConfig
-from training.training_run import config_digest
+from training.runs.checkpoint import load_checkpoint
+from training.runs.config_changes import as_options, changed
+from training.runs.training_run import config_digest
+from training.segmenter.training_config import SegmenterTrainingConfig
 
 MIXED = DataConfig(
     set="cityscapes",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ros_ood_perception.camera.image_decoder import NOT_LABELS
 from ros_ood_perception.camera.image_file import ImageFileError, read_image_file, read_label_file
-from ros_ood_perception.camera_images import MalformedImageError
+from ros_ood_perception.camera.raw_image import MalformedImageError
 from training.data.label_set import IGNORE, LabelClass
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")

@@ -1,4 +1,4 @@
-"""Rendered sample drives (`python -m ros_ood_perception.sample_drive --frames`): streets of known classes to train on,
+"""Rendered sample drives (`python -m sample_drive --frames`): streets of known classes to train on,
 and the same kind of streets with unknown objects to measure with."""
 
 from __future__ import annotations
@@ -6,11 +6,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from ros_ood_perception.sample_drive.ground_truth import VOID_ID
+from sample_drive.ground_truth import VOID_ID
 from training.data.label_set import CAMVID, IGNORE
 from training.data.labelled_frames import ANOMALY, FramePaths, LabelledFrames, images_in, inliers
 
-SOURCE = "python -m ros_ood_perception.sample_drive FOLDER/SPLIT --frames (docs/sample_drive.md)"
+SOURCE = "python -m sample_drive FOLDER/SPLIT --frames (docs/sample_drive.md)"
 
 
 class SampleDrive(LabelledFrames):

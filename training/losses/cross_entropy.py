@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.data.label_set import IGNORE
-from training.models.segmenter import LOGIT_STRIDE
+from training.segmenter.ladder_segmenter import LOGIT_STRIDE
 
 ClassWeighting = Literal["none", "inverse_log"]
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from training.scores import jensen_shannon_to_uniform, kullback_leibler_to_uniform
+from training.segmenter.anomaly_scores import jensen_shannon_to_uniform, kullback_leibler_to_uniform
 
 Divergence = Literal["jensen_shannon", "kullback_leibler"]
 

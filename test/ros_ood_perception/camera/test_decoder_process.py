@@ -20,7 +20,7 @@ from hostile_images import STILL
 from ros_ood_perception.camera import decoder_process
 from ros_ood_perception.camera.decoder_process import DecoderProcess
 from ros_ood_perception.camera.image_decoder import decode_colour
-from ros_ood_perception.camera_images import MalformedImageError
+from ros_ood_perception.camera.raw_image import MalformedImageError
 
 MAX_PIXELS = 1000 * 1000
 GOOD = cv2.imencode(".png", STILL)[1].tobytes()

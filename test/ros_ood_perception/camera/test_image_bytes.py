@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from hostile_images import SIDE, STILL
 
-from benchmark.image_corpus import ImageMutator, jpeg_file, jpeg_segments, png_file, png_header
+from benchmark.fuzzing.image_corpus import ImageMutator, jpeg_file, jpeg_segments, png_file, png_header
 from ros_ood_perception.camera.image_bytes import FILE_KINDS, check_image_bytes
 from ros_ood_perception.camera.image_decoder import decode_colour, decode_labels
-from ros_ood_perception.camera_images import MalformedImageError
+from ros_ood_perception.camera.raw_image import MalformedImageError
 
 MAX_PIXELS = 1000 * 1000
 ROOT = Path(__file__).resolve().parents[3]
@@ -67,7 +67,7 @@ import resource
 from pathlib import Path
 import hostile_images as hostile
 from ros_ood_perception.camera.image_decoder import decode_colour
-from ros_ood_perception.camera_images import MalformedImageError
+from ros_ood_perception.camera.raw_image import MalformedImageError
 limit = int(Path("/proc/self/statm").read_text().split()[0]) * 4096 + 200 * 2**20
 bombs = {
     "5 GB": hostile.declared(40000, 40000), "interlaced": hostile.declared(40000, 40000, 16, 6, 1),

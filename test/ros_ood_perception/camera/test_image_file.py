@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from hostile_images import STILL
 
-from benchmark.image_corpus import png_file
+from benchmark.fuzzing.image_corpus import png_file
+from demo.drive_truth import DriveTruth, DriveTruthError
 from ros_ood_perception.camera.decoder_process import shared_decoder
 from ros_ood_perception.camera.image_file import (
     MAX_FILE_PIXELS,
@@ -24,9 +25,8 @@ from ros_ood_perception.camera.image_file import (
     read_image_file,
     read_label_file,
 )
-from ros_ood_perception.demo.drive_truth import DriveTruth, DriveTruthError
+from ros_ood_perception.obstacles.regions import read_ego_mask
 from ros_ood_perception.recordings.frame_source import FrameSourceError, open_frames
-from ros_ood_perception.regions import read_ego_mask
 from training.data.labelled_frames import BrokenFrameError, read_image, read_label_map
 
 ATTACKS = {

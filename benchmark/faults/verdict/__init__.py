@@ -1,0 +1,1 @@
+"""What a campaign must show, and what it has shown."""

@@ -1,0 +1,1 @@
+"""Fuzzers of all that is untrusted: images, bundles, recordings, parameter files."""

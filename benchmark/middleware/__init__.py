@@ -1,0 +1,1 @@
+"""What Fast DDS does with connections and services, measured."""

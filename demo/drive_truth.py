@@ -1,0 +1,102 @@
+"""The truth about a sample drive, as its folder holds it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ros_ood_perception.camera.image_file import ImageFileError, read_label_file
+from sample_drive.ground_truth import TrueObstacle
+
+TRUTH_FILE = "ground_truth.json"
+BAG_FOLDER = "bag"
+FORMAT, VERSION = "sample_drive", 1
+
+
+class DriveTruthError(ValueError):
+    """A folder that is no whole sample drive. The message names the file, and what to do."""
+
+
+@dataclass(frozen=True)
+class DriveTruth:
+    """One drive.
+
+    Attributes:
+        folder: that holds it, labels and bag included.
+        obstacles: stamp in nanoseconds to the unknown objects ahead, in `base_footprint`: `base_link` of the vehicle at
+            rest.
+        camera_xy: the point below the camera in that frame, metres.
+    """
+
+    folder: Path
+    obstacles: dict[int, tuple[TrueObstacle, ...]]
+    camera_xy: tuple[float, float]
+
+    @property
+    def bag(self) -> Path:
+        """What is played."""
+        return self.folder / BAG_FOLDER
+
+    def anomaly(self, stamp_ns: int) -> NDArray[np.uint8] | None:
+        """(H, W) uint8, 1 on unknown objects; None where the drive has no such frame.
+
+        Raises:
+            DriveTruthError: it is there, and no mask.
+        """
+        path = self.folder / "labels_masks" / f"{stamp_ns}.png"
+        if not path.exists():
+            return None
+        try:
+            mask = read_label_file(path)
+        except ImageFileError as error:
+            raise DriveTruthError(f"{error}; render the drive again") from error
+        if mask.dtype != np.uint8:
+            raise DriveTruthError(f"{path}: has 16 bits a pixel; render the drive again")
+        return mask.astype(np.uint8, copy=False)
+
+
+def is_drive(path: Path) -> bool:
+    """A folder in which the sample drive's files and its bag lie."""
+    return (path / TRUTH_FILE).is_file() and (path / BAG_FOLDER).is_dir()
+
+
+def read_truth(folder: Path) -> DriveTruth:
+    """Read `ground_truth.json` of a folder with one drive.
+
+    Raises:
+        DriveTruthError: it cannot be read, is of another version, or holds several drives.
+    """
+    path = folder / TRUTH_FILE
+    try:
+        facts = json.loads(path.read_text("utf-8"))
+        if (facts["format"], facts["version"]) != (FORMAT, VERSION):
+            raise DriveTruthError(
+                f"{path}: is '{facts['format']}' version {facts['version']}; this is for '{FORMAT}' version {VERSION}: "
+                "render the drive again"
+            )
+        if len(facts["drives"]) != 1:
+            raise DriveTruthError(f"{path}: holds {len(facts['drives'])} drives; a bag goes with one")
+        [drive] = facts["drives"]
+        x, y, _ = drive["mounting"]["translation"]
+        obstacles = {
+            frame["stamp_ns"]: tuple(
+                TrueObstacle(
+                    **{
+                        **obstacle,
+                        "position": tuple(obstacle["position"]),
+                        "footprint": tuple((u, v) for u, v in obstacle["footprint"]),
+                    }
+                )
+                for obstacle in frame["obstacles"]
+            )
+            for frame in drive["frames"]
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, DriveTruthError):
+            raise
+        raise DriveTruthError(f"{path}: cannot be read ({error!r}); render the drive again") from error
+    return DriveTruth(folder, obstacles, (x, y))

@@ -1,0 +1,280 @@
+"""The data of the report's player: pictures, obstacles and truth of every frame, as plain values for the page."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from demo.bag_geometry import BagGeometry
+from demo.drive_truth import DriveTruth
+from demo.found_objects import (
+    Findings,
+    JudgedFrame,
+    Places,
+    Visibility,
+    find_objects,
+    nearest_range_m,
+)
+from demo.frame_player import to_image
+from demo.recording import Recording
+from ros_ood_perception.bundle.model_bundle import Bundle
+from ros_ood_perception.camera.raw_image import MalformedImageError, check_image, to_colour
+from ros_ood_perception.messages.overlay import score_picture, semantic_picture
+from ros_ood_perception.obstacles.regions import RegionSettings
+from ros_ood_perception.recordings.frame_source import FrameSource
+from ros_ood_perception.shown_text import printable
+from sample_drive.ground_truth import TrueObstacle
+
+MAX_FRAMES = 600
+"""Of a longer drive every second frame is shown, or every third, so that a browser can hold the page."""
+PICTURE_WIDTH = 480
+JPEG_QUALITY = 80
+LEAST_OUTLINE_PX = 6.0
+"""An outline round less area, in pixels of the page's picture, is not drawn."""
+
+Obstacles = Mapping[int, Mapping[int, NDArray[np.float64]]]
+"""By frame, the obstacles' points (N, 3) by id."""
+
+
+def recorded_obstacles(clouds: Mapping[int, NDArray[np.void]]) -> dict[int, dict[int, NDArray[np.float64]]]:
+    """Clouds of `POINT` by frame, taken apart into obstacles: id to points (N, 3), metres in `base_link`."""
+    return {
+        frame: {
+            int(number): np.stack([cloud[axis][cloud["id"] == number].astype(np.float64) for axis in "xyz"], axis=1)
+            for number in np.unique(cloud["id"])
+        }
+        for frame, cloud in clouds.items()
+    }
+
+
+class Player:
+    """What the page plays.
+
+    Args:
+        source: of the frames that were sent.
+        geometry: of the camera; None: there are no obstacles on the ground.
+        truth: of a sample drive.
+        obstacles: as published; None without a geometry.
+
+    Attributes:
+        findings: what became of the unknown objects; None without the truth.
+        seconds: from the first frame's stamp to the last one's, and as long again as a frame lasts.
+        shown: positions of the frames that are played.
+    """
+
+    def __init__(
+        self,
+        recording: Recording,
+        source: FrameSource,
+        bundle: Bundle,
+        geometry: BagGeometry | None,
+        truth: DriveTruth | None,
+        obstacles: Obstacles | None,
+    ) -> None:
+        self._recording, self._source, self._bundle = recording, source, bundle
+        self._geometry, self._truth, self._obstacles = geometry, truth, obstacles
+        self._messages = {name: {m.frame: m for m in messages} for name, messages in recording.messages.items()}
+        self._complete = sorted(set.intersection(*(set(by_frame) for by_frame in self._messages.values())))
+        step = -(-len(self._complete) // MAX_FRAMES) or 1
+        self.shown = self._complete[::step]
+        stamps = [recording.sent[position].stamp_ns for position in self._complete]
+        last = (stamps[-1] - stamps[0]) / 1e9 if stamps else 0.0
+        self.seconds = last * len(stamps) / (len(stamps) - 1) if len(stamps) > 1 else last
+        self.findings = self._find() if truth is not None and geometry is not None else None
+
+    def _find(self) -> Findings:
+        assert self._truth is not None
+        assert self._geometry is not None
+        camera = self._geometry.ground.camera
+        frames = [JudgedFrame(self._objects(p), _flat(self._obstacles_of(p))) for p in self._complete]
+        # What the node is asked for by default.
+        visibility = Visibility(
+            RegionSettings().min_area * camera.height * camera.width, self._geometry.ground.max_range_m
+        )
+        return find_objects(frames, self._truth.camera_xy, visibility)
+
+    def _objects(self, position: int) -> tuple[TrueObstacle, ...]:
+        assert self._truth is not None
+        return self._truth.obstacles.get(self._recording.sent[position].stamp_ns, ())
+
+    def _obstacles_of(self, position: int) -> Mapping[int, NDArray[np.float64]]:
+        return (self._obstacles or {}).get(position, {})
+
+    def data(self, pixels: Iterable[tuple[str, int, NDArray[np.uint8]]], advance: Callable[[], None]) -> dict[str, Any]:
+        """Everything that the page's script needs, for JSON.
+
+        Args:
+            pixels: recorded images, see `recorded_pixels`.
+            advance: called for every frame of the source.
+        """
+        frames: dict[int, dict[str, Any]] = {position: {} for position in self.shown}
+        colours = self._bundle.description.colours
+        for name, position, image in pixels:
+            if position not in frames:
+                continue
+            if name == "semantic_mask":
+                frames[position]["classes"] = _encoded(
+                    semantic_picture(_smaller(image, cv2.INTER_NEAREST), colours), ".png"
+                )
+            elif name == "anomaly_score":
+                heat = score_picture(_smaller(image, cv2.INTER_AREA).astype(np.float32) / 255)
+                frames[position]["score"] = _encoded(heat, ".jpg")
+            else:
+                frames[position]["outlines"] = outlines(image)
+        size = None
+        for position, frame in enumerate(self._source):
+            advance()
+            if position not in frames:
+                continue
+            size = size or (frame.width, frame.height)
+            message = to_image(frame, 0)
+            try:
+                check_image(message)
+                camera = _encoded(_smaller(to_colour(message, "rgb"), cv2.INTER_AREA), ".jpg")
+            except MalformedImageError:
+                # A mask was published for a frame that holds no image: there is nothing to show with it.
+                continue
+            frames[position] |= {"camera": camera, "name": printable(frame.name)} | self._facts(position)
+        played = [frames[position] for position in self.shown if "camera" in frames[position]]
+        return {
+            "frames": played,
+            "size": size or (4, 3),
+            "width": min(PICTURE_WIDTH, size[0]) if size else PICTURE_WIDTH,
+            "every": self.shown[1] - self.shown[0] if len(self.shown) > 1 else 1,
+            "ground": self._ground(),
+            "has_truth": self._truth is not None,
+            "events": self._events(),
+        }
+
+    def _facts(self, position: int) -> dict[str, Any]:
+        sent = self._recording.sent
+        latency_ms = (self._messages["semantic_mask"][position].arrived_at_ns - sent[position].sent_at_ns) / 1e6
+        facts: dict[str, Any] = {
+            "number": position + 1,
+            "t": round((sent[position].stamp_ns - sent[self._complete[0]].stamp_ns) / 1e9, 3),
+            "area": round(self._messages["anomaly_mask"][position].share_set, 6),
+            "latency_ms": round(latency_ms, 1),
+        }
+        if self._geometry is not None:
+            facts["obstacles"] = self._drawn_obstacles(position)
+        if self._truth is not None:
+            mask = self._truth.anomaly(sent[position].stamp_ns)
+            if mask is not None:
+                facts["true_outlines"] = outlines(mask)
+                facts["true_area"] = round(float(np.count_nonzero(mask) / mask.size), 6)
+            facts["objects"] = [
+                {
+                    "id": truth.id,
+                    "kind": truth.kind,
+                    "range_m": round(truth.range_m, 2),
+                    "visible": truth.visible_pixels > 0,
+                    "footprint": _rounded(truth.footprint, 2),
+                }
+                for truth in self._objects(position)
+            ]
+        return facts
+
+    def _drawn_obstacles(self, position: int) -> list[dict[str, Any]]:
+        assert self._geometry is not None
+        ground = self._geometry.ground
+        matches: dict[int, int] = {}
+        if self.findings is not None:
+            matches = self.findings.matches[self._complete.index(position)]
+        camera_xy = ground.pose.translation[:2]
+        drawn = []
+        for number, points in self._obstacles_of(position).items():
+            on_ground = points.copy()
+            # The published points are above the ground, so that an obstacle layer does not drop them.
+            on_ground[:, 2] = ground.ground_z_m
+            pixels = ground.pixels(on_ground)
+            pixels = pixels[np.isfinite(pixels).all(axis=1)]
+            drawn.append(
+                {
+                    "id": number,
+                    "points": _rounded(points[:, :2], 2),
+                    "pixels": _rounded(pixels, 1),
+                    "range_m": round(nearest_range_m(points[:, :2], camera_xy), 2),
+                    "object": matches.get(number),
+                }
+            )
+        return drawn
+
+    def _ground(self) -> dict[str, Any] | None:
+        """The camera's field of view on the ground: its outline, metres."""
+        if self._geometry is None:
+            return None
+        ground = self._geometry.ground
+        height, width = ground.camera.height, ground.camera.width
+        # Near the horizon a pixel is metres long: between the rows as well.
+        rows = np.linspace(height - 1, 0, 10 * height)
+        columns = [ground.place(np.stack([np.full_like(rows, u), rows], axis=1)) for u in np.linspace(0, width - 1, 25)]
+        seen = [column[np.isfinite(column).all(axis=1)] for column in columns]
+        ends = [column[[0, -1]] for column in seen if len(column)]
+        view = np.array([near for near, _ in ends] + [far for _, far in ends[::-1]]).reshape(-1, 3)[:, :2]
+        return {
+            "view": _rounded(view, 2),
+            "max_range_m": ground.max_range_m,
+            "camera": _rounded([ground.pose.translation[:2]], 2)[0],
+        }
+
+    def _events(self) -> list[dict[str, Any]]:
+        """Where to jump to: each unknown object when it is first found, or, where it never is, last in view."""
+        if self.findings is None:
+            return []
+        shown = np.array(self.shown)
+        events: list[dict[str, Any]] = []
+        for found in self.findings.objects:
+            at = self._complete[found.found[0] if found.found else found.in_view[-1]]
+            if found.found:
+                text = f"{found.kind} found {found.first_found_m:.1f} m ahead"
+            else:
+                text = f"{found.kind} missed, in view from {found.first_in_view_m:.1f} m on"
+            events.append(
+                {
+                    "frame": min(int(np.searchsorted(shown, at)), len(shown) - 1),
+                    "kind": "found" if found.found else "missed",
+                    "object": found.id,
+                    "text": text,
+                }
+            )
+        return sorted(events, key=lambda event: event["frame"])
+
+
+def outlines(mask: NDArray[np.uint8]) -> list[list[int]]:
+    """Outlines of what is not 0 in a mask (H, W): x, y, x, y, ... each, in pixels of the page's picture."""
+    smaller = _smaller(mask, cv2.INTER_NEAREST)
+    found, _ = cv2.findContours((smaller > 0).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    return [
+        cv2.approxPolyDP(outline, 0.8, True).ravel().tolist()
+        for outline in found
+        if cv2.contourArea(outline) >= LEAST_OUTLINE_PX
+    ]
+
+
+def _flat(obstacles: Mapping[int, NDArray[np.float64]]) -> dict[int, Places]:
+    return {number: points[:, :2] for number, points in obstacles.items()}
+
+
+def _smaller(image: NDArray[np.uint8], interpolation: int) -> NDArray[np.uint8]:
+    if image.shape[1] <= PICTURE_WIDTH:
+        return image
+    size = (PICTURE_WIDTH, max(round(image.shape[0] * PICTURE_WIDTH / image.shape[1]), 1))
+    resized: NDArray[np.uint8] = cv2.resize(image, size, interpolation=interpolation)
+    return resized
+
+
+def _encoded(rgb: NDArray[np.uint8], ending: str) -> str:
+    """Base64 of a JPEG or PNG; the page knows which is which."""
+    parameters = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, cv2.IMWRITE_PNG_COMPRESSION, 9]
+    encoded = cv2.imencode(ending, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), parameters)[1]
+    return base64.b64encode(encoded.tobytes()).decode()
+
+
+def _rounded(values: Sequence[Any] | NDArray[np.float64], digits: int) -> list[Any]:
+    rounded: list[Any] = np.round(np.asarray(values, np.float64), digits).tolist()
+    return rounded

@@ -1,0 +1,254 @@
+"""What `bundle.yaml` says of a model, as dataclasses that refuse what is not possible."""
+
+from __future__ import annotations
+
+import re
+import reprlib
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ros_ood_perception.files.strict_yaml import shown
+
+FORMAT_VERSION = 1
+MODEL_FILE = "model.onnx"
+DESCRIPTION_FILE = "bundle.yaml"
+
+LARGEST_SIDE = 16_384
+LARGEST_AREA = 1 << 25
+"""Height times width of the network's input, pixels."""
+TEMPERATURES = (1e-3, 1e3)
+LONGEST_NAME = 200
+
+UNLABELLED_ID = 255
+"""The class id that no bundle may use: consumers read it as unlabelled."""
+
+
+class BundleError(ValueError):
+    """A bundle that cannot be used. The message names the file, the field, what was there and the remedy."""
+
+
+@dataclass(frozen=True)
+class BundleClass:
+    """One class: id as in the mask, name, colour (R, G, B) 0..255."""
+
+    id: int
+    name: str
+    colour: tuple[int, int, int]
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.name) <= LONGEST_NAME:
+            raise ValueError(
+                f"the class with id {self.id} has a name of {len(self.name)} characters; 1 to {LONGEST_NAME}"
+            )
+        if any(not 0 <= channel <= 255 for channel in self.colour):
+            raise ValueError(f"the colour of the class '{self.name}' is {self.colour}; channels are 0 to 255")
+
+
+@dataclass(frozen=True)
+class InputDescription:
+    """What the graph computes on: it resizes any frame to height x width (pixels) itself."""
+
+    height: int
+    width: int
+    colour_order: Literal["rgb", "bgr"] = "rgb"
+
+    def __post_init__(self) -> None:
+        if min(self.height, self.width) < 1 or max(self.height, self.width) > LARGEST_SIDE:
+            raise ValueError(f"the input size is {self.height}x{self.width}; both must be 1 to {LARGEST_SIDE}")
+        if self.height * self.width > LARGEST_AREA:
+            raise ValueError(
+                f"the input size is {self.height}x{self.width}; at most {LARGEST_AREA} pixels are possible"
+            )
+
+
+@dataclass(frozen=True)
+class ScoreDescription:
+    """Which anomaly score the graph computes; always in [0, 1] and higher where more anomalous."""
+
+    name: str
+    temperature: float
+    range: tuple[float, float] = (0.0, 1.0)
+    higher_is_more_anomalous: bool = True
+
+    def __post_init__(self) -> None:
+        low, high = TEMPERATURES
+        if not low <= self.temperature <= high:
+            raise ValueError(f"the score's temperature is {self.temperature}; it must be positive, {low:g} to {high:g}")
+        if self.range != (0.0, 1.0) or not self.higher_is_more_anomalous:
+            raise ValueError("the score must have the range [0, 1] and be higher where more anomalous")
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A threshold with its record: a pixel is anomalous where its score >= threshold.
+
+    Attributes:
+        chosen_by: the rule that gave the threshold.
+        data: the frames it was chosen on.
+        true_positive_rate, false_positive_rate: measured there, fractions; null where not measured.
+        threshold_interval: 95 % of the thresholds that other frames of the same kind would have given (bootstrap over
+            frames); null where not measured.
+        false_positive_rate_interval: the same for the rate at `threshold`.
+    """
+
+    name: str
+    threshold: float
+    chosen_by: str
+    data: str
+    true_positive_rate: float | None = None
+    false_positive_rate: float | None = None
+    threshold_interval: tuple[float, float] | None = None
+    false_positive_rate_interval: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"the threshold of the operating point '{self.name}' is {self.threshold}; range is [0, 1]")
+        rates = (
+            ("true_positive_rate", (self.true_positive_rate,)),
+            ("false_positive_rate", (self.false_positive_rate,)),
+            ("threshold_interval", self.threshold_interval or ()),
+            ("false_positive_rate_interval", self.false_positive_rate_interval or ()),
+        )
+        for name, values in rates:
+            if any(value is not None and not 0 <= value <= 1 for value in values):
+                raise ValueError(f"{name} of the operating point '{self.name}' is {values}; range is [0, 1]")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One measured figure and the command that measures it again."""
+
+    metric: str
+    value: float
+    data: str
+    command: str
+
+
+@dataclass(frozen=True)
+class ModelVariant:
+    """Another file of the folder with the same model, for engines and precisions that `model.onnx` does not serve.
+
+    Attributes:
+        format: `onnx`, which TensorRT, ONNX Runtime and the torch engine read.
+        precision: what the network computes in; resizing, normalisation and the score are float32 in all of them.
+        file: its name in the bundle's folder.
+        sha256: of the file.
+        label_agreement: share of the pixels that had the class that `model.onnx` gives them, 0 to 1.
+        score_difference: mean absolute difference of the anomaly score from that of `model.onnx`.
+        measured_on: the frames that both were measured on when the file was made, and by which engine.
+    """
+
+    format: str
+    precision: Literal["fp32", "fp16", "int8"]
+    file: str
+    sha256: str
+    label_agreement: float
+    score_difference: float
+    measured_on: str
+
+    def __post_init__(self) -> None:
+        # The name is joined to the folder: it must not lead out of it.
+        if not _FILE_NAME.fullmatch(self.file) or self.file in (MODEL_FILE, DESCRIPTION_FILE):
+            raise ValueError(
+                f"the file of a variant is {reprlib.repr(self.file)}; it must be a plain name of letters, digits, "
+                f"'_', '-' and '.', and neither {MODEL_FILE} nor {DESCRIPTION_FILE}"
+            )
+        if self.format == "torch":
+            raise ValueError(
+                f"the variant '{self.file}' is a torch program, which can hold code and is not read. The engine "
+                "'torch' computes from the ONNX files: delete the variant from bundle.yaml, or export the bundle again"
+            )
+        if self.format != "onnx":
+            raise ValueError(f"a variant has the format {shown(self.format)}; it must be onnx. Export the bundle again")
+        if self.precision == "fp32":
+            raise ValueError(f"a variant is {self.format} {self.precision}, which is not possible beside {MODEL_FILE}")
+        if not (0 <= self.label_agreement <= 1 and 0 <= self.score_difference <= 1):
+            raise ValueError(
+                f"the variant '{self.file}' has label_agreement {self.label_agreement} and score_difference "
+                f"{self.score_difference}; both are 0 to 1"
+            )
+
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """Where the weights come from."""
+
+    data_sets: tuple[str, ...]
+    config_digest: str
+    code_version: str
+    command: str
+    epochs: int
+    best_epoch: int
+    training_minutes: float
+    machine: str
+    parameters: int
+    measurements: tuple[Measurement, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "best_epoch", "training_minutes", "parameters"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
+
+
+@dataclass(frozen=True)
+class BundleDescription:
+    """What `bundle.yaml` holds."""
+
+    format_version: int
+    name: str
+    model_sha256: str
+    weights_licence: str
+    classes: tuple[BundleClass, ...]
+    input: InputDescription
+    score: ScoreDescription
+    training: TrainingRecord
+    operating_points: tuple[OperatingPoint, ...] = field(default=())
+    variants: tuple[ModelVariant, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.name) <= LONGEST_NAME:
+            raise ValueError(f"the field 'name' has {len(self.name)} characters; 1 to {LONGEST_NAME}")
+        if not 2 <= len(self.classes) < UNLABELLED_ID:
+            raise ValueError(f"there are {len(self.classes)} classes; 2 to {UNLABELLED_ID - 1} are possible")
+        if [c.id for c in self.classes] != list(range(len(self.classes))):
+            raise ValueError(f"the class ids are {[c.id for c in self.classes]}; they must be 0, 1, 2, ... in order")
+        names = [c.name for c in self.classes]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two classes have one name: {names}")
+        points = [p.name for p in self.operating_points]
+        if len(set(points)) < len(points):
+            raise ValueError(f"two operating points have one name: {points}")
+        for kind, values in (
+            ("format and precision", [f"{v.format} {v.precision}" for v in self.variants]),
+            ("file", [v.file for v in self.variants]),
+        ):
+            if len(set(values)) < len(values):
+                raise ValueError(f"two variants have one {kind}: {values}")
+
+    def operating_point(self, name: str) -> OperatingPoint:
+        """The operating point of that name, or the first one for ''.
+
+        Raises:
+            BundleError: there is none; the message lists those that there are.
+        """
+        names = [point.name for point in self.operating_points]
+        if not names:
+            raise BundleError(
+                f"the bundle '{self.name}' has no operating points; set the anomaly threshold yourself, or export "
+                "the bundle with --data"
+            )
+        if name and name not in names:
+            raise BundleError(f"the bundle '{self.name}' has no operating point '{name}'; it has {', '.join(names)}")
+        return self.operating_points[names.index(name) if name else 0]
+
+    def variant(self, format: str, precision: str) -> ModelVariant | None:
+        """The variant of that format and precision, or None."""
+        return next((v for v in self.variants if (v.format, v.precision) == (format, precision)), None)
+
+    @property
+    def colours(self) -> list[tuple[int, int, int]]:
+        """(R, G, B) of each class, by id."""
+        return [c.colour for c in self.classes]

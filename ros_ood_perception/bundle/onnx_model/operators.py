@@ -1,0 +1,16 @@
+"""The operators that a bundle's graph may have.
+
+This is the one list: an operator that is not in it is refused before any engine sees the graph. It holds what
+`training` exports (ResNet, ConvNeXt V2 and Swin encoders, every score, half precision, 8 bits). To add one, write its
+rule in one of the two modules below, its function for the torch engine in `inference/torch_operators.py`, and, if
+shapes are computed with it, its values in `onnx_values.py`. Semantics: ONNX's operator reference, opset 17
+(onnx.ai/onnx/operators).
+"""
+
+from __future__ import annotations
+
+from ros_ood_perception.bundle.onnx_model.array_operators import ARRAY_OPERATORS
+from ros_ood_perception.bundle.onnx_model.network_operators import NETWORK_OPERATORS
+from ros_ood_perception.bundle.onnx_model.rules import Operator
+
+OPERATORS: dict[str, Operator] = {**ARRAY_OPERATORS, **NETWORK_OPERATORS}

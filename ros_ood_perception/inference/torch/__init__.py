@@ -1,0 +1,1 @@
+"""PyTorch as an engine: the graph of `model.onnx`, computed by torch."""

@@ -1,0 +1,1 @@
+"""What launch files need before the node runs: topic presets and cameras."""

@@ -1,0 +1,1 @@
+"""Results as ROS messages, of rclpy or of `rosbags`. Knows neither."""

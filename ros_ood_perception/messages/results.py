@@ -1,0 +1,127 @@
+"""What is known of a frame as messages, one for each name in `OUTPUT_TOPICS`. The node publishes them, a replay writes
+them; both are made here. Knows no ROS."""
+
+from __future__ import annotations
+
+import array
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ros_ood_perception.bundle.model_bundle import BundleDescription
+from ros_ood_perception.inference.perception import FramePerception
+from ros_ood_perception.messages import obstacles as obstacle_messages
+from ros_ood_perception.messages.label_info import ANOMALY_ID
+from ros_ood_perception.messages.message_factory import NewMessage
+from ros_ood_perception.messages.overlay import overlay_picture, score_picture
+from ros_ood_perception.obstacles.ground_map import GroundMap
+from ros_ood_perception.obstacles.point_cloud import free_points, obstacle_points
+
+IMAGE = "sensor_msgs/msg/Image"
+TYPES = {
+    "label_info": "vision_msgs/msg/LabelInfo",
+    "obstacle_detections": "vision_msgs/msg/Detection2DArray",
+    "obstacles": "sensor_msgs/msg/PointCloud2",
+    "free_ground": "sensor_msgs/msg/PointCloud2",
+    "ground_grid": "nav_msgs/msg/OccupancyGrid",
+    "obstacle_markers": "visualization_msgs/msg/MarkerArray",
+}
+"""Message type by output name; every other output is an `IMAGE`."""
+
+
+def image_message(new: NewMessage, image: NDArray[Any], encoding: str, header: Any) -> Any:
+    """An array as `sensor_msgs/Image`.
+
+    Args:
+        image: (H, W) or (H, W, C) uint8 or float32.
+        encoding: what the array holds (`mono8`, `rgb8`, `32FC1`).
+    """
+    data = array.array("B")
+    data.frombytes(np.ascontiguousarray(image).data.cast("B"))
+    return new(
+        IMAGE,
+        header=header,
+        height=image.shape[0],
+        width=image.shape[1],
+        encoding=encoding,
+        step=image.shape[1] * image.itemsize * (image.shape[2] if image.ndim == 3 else 1),
+        data=data,
+    )
+
+
+def score_to_mono8(score: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Anomaly score (H, W) float32 in [0, 1] to the nearest of 256 grey levels."""
+    return np.rint(score * np.float32(255)).astype(np.uint8)
+
+
+def picture_output(
+    name: str,
+    image: NDArray[np.uint8],
+    result: FramePerception,
+    description: BundleDescription,
+    score_encoding: str,
+) -> tuple[NDArray[Any], str]:
+    """The pixels of an image output, and their encoding.
+
+    Args:
+        name: of `OUTPUT_TOPICS`, and an image.
+        image: (H, W, 3) uint8 in the bundle's colour order.
+        score_encoding: of `anomaly_score`: `mono8` or `32FC1`.
+    """
+    if name == "semantic_mask":
+        return result.semantic, "mono8"
+    if name == "semantic_mask_with_anomaly":
+        return np.where(result.anomaly_mask, np.uint8(ANOMALY_ID), result.semantic), "mono8"
+    if name == "semantic_confidence":
+        return score_to_mono8(np.float32(1) - result.anomaly_score), "mono8"
+    if name == "anomaly_mask":
+        return result.anomaly_mask.astype(np.uint8) * np.uint8(255), "mono8"
+    if name == "anomaly_score":
+        score = result.anomaly_score
+        return (score if score_encoding == "32FC1" else score_to_mono8(score)), score_encoding
+    if name == "anomaly_heat_map":
+        return score_picture(result.anomaly_score), "rgb8"
+    if name == "overlay":
+        rgb = image if description.input.colour_order == "rgb" else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        return overlay_picture(rgb, result.semantic, result.anomaly_mask, description.colours), "rgb8"
+    raise KeyError(name)
+
+
+def picture_message(
+    new: NewMessage,
+    name: str,
+    header: Any,
+    image: NDArray[np.uint8],
+    result: FramePerception,
+    description: BundleDescription,
+    score_encoding: str,
+) -> Any:
+    """An output in the picture: an image, or the obstacles' boxes, under the frame's own header."""
+    if name == "obstacle_detections":
+        return obstacle_messages.detections(new, result.obstacles, header)
+    pixels, encoding = picture_output(name, image, result, description, score_encoding)
+    return image_message(new, pixels, encoding, header)
+
+
+def ground_message(
+    new: NewMessage, name: str, header: Any, result: FramePerception, ground_map: GroundMap, point_height_m: float
+) -> Any:
+    """An output on the ground.
+
+    Args:
+        name: of `ON_THE_GROUND`.
+        header: the vehicle's frame at the frame's stamp.
+        point_height_m: of points over the ground.
+    """
+    if name == "obstacles":
+        return obstacle_messages.point_cloud(new, obstacle_points(result.obstacles, point_height_m), header)
+    if name == "free_ground":
+        return obstacle_messages.point_cloud(new, free_points(ground_map.free_edge(result), point_height_m), header)
+    if name == "ground_grid":
+        cells = ground_map.grid(result, result.obstacles)
+        return obstacle_messages.occupancy_grid(new, cells, ground_map.grid_settings, header)
+    if name == "obstacle_markers":
+        return obstacle_messages.markers(new, result.obstacles, header)
+    raise KeyError(name)

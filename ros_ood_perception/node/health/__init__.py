@@ -1,0 +1,1 @@
+"""Whether the node does its work: diagnostics, deadlines, the watchdog."""

@@ -1,0 +1,51 @@
+"""What the node says of its cameras on /diagnostics and on each camera's `output/state`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+
+from ros_ood_perception.node.health.health import CameraHealth, State
+
+LEVELS: dict[State, bytes] = {
+    "inactive": DiagnosticStatus.WARN,
+    "waiting": DiagnosticStatus.WARN,
+    "active": DiagnosticStatus.OK,
+    "stale": DiagnosticStatus.ERROR,
+    "rejected": DiagnosticStatus.ERROR,
+    "failed": DiagnosticStatus.ERROR,
+}
+
+
+def status(name: str, hardware_id: str, health: CameraHealth, facts: Mapping[str, str | float]) -> DiagnosticStatus:
+    """One camera: level and message from its health; the facts as key and value."""
+    level = LEVELS[health.state]
+    if level == DiagnosticStatus.OK and health.implausible:
+        level = DiagnosticStatus.WARN
+    return DiagnosticStatus(
+        level=level,
+        name=name,
+        message=health.message,
+        hardware_id=hardware_id,
+        values=[KeyValue(key=key, value=_text(value)) for key, value in facts.items()],
+    )
+
+
+def twins_status(name: str, hardware_id: str, twins: str) -> DiagnosticStatus:
+    """Another node publishes what this one does."""
+    return DiagnosticStatus(
+        level=DiagnosticStatus.ERROR, name=f"{name}: name on the graph", message=twins, hardware_id=hardware_id
+    )
+
+
+def diagnostic_array(stamp: Time, statuses: Sequence[DiagnosticStatus]) -> DiagnosticArray:
+    """The statuses of all cameras under one stamp."""
+    array = DiagnosticArray(status=list(statuses))
+    array.header.stamp = stamp
+    return array
+
+
+def _text(value: str | float) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

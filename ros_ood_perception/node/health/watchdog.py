@@ -1,0 +1,158 @@
+"""Engines can hang, and a thread in a driver's code cannot be ended from Python. So nobody waits for one without a
+deadline, and a process with a thread that does not come back ends itself.
+
+Why it ends and does not leave the thread behind: what hangs may hold the GPU, cores, memory, and locks of the
+middleware, and what another engine computes beside it can no longer be trusted. A new process is known to be well.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import TypeVar
+
+from ros_ood_perception.inference.engine import EngineError
+from ros_ood_perception.node.health.deadlines import SHORTEST_INFERENCE_S, Seen, Watch, Work, grace_s
+
+Result = TypeVar("Result")
+
+LOOK_PERIOD_S = 0.1
+LEAVING_PATIENCE_S = 3.0
+"""Of the 8 s that a process has to leave: then what still runs is asked to end."""
+LEAVING_GRACE_S = 2.0
+"""And then it is stuck."""
+SILENCE_TIMES = 2.0
+SHORTEST_SILENCE_S = 5.0
+
+
+def _silence_s(limit_s: float) -> float:
+    return SILENCE_TIMES * (limit_s + grace_s(limit_s))
+
+
+class AbandonedError(EngineError):
+    """A call did not come back, or nobody waits for it any more. Its thread is left behind: the process must end."""
+
+
+class Watchdog:
+    """Looks at `watch`; the thread that drives the node calls `look` every `LOOK_PERIOD_S`, and while it waits.
+
+    Args:
+        log: takes a line about what is overdue.
+        alive: called at each look with how long a silence from here is allowed, seconds. Code that keeps Python's lock
+            to itself stops every thread of Python, this one too: something outside of Python must notice.
+
+    Attributes:
+        usual_limit_s: gives the deadline of what may begin, and keep Python's lock, before the next look.
+        stuck: what did not come back, a sentence; "" where nothing is stuck. The process must end then.
+        abandoned: a thread was left behind, so the process must end without waiting for it.
+    """
+
+    def __init__(self, log: Callable[[str], None], alive: Callable[[float], None] = lambda silence_s: None) -> None:
+        self.watch = Watch()
+        self.usual_limit_s: Callable[[], float] = lambda: SHORTEST_INFERENCE_S
+        self.stuck = ""
+        self.abandoned = False
+        self._log = log
+        self._alive = alive
+        self._expire: Callable[[Work], None] = lambda work: None
+        self._told: Work | None = None
+        self._leaving_since: float | None = None
+        self._thread: threading.Thread | None = None
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+
+    def _run_calls(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call()
+            del call
+
+    def close(self) -> None:
+        """Nothing is called any more: let the thread for it end, if it is not stuck."""
+        self._calls.put(None)
+
+    def on_overdue(self, expire: Callable[[Work], None]) -> None:
+        """Call this, once for each work that passes its deadline."""
+        self._expire = expire
+
+    def lose(self, error: BaseException) -> None:
+        """A thread that must not end has ended: so must the process. From that thread."""
+        traceback.print_exception(error)
+        name = threading.current_thread().name
+        self.stuck = f"the {name} thread ended by an error ({error!r}): this process ends"
+
+    def leave(self) -> None:
+        """The process is to end: what can be left unfinished is, what cannot gets `LEAVING_PATIENCE_S`."""
+        self._leaving_since = time.monotonic()
+
+    def look(self) -> Seen:
+        """Deal with what is overdue or stuck."""
+        seen = self.watch.look()
+        self._alive(max(_silence_s(seen.limit_s), _silence_s(self.usual_limit_s()), SHORTEST_SILENCE_S))
+        if seen.work is None:
+            return seen
+        leaving_s = 0.0 if self._leaving_since is None else time.monotonic() - self._leaving_since
+        if seen.overdue or leaving_s > LEAVING_PATIENCE_S:
+            self._say(seen, seen.work)
+        if (seen.stuck or leaving_s > LEAVING_PATIENCE_S + LEAVING_GRACE_S) and not self.stuck:
+            self.stuck = (
+                f"{seen.work.what} has not come back after {seen.age_s:.1f} s, at a deadline of {seen.limit_s:.3g} s, "
+                "and its thread cannot be freed: this process ends, its stacks follow"
+            )
+            self.abandoned = True
+        return seen
+
+    def _say(self, seen: Seen, work: Work) -> None:
+        if self._told is work:
+            return
+        self._told = work
+        self._log(
+            f"{work.what} takes longer than {seen.limit_s:.3g} s" if seen.overdue else f"{work.what} is cut short"
+        )
+        self._expire(work)
+
+    def wait(self, ended: threading.Event, meanwhile: Callable[[Seen], None], until_leaving: bool = False) -> None:
+        """Wait for a thread, and go on looking.
+
+        Args:
+            meanwhile: called between the looks, with the last one.
+            until_leaving: what is waited for need not be finished when the process is to end.
+
+        Raises:
+            AbandonedError: it is stuck, or left unfinished.
+        """
+        while not ended.wait(LOOK_PERIOD_S):
+            seen = self.look()
+            meanwhile(seen)
+            if self.stuck:
+                raise AbandonedError(self.stuck)
+            if until_leaving and self._leaving_since is not None:
+                self.abandoned = True
+                raise AbandonedError("the process is to end")
+
+    def call(
+        self, function: Callable[[], Result], meanwhile: Callable[[Seen], None], until_leaving: bool = False
+    ) -> Result:
+        """Call it on a thread for that, and wait as `wait` does; what it raises is raised here."""
+        ended = threading.Event()
+        results: list[Result] = []
+        errors: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                results.append(function())
+            except BaseException as error:  # raised again in the thread that waits
+                errors.append(error)
+            finally:
+                ended.set()
+
+        # One thread for all calls: each new one would take memory of its own for what the engine allocates.
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run_calls, name="engine calls", daemon=True)
+            self._thread.start()
+        self._calls.put(run)
+        self.wait(ended, meanwhile, until_leaving)
+        if errors:
+            raise errors[0]
+        return results[0]

@@ -1,0 +1,126 @@
+"""Where one camera's pixels lie on the ground: from its camera_info and its pose, as far as they are known. Knows no
+ROS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ros_ood_perception.camera.camera_model import CameraError, CameraInfoMessage, CameraModel
+from ros_ood_perception.obstacles.ground import CameraPose, GroundProjection
+from ros_ood_perception.obstacles.ground_map import GridSettings, GroundMap
+
+
+@dataclass(frozen=True)
+class GroundLimits:
+    """What of the geometry may change from frame to frame."""
+
+    max_range_m: float
+    z_m: float
+
+
+def _check_upright(pose: CameraPose) -> None:
+    """An obstacle's foot is its lowest edge in the picture: down in the picture must be down, or near, on the road.
+
+    Raises:
+        CameraError: the camera lies on its side, or hangs upside down.
+    """
+    right_up, down_up = pose.rotation[6], pose.rotation[7]
+    # The picture's right is level, or its down steeper than it, however far the camera looks down.
+    if abs(right_up) > max(-down_up, 0.1) or down_up > 0.1:
+        raise CameraError(
+            "the camera is not upright: in its picture, 'down' is not towards the road before the vehicle, and feet of "
+            "obstacles would be sought at the wrong edge; turn the image in the driver (image_rotate, or the driver's "
+            "own option), and give the pose of the turned image"
+        )
+
+
+class CameraGeometry:
+    """Follows the geometry of one camera.
+
+    Args:
+        pose_of: gives the camera's pose for the frame_id of its images, or raises `CameraError`.
+        rectified: the images are rectified ones.
+        no_info: what to say while no camera_info is known.
+    """
+
+    def __init__(self, pose_of: Callable[[str], CameraPose], rectified: bool, no_info: Callable[[], str]) -> None:
+        self._pose_of = pose_of
+        self._rectified = rectified
+        self._no_info = no_info
+        self.info: CameraInfoMessage | None = None
+        self._model: tuple[Any, CameraModel] | None = None
+        self._projection: GroundProjection | None = None
+        self._ground: GroundProjection | None = None
+        self._map: tuple[Any, GroundMap] | None = None
+        self.problem = "no frame yet"
+
+    def ground(self, image_size: tuple[int, int], frame_id: str, limits: GroundLimits) -> GroundProjection | None:
+        """The camera over the ground, or None where that is not known: then `problem` says why, else it is "".
+
+        Args:
+            image_size: height and width of the frame, pixels.
+            frame_id: of the frame.
+        """
+        try:
+            camera, pose = self._camera(image_size), self._pose_of(frame_id)
+            known = self._projection
+            if known is None or (known.camera, known.pose, known.max_range_m, known.ground_z_m) != (
+                camera,
+                pose,
+                limits.max_range_m,
+                limits.z_m,
+            ):
+                known = self._projection = GroundProjection(camera, pose, limits.max_range_m, limits.z_m)
+            if not known.shows_ground:
+                # Nothing that stands there would be placed, and the empty cloud would read as a free road.
+                raise CameraError(
+                    f"no pixel of the image shows ground within {limits.max_range_m:g} m (ground.max_range_m): the "
+                    "images' frame_id must be the camera's optical frame (x right, y down, z forward, REP 103), not "
+                    "its body's; then check pitch and roll, in the transform or the mounting parameters, and D of "
+                    "camera_info"
+                )
+            _check_upright(pose)
+        except CameraError as error:
+            self._ground = None
+            self.problem = str(error)
+            return None
+        self._ground, self.problem = known, ""
+        return known
+
+    def _camera(self, image_size: tuple[int, int]) -> CameraModel:
+        info = self.info
+        if info is None:
+            raise CameraError(self._no_info())
+        roi = info.roi
+        key = (
+            image_size,
+            *(info.height, info.width, info.distortion_model, info.binning_x, info.binning_y),
+            *(roi.x_offset, roi.y_offset, roi.height, roi.width),
+            *(np.asarray(field, np.float64).tobytes() for field in (info.d, info.k, info.r, info.p)),
+        )
+        if self._model is None or self._model[0] != key:
+            self._model = None
+            self._model = (key, CameraModel.from_camera_info(info, image_size, self._rectified))
+        return self._model[1]
+
+    def ground_map(
+        self,
+        engine_size: tuple[int, int],
+        drivable_ids: frozenset[int],
+        hysteresis: float,
+        ego_mask: NDArray[np.bool_] | None,
+        grid: GridSettings,
+    ) -> GroundMap | None:
+        """What is made of the last `ground` and these settings; made anew only when one of them changes."""
+        ground = self._ground
+        if ground is None:
+            return None
+        key = (ground, engine_size, drivable_ids, hysteresis, grid)
+        if self._map is None or self._map[0] != key:
+            self._map = (key, GroundMap(ground, engine_size, drivable_ids, hysteresis, ego_mask, grid))
+        return self._map[1]

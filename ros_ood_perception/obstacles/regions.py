@@ -1,0 +1,282 @@
+"""Anomaly score to connected regions: hysteresis, minimum area, region of interest, and where each stands."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ros_ood_perception.camera.decoder_process import DecoderProcess
+from ros_ood_perception.camera.image_file import ImageFileError, read_image_file
+from ros_ood_perception.inference.perception import FramePerception
+
+FOOT_COLUMNS = 17
+"""Foot points of a region, at most: a car at 10 m then has one every 25 cm."""
+FOOT_BAND = 0.15
+"""How much higher than its lowest point a region may stand, as a fraction of its height in the picture."""
+
+
+@dataclass(frozen=True)
+class RegionSettings:
+    """Which regions of the anomaly score count.
+
+    Attributes:
+        hysteresis: in (0, 1]. A region holds a pixel whose score is at least the threshold, and grows over neighbours
+            whose score is at least `hysteresis` times the threshold. 1: the anomaly mask itself.
+        min_area: fraction of the frame's pixels, in [0, 1]; a smaller region is dropped.
+        max_regions: only so many are kept, the largest ones.
+        drivable_ids: class ids of drivable ground. A region counts if a foot point of it is on or near such ground, or
+            if its foot is cut: then what it stands on is not in the picture. None: wherever it is.
+        surroundings: how near, as a fraction of the frame's height, in [0, 1].
+    """
+
+    hysteresis: float = 0.8
+    min_area: float = 0.0002
+    max_regions: int = 64
+    drivable_ids: frozenset[int] | None = None
+    surroundings: float = 0.05
+
+    def __post_init__(self) -> None:
+        # Written so that NaN is refused as well.
+        if not 0 < self.hysteresis <= 1:
+            raise ValueError(f"hysteresis is {self.hysteresis}; it must be in (0, 1], 1 for none")
+        for name in ("min_area", "surroundings"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it is a fraction of the frame, in [0, 1]")
+        if self.max_regions < 1:
+            raise ValueError(f"max_regions is {self.max_regions}; it must be at least 1")
+        if self.drivable_ids is not None and not all(0 <= number <= 255 for number in self.drivable_ids):
+            raise ValueError(f"drivable_ids are {sorted(self.drivable_ids)}; class ids are 0 to 255")
+
+
+@dataclass(frozen=True)
+class Box:
+    """Smallest box around a region: left, top, width, height, pixels of the frame."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Region:
+    """A connected region of one frame.
+
+    Attributes:
+        score: mean anomaly score of its pixels, in [0, 1].
+        peak_score: their highest.
+        area: pixels of the frame.
+        box: pixels of the frame.
+        foot_points: u, v (the centre of the top left pixel is 0, 0) of where it stands, left to right, at most
+            `FOOT_COLUMNS`.
+        foot_is_cut: it reaches the frame's lower edge or the ego mask: it may stand nearer than its foot points.
+    """
+
+    score: float
+    peak_score: float
+    area: int
+    box: Box
+    foot_points: tuple[tuple[float, float], ...]
+    foot_is_cut: bool
+
+
+@dataclass(frozen=True)
+class RegionFinder:
+    """Finds the regions of a frame, the largest first. Deterministic; works at the engine's resolution.
+
+    At the engine's resolution because the score has no more detail than that: the frame's own is bilinear between these
+    pixels, and foot points are interpolated the same way. Boxes are exact to one engine pixel.
+
+    Attributes:
+        settings: which regions count.
+        ego_mask: (H, W) bool of any size, True where the camera sees the own vehicle: never part of a region. None:
+            nowhere.
+    """
+
+    settings: RegionSettings = field(default_factory=RegionSettings)
+    ego_mask: NDArray[np.bool_] | None = None
+
+    def __call__(self, result: FramePerception) -> tuple[Region, ...]:
+        """The regions of one frame."""
+        score, settings = result.engine_anomaly_score, self.settings
+        height, width = score.shape
+        high = np.float32(result.anomaly_threshold)
+        low = np.float32(high * np.float32(settings.hysteresis))
+        mask = (score >= low).view(np.uint8)
+        ego = None
+        if self.ego_mask is not None:
+            ego = cv2.resize(self.ego_mask.view(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+            mask[ego > 0] = 0
+        # Every algorithm finds the same regions; OpenCV's default takes twice as long where most is background.
+        count, labels, stats, _ = cv2.connectedComponentsWithStatsWithAlgorithm(mask, 8, cv2.CV_32S, cv2.CCL_GRANA)
+        if count == 1:
+            return ()
+        areas = stats[:, cv2.CC_STAT_AREA]
+        # Most frames have few regions that are large enough, and only those cost more than this.
+        large = areas >= max(1.0, settings.min_area * height * width)
+        large[0] = False  # the background
+        if low < high:
+            # Under the ego mask these are the background's.
+            seeds = labels[score >= high]
+            large &= np.bincount(seeds, minlength=count) > 0
+        # Not by label: how OpenCV numbers regions depends on its threads.
+        order = np.lexsort((stats[:, cv2.CC_STAT_LEFT], stats[:, cv2.CC_STAT_TOP], -areas))
+        regions = []
+        for label in order[large[order]]:
+            region = _region(int(label), labels, stats[label], result, float(low), ego, settings)
+            if region is not None:
+                regions.append(region)
+                if len(regions) == settings.max_regions:
+                    break
+        return tuple(regions)
+
+
+def drivable_mask(semantic: NDArray[np.uint8], drivable_ids: Collection[int]) -> NDArray[np.uint8]:
+    """Of class ids (h, w) uint8: 1 where the class is one of these, else 0."""
+    table = np.zeros(256, np.uint8)
+    table[list(drivable_ids)] = 1
+    return cv2.LUT(semantic, table)
+
+
+def read_ego_mask(path: Path | str) -> NDArray[np.bool_]:
+    """An image that is white where the camera sees the own vehicle: (H, W) bool.
+
+    White is above half of its brightest grey: masks of 0 and 1, of 0 and 255, and those that a JPEG has
+    roughened are all read as they are meant.
+
+    Raises:
+        ValueError: not a readable image.
+    """
+    try:
+        # A node reads it once: the process that decodes it is not kept.
+        with DecoderProcess() as decoder:
+            image = cv2.cvtColor(read_image_file(Path(path), decoder=decoder), cv2.COLOR_BGR2GRAY)
+    except ImageFileError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise ValueError(
+            f"{path}: the ego mask cannot be read ({reason}); it must be an image (PNG), white on the own vehicle"
+        ) from error
+    return image > image.max() // 2
+
+
+def _region(
+    label: int,
+    labels: NDArray[np.int32],
+    stats: NDArray[np.int32],
+    result: FramePerception,
+    low: float,
+    ego: NDArray[np.uint8] | None,
+    settings: RegionSettings,
+) -> Region | None:
+    """The region of one label; None if it stands outside the region of interest."""
+    left, top, width, height, area = (int(value) for value in stats)
+    score = result.engine_anomaly_score
+    rows, columns = score.shape
+    inside = labels[top : top + height, left : left + width] == label
+    # Lowest pixel of each column, from the box's top. A connected region has one in every column of its box.
+    lowest = height - 1 - np.argmax(inside[::-1], axis=0)
+    columns_used = _telling_columns(lowest)
+    x, y = left + columns_used, top + lowest[columns_used]
+    below = np.minimum(y + 1, rows - 1)
+    cut = y == rows - 1
+    if ego is not None:
+        cut |= ego[below, x] > 0
+    # What a cut foot stands on is not in the picture: a wall that hides the whole road must not be dropped for it.
+    if (
+        settings.drivable_ids is not None
+        and not cut.any()
+        and not _near_drivable(
+            result.engine_semantic, settings.drivable_ids, x, below, round(settings.surroundings * rows)
+        )
+    ):
+        return None
+    # Where the score falls through the low threshold on its way to the pixel below, as bilinear interpolation has it.
+    here, under = score[y, x].astype(np.float64), score[below, x].astype(np.float64)
+    falls = ~cut & (under < low)
+    edge = np.where(falls, np.divide(here - low, here - under, out=np.full_like(here, 0.5), where=falls), 0.5)
+    u = left + _foot_columns(width)
+    v = _standing_line(u, x, y + edge, FOOT_BAND * height)
+    # Engine pixels to the frame's: both have the centre of their first pixel at 0.
+    scale_x, scale_y = result.frame_size[1] / columns, result.frame_size[0] / rows
+    values = score[top : top + height, left : left + width][inside]
+    frame_left, frame_top = int(left * scale_x), int(top * scale_y)
+    # Without the limits, products like 480 * (962 / 480) end beyond the frame.
+    frame_right = min(math.ceil((left + width) * scale_x), result.frame_size[1])
+    frame_bottom = min(math.ceil((top + height) * scale_y), result.frame_size[0])
+    return Region(
+        score=float(values.mean(dtype=np.float64)),
+        peak_score=float(values.max()),
+        area=round(area * scale_x * scale_y),
+        box=Box(
+            frame_left,
+            frame_top,
+            frame_right - frame_left,
+            frame_bottom - frame_top,
+        ),
+        foot_points=tuple(zip(((u + 0.5) * scale_x - 0.5).tolist(), ((v + 0.5) * scale_y - 0.5).tolist(), strict=True)),
+        foot_is_cut=bool(cut.any()),
+    )
+
+
+def _near_drivable(
+    semantic: NDArray[np.uint8],
+    drivable_ids: Collection[int],
+    x: NDArray[np.int64],
+    y: NDArray[np.int64],
+    reach: int,
+) -> bool:
+    """Whether a pixel with one of these ids is at most `reach` columns and rows from one of the pixels x, y (N,)."""
+    # Only the part of the frame that matters: to grow the ground of the whole of it costs more than all the rest.
+    top, left = max(0, int(y.min()) - reach), max(0, int(x.min()) - reach)
+    part = semantic[top : int(y.max()) + reach + 1, left : int(x.max()) + reach + 1]
+    drivable = drivable_mask(np.ascontiguousarray(part), drivable_ids)
+    if reach:
+        square = cv2.getStructuringElement(cv2.MORPH_RECT, (2 * reach + 1, 2 * reach + 1))
+        drivable = cv2.dilate(drivable, square)
+    return bool(drivable[y - top, x - left].any())
+
+
+def _telling_columns(lowest: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of the lowest pixels (N,), the first, the last, and the lowest of each of `FOOT_COLUMNS` stretches."""
+    length = -(-len(lowest) // FOOT_COLUMNS)
+    padded = np.full(-(-len(lowest) // length) * length, -1)
+    padded[: len(lowest)] = lowest
+    stretches = padded.reshape(-1, length)
+    found = (stretches.argmax(axis=1) + length * np.arange(len(stretches))).tolist()
+    return np.array(sorted({0, *found, len(lowest) - 1}))
+
+
+@lru_cache(maxsize=4096)
+def _foot_columns(width: int) -> NDArray[np.float64]:
+    """At most `FOOT_COLUMNS` of the columns 0 to `width` - 1, evenly spread. Not to be written to."""
+    return np.unique(np.linspace(0, width - 1, FOOT_COLUMNS).round())
+
+
+def _standing_line(
+    u: NDArray[np.float64], x: NDArray[np.int64], v: NDArray[np.float64], band: float
+) -> NDArray[np.float64]:
+    """Rows (M,) at columns u (M,) where the thing stands, of the lower edge v (N,) of its picture at columns x (N,).
+
+    What hangs over the ground (the belly of a car, the side of a tyre) has its lower edge on ground that is farther
+    away. So gaps are bridged by the lower convex hull, and no part is taken to stand more than `band` higher in the
+    picture than the lowest one: rather too near than too far.
+    """
+    hull: list[tuple[int, float]] = []
+    # Plain numbers: a NumPy scalar costs ten times as much to compute with.
+    for x2, v2 in zip(x.tolist(), v.tolist(), strict=True):
+        while len(hull) > 1:
+            (x0, v0), (x1, v1) = hull[-2:]
+            # v grows downwards: drop a point above the line from its predecessor to the new one.
+            if (v1 - v0) * (x2 - x0) > (v2 - v0) * (x1 - x0):
+                break
+            hull.pop()
+        hull.append((x2, v2))
+    hull_x, hull_v = zip(*hull, strict=True)
+    return np.maximum(np.interp(u, hull_x, hull_v), v.max() - band)

@@ -1,0 +1,135 @@
+"""The node's parameters for a replay: defaults, a ROS parameter file, and single values from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ros_ood_perception.files.strict_yaml import load_yaml, shown
+from ros_ood_perception.parameters.declarations import DECLARATIONS, Declaration
+from ros_ood_perception.parameters.settings import CAMERA_PARAMETERS, ParameterError, camera_names, value_of_each
+from ros_ood_perception.shown_text import printable
+
+LONGEST_VALUE = 4096
+"""Characters of a `--set`."""
+
+
+def parameter_values(file: Path | None, changes: Sequence[str], node_name: str) -> dict[str, Any]:
+    """A value for every parameter of the node.
+
+    Args:
+        file: a ROS parameter file; what is under `/**` and under the node's name counts. None: the defaults.
+        changes: NAME=VALUE or NAME:=VALUE each, as YAML.
+        node_name: `/perception_node`, for instance.
+
+    Raises:
+        ParameterError: an unknown parameter, or one of another type.
+        OSError, SchemaError: the file cannot be read, or is no YAML.
+    """
+    declared = {declaration.name: declaration for declaration in DECLARATIONS}
+    values: dict[str, Any] = {
+        name: list(d.default) if isinstance(d.default, tuple) else d.default for name, d in declared.items()
+    }
+    given: list[tuple[str, str, Any]] = []
+    if file is not None:
+        given += [(str(file), name, value) for name, value in _of_file(file, node_name).items()]
+    for change in changes:
+        name, separator, text = change.partition("=")
+        if not separator:
+            raise ParameterError(f"--set {shown(change)}: it must be NAME=VALUE")
+        given.append((f"--set {name}", name.removesuffix(":").strip(), _yaml_value(name, text)))
+    for source, name, value in given:
+        if name.partition(".")[0] in ("use_sim_time", "qos_overrides"):
+            # Of every node; neither clock nor transport has a part in a replay.
+            continue
+        if name not in declared:
+            raise ParameterError(f"{source}: the node has no parameter '{printable(name, 200)}'")
+        values[name] = _typed(source, declared[name], value)
+    return values
+
+
+def _yaml_value(name: str, text: str) -> Any:
+    # A merge key copies what it names: some nested in a line fill the memory. No value needs one.
+    if len(text) > LONGEST_VALUE or "<<" in text:
+        raise ParameterError(
+            f"--set {name}: the value has {len(text)} characters or a merge key (<<): it is none of ours"
+        )
+    try:
+        return yaml.safe_load(text)
+    except Exception as error:  # PyYAML's constructors raise all sorts on a tag whose value does not fit
+        raise ParameterError(f"--set {name}: {shown(text)} is no YAML value") from error
+
+
+def of_recording(values: Mapping[str, Any], cameras: Sequence[str]) -> dict[str, Any]:
+    """The values for the cameras of a recording: in a list of one value for each camera, each finds its own by name.
+
+    The node goes by the order of its `cameras`; those of a recording come in another, and some may be missing.
+
+    Args:
+        cameras: names of the recording's.
+
+    Raises:
+        ParameterError: a list has several values, and `cameras` does not say which is whose.
+    """
+    found = {**values, "cameras": list(cameras)}
+    for name in CAMERA_PARAMETERS:
+        if len(values[name]) == 1:
+            continue
+        named = camera_names(values)
+        if not set(cameras) <= set(named):
+            theirs, recorded = (", ".join(n or "one without a name" for n in names) for names in (named, cameras))
+            raise ParameterError(
+                f"parameter '{name}' has {len(values[name])} values for the cameras {theirs} (parameter 'cameras'), "
+                f"the recording's are {recorded}: which value is whose cannot be told. Name the values' cameras in "
+                "their order (--set cameras=[NAME,...]) and the recording's by the same names (--camera NAME=TOPIC), "
+                f"or give one value for all (--set {name}=VALUE)"
+            )
+        of_camera = dict(zip(named, value_of_each(values, name, named), strict=True))
+        found[name] = [of_camera[camera] for camera in cameras]
+    return found
+
+
+def _of_file(file: Path, node_name: str) -> dict[str, Any]:
+    data = load_yaml(file)
+    found: dict[str, Any] = {}
+    known = {"/**", node_name, node_name.lstrip("/"), f"/**/{node_name.rpartition('/')[2]}"}
+    for node, content in (data if isinstance(data, dict) else {}).items():
+        parameters = content.get("ros__parameters") if isinstance(content, dict) else None
+        if node in known and isinstance(parameters, dict):
+            found |= _flat(parameters, "")
+    if not found:
+        raise ParameterError(f"{file}: holds no parameters of {node_name}; it must have /**: ros__parameters:")
+    return found
+
+
+def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if not isinstance(name, str):
+            raise ParameterError(f"a parameter is called {shown(name)}; a name must be text")
+        # No deeper than names go: nested YAML aliases are small in the file and endless when followed.
+        if isinstance(value, dict) and any(d.name.startswith(f"{prefix}{name}.") for d in DECLARATIONS):
+            found |= _flat(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
+
+
+def _typed(source: str, declaration: Declaration, value: Any) -> Any:
+    default = declaration.default
+    if isinstance(default, tuple):
+        kind = type(default[0])
+        items = value if isinstance(value, list) else [value]
+        return [_scalar(source, declaration.name, kind, item) for item in items]
+    return _scalar(source, declaration.name, type(default), value)
+
+
+def _scalar(source: str, name: str, kind: type, value: Any) -> Any:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) <= 2**53:
+        return float(value)
+    if type(value) is not kind:
+        raise ParameterError(f"{source}: parameter '{name}' is {shown(value)}; it must be {kind.__name__}")
+    return value

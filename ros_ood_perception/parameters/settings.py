@@ -1,0 +1,318 @@
+"""What the parameters' values mean: typed, checked against each other, and with errors that name the parameter."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ros_ood_perception.bundle.model_bundle import BundleDescription
+from ros_ood_perception.files.strict_yaml import shown
+from ros_ood_perception.inference.engine import GpuOptions
+from ros_ood_perception.messages.topics import STATE_TOPIC, camera_topic
+from ros_ood_perception.node.engine_supervisor import FailurePolicy
+from ros_ood_perception.node.health.deadlines import OPENING_S, OPENING_WITH_BUILD_S
+from ros_ood_perception.obstacles.ground import CameraPose
+from ros_ood_perception.obstacles.ground_map import GridSettings
+from ros_ood_perception.obstacles.regions import RegionSettings, read_ego_mask
+from ros_ood_perception.obstacles.tracks import PersistenceSettings
+from ros_ood_perception.parameters.declarations import DECLARATIONS
+
+CAMERA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*")
+TOPIC_WORDS = frozenset({"input", "output", "debug"})
+MOST_CAMERAS = 64
+LONGEST_PATH = 4095
+"""Characters; Linux takes no more bytes."""
+MOUNTING_FIELDS = ("height_m", "pitch_deg", "roll_deg", "yaw_deg", "forward_m", "left_m")
+CAMERA_PARAMETERS = (*(f"mounting.{field}" for field in MOUNTING_FIELDS), "region.ego_mask")
+"""Lists of one value for all cameras, or of one for each in the order of `cameras`."""
+
+
+class ParameterError(ValueError):
+    """A parameter with a value that the node cannot work with. The message names it."""
+
+
+@dataclass(frozen=True)
+class FixedSettings:
+    """What is read at configure and holds until cleanup; fields as in `parameter_declarations`.
+
+    Attributes:
+        inference_deadline_s: 0: measured.
+        mountings: pose of each camera; None: from tf2.
+        ego_masks: of each camera, see `read_ego_mask`; None: the camera does not see the own vehicle.
+    """
+
+    bundle: Path
+    bundle_public_key: str
+    engine: str
+    num_threads: int
+    gpu: GpuOptions
+    cameras: tuple[str, ...]
+    image_transport: str
+    max_image_pixels: int
+    failure_policy: FailurePolicy
+    inference_deadline_s: float
+    opening_deadline_s: float
+    base_frame: str
+    rectified_images: bool
+    grid: GridSettings
+    mountings: tuple[CameraPose | None, ...]
+    ego_masks: tuple[NDArray[np.bool_] | None, ...]
+
+
+@dataclass(frozen=True)
+class LiveSettings:
+    """What may change while the node runs; a frame sees one of these from beginning to end.
+
+    Attributes:
+        anomaly_threshold: of the parameter, or None for the operating point's.
+    """
+
+    operating_point: str
+    anomaly_threshold: float | None
+    outputs: frozenset[str]
+    score_encoding: str
+    max_frame_age_ms: float
+    max_rate_hz: float
+    stale_after_s: float
+    diagnostics_period_s: float
+    region: RegionSettings
+    drivable_classes: tuple[str, ...]
+    persistence: PersistenceSettings
+    max_range_m: float
+    ground_z_m: float
+    point_height_m: float
+
+    def region_settings(self, description: BundleDescription) -> RegionSettings:
+        """Which regions count with this bundle.
+
+        Raises:
+            ParameterError: the bundle has no class of a given name.
+        """
+        if not self.drivable_classes:
+            return self.region
+        ids = {c.name: c.id for c in description.classes}
+        for name in self.drivable_classes:
+            if name not in ids:
+                raise ParameterError(
+                    f"parameter 'region.drivable_classes' holds '{name}'; the bundle has {', '.join(ids)}"
+                )
+        return replace(self.region, drivable_ids=frozenset(ids[name] for name in self.drivable_classes))
+
+    def threshold(self, description: BundleDescription) -> float:
+        """The threshold with this bundle, in [0, 1].
+
+        Raises:
+            BundleError: no such operating point.
+        """
+        if self.anomaly_threshold is not None:
+            return self.anomaly_threshold
+        return description.operating_point(self.operating_point).threshold
+
+
+def _check_values(values: Mapping[str, Any], live: bool) -> None:
+    for declaration in DECLARATIONS:
+        if declaration.live != live:
+            continue
+        value = values[declaration.name]
+        low, high = declaration.range or (-sys.float_info.max, sys.float_info.max)
+        for item in [value] if isinstance(value, (str, int, float)) else value:
+            # rclpy's own ranges do not reach into lists, and let NaN pass: it compares false with both ends.
+            if isinstance(item, (int, float)) and not isinstance(item, bool) and not low <= item <= high:
+                raise ParameterError(
+                    f"parameter '{declaration.name}' is {shown(value)}; it must be from {low:g} to {high:g}"
+                )
+            if declaration.choices and item not in declaration.choices:
+                raise ParameterError(
+                    f"parameter '{declaration.name}' is {shown(item)}; it must be one of "
+                    f"{', '.join(declaration.choices)}"
+                )
+
+
+def fixed_settings(values: Mapping[str, Any]) -> FixedSettings:
+    """From the values of all parameters.
+
+    Raises:
+        ParameterError: a value that the node cannot work with.
+    """
+    _check_values(values, live=False)
+    if not values["bundle"]:
+        raise ParameterError("parameter 'bundle' is empty; give the folder of a model bundle")
+    cameras = camera_names(values)
+    return FixedSettings(
+        bundle=_path("bundle", values["bundle"]),
+        bundle_public_key=values["bundle_public_key"],
+        engine=values["engine"],
+        num_threads=values["num_threads"],
+        gpu=GpuOptions(
+            precision=values["precision"],
+            image_size=(values["engine_image_height"], values["engine_image_width"]),
+            build=values["engine_build"],
+            cache=_path("engine_cache", values["engine_cache"]) if values["engine_cache"] else None,
+        ),
+        cameras=cameras,
+        image_transport=values["image_transport"],
+        max_image_pixels=values["max_image_pixels"],
+        failure_policy=FailurePolicy(
+            max_failures=values["max_engine_failures"],
+            after_failures=values["after_engine_failures"],
+            first_retry_s=values["engine_retry_s"],
+        ),
+        inference_deadline_s=values["inference_deadline_s"],
+        opening_deadline_s=values["engine_opening_deadline_s"]
+        or (OPENING_WITH_BUILD_S if values["engine_build"] else OPENING_S),
+        base_frame=values["ground.base_frame"],
+        rectified_images=values["ground.rectified_images"],
+        grid=_grid(values),
+        mountings=_mountings(values, cameras),
+        ego_masks=_ego_masks(values, cameras),
+    )
+
+
+def _grid(values: Mapping[str, Any]) -> GridSettings:
+    try:
+        return GridSettings(
+            resolution_m=values["ground.grid_resolution_m"],
+            from_x_m=values["ground.grid_from_x_m"],
+            to_x_m=values["ground.grid_to_x_m"],
+            from_y_m=values["ground.grid_from_y_m"],
+            to_y_m=values["ground.grid_to_y_m"],
+        )
+    except ValueError as error:
+        raise ParameterError(f"parameters 'ground.grid_...': {error}") from error
+
+
+def value_of_each(values: Mapping[str, Any], name: str, cameras: tuple[str, ...]) -> list[Any]:
+    """One value for each camera, of one of `CAMERA_PARAMETERS`.
+
+    Raises:
+        ParameterError: neither one value nor as many as cameras.
+    """
+    found = list(values[name])
+    if len(found) not in (1, len(cameras)):
+        raise ParameterError(
+            f"parameter '{name}' has {len(found)} values; it must have one for each of the {len(cameras)} cameras, or "
+            "one for all"
+        )
+    return found * len(cameras) if len(found) == 1 else found
+
+
+def _path(name: str, value: str) -> Path:
+    # No file has a zero in its path, and OpenCV crashes on half of a surrogate pair.
+    if len(value) > LONGEST_PATH or any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
+        raise ParameterError(f"parameter '{name}' is {shown(value)}, which is no path")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise ParameterError(f"parameter '{name}' is '{value}': {error}; give the folder's whole path") from error
+
+
+def _mountings(values: Mapping[str, Any], cameras: tuple[str, ...]) -> tuple[CameraPose | None, ...]:
+    columns = [value_of_each(values, f"mounting.{field}", cameras) for field in MOUNTING_FIELDS]
+    return tuple(CameraPose.from_mounting(*row) if row[0] > 0 else None for row in zip(*columns, strict=True))
+
+
+def _ego_masks(values: Mapping[str, Any], cameras: tuple[str, ...]) -> tuple[NDArray[np.bool_] | None, ...]:
+    try:
+        return tuple(
+            read_ego_mask(_path("region.ego_mask", path)) if path else None
+            for path in value_of_each(values, "region.ego_mask", cameras)
+        )
+    except ParameterError:
+        raise
+    except ValueError as error:
+        raise ParameterError(f"parameter 'region.ego_mask': {error}") from error
+
+
+def camera_names(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the parameter `cameras` names; one empty name for a camera without one.
+
+    Raises:
+        ParameterError: a name that cannot be a level of a topic, or one twice.
+    """
+    names = list(values["cameras"])
+    if names in ([], [""]):
+        return ("",)
+    if len(names) > MOST_CAMERAS:
+        raise ParameterError(f"parameter 'cameras' holds {len(names)} names; {MOST_CAMERAS} are possible")
+    for name in names:
+        if not CAMERA_NAME.fullmatch(name) or name in TOPIC_WORDS:
+            raise ParameterError(
+                f"parameter 'cameras' holds {shown(name)}, which cannot be a level of a topic such as "
+                f"{camera_topic('front_left', STATE_TOPIC)}; use letters, digits and single underscores, and none of "
+                f"{', '.join(sorted(TOPIC_WORDS))}"
+            )
+        if names.count(name) > 1:
+            raise ParameterError(f"parameter 'cameras' holds '{name}' more than once")
+    return tuple(names)
+
+
+def _check_rate(max_rate_hz: float, stale_after_s: float, persistence: PersistenceSettings) -> None:
+    """Frames must come often enough for what looks at the time between them."""
+    period_s = 1.0 / max_rate_hz
+    if period_s >= stale_after_s:
+        raise ParameterError(
+            f"parameter 'max_rate_hz' is {max_rate_hz:g}, a frame every {period_s:g} s, and 'stale_after_s' is "
+            f"{stale_after_s:g}: the camera would be stale between two results; raise stale_after_s above "
+            f"{period_s:g} or max_rate_hz above {1 / stale_after_s:g}"
+        )
+    if persistence.seen_frames > 1 and period_s >= persistence.max_gap_s:
+        raise ParameterError(
+            f"parameter 'max_rate_hz' is {max_rate_hz:g}, a frame every {period_s:g} s, and 'persistence.max_gap_s' is "
+            f"{persistence.max_gap_s:g}: all would be forgotten before the next frame, and no obstacle found; raise "
+            f"persistence.max_gap_s above {period_s:g} or max_rate_hz above {1 / persistence.max_gap_s:g}, or set "
+            "persistence.seen_frames to 1"
+        )
+
+
+def live_settings(values: Mapping[str, Any]) -> LiveSettings:
+    """From the values of all parameters.
+
+    Raises:
+        ParameterError: a value that the node cannot work with.
+    """
+    _check_values(values, live=True)
+    threshold = values["anomaly_threshold"]
+    if -1 < threshold < 0:
+        raise ParameterError(
+            f"parameter 'anomaly_threshold' is {threshold}; it must be in [0, 1], or -1 for the operating point's"
+        )
+    try:
+        region = RegionSettings(
+            hysteresis=values["region.hysteresis"],
+            min_area=values["region.min_area"],
+            max_regions=values["region.max_regions"],
+            surroundings=values["region.surroundings"],
+        )
+        persistence = PersistenceSettings(
+            seen_frames=values["persistence.seen_frames"],
+            of_frames=values["persistence.of_frames"],
+            max_gap_s=values["persistence.max_gap_s"],
+            reach=values["persistence.reach"],
+        )
+    except ValueError as error:
+        raise ParameterError(f"parameters 'region.' and 'persistence.': {error}") from error
+    if values["max_rate_hz"] > 0:
+        _check_rate(values["max_rate_hz"], values["stale_after_s"], persistence)
+    return LiveSettings(
+        region=region,
+        drivable_classes=tuple(name for name in values["region.drivable_classes"] if name),
+        persistence=persistence,
+        max_range_m=values["ground.max_range_m"],
+        ground_z_m=values["ground.z_m"],
+        point_height_m=values["ground.point_height_m"],
+        operating_point=values["operating_point"],
+        anomaly_threshold=None if threshold == -1 else threshold,
+        outputs=frozenset(values["outputs"]),
+        score_encoding=values["score_encoding"],
+        max_frame_age_ms=values["max_frame_age_ms"],
+        max_rate_hz=values["max_rate_hz"],
+        stale_after_s=values["stale_after_s"],
+        diagnostics_period_s=values["diagnostics_period_s"],
+    )

@@ -1,0 +1,1 @@
+"""SQLite bags (`.db3`)."""

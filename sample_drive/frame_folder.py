@@ -1,0 +1,124 @@
+"""A drive as files: images and labels in CamVid's layout, anomaly masks, and `ground_truth.json`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ros_ood_perception.files.atomic_files import naming, sync_all, write_file
+from ros_ood_perception.files.output_folder import OutputFolder
+from sample_drive.drive import SampleDrive
+from sample_drive.ground_truth import CLASSES, VOID_ID, DriveFrame
+
+FORMAT = "sample_drive"
+VERSION = 1
+PROGRAM = "sample_drive"
+IMAGES, LABELS, ANOMALY = "images", "labels", "labels_masks"
+TRUTH = "ground_truth.json"
+COMPRESSION = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+
+
+class FrameFolder:
+    """Writes frames below a folder; several drives may go into the same one, their names differ.
+
+    `images/STAMP.png` (RGB), `labels/STAMP.png` (class ids, 11 where no class is right) and `labels_masks/STAMP.png`
+    (1 on unknown objects, 0 elsewhere): the first two are CamVid's layout, the first and the last that of
+    `images_and_masks`.
+
+    Raises:
+        FileExistsError: the folder holds frames already.
+        OutputFolderError: the folder is another program's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        parts = [folder / part for part in (IMAGES, LABELS, ANOMALY)]
+        # Frames of an earlier run among these would be trained on, and are in no ground_truth.json.
+        used = [p for p in (*parts, folder / TRUTH) if p.is_file() or (p.is_dir() and any(p.iterdir()))]
+        if used:
+            raise FileExistsError(f"{used[0]}: is there already; give another folder, or remove it")
+        self._output = OutputFolder.join(folder, PROGRAM)
+        for part in parts:
+            with naming(part):
+                part.mkdir(exist_ok=True)
+        self._drives: list[dict[str, Any]] = []
+
+    def begin(self, drive: SampleDrive) -> None:
+        """The frames that follow are of this drive."""
+        self._drives.append(drive_facts(drive))
+
+    def write(self, frame: DriveFrame) -> None:
+        """One frame.
+
+        Raises:
+            OSError: a file cannot be written, with its path.
+        """
+        name = f"{frame.stamp_ns}.png"
+        self._write_png(f"{IMAGES}/{name}", np.ascontiguousarray(frame.image[..., ::-1]))
+        self._write_png(f"{LABELS}/{name}", frame.labels)
+        self._write_png(f"{ANOMALY}/{name}", frame.anomaly.astype(np.uint8))
+        self._drives[-1]["frames"].append(frame_facts(frame, name))
+
+    def finish(self) -> Path:
+        """Write `ground_truth.json` and return its path."""
+        path = self.folder / TRUTH
+        facts = {
+            "format": FORMAT,
+            "version": VERSION,
+            "classes": list(CLASSES),
+            "void_id": VOID_ID,
+            "folders": {"images": IMAGES, "labels": LABELS, "anomaly": ANOMALY},
+            "drives": self._drives,
+        }
+        sync_all()
+        self._output.write(TRUTH, json.dumps(facts, separators=(",", ":")) + "\n")
+        return path
+
+    def _write_png(self, name: str, pixels: NDArray[np.uint8]) -> None:
+        done, data = cv2.imencode(".png", pixels, COMPRESSION)
+        if not done:
+            raise OSError(f"{self.folder / name}: OpenCV cannot encode a PNG of {pixels.shape}")
+        self._output.add(name)
+        write_file(self.folder / name, data.tobytes(), sync=False)
+
+
+def drive_facts(drive: SampleDrive) -> dict[str, Any]:
+    """What holds for every frame of a drive; `frames` is still empty. docs/sample_drive.md has the fields."""
+    camera = dataclasses.asdict(drive.camera)
+    return {
+        "settings": dataclasses.asdict(drive.settings),
+        "weather": drive.weather,
+        "camera": {key: list(value) if isinstance(value, tuple) else value for key, value in camera.items()},
+        "mounting": {
+            "rotation": list(drive.mounting.rotation),
+            "translation": list(drive.mounting.translation),
+        },
+        "frames": [],
+    }
+
+
+def frame_facts(frame: DriveFrame, name: str) -> dict[str, Any]:
+    """What holds for one frame."""
+    return {
+        "index": frame.index,
+        "name": name,
+        "stamp_ns": frame.stamp_ns,
+        "camera_pose": {
+            "rotation": list(frame.camera_pose.rotation),
+            "translation": list(frame.camera_pose.translation),
+        },
+        "vehicle": dataclasses.asdict(frame.vehicle),
+        "obstacles": [
+            {
+                **dataclasses.asdict(obstacle),
+                "footprint": [[round(value, 4) for value in place] for place in obstacle.footprint],
+            }
+            for obstacle in frame.obstacles
+        ],
+    }

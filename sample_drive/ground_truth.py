@@ -1,0 +1,97 @@
+"""What is known exactly of every frame of a drive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ros_ood_perception.camera.camera_model import CameraModel
+from ros_ood_perception.obstacles.ground import CameraPose
+
+CLASSES = (
+    "sky",
+    "building",
+    "pole",
+    "road",
+    "pavement",
+    "tree",
+    "sign",
+    "fence",
+    "car",
+    "pedestrian",
+    "bicyclist",
+)
+"""CamVid's eleven classes in the order of their ids, as `training.data.camvid` reads them."""
+CLASS_ID = {name: index for index, name in enumerate(CLASSES)}
+VOID_ID = 11
+"""In the label files of CamVid's layout: pixels of no class. Unknown objects have it."""
+
+
+@dataclass(frozen=True)
+class VehiclePose:
+    """Where `base_footprint` (on the ground below the vehicle, x forward, y left) is in the drive's fixed frame `map`.
+
+    Attributes:
+        x, y: metres.
+        heading: radians, counter-clockwise from the x axis of `map`.
+        speed_mps: metres a second.
+    """
+
+    x: float
+    y: float
+    heading: float
+    speed_mps: float
+
+
+@dataclass(frozen=True)
+class TrueObstacle:
+    """An unknown object in one frame, wherever it is in front of the vehicle.
+
+    Attributes:
+        id: the same in every frame of the drive; also its value in `DriveFrame.instances`.
+        kind: "tyre", "sofa", ...
+        position: x, y, z of the middle of what touches the ground, in `base_footprint`, metres.
+        footprint: x, y (F, 2) corners of the convex outline of what touches the ground, in `base_footprint`, metres.
+        height_m: of the object.
+        range_m: from the point below the camera to the nearest place of the footprint.
+        visible_pixels: how many pixels of the frame show it; 0 where it is hidden or out of the picture.
+    """
+
+    id: int
+    kind: str
+    position: tuple[float, float, float]
+    footprint: tuple[tuple[float, float], ...]
+    height_m: float
+    range_m: float
+    visible_pixels: int
+
+
+@dataclass(frozen=True)
+class DriveFrame:
+    """One frame, and the truth about it.
+
+    Attributes:
+        index: from 0.
+        stamp_ns: time of the middle of the exposure, nanoseconds.
+        image: (H, W, 3) uint8 RGB.
+        labels: (H, W) uint8 class ids, `VOID_ID` on unknown objects.
+        anomaly: (H, W) bool, where an unknown object is seen.
+        instances: (H, W) uint16, the id of the unknown object that is seen, 0 elsewhere.
+        camera: calibrated, with distortion.
+        camera_pose: of the optical frame in `base_footprint`, at this frame: the body pitches and rolls a little.
+        vehicle: where `base_footprint` is.
+        obstacles: unknown objects in front of the vehicle, the nearest first.
+    """
+
+    index: int
+    stamp_ns: int
+    image: NDArray[np.uint8] = field(repr=False)
+    labels: NDArray[np.uint8] = field(repr=False)
+    anomaly: NDArray[np.bool_] = field(repr=False)
+    instances: NDArray[np.uint16] = field(repr=False)
+    camera: CameraModel
+    camera_pose: CameraPose
+    vehicle: VehiclePose
+    obstacles: tuple[TrueObstacle, ...]

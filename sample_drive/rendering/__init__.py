@@ -1,0 +1,1 @@
+"""The renderer: rays, shading, the camera."""

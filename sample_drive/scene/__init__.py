@@ -1,0 +1,1 @@
+"""What stands in the street of a sample drive."""

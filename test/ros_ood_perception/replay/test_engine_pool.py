@@ -1,0 +1,50 @@
+"""The processes of a replay, with an engine that opens in so many of them as a GPU has memory for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_gpu import SmallGpu
+
+from ros_ood_perception.bundle.model_bundle import read_bundle
+from ros_ood_perception.inference.engine import EngineError
+from ros_ood_perception.replay.engine_pool import EnginePool
+
+
+@pytest.mark.parametrize("room", [0, 3])
+def test_auto_is_one_engine_in_all_processes(shipped_bundle: Path, tmp_path: Path, room: int) -> None:
+    pool = EnginePool(read_bundle(shipped_bundle), "auto", 3, 1, SmallGpu(tmp_path, room))
+    try:
+        assert pool.name == ("tensorrt" if room else "onnxruntime")
+        assert len(list(tmp_path.iterdir())) == room
+        results = [pool.submit(np.zeros((4, 4, 3), np.uint8)) for _ in range(12)]
+        assert {float(pool.result(result).anomaly_score.max()) for result in results} == {float(room > 0)}
+    finally:
+        processes = [process for executor in pool._executors for process in executor._processes.values()]  # type: ignore[union-attr]
+        waiting = [pool.submit(np.zeros((4, 4, 3), np.uint8)) for _ in range(60)]
+        pool.close()
+        # Nothing goes on behind the caller's back.
+        assert not any(process.is_alive() for process in processes)
+        assert sum(future.cancelled() for future in waiting) > 30
+
+
+@pytest.mark.parametrize(("deadly", "reason"), [(False, "out of memory"), (True, ".*terminated abruptly.*")])
+def test_a_gpu_that_is_full_before_all_processes_have_it_says_so(
+    shipped_bundle: Path, tmp_path: Path, deadly: bool, reason: str
+) -> None:
+    message = rf"'tensorrt' opens in one process and not in 3 at a time \({reason}\); give fewer --jobs"
+    with pytest.raises(EngineError, match=message):
+        EnginePool(read_bundle(shipped_bundle), "auto", 3, 1, SmallGpu(tmp_path, 2, deadly))
+
+
+def test_an_engine_that_opens_nowhere_says_why(shipped_bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"^out of memory$"):
+        EnginePool(read_bundle(shipped_bundle), "tensorrt", 2, 1, SmallGpu(tmp_path, 0))
+
+
+def test_a_process_that_dies_in_opening_is_an_error_of_the_engine(shipped_bundle: Path, tmp_path: Path) -> None:
+    message = r"^the process that opened the engine 'tensorrt' died \(.*terminated abruptly.*\)$"
+    with pytest.raises(EngineError, match=message):
+        EnginePool(read_bundle(shipped_bundle), "tensorrt", 2, 1, SmallGpu(tmp_path, 0, deadly=True))

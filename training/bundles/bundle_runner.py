@@ -1,0 +1,111 @@
+"""A bundle over labelled frames: what the node would publish, and what the logits tell beside it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ros_ood_perception.bundle.model_bundle import Bundle
+from ros_ood_perception.inference.engine import EngineError, InferenceEngine, open_engine
+from ros_ood_perception.inference.perception import FramePerception, Perception
+from training.bundles.bundle_graph import GraphError, LogitsEngine, confidence_of_logits, score_of_logits
+from training.segmenter.anomaly_scores import SCORES
+
+
+@dataclass(frozen=True)
+class LogitScore:
+    """A score of logits at a temperature; written NAME or NAME@T."""
+
+    name: str
+    temperature: float
+
+    def __str__(self) -> str:
+        return self.name if self.temperature == 1 else f"{self.name}@{self.temperature:g}"
+
+    @classmethod
+    def parse(cls, text: str) -> LogitScore:
+        """NAME or NAME@T.
+
+        Raises:
+            ValueError: no such score, or a temperature that is not positive.
+        """
+        name, at, temperature = text.partition("@")
+        try:
+            value = float(temperature) if at else 1.0
+        except ValueError:
+            value = float("nan")
+        if name not in SCORES or not 0 < value < float("inf"):
+            raise ValueError(f"'{text}' is not NAME or NAME@T with T > 0 and NAME one of {', '.join(SCORES)}")
+        return cls(name, value)
+
+
+class BundleRunner:
+    """A bundle's engine over frames of a data set, with every score that was asked for.
+
+    Args:
+        scores: beside the bundle's own.
+    """
+
+    def __init__(self, bundle: Bundle, engine_name: str, scores: Sequence[LogitScore] = ()) -> None:
+        self.bundle = bundle
+        self.scores = tuple(scores)
+        engine = open_engine(bundle, engine_name)
+        self.with_logits: LogitsEngine | None = None
+        self._why_no_logits = f"the engine '{engine.name}' gives no logits; {LogitsEngine.name} does"
+        if engine.name == LogitsEngine.name:
+            try:
+                self.with_logits = LogitsEngine(bundle)
+            except GraphError as error:
+                if scores:
+                    raise
+                self._why_no_logits = str(error)
+                warnings.warn(f"no confidences, and so no calibration error: {error}", stacklevel=2)
+        elif scores:
+            raise EngineError(f"--score needs the engine {LogitsEngine.name}; '{engine.name}' gives no logits")
+        if self.with_logits is not None:
+            engine.close()
+        self.engine: InferenceEngine = self.with_logits or engine
+        self.perception = Perception(self.engine, 1.0, len(bundle.description.classes))
+
+    def perceive(self, image: NDArray[np.uint8]) -> FramePerception:
+        """(H, W, 3) uint8 RGB -> what the node would publish."""
+        if self.bundle.description.input.colour_order == "bgr":
+            image = np.ascontiguousarray(image[..., ::-1])
+        return self.perception(image)
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """(K, h/4, w/4) float32 of the frame that `perceive` saw last.
+
+        Raises:
+            EngineError: the engine, or the bundle's graph, gives none.
+        """
+        if self.with_logits is None:
+            raise EngineError(self._why_no_logits)
+        return self.with_logits.last_logits[0]
+
+    def confidence(self, frame_size: tuple[int, int]) -> NDArray[np.float32] | None:
+        """The largest class probability of the frame that `perceive` saw last, at its size."""
+        if self.with_logits is None:
+            return None
+        confidence = confidence_of_logits(self.logits[None], self.bundle.description.score.temperature)
+        return np.clip(_resized(confidence[0], frame_size), 0, 1)
+
+    def other_score(self, score: LogitScore, frame_size: tuple[int, int]) -> NDArray[np.float32]:
+        """Another score of the frame that `perceive` saw last, (H, W) float32 in [0, 1]."""
+        values = score_of_logits(self.logits[None], score.name, score.temperature)
+        return np.clip(_resized(values[0], frame_size), 0, 1)
+
+    def close(self) -> None:
+        """Free the engine."""
+        self.engine.close()
+
+
+def _resized(score: NDArray[np.float32], frame_size: tuple[int, int]) -> NDArray[np.float32]:
+    # One way of scaling for all scores: the node's.
+    ids = np.zeros(score.shape, np.uint8)
+    return FramePerception(frame_size, ids, score, 1.0).anomaly_score

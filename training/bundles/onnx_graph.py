@@ -1,0 +1,93 @@
+"""A deployed segmenter as an ONNX file that every engine reads."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from pathlib import Path
+
+import onnx
+import torch
+
+from ros_ood_perception.bundle.model_bundle import MODEL_FILE
+from ros_ood_perception.bundle.onnx_model.graph import check_graph
+from ros_ood_perception.bundle.onnx_model.wire_format import OnnxFileError
+from training.bundles.bundle_graph import name_anomaly_at_logits, name_logits
+from training.bundles.fold_pads import fold_pads
+from training.segmenter.deployed_segmenter import DeployedSegmenter
+
+OPSET = 17
+LOGITS_WEIGHT = "segmenter.classify.weight"
+
+
+class ExportError(RuntimeError):
+    """The graph cannot be exported, or does not compute what the network computes."""
+
+
+def onnx_bytes(model: DeployedSegmenter, properties: dict[str, str]) -> bytes:
+    """The model as an ONNX file: opset 17, N, H, W of the input dynamic, no traces of this machine.
+
+    Its properties also say what its pixels are normalised with: `input_mean` and `input_std`, grey levels of R, G, B.
+
+    Raises:
+        ExportError: the exporter made another opset than 17.
+    """
+    height, width = model.input_size
+    example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
+    axes = {"image": {0: "N", 1: "H", 2: "W"}, "semantic": {0: "N"}, "anomaly": {0: "N"}}
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
+        # PyTorch would rather we used its new exporter, which writes opset 18 and cannot convert it down to 17.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", category=torch.jit._trace.TracerWarning)
+        # What is meant are the amounts of a padding, which fold_pads works out.
+        warnings.filterwarnings("ignore", message="Constant folding - Only steps=1")
+        torch.onnx.export(
+            model,
+            (example,),
+            str(Path(folder) / MODEL_FILE),
+            opset_version=OPSET,
+            dynamo=False,
+            input_names=["image"],
+            output_names=["semantic", "anomaly"],
+            dynamic_axes=axes,
+        )
+        graph = onnx.load(Path(folder) / MODEL_FILE)
+    fold_pads(graph)
+    name_logits(graph, LOGITS_WEIGHT)
+    name_anomaly_at_logits(graph)
+    normalisation = model.segmenter.normalise
+    return finished(
+        graph,
+        {
+            **properties,
+            "input_mean": " ".join(f"{level:g}" for level in normalisation.mean),
+            "input_std": " ".join(f"{level:g}" for level in normalisation.std),
+        },
+    )
+
+
+def finished(graph: onnx.ModelProto, properties: dict[str, str]) -> bytes:
+    """A graph as it goes into a bundle: checked, with the model's properties and nothing else beside the nodes.
+
+    Raises:
+        ExportError: another opset than 17, or a graph that no reader of a bundle would take.
+    """
+    opsets = {entry.domain or "ai.onnx": entry.version for entry in graph.opset_import}
+    if opsets != {"ai.onnx": OPSET}:
+        raise ExportError(f"the exporter wrote the opsets {opsets}; TensorRT 8.6 needs {OPSET} alone")
+    graph.doc_string = ""
+    for node in graph.graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+    del graph.metadata_props[:]
+    onnx.helper.set_model_props(graph, properties)
+    onnx.checker.check_model(graph, full_check=True)
+    contents = graph.SerializeToString()
+    try:
+        check_graph(contents)
+    except OnnxFileError as error:
+        raise ExportError(
+            f"no reader of a bundle would take the graph: {error}. An operator that is missing is added in "
+            "ros_ood_perception/bundle/onnx_model/operators.py"
+        ) from error
+    return contents

@@ -1,0 +1,1 @@
+"""A data set measured: scores, tables, report."""

@@ -1,0 +1,304 @@
+"""One score measured on one data set, frame by frame: all metrics that the set's labels allow."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ros_ood_perception.bundle.model_bundle import OperatingPoint
+from training.data.labelled_frames import ANOMALY, INLIER, LabelledFrame
+from training.evaluation.metrics.calibration_error import CalibrationError
+from training.evaluation.metrics.component_smiyc import ANOMALY_TRACK, OBSTACLE_TRACK, SmiycComponentMetrics
+from training.evaluation.metrics.error_monitor import ErrorMonitorMetrics
+from training.evaluation.metrics.open_semantic import (
+    OpenSemanticMetrics,
+    Town,
+    half_size,
+    open_miou,
+    threshold_at_recall,
+)
+from training.evaluation.metrics.per_image_overlap import PerImageOverlap, SharedFalsePositiveRate
+from training.evaluation.metrics.pixel_exact import ExactPixelMetrics
+from training.evaluation.metrics.pixel_per_image import PerImagePixelMetrics
+from training.evaluation.metrics.pixel_smiyc import SmiycPixelMetrics
+from training.evaluation.metrics.score_counts import ScoreCounts
+from training.evaluation.metrics.scores_by_class import ScoresByClass
+from training.evaluation.metrics.semantic import ConfusionMatrix
+from training.evaluation.metrics.threshold_curves import ThresholdCurveMetrics
+from training.evaluation.scored_frames import ScoredFrame, ScoredFrames, TownFrame
+from training.evaluation.smiyc_scores import score_of_submitted, submitted
+
+COMPONENT_SIZES = {
+    "sample_drive_test": OBSTACLE_TRACK,
+    "smiyc_lostandfound": OBSTACLE_TRACK,
+    "smiyc_obstacle": OBSTACLE_TRACK,
+}
+"""By registered name; every other set is measured with the sizes of the AnomalyTrack."""
+
+TOWNS = {"streethazards_test": ("t5", "t6")}
+"""Sets of two towns, by registered name: open-mIoU takes the threshold of one from the other."""
+
+WORST_FRAMES = 3
+
+
+@dataclass(frozen=True)
+class WorstFrame:
+    """A frame with many wrong pixels: `share` of its inlier (or anomaly) pixels at the threshold."""
+
+    share: float
+    name: str
+
+
+@dataclass
+class SetEvaluation:
+    """Streaming metrics of one score on one set.
+
+    Frames are kept on disk between the two passes (`ScoredFrames`):
+    component metrics and AUPIMO need thresholds that all frames together give.
+
+    Args:
+        name: registered name of the set.
+        classes: names of the classes, when they are to be measured.
+        has_anomalies: whether the set labels anomalies.
+        operating_points: of the bundle; their rates are measured.
+        exact_only: of the anomaly metrics only those over all pixels, exactly: no other protocol.
+    """
+
+    name: str
+    classes: Sequence[str]
+    has_anomalies: bool
+    operating_points: Sequence[OperatingPoint] = ()
+    exact_only: bool = False
+    frames: int = 0
+
+    confusion: ConfusionMatrix = field(init=False)
+    by_class: ScoresByClass = field(init=False)
+    calibration: CalibrationError = field(default_factory=CalibrationError)
+    error_monitor: ErrorMonitorMetrics = field(default_factory=ErrorMonitorMetrics)
+    exact: ExactPixelMetrics = field(default_factory=ExactPixelMetrics)
+    threshold_curves: ThresholdCurveMetrics = field(default_factory=ThresholdCurveMetrics)
+    shared_rate: SharedFalsePositiveRate = field(default_factory=SharedFalsePositiveRate)
+    official: SmiycPixelMetrics = field(default_factory=SmiycPixelMetrics)
+    per_image: PerImagePixelMetrics = field(default_factory=PerImagePixelMetrics)
+    false_alarms: list[WorstFrame] = field(default_factory=list)
+    misses: list[WorstFrame] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.confusion = ConfusionMatrix(max(len(self.classes), 1))
+        self.by_class = ScoresByClass(len(self.classes))
+        self._town_counts = {town: ScoreCounts() for town in self.towns}
+        self._kept = ScoredFrames()
+
+    @property
+    def towns(self) -> tuple[str, ...]:
+        """The towns that open-mIoU compares; empty in most sets."""
+        return TOWNS.get(self.name, ()) if self.classes else ()
+
+    def update(
+        self,
+        frame: LabelledFrame,
+        semantic: NDArray[np.uint8],
+        score: NDArray[np.float32],
+        confidence: NDArray[np.float32] | None,
+    ) -> NDArray[np.float16]:
+        """Add one frame and what was computed for it.
+
+        Args:
+            semantic: (H, W) uint8 predicted ids.
+            score: (H, W) float32 in [0, 1].
+            confidence: (H, W) float32 in [0, 1], the largest class probability; None leaves out the calibration error.
+
+        Returns:
+            the value (H, W) float16 that is handed in to benchmarks.
+
+        Raises:
+            MetricInputError: the score has NaN, or labels and score differ in size.
+        """
+        value = submitted(score)
+        # What can refuse the frame comes first, so that it is in all metrics or in none.
+        self.exact.update(score, frame.anomaly)
+        if self.classes:
+            self.confusion.update(semantic, frame.labels)
+            self.by_class.update(score, frame.labels, frame.anomaly)
+            self.error_monitor.update(score, semantic, frame.labels, frame.anomaly)
+            if confidence is not None:
+                self.calibration.update(confidence, semantic, frame.labels)
+        if self.has_anomalies:
+            self.threshold_curves.update(score, frame.anomaly)
+            self.shared_rate.update(value, frame.anomaly)
+        if self.has_anomalies and not self.exact_only:
+            self.official.update(value, frame.anomaly)
+            self.per_image.update(score, frame.anomaly)
+            for town, counts in self._town_counts.items():
+                if frame.name.startswith(town):
+                    counts.update(*half_size(score, frame.anomaly))
+        of_town = TownFrame(score, semantic, frame.labels) if self.towns else None
+        self._kept.add(ScoredFrame(frame.name, value, frame.anomaly, of_town))
+        self.frames += 1
+        return value
+
+    def scored_frames(self) -> Iterator[ScoredFrame]:
+        """The frames again, in order."""
+        return iter(self._kept)
+
+    def close(self) -> None:
+        """Delete the kept frames."""
+        self._kept.close()
+
+    def results(self) -> dict[str, Any]:
+        """All figures as plain values: fractions, None where undefined; what does not apply is absent."""
+        found: dict[str, Any] = {"frames": self.frames}
+        if self.classes:
+            iou = self.confusion.iou()
+            found["semantic"] = {
+                "mIoU": or_none(self.confusion.mean_iou()),
+                "IoU": {name: or_none(value) for name, value in zip(self.classes, iou, strict=True)},
+            }
+            if self.calibration.pixels.any():
+                found["semantic"]["ECE"] = or_none(self.calibration.compute())
+            found["scores_by_class"] = self._scores_by_class()
+            found["error_monitor"] = self._error_monitor()
+        threshold = self.operating_points[0].threshold if self.operating_points else None
+        if self.has_anomalies:
+            found["exact"] = {key: or_none(value) for key, value in _pixel(self.exact.compute()).items()}
+            curves = self.threshold_curves.compute()
+            found["threshold_curves"] = {
+                "AUTC": or_none(curves.autc),
+                "AUFPR": or_none(curves.aufpr),
+                "AUFNR": or_none(curves.aufnr),
+            }
+            found["per_image_overlap"] = self._per_image_overlap()
+        if self.has_anomalies and not self.exact_only:
+            official, per_image = self.official.compute(), self.per_image.compute()
+            found["official"] = {key: or_none(value) for key, value in _pixel(official).items()} | {
+                "best_f1": or_none(official.best_f1),
+                "threshold": or_none(float(score_of_submitted(official.threshold))),
+            }
+            found["per_image"] = {key: or_none(value) for key, value in _pixel(per_image).items()}
+            if np.isfinite(official.threshold):
+                threshold = float(score_of_submitted(official.threshold))
+            found["component"] = self._components(official.threshold)
+            found |= self._open_semantic()
+        if threshold is not None:
+            self._find_worst(threshold)
+        if self.operating_points:
+            found["operating_points"] = self._rates()
+        return found
+
+    def _per_image_overlap(self) -> dict[str, Any]:
+        overlap = PerImageOverlap(self.shared_rate)
+        for frame in self.scored_frames():
+            overlap.update(frame.value, frame.anomaly)
+        figures = overlap.compute()
+        return {
+            "AUPIMO": or_none(figures.aupimo),
+            "lowest_tenth": or_none(figures.lowest_tenth),
+            "images": figures.images,
+            "false_positives_on": "normal images" if self.shared_rate.of_normal_images else "inlier pixels",
+        }
+
+    def _components(self, threshold: float) -> dict[str, Any]:
+        """At a threshold on `submitted` scores."""
+        if not np.isfinite(threshold):
+            return dict.fromkeys(("sIoU", "PPV", "mean_F1"))
+        sizes = COMPONENT_SIZES.get(self.name, ANOMALY_TRACK)
+        metrics = SmiycComponentMetrics(threshold, sizes)
+        for frame in self.scored_frames():
+            metrics.update(frame.value, frame.anomaly)
+        components = metrics.compute()
+        return {
+            "sIoU": or_none(components.siou),
+            "PPV": or_none(components.ppv),
+            "mean_F1": or_none(components.mean_f1),
+            "true_components": components.true_components,
+            "predicted_components": components.predicted_components,
+            "minimum_size": asdict(sizes),
+        }
+
+    def _error_monitor(self) -> dict[str, float | None]:
+        figures = self.error_monitor.compute()
+        return {
+            "error_rate": or_none(figures.error_rate),
+            "AUROC": or_none(figures.auroc),
+            "FPR95": or_none(figures.fpr95),
+            "AURC": or_none(figures.aurc),
+            "excess_AURC": or_none(figures.excess_aurc),
+        }
+
+    def _open_semantic(self) -> dict[str, Any]:
+        if not self.towns or not all(counts.num_anomalies for counts in self._town_counts.values()):
+            return {}
+        first, second = self.towns
+        metrics = {
+            town: OpenSemanticMetrics(len(self.classes), threshold_at_recall(self._town_counts[other]))
+            for town, other in ((first, second), (second, first))
+        }
+        for frame in self.scored_frames():
+            assert frame.town is not None
+            for town, measured in metrics.items():
+                if frame.name.startswith(town):
+                    measured.update(frame.town.semantic, frame.town.score, frame.town.labels, frame.anomaly)
+        towns = [Town(measured.compute(), measured.frames) for measured in metrics.values()]
+        return {
+            "open_semantic": {"open_mIoU": or_none(open_miou(towns))}
+            | {town: or_none(result.open_miou) for town, result in zip(metrics, towns, strict=True)}
+        }
+
+    def _find_worst(self, threshold: float) -> None:
+        alarms, misses = [], []
+        [lowest] = submitted(np.array([threshold], np.float32))
+        for frame in self.scored_frames():
+            above = frame.value >= lowest
+            inliers, anomalies = frame.anomaly == INLIER, frame.anomaly == ANOMALY
+            if inliers.any():
+                alarms.append(WorstFrame(float(above[inliers].mean()), frame.name))
+            if anomalies.any():
+                misses.append(WorstFrame(float((~above[anomalies]).mean()), frame.name))
+        self.false_alarms = heapq.nlargest(WORST_FRAMES, alarms, key=lambda worst: worst.share)
+        self.misses = heapq.nlargest(WORST_FRAMES, misses, key=lambda worst: worst.share)
+
+    def _scores_by_class(self) -> dict[str, Any]:
+        """Median of the score, and shares marked at 95 % recall and at the bundle's first operating point, by class."""
+
+        def named(values: NDArray[np.float64]) -> dict[str, float | None]:
+            return {name: or_none(value) for name, value in zip(self.classes, values, strict=True)}
+
+        medians = self.by_class.medians()
+        found: dict[str, Any] = {"median": named(medians[:-1])}
+        if self.has_anomalies:
+            found |= {"anomaly_median": or_none(medians[-1]), "FPR95": named(self.by_class.marked_at_recall())}
+        if self.operating_points:
+            found["marked"] = named(self.by_class.marked(self.operating_points[0].threshold))
+        return found
+
+    def _rates(self) -> dict[str, dict[str, float | None]]:
+        """What each operating point of the bundle does on this set."""
+        counts = self.exact.counts
+        found = {}
+        for point in self.operating_points:
+            anomalies = inliers = 0
+            for part in counts.descending():
+                above = part.threshold >= np.float32(point.threshold)
+                anomalies += int(part.anomalies[above].sum())
+                inliers += int(part.inliers[above].sum())
+                if not above.all():
+                    break
+            rates = {"false_positive_rate": inliers / counts.num_inliers if counts.num_inliers else None}
+            if self.has_anomalies:
+                rates["true_positive_rate"] = anomalies / counts.num_anomalies if counts.num_anomalies else None
+            found[point.name] = {"threshold": point.threshold, **rates}
+        return found
+
+
+def _pixel(figures: Any) -> dict[str, float]:
+    return {"AP": figures.ap, "FPR95": figures.fpr95, "AUROC": figures.auroc}
+
+
+def or_none(value: float) -> float | None:
+    """The number, or None for what JSON does not have."""
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,1 @@
+"""What every training run has: steps, checkpoints, command line, provenance."""

@@ -1,0 +1,58 @@
+"""Changes to a configuration from the command line: `optimiser.learning_rate=1e-4`."""
+
+from __future__ import annotations
+
+import copy
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from ros_ood_perception.files.strict_yaml import SchemaError
+
+
+def changed(values: Any, changes: Sequence[str]) -> Any:
+    """A copy of plain data with some fields replaced; the schema that reads it checks names and types.
+
+    >>> changed({"data": {"set": "camvid"}}, ["data.held_out=[car]", "epochs=3"])
+    {'data': {'set': 'camvid', 'held_out': ['car']}, 'epochs': 3}
+
+    Args:
+        values: what a YAML file held.
+        changes: `FIELD=VALUE`; names within names are joined by dots, a place in a list is its number, VALUE is YAML.
+
+    Raises:
+        SchemaError: not of that form, or a field within something that has no fields.
+    """
+    result = copy.deepcopy(values)
+    for change in changes:
+        path, equals, text = change.partition("=")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise SchemaError(f"--set {change}: the value is not YAML ({error})") from error
+        *above, last = path.split(".")
+        if not equals or not all((*above, last)):
+            raise SchemaError(f"--set {change}: must be FIELD=VALUE, such as optimiser.learning_rate=1e-4")
+        place = result
+        for name in above:
+            if isinstance(place, dict):
+                place.setdefault(name, {})
+            place = _at(place, name, change)
+        _at(place, last, change)
+        place[int(last) if isinstance(place, list) else last] = value
+    return result
+
+
+def _at(place: Any, name: str, change: str) -> Any:
+    if isinstance(place, dict):
+        return place.get(name)
+    if isinstance(place, list) and name.isdigit() and int(name) < len(place):
+        return place[int(name)]
+    raise SchemaError(f"--set {change}: the configuration has no field to go into at '{name}'")
+
+
+def as_options(changes: Sequence[str]) -> str:
+    """The changes as they stand on a command line, each with a space before it."""
+    return "".join(f" --set {shlex.quote(change)}" for change in changes)

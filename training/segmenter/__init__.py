@@ -1,0 +1,1 @@
+"""The network: encoder, ladder of features, logits and score; its training by cross-entropy."""

@@ -1,0 +1,64 @@
+"""What is exported: from the camera's bytes to class ids and anomaly score, in one module.
+
+Validation, export and the parity tests use this one module, so what is measured is what ships.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.segmenter.anomaly_scores import SCORES
+from training.segmenter.ladder_segmenter import LOGIT_STRIDE, LadderSegmenter
+
+DEFAULT_SCORE = "jensen_shannon_to_uniform"
+
+
+class DeployedSegmenter(nn.Module):
+    """Camera bytes in, class ids and anomaly score out.
+
+    image (N, H, W, 3) uint8 RGB, any H and W ->
+    semantic (N, h, w) uint8 class ids, anomaly (N, h, w) float32 in [0, 1]; (h, w) is `input_size`.
+
+    The score is computed at the logits' own resolution and up-sampled as one channel; the classes are the largest of
+    the up-sampled logits.
+
+    Args:
+        temperature: T of the score, positive.
+        score: one of `training.segmenter.anomaly_scores.SCORES`.
+    """
+
+    temperature: Tensor
+
+    def __init__(
+        self,
+        segmenter: LadderSegmenter,
+        input_size: tuple[int, int],
+        temperature: float,
+        score: str = DEFAULT_SCORE,
+    ) -> None:
+        super().__init__()
+        self.segmenter = segmenter
+        self.input_size = input_size
+        self.score = SCORES[score]
+        # A buffer, so that the graph has it under a name and calibration can set it there.
+        self.register_buffer("temperature", torch.tensor(float(temperature)))
+
+    def logits(self, image: Tensor) -> Tensor:
+        """(N, H, W, 3) uint8 -> (N, K, h/4, w/4) float32."""
+        # Cast first: TensorRT refuses a uint8 tensor between nodes.
+        pixels = image.float().permute(0, 3, 1, 2)
+        resized = functional.interpolate(pixels, size=self.input_size, mode="bilinear", align_corners=False)
+        logits = self.segmenter(self.segmenter.normalise(resized))
+        # A cast of what is float32 already would stand in the exported graph.
+        return logits if logits.dtype == torch.float32 else logits.float()
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.logits(image)
+        factor = float(LOGIT_STRIDE)
+        dense = functional.interpolate(logits, scale_factor=factor, mode="bilinear", align_corners=False)
+        semantic = dense.argmax(dim=1).to(torch.float32).to(torch.uint8)
+        score = self.score.in_unit_range(logits, self.temperature)
+        anomaly = functional.interpolate(score, scale_factor=factor, mode="bilinear", align_corners=False)
+        return semantic, anomaly[:, 0]

