@@ -30,7 +30,8 @@ from ros_ood_perception.camera.decoder_process import DecoderProcess
 from ros_ood_perception.camera.image_bytes import check_image_bytes
 from ros_ood_perception.camera.image_decoder import colour_of, decode_colour
 from ros_ood_perception.camera.image_formats.jpeg import MAX_SCANS
-from ros_ood_perception.inference.engine import InferenceEngine, open_engine
+from ros_ood_perception.inference.engine import InferenceEngine
+from ros_ood_perception.inference.opening import open_engine
 
 SIZES = ((480, 360), (1280, 720), (1920, 1080))
 MAX_PIXELS = 4096 * 4096

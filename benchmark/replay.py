@@ -51,7 +51,7 @@ def engine_alone(bundle_folder: Path, bag: Path, scratch: Path) -> Callable[[], 
     """Runs `engine.run` on frames that lie decoded in memory; gives back how many there are."""
     from ros_ood_perception.bundle.model_bundle import read_bundle
     from ros_ood_perception.camera.raw_image import to_colour
-    from ros_ood_perception.inference.engine import open_engine
+    from ros_ood_perception.inference.opening import open_engine
     from ros_ood_perception.recordings.bag import Bag
 
     bundle, source = read_bundle(bundle_folder), Bag(bag)

@@ -11,8 +11,9 @@ import time
 import numpy as np
 
 from ros_ood_perception.inference.engine import EngineOutput
+from ros_ood_perception.inference.failure_policy import FailurePolicy
 from ros_ood_perception.node.camera import Fate
-from ros_ood_perception.node.engine_supervisor import EngineSupervisor, FailurePolicy
+from ros_ood_perception.node.engine_supervisor import EngineSupervisor
 
 FRAMES = 20_000
 ROUNDS = 5

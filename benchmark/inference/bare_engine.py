@@ -26,7 +26,7 @@ def main() -> None:
     options = parser.parse_args()
 
     from ros_ood_perception.bundle.model_bundle import read_bundle
-    from ros_ood_perception.inference.engine import open_engine
+    from ros_ood_perception.inference.opening import open_engine
 
     engine = open_engine(read_bundle(options.bundle), "onnxruntime")
     frames = pictures(tuple(options.size), options.seed)

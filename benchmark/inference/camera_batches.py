@@ -16,7 +16,7 @@ import numpy as np
 
 from ros_ood_perception.bundle.model_bundle import read_bundle
 from ros_ood_perception.files.package_files import package_file
-from ros_ood_perception.inference.engine import open_engine
+from ros_ood_perception.inference.opening import open_engine
 from ros_ood_perception.number_arguments import whole
 
 

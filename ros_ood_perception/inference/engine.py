@@ -1,4 +1,4 @@
-"""The one protocol that every engine follows, and the way to open one."""
+"""The protocol that every engine follows, with its results, errors and options. `opening` opens one."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-
-from ros_ood_perception.bundle.model_bundle import Bundle, BundleError
 
 ENGINES = ("auto", "tensorrt", "torch", "onnxruntime")
 PRECISIONS = ("fp16", "fp32", "int8")
@@ -100,70 +98,3 @@ class GpuOptions:
                 f"an engine for {self.batch} frames of {self.image_size[0]}x{self.image_size[1]} is not possible; "
                 "height, width and batch are at least 1"
             )
-
-
-def open_engine(bundle: Bundle, name: str, num_threads: int = 0, gpu: GpuOptions | None = None) -> InferenceEngine:
-    """Open an engine on a verified bundle.
-
-    One line in `gpu.log` says which engine it is and, for `auto`, why not a faster one.
-
-    Args:
-        name: one of `ENGINES`; `auto` takes the first that this machine can run of TensorRT, torch on a GPU, and ONNX
-            Runtime on the CPU.
-        num_threads: of the CPU engine; 0 takes every CPU that this process may use.
-        gpu: of the engines on a GPU.
-
-    Raises:
-        EngineError: no such engine, or it cannot run the bundle here.
-    """
-    if name not in ENGINES:
-        raise EngineError(f"engine '{name}' is unknown; there are {', '.join(ENGINES)}")
-    options = gpu or GpuOptions()
-    if name == "onnxruntime":
-        return _open_on_cpu(bundle, num_threads)
-    if name != "auto":
-        engine, details = _open_on_gpu(bundle, name, options)
-        options.log(f"engine: {details}")
-        return engine
-    passed_over = []
-    from ros_ood_perception.inference.tensorrt.cuda_driver import find_gpu
-
-    try:
-        # Asked first and once: a TensorRT object made on a machine without a GPU can end the process.
-        find_gpu()
-    except EngineError as error:
-        passed_over.append(str(error))
-    else:
-        for candidate in ("tensorrt", "torch"):
-            try:
-                engine, details = _open_on_gpu(bundle, candidate, options)
-            except EngineError as error:
-                passed_over.append(f"{candidate}: {error}")
-                continue
-            options.log("; ".join([f"engine (auto): {details}", *passed_over]))
-            return engine
-    options.log("; ".join(["engine (auto): onnxruntime on the CPU", *passed_over]))
-    return _open_on_cpu(bundle, num_threads)
-
-
-# Imported where they are opened: a vehicle installs only the engines that it runs.
-
-
-def _open_on_cpu(bundle: Bundle, num_threads: int) -> InferenceEngine:
-    from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
-
-    return OnnxRuntimeEngine(bundle, num_threads)
-
-
-def _open_on_gpu(bundle: Bundle, name: str, options: GpuOptions) -> tuple[InferenceEngine, str]:
-    try:
-        if name == "tensorrt":
-            from ros_ood_perception.inference.tensorrt.plan import open_tensorrt
-
-            return open_tensorrt(bundle, options)
-        from ros_ood_perception.inference.torch.engine import open_torch
-
-        return open_torch(bundle, options)
-    except BundleError as error:
-        # A file of the bundle that was changed after the bundle was read.
-        raise EngineError(str(error)) from error

@@ -5,16 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ros_ood_perception.inference.engine import CancellableEngine, EngineError, EngineOutput, InferenceEngine
-from ros_ood_perception.node.health.deadlines import CLOSING_S, OPENING_S, InferenceDeadline, Watch, Work
-
-AfterFailures = Literal["fallback", "inactive", "retry"]
+from ros_ood_perception.inference.failure_policy import FailurePolicy
+from ros_ood_perception.inference.opening import OPENING_S
+from ros_ood_perception.node.health.deadlines import CLOSING_S, InferenceDeadline, Watch, Work
 
 
 class EngineUnavailableError(EngineError):
@@ -23,23 +21,6 @@ class EngineUnavailableError(EngineError):
 
 class InferenceDeadlineError(EngineError):
     """An inference passed its deadline. Whatever came of it, the engine has failed, and that has been counted."""
-
-
-@dataclass(frozen=True)
-class FailurePolicy:
-    """What to do when an engine fails.
-
-    Attributes:
-        max_failures: so many failures without a good run between them are one too many.
-        after_failures: then take the next engine (and give up after the last), give up, or go on trying.
-        first_retry_s: pause before the engine is opened again; doubled with every failure.
-        longest_retry_s: the longest pause.
-    """
-
-    max_failures: int = 3
-    after_failures: AfterFailures = "fallback"
-    first_retry_s: float = 1.0
-    longest_retry_s: float = 30.0
 
 
 class EngineSupervisor:

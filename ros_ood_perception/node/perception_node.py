@@ -26,7 +26,8 @@ from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from ros_ood_perception.bundle.model_bundle import Bundle, BundleDescription, BundleError, read_bundle
-from ros_ood_perception.inference.engine import ENGINES, EngineError, InferenceEngine, open_engine
+from ros_ood_perception.inference.engine import ENGINES, EngineError, InferenceEngine
+from ros_ood_perception.inference.opening import open_engine
 from ros_ood_perception.inference.perception import Perception
 from ros_ood_perception.node.camera import Camera, ReceivedFrame
 from ros_ood_perception.node.camera_outputs import has_vision_msgs

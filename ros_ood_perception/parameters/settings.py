@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from ros_ood_perception.bundle.model_bundle import BundleDescription
 from ros_ood_perception.files.strict_yaml import shown
 from ros_ood_perception.inference.engine import GpuOptions
+from ros_ood_perception.inference.failure_policy import FailurePolicy
+from ros_ood_perception.inference.opening import OPENING_S, OPENING_WITH_BUILD_S
 from ros_ood_perception.messages.topics import STATE_TOPIC, camera_topic
-from ros_ood_perception.node.engine_supervisor import FailurePolicy
-from ros_ood_perception.node.health.deadlines import OPENING_S, OPENING_WITH_BUILD_S
 from ros_ood_perception.obstacles.ground import CameraPose
 from ros_ood_perception.obstacles.ground_map import GridSettings
 from ros_ood_perception.obstacles.regions import RegionSettings, read_ego_mask

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_ood_perception.bundle.model_bundle import Bundle, BundleDescription, read_bundle
-from ros_ood_perception.inference.engine import EngineError, EngineOutput, GpuOptions, InferenceEngine, open_engine
+from ros_ood_perception.inference.engine import EngineError, EngineOutput, GpuOptions, InferenceEngine
+from ros_ood_perception.inference.opening import open_engine
 from ros_ood_perception.parent_process import end_with_parent
 
 _own: InferenceEngine | None = None

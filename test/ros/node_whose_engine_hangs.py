@@ -15,8 +15,9 @@ import sys
 import time
 from typing import Any
 
-from ros_ood_perception.inference.engine import EngineOutput, InferenceEngine, open_engine
+from ros_ood_perception.inference.engine import EngineOutput, InferenceEngine
 from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
+from ros_ood_perception.inference.opening import open_engine
 from ros_ood_perception.node import perception_node
 from ros_ood_perception.node.engine_supervisor import EngineSupervisor
 

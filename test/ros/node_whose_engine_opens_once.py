@@ -3,7 +3,8 @@
 import sys
 from typing import Any
 
-from ros_ood_perception.inference.engine import EngineError, InferenceEngine, open_engine
+from ros_ood_perception.inference.engine import EngineError, InferenceEngine
+from ros_ood_perception.inference.opening import open_engine
 from ros_ood_perception.node import perception_node
 
 opened: list[InferenceEngine] = []

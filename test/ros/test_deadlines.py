@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from ros_ood_perception.inference.engine import EngineError, EngineOutput
-from ros_ood_perception.node.engine_supervisor import EngineSupervisor, FailurePolicy, InferenceDeadlineError
+from ros_ood_perception.inference.failure_policy import FailurePolicy
+from ros_ood_perception.node.engine_supervisor import EngineSupervisor, InferenceDeadlineError
 from ros_ood_perception.node.health.deadlines import SHORTEST_INFERENCE_S, InferenceDeadline, Watch, grace_s
 from ros_ood_perception.node.health.watchdog import AbandonedError, Watchdog
 

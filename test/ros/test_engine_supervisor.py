@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from ros_ood_perception.inference.engine import EngineError, EngineOutput
-from ros_ood_perception.node.engine_supervisor import EngineSupervisor, EngineUnavailableError, FailurePolicy
+from ros_ood_perception.inference.failure_policy import FailurePolicy
+from ros_ood_perception.node.engine_supervisor import EngineSupervisor, EngineUnavailableError
 from ros_ood_perception.node.frames.slots import FrameSlots
 from ros_ood_perception.node.inference_loop import InferenceLoop
 

@@ -160,7 +160,7 @@ def test_compressed_frames_give_the_masks_of_the_decoded_image_and_bad_ones_give
 
     from ros_ood_perception.bundle.model_bundle import read_bundle
     from ros_ood_perception.camera.raw_image import to_array
-    from ros_ood_perception.inference.engine import open_engine
+    from ros_ood_perception.inference.opening import open_engine
     from ros_ood_perception.inference.perception import Perception
 
     node = start_node(image_transport="compressed", max_image_pixels=100_000)

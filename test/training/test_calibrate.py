@@ -24,7 +24,8 @@ from ros_ood_perception.bundle.model_bundle import (
     write_bundle,
     write_description,
 )
-from ros_ood_perception.inference.engine import EngineOutput, open_engine
+from ros_ood_perception.inference.engine import EngineOutput
+from ros_ood_perception.inference.opening import open_engine
 from ros_ood_perception.inference.perception import Perception
 from training.bundles.bundle_graph import LOGITS, TEMPERATURE
 from training.bundles.onnx_graph import LOGITS_WEIGHT

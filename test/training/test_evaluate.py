@@ -22,7 +22,8 @@ from sklearn.metrics import average_precision_score
 from synthetic_camvid import write_anomalies
 
 from ros_ood_perception.bundle.model_bundle import OperatingPoint, read_bundle, write_description
-from ros_ood_perception.inference.engine import EngineOutput, open_engine
+from ros_ood_perception.inference.engine import EngineOutput
+from ros_ood_perception.inference.opening import open_engine
 from ros_ood_perception.inference.perception import Perception
 from training import evaluate as evaluate_module
 from training.bundles.bundle_graph import LogitsEngine

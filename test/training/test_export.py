@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ros_ood_perception.bundle.model_bundle import read_bundle
-from ros_ood_perception.inference.engine import open_engine
+from ros_ood_perception.inference.opening import open_engine
 from ros_ood_perception.inference.parity import Parity
 from training import export
 from training.bundles.onnx_graph import ExportError, onnx_bytes

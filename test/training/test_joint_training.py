@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ros_ood_perception.bundle.model_bundle import read_bundle
 from ros_ood_perception.files.strict_yaml import from_mapping
-from ros_ood_perception.inference.engine import open_engine
+from ros_ood_perception.inference.opening import open_engine
 from training.data.label_set import IGNORE
 from training.export import main as export
 from training.flow.image_flow import FlowConfig, ImageFlow

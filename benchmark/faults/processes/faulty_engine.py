@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_ood_perception.inference.engine import EngineError, EngineOutput, InferenceEngine, open_engine
+from ros_ood_perception.inference.engine import EngineError, EngineOutput, InferenceEngine
+from ros_ood_perception.inference.opening import open_engine
 from ros_ood_perception.node import perception_node
 
 VARIABLE = "FAULTY_ENGINE"

@@ -12,8 +12,6 @@ SHORTEST_INFERENCE_S = 5.0
 TIMES_P99 = 20.0
 KEPT_RUNS = 1000
 LOOKED_AT_EVERY = 50
-OPENING_S = 120.0
-OPENING_WITH_BUILD_S = 3600.0
 CLOSING_S = 10.0
 LONGEST_STEP_S = 1.0
 """A look counts at most so much: a process that was stopped (SIGSTOP, a debugger) did not hang meanwhile."""

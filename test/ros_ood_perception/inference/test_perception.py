@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from ros_ood_perception.bundle.model_bundle import read_bundle
-from ros_ood_perception.inference.engine import EngineError, EngineOutput, open_engine
+from ros_ood_perception.inference.engine import EngineError, EngineOutput
+from ros_ood_perception.inference.opening import open_engine
 from ros_ood_perception.inference.perception import Perception
 
 

@@ -20,8 +20,9 @@ from stand_in_tensorrt import Recorder, stand_in_tensorrt
 
 from ros_ood_perception import build_engine
 from ros_ood_perception.bundle.model_bundle import ANOMALY_AT_LOGITS, Bundle, read_bundle, write_bundle
-from ros_ood_perception.inference.engine import EngineError, GpuOptions, ImageSizeError, open_engine
+from ros_ood_perception.inference.engine import EngineError, GpuOptions, ImageSizeError
 from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
+from ros_ood_perception.inference.opening import open_engine
 from ros_ood_perception.inference.parity import fixed_frames
 from ros_ood_perception.inference.tensorrt import cuda_driver
 from ros_ood_perception.inference.tensorrt.engine import TensorRtEngine

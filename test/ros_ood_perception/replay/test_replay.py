@@ -35,7 +35,7 @@ from rosbags.rosbag2 import CompressionMode, StoragePlugin
 from ros_ood_perception.bundle.model_bundle import read_bundle
 from ros_ood_perception.camera.raw_image import to_colour
 from ros_ood_perception.files.strict_yaml import SchemaError
-from ros_ood_perception.inference.engine import open_engine
+from ros_ood_perception.inference.opening import open_engine
 from ros_ood_perception.inference.perception import Perception
 from ros_ood_perception.obstacles.tracks import ObstacleDetector
 from ros_ood_perception.parameters.parameter_file import parameter_values

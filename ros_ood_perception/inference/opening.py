@@ -1,0 +1,78 @@
+"""Opens an engine on a bundle. Each engine is imported only when it is opened."""
+
+from __future__ import annotations
+
+from ros_ood_perception.bundle.model_bundle import Bundle, BundleError
+from ros_ood_perception.inference.engine import ENGINES, EngineError, GpuOptions, InferenceEngine
+
+OPENING_S = 120.0
+"""Default deadline for opening an engine, seconds."""
+OPENING_WITH_BUILD_S = 3600.0
+"""Default deadline where opening includes building a TensorRT plan or compiling torch's kernels, seconds."""
+
+
+def open_engine(bundle: Bundle, name: str, num_threads: int = 0, gpu: GpuOptions | None = None) -> InferenceEngine:
+    """Open an engine on a verified bundle.
+
+    One line in `gpu.log` says which engine it is and, for `auto`, why not a faster one.
+
+    Args:
+        name: one of `ENGINES`; `auto` takes the first that this machine can run of TensorRT, torch on a GPU, and ONNX
+            Runtime on the CPU.
+        num_threads: of the CPU engine; 0 takes every CPU that this process may use.
+        gpu: of the engines on a GPU.
+
+    Raises:
+        EngineError: no such engine, or it cannot run the bundle here.
+    """
+    if name not in ENGINES:
+        raise EngineError(f"engine '{name}' is unknown; there are {', '.join(ENGINES)}")
+    options = gpu or GpuOptions()
+    if name == "onnxruntime":
+        return _open_on_cpu(bundle, num_threads)
+    if name != "auto":
+        engine, details = _open_on_gpu(bundle, name, options)
+        options.log(f"engine: {details}")
+        return engine
+    passed_over = []
+    from ros_ood_perception.inference.tensorrt.cuda_driver import find_gpu
+
+    try:
+        # Asked first and once: a TensorRT object made on a machine without a GPU can end the process.
+        find_gpu()
+    except EngineError as error:
+        passed_over.append(str(error))
+    else:
+        for candidate in ("tensorrt", "torch"):
+            try:
+                engine, details = _open_on_gpu(bundle, candidate, options)
+            except EngineError as error:
+                passed_over.append(f"{candidate}: {error}")
+                continue
+            options.log("; ".join([f"engine (auto): {details}", *passed_over]))
+            return engine
+    options.log("; ".join(["engine (auto): onnxruntime on the CPU", *passed_over]))
+    return _open_on_cpu(bundle, num_threads)
+
+
+# Imported where they are opened: a vehicle installs only the engines that it runs.
+
+
+def _open_on_cpu(bundle: Bundle, num_threads: int) -> InferenceEngine:
+    from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
+
+    return OnnxRuntimeEngine(bundle, num_threads)
+
+
+def _open_on_gpu(bundle: Bundle, name: str, options: GpuOptions) -> tuple[InferenceEngine, str]:
+    try:
+        if name == "tensorrt":
+            from ros_ood_perception.inference.tensorrt.plan import open_tensorrt
+
+            return open_tensorrt(bundle, options)
+        from ros_ood_perception.inference.torch.engine import open_torch
+
+        return open_torch(bundle, options)
+    except BundleError as error:
+        # A file of the bundle that was changed after the bundle was read.
+        raise EngineError(str(error)) from error
