@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from ros_ood_perception.files.json_files import json_text
 from ros_ood_perception.files.output_folder import OutputFolder, OutputFolderError, check_apart
-from ros_ood_perception.inference.perception import FramePerception
+from ros_ood_perception.pipeline.camera_pipeline import FrameResult
 from ros_ood_perception.replay.cameras import CameraTopics
 from ros_ood_perception.replay.command_line import Opened, make_parser
 from ros_ood_perception.replay.command_line import main as replay_main
@@ -69,10 +69,9 @@ class LabelledReplay:
         own = self._folder / camera.name
         return own if camera.name and own.is_dir() else self._folder
 
-    def __call__(
-        self, camera: CameraTopics, frame: InputFrame, image: NDArray[np.uint8], result: FramePerception
-    ) -> None:
+    def __call__(self, camera: CameraTopics, frame: InputFrame, result: FrameResult) -> None:
         """See `ResultObserver`."""
+        image, perception = result.image, result.perception
         stamp = frame.message.header.stamp
         names = (Path(frame.name).stem, str(stamp.sec * 1_000_000_000 + stamp.nanosec))
         folder = self._of_camera(camera)
@@ -89,14 +88,14 @@ class LabelledReplay:
             self.without_labels += 1
             return
         try:
-            labels = self._labels(files[CLASS_FOLDER], result.frame_size)
+            labels = self._labels(files[CLASS_FOLDER], perception.frame_size)
             anomaly = self._anomaly(files[ANOMALY_FOLDER], labels)
         except BrokenFrameError as error:
             say(f"not measured: {error}")
             self.left_out.append(str(error))
             return
         self.evaluation.update(
-            LabelledFrame(names[1], image, labels, anomaly), result.semantic, result.anomaly_score, None
+            LabelledFrame(names[1], image, labels, anomaly), perception.semantic, perception.anomaly_score, None
         )
 
     def _labels(self, file: Path | None, size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -30,19 +30,14 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ros_ood_perception.camera.decoder_limits import MESSAGE_BYTES, PROCESSOR_SECONDS
 from ros_ood_perception.camera.image_bytes import CAMERA_KINDS, max_bytes
 from ros_ood_perception.camera.raw_image import DEFAULT_MAX_PIXELS, MalformedImageError
 
-MEMORY_BYTES = 512 << 20
-"""Memory of the process beyond what it begins with, for images of no size; see `MEMORY_BYTES_A_PIXEL`."""
-MEMORY_BYTES_A_PIXEL = 48
-"""The largest image is held six times over: compressed, inflated, made minimal, and as the decoder's own."""
-PROCESSOR_SECONDS = 30
-"""For one image. The largest one takes about a second."""
 ANSWER_SECONDS = 300.0
 """For one image on a machine that does something else; a process that waits for nothing takes no processor time."""
 START_SECONDS = 120.0
-MESSAGE_BYTES = 1 << 16
+SERVICE = Path(__file__).with_name("decoder_service.py")
 
 Answer = TypeVar("Answer")
 
@@ -186,7 +181,7 @@ class _Child:
             handed = (other.fileno(), descriptor)
             self.process = subprocess.Popen(
                 # As a file: -m would look for modules in the working directory, which may be a stranger's folder.
-                [sys.executable, __file__, *map(str, (*handed, size, max_pixels))],
+                [sys.executable, str(SERVICE), *map(str, (*handed, size, max_pixels))],
                 pass_fds=handed,
                 stdin=subprocess.DEVNULL,
                 # What decoders write is not for whoever sends images to fill a log with.
@@ -208,7 +203,7 @@ class _Child:
         except OSError as error:
             self.end()
             raise DecoderStartError(
-                f"the process for decoding images did not start ({error}); `{sys.executable} {__file__}` shows why"
+                f"the process for decoding images did not start ({error}); `{sys.executable} {SERVICE}` shows why"
             ) from error
         self._socket.settimeout(ANSWER_SECONDS)
 
@@ -296,9 +291,3 @@ def shared_decoder() -> DecoderProcess:
     if _shared is None:
         _shared = DecoderProcess()
     return _shared
-
-
-if __name__ == "__main__":
-    from ros_ood_perception.camera.decoder_service import serve
-
-    serve(*map(int, sys.argv[1:]))

@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_ood_perception.camera.decoder_process import (
+from ros_ood_perception.camera.decoder_limits import (
     MEMORY_BYTES,
     MEMORY_BYTES_A_PIXEL,
     MESSAGE_BYTES,
@@ -117,3 +118,7 @@ def _is_video(begin: bytes) -> bool:
         or (begin[:4] == b"RIFF" and begin[8:12] == b"AVI ")
         or begin.startswith((b"\x1a\x45\xdf\xa3", b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3", b"\x47"))
     )
+
+
+if __name__ == "__main__":
+    serve(*map(int, sys.argv[1:]))

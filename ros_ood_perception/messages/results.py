@@ -1,9 +1,10 @@
-"""What is known of a frame as messages, one for each name in `OUTPUT_TOPICS`. The node publishes them, a replay writes
-them; both are made here. Knows no ROS."""
+"""A frame's results as messages, one for each name in `OUTPUT_TOPICS`. The node publishes them, a replay writes them.
+Knows no ROS."""
 
 from __future__ import annotations
 
 import array
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -18,6 +19,7 @@ from ros_ood_perception.messages.message_factory import NewMessage
 from ros_ood_perception.messages.overlay import overlay_picture, score_picture
 from ros_ood_perception.obstacles.ground_map import GroundMap
 from ros_ood_perception.obstacles.point_cloud import free_points, obstacle_points
+from ros_ood_perception.pipeline.camera_pipeline import ON_THE_GROUND, FrameResult
 
 IMAGE = "sensor_msgs/msg/Image"
 TYPES = {
@@ -89,38 +91,72 @@ def picture_output(
     raise KeyError(name)
 
 
-def picture_message(
+@dataclass(frozen=True)
+class OutputSettings:
+    """How results are written into messages.
+
+    Attributes:
+        score_encoding: of `anomaly_score`: `mono8` or `32FC1`.
+        point_height_m: height of points over the ground, metres.
+        base_frame: frame_id of what is on the ground.
+    """
+
+    score_encoding: str
+    point_height_m: float
+    base_frame: str
+
+
+def result_message(
     new: NewMessage,
     name: str,
     header: Any,
-    image: NDArray[np.uint8],
-    result: FramePerception,
+    result: FrameResult,
+    description: BundleDescription,
+    settings: OutputSettings,
+) -> Any | None:
+    """One output of a frame; None for an output on the ground while the camera's place over it is not known.
+
+    None and not an empty cloud: a planner would read that as a free road.
+
+    Args:
+        name: of `OUTPUT_TOPICS`, but not `label_info`, which is not of a frame.
+        header: of the frame. Every output carries its stamp, and its frame_id unless it is on the ground.
+        description: of the bundle.
+    """
+    if name not in ON_THE_GROUND:
+        return _picture_message(new, name, header, result, description, settings.score_encoding)
+    if result.ground_map is None:
+        return None
+    placed = obstacle_messages.ground_header(new, header.stamp, settings.base_frame)
+    return _ground_message(new, name, placed, result, result.ground_map, settings.point_height_m)
+
+
+def _picture_message(
+    new: NewMessage,
+    name: str,
+    header: Any,
+    result: FrameResult,
     description: BundleDescription,
     score_encoding: str,
 ) -> Any:
-    """An output in the picture: an image, or the obstacles' boxes, under the frame's own header."""
+    """An output in the picture, under the frame's own header: an image, or the obstacles' boxes."""
     if name == "obstacle_detections":
         return obstacle_messages.detections(new, result.obstacles, header)
-    pixels, encoding = picture_output(name, image, result, description, score_encoding)
+    pixels, encoding = picture_output(name, result.image, result.perception, description, score_encoding)
     return image_message(new, pixels, encoding, header)
 
 
-def ground_message(
-    new: NewMessage, name: str, header: Any, result: FramePerception, ground_map: GroundMap, point_height_m: float
+def _ground_message(
+    new: NewMessage, name: str, header: Any, result: FrameResult, ground_map: GroundMap, point_height_m: float
 ) -> Any:
-    """An output on the ground.
-
-    Args:
-        name: of `ON_THE_GROUND`.
-        header: the vehicle's frame at the frame's stamp.
-        point_height_m: of points over the ground.
-    """
+    """An output of `ON_THE_GROUND`, under a header in the vehicle's frame."""
     if name == "obstacles":
         return obstacle_messages.point_cloud(new, obstacle_points(result.obstacles, point_height_m), header)
     if name == "free_ground":
-        return obstacle_messages.point_cloud(new, free_points(ground_map.free_edge(result), point_height_m), header)
+        edge = ground_map.free_edge(result.perception)
+        return obstacle_messages.point_cloud(new, free_points(edge, point_height_m), header)
     if name == "ground_grid":
-        cells = ground_map.grid(result, result.obstacles)
+        cells = ground_map.grid(result.perception, result.obstacles)
         return obstacle_messages.occupancy_grid(new, cells, ground_map.grid_settings, header)
     if name == "obstacle_markers":
         return obstacle_messages.markers(new, result.obstacles, header)

@@ -1,4 +1,4 @@
-"""Names and topics of what a camera's results are published as."""
+"""The topics of a camera: its inputs, and its outputs by name."""
 
 from __future__ import annotations
 
@@ -21,13 +21,7 @@ OUTPUT_TOPICS = {
     "overlay": "debug/overlay",
     "anomaly_heat_map": "debug/anomaly_heat_map",
 }
-"""Name, as in the parameter `outputs`, to topic below `~/` or `~/CAMERA/`."""
-
-ON_THE_GROUND = frozenset(OBSTACLE_TOPICS) - {"obstacle_detections"}
-"""Outputs in the vehicle's frame: published only while the camera's place over the ground is known."""
-
-OF_OBSTACLES = frozenset(OBSTACLE_TOPICS) - {"free_ground", "ground_grid"}
-"""Outputs of regions that persist: each is empty until one does."""
+"""Name (as in the parameter `outputs`) to topic below `~/` or `~/CAMERA/`."""
 
 CAMERA_INFO_TOPIC = "input/camera_info"
 STATE_TOPIC = "output/state"

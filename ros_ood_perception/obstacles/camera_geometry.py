@@ -1,5 +1,4 @@
-"""Where one camera's pixels lie on the ground: from its camera_info and its pose, as far as they are known. Knows no
-ROS."""
+"""One camera over the ground, from its camera_info and its pose. Knows no ROS."""
 
 from __future__ import annotations
 
@@ -17,14 +16,19 @@ from ros_ood_perception.obstacles.ground_map import GridSettings, GroundMap
 
 @dataclass(frozen=True)
 class GroundLimits:
-    """What of the geometry may change from frame to frame."""
+    """What of the geometry may change from frame to frame.
 
-    max_range_m: float
-    z_m: float
+    Attributes:
+        max_range_m: largest distance of a place from the point below the camera, metres.
+        z_m: height of the ground in the vehicle's frame, metres.
+    """
+
+    max_range_m: float = 40.0
+    z_m: float = 0.0
 
 
 def _check_upright(pose: CameraPose) -> None:
-    """An obstacle's foot is its lowest edge in the picture: down in the picture must be down, or near, on the road.
+    """Check that down in the picture is down or near on the road: an obstacle's foot is its lowest edge there.
 
     Raises:
         CameraError: the camera lies on its side, or hangs upside down.
@@ -40,31 +44,44 @@ def _check_upright(pose: CameraPose) -> None:
 
 
 class CameraGeometry:
-    """Follows the geometry of one camera.
+    """Follows the geometry of one camera. One thread may call `set_camera_info` while another one asks for the ground.
 
     Args:
         pose_of: gives the camera's pose for the frame_id of its images, or raises `CameraError`.
-        rectified: the images are rectified ones.
-        no_info: what to say while no camera_info is known.
+        rectified: the images are rectified.
+        no_info: gives the problem to report while no camera_info is known.
     """
 
     def __init__(self, pose_of: Callable[[str], CameraPose], rectified: bool, no_info: Callable[[], str]) -> None:
         self._pose_of = pose_of
         self._rectified = rectified
         self._no_info = no_info
-        self.info: CameraInfoMessage | None = None
+        self._info: CameraInfoMessage | None = None
         self._model: tuple[Any, CameraModel] | None = None
         self._projection: GroundProjection | None = None
-        self._ground: GroundProjection | None = None
         self._map: tuple[Any, GroundMap] | None = None
-        self.problem = "no frame yet"
+        self._problem = "no frame yet"
+
+    @property
+    def problem(self) -> str:
+        """Why the last frame had no ground; empty where it had."""
+        return self._problem
+
+    def set_camera_info(self, info: CameraInfoMessage) -> None:
+        """Use this calibration from the next frame on."""
+        self._info = info
+
+    def restore(self, problem: str) -> None:
+        """Continue with the `problem` of an earlier run's last frame."""
+        self._problem = problem
 
     def ground(self, image_size: tuple[int, int], frame_id: str, limits: GroundLimits) -> GroundProjection | None:
-        """The camera over the ground, or None where that is not known: then `problem` says why, else it is "".
+        """The camera over the ground; None where that is not known, and `problem` then says why.
 
         Args:
             image_size: height and width of the frame, pixels.
             frame_id: of the frame.
+            limits: of this frame.
         """
         try:
             camera, pose = self._camera(image_size), self._pose_of(frame_id)
@@ -77,7 +94,7 @@ class CameraGeometry:
             ):
                 known = self._projection = GroundProjection(camera, pose, limits.max_range_m, limits.z_m)
             if not known.shows_ground:
-                # Nothing that stands there would be placed, and the empty cloud would read as a free road.
+                # Nothing would be placed, and a planner would read the empty cloud as a free road.
                 raise CameraError(
                     f"no pixel of the image shows ground within {limits.max_range_m:g} m (ground.max_range_m): the "
                     "images' frame_id must be the camera's optical frame (x right, y down, z forward, REP 103), not "
@@ -86,14 +103,13 @@ class CameraGeometry:
                 )
             _check_upright(pose)
         except CameraError as error:
-            self._ground = None
-            self.problem = str(error)
+            self._problem = str(error)
             return None
-        self._ground, self.problem = known, ""
+        self._problem = ""
         return known
 
     def _camera(self, image_size: tuple[int, int]) -> CameraModel:
-        info = self.info
+        info = self._info
         if info is None:
             raise CameraError(self._no_info())
         roi = info.roi
@@ -110,16 +126,18 @@ class CameraGeometry:
 
     def ground_map(
         self,
+        ground: GroundProjection,
         engine_size: tuple[int, int],
         drivable_ids: frozenset[int],
         hysteresis: float,
         ego_mask: NDArray[np.bool_] | None,
         grid: GridSettings,
-    ) -> GroundMap | None:
-        """What is made of the last `ground` and these settings; made anew only when one of them changes."""
-        ground = self._ground
-        if ground is None:
-            return None
+    ) -> GroundMap:
+        """The ground map of a `ground` and these settings. It is kept until one of them changes.
+
+        Args:
+            ego_mask: always the same one of this camera.
+        """
         key = (ground, engine_size, drivable_ids, hysteresis, grid)
         if self._map is None or self._map[0] != key:
             self._map = (key, GroundMap(ground, engine_size, drivable_ids, hysteresis, ego_mask, grid))

@@ -17,12 +17,15 @@ from ros_ood_perception.files.strict_yaml import shown
 from ros_ood_perception.inference.engine import GpuOptions
 from ros_ood_perception.inference.failure_policy import FailurePolicy
 from ros_ood_perception.inference.opening import OPENING_S, OPENING_WITH_BUILD_S
+from ros_ood_perception.messages.results import OutputSettings
 from ros_ood_perception.messages.topics import STATE_TOPIC, camera_topic
+from ros_ood_perception.obstacles.camera_geometry import GroundLimits
 from ros_ood_perception.obstacles.ground import CameraPose
 from ros_ood_perception.obstacles.ground_map import GridSettings
 from ros_ood_perception.obstacles.regions import RegionSettings, read_ego_mask
 from ros_ood_perception.obstacles.tracks import PersistenceSettings
 from ros_ood_perception.parameters.declarations import DECLARATIONS
+from ros_ood_perception.pipeline.camera_pipeline import CameraSetup, PipelineSettings
 
 CAMERA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*")
 TOPIC_WORDS = frozenset({"input", "output", "debug"})
@@ -65,6 +68,10 @@ class FixedSettings:
     mountings: tuple[CameraPose | None, ...]
     ego_masks: tuple[NDArray[np.bool_] | None, ...]
 
+    def camera_setup(self, number: int) -> CameraSetup:
+        """What is fixed for one of `cameras`, by its number."""
+        return CameraSetup(self.ego_masks[number], self.mountings[number], self.rectified_images, self.grid)
+
 
 @dataclass(frozen=True)
 class LiveSettings:
@@ -89,6 +96,10 @@ class LiveSettings:
     ground_z_m: float
     point_height_m: float
 
+    def output_settings(self, base_frame: str) -> OutputSettings:
+        """How results are written into messages."""
+        return OutputSettings(self.score_encoding, self.point_height_m, base_frame)
+
     def region_settings(self, description: BundleDescription) -> RegionSettings:
         """Which regions count with this bundle.
 
@@ -104,6 +115,20 @@ class LiveSettings:
                     f"parameter 'region.drivable_classes' holds '{name}'; the bundle has {', '.join(ids)}"
                 )
         return replace(self.region, drivable_ids=frozenset(ids[name] for name in self.drivable_classes))
+
+    def pipeline_settings(self, description: BundleDescription) -> PipelineSettings:
+        """What a camera's pipeline does with this bundle.
+
+        Raises:
+            BundleError: no such operating point.
+            ParameterError: the bundle has no class of a given name.
+        """
+        return PipelineSettings(
+            anomaly_threshold=self.threshold(description),
+            region=self.region_settings(description),
+            persistence=self.persistence,
+            ground=GroundLimits(self.max_range_m, self.ground_z_m),
+        )
 
     def threshold(self, description: BundleDescription) -> float:
         """The threshold with this bundle, in [0, 1].

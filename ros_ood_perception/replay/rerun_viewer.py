@@ -15,12 +15,11 @@ from typing import Any
 import cv2
 import numpy as np
 import rerun as rr
-from numpy.typing import NDArray
 
 from ros_ood_perception.bundle.model_bundle import BundleDescription
-from ros_ood_perception.inference.perception import FramePerception
 from ros_ood_perception.inference.tensorrt.plan_cache import default_folder
 from ros_ood_perception.messages.overlay import semantic_picture
+from ros_ood_perception.pipeline.camera_pipeline import FrameResult
 from ros_ood_perception.replay.cameras import CameraTopics
 from ros_ood_perception.replay.inputs import InputFrame
 
@@ -43,18 +42,17 @@ class RerunViewer:
             self._recording.save(target)
         self._colours = description.colours
 
-    def __call__(
-        self, camera: CameraTopics, frame: InputFrame, image: NDArray[np.uint8], result: FramePerception
-    ) -> None:
+    def __call__(self, camera: CameraTopics, frame: InputFrame, result: FrameResult) -> None:
         """See `ResultObserver`."""
+        image, perception = result.image, result.perception
         log, at = self._recording.log, camera.name or "camera"
         self._recording.set_time("recorded", timestamp=np.datetime64(frame.time_ns, "ns"))
         rgb = image if self._order == "rgb" else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
         log(f"{at}/image", rr.Image(rgb).compress(jpeg_quality=85))
         # A picture: Rerun's own class colours do not work with NumPy 1.
-        log(f"{at}/classes", rr.Image(semantic_picture(result.semantic, self._colours)))
-        log(f"{at}/score", rr.DepthImage(result.anomaly_score, colormap="inferno", depth_range=(0.0, 1.0)))
-        log(f"{at}/anomalous_share", rr.Scalars(float(result.anomaly_mask.mean())))
+        log(f"{at}/classes", rr.Image(semantic_picture(perception.semantic, self._colours)))
+        log(f"{at}/score", rr.DepthImage(perception.anomaly_score, colormap="inferno", depth_range=(0.0, 1.0)))
+        log(f"{at}/anomalous_share", rr.Scalars(float(perception.anomaly_mask.mean())))
         boxes = [obstacle.region.box for obstacle in result.obstacles]
         log(
             f"{at}/image/obstacles",

@@ -6,16 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ros_ood_perception.bundle.model_bundle import Bundle
 from ros_ood_perception.files.json_files import json_text
 from ros_ood_perception.files.output_folder import OutputFolder
-from ros_ood_perception.inference.perception import FramePerception
 from ros_ood_perception.messages.results import IMAGE, TYPES
+from ros_ood_perception.messages.stamps import stamp_message
 from ros_ood_perception.messages.topics import OUTPUT_TOPICS, STATE_TOPIC
 from ros_ood_perception.parameters.settings import FixedSettings, LiveSettings
+from ros_ood_perception.pipeline.camera_pipeline import FrameResult
+from ros_ood_perception.pipeline.fates import MALFORMED
 from ros_ood_perception.recordings.message_types import message_types
 from ros_ood_perception.recordings.split_bag import SplitBag, part_file
 from ros_ood_perception.replay.camera_replay import CameraReplay
@@ -43,14 +42,8 @@ DIAGNOSTICS_TYPE = "diagnostic_msgs/msg/DiagnosticArray"
 class ResultObserver(Protocol):
     """Sees every result as it is computed, before anything is rounded."""
 
-    def __call__(
-        self, camera: CameraTopics, frame: InputFrame, image: NDArray[np.uint8], result: FramePerception
-    ) -> None:
-        """Take a result.
-
-        Args:
-            image: (H, W, 3) uint8 in the bundle's colour order.
-        """
+    def __call__(self, camera: CameraTopics, frame: InputFrame, result: FrameResult) -> None:
+        """Take the result of a frame."""
         ...
 
 
@@ -123,7 +116,7 @@ class Replay:
             for number, topics in enumerate(source.cameras)
         ]
         for number, info in source.first_infos.items():
-            self.cameras[number].geometry.info = info
+            self.cameras[number].set_camera_info(info)
         self.bag = SplitBag(output, BAG_FOLDER, types.typestore)
         for camera in self.cameras:
             for name, topic in camera.output_topics.items():
@@ -244,7 +237,7 @@ class Replay:
         if isinstance(item, InputCopy):
             self.bag.write(item.topic, item.time_ns, item.raw)
         elif isinstance(item, InputInfo):
-            self.cameras[item.camera].geometry.info = item.info
+            self.cameras[item.camera].set_camera_info(item.info)
         else:
             self._take_frame(item)
 
@@ -256,14 +249,14 @@ class Replay:
             return
         self._last_ns = frame.time_ns
         if item.image is None or item.result is None:
-            camera.settle("malformed", item.problem)
+            camera.count(MALFORMED, item.problem)
         else:
             result = camera.use(frame, item.image, item.result)
             if result is not None:
-                for topic, raw in camera.messages(frame, item.image, result):
+                for topic, raw in camera.messages(frame, result):
                     self.bag.write(topic, frame.time_ns, raw)
                 for observe in self._observers:
-                    observe(camera.topics, frame, item.image, result)
+                    observe(camera.topics, frame, result)
         self._in_file += 1
         period_ns = round(self._live.diagnostics_period_s * 1e9)
         if self._reported_ns is None or not 0 <= frame.time_ns - self._reported_ns < period_ns:
@@ -271,7 +264,7 @@ class Replay:
 
     def _report(self, time_ns: int) -> None:
         types = self._types
-        stamp = types("builtin_interfaces/msg/Time", sec=time_ns // 10**9, nanosec=time_ns % 10**9)
+        stamp = stamp_message(types, time_ns)
         statuses = [camera.diagnostic_status(self._plan.node_name, self._facts) for camera in self.cameras]
         header = types("std_msgs/msg/Header", stamp=stamp)
         message = types(DIAGNOSTICS_TYPE, header=header, status=statuses)

@@ -273,5 +273,5 @@ def children() -> list[int]:
     return [
         pid
         for pid in found - {shared_decoder().pid}
-        if b"camera/decoder_process.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        if b"camera/decoder_service.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
     ]

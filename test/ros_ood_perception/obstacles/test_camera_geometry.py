@@ -20,7 +20,7 @@ def geometry(pose: CameraPose, distortion: tuple[float, ...] = (0.0,) * 5) -> Ca
     found = CameraGeometry(lambda _: pose, False, lambda: "no camera_info")
     info: Any = camera_info(0)
     info.d = np.array(distortion)
-    found.info = info
+    found.set_camera_info(info)
     return found
 
 

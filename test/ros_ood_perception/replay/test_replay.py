@@ -37,7 +37,6 @@ from ros_ood_perception.camera.raw_image import to_colour
 from ros_ood_perception.files.strict_yaml import SchemaError
 from ros_ood_perception.inference.opening import open_engine
 from ros_ood_perception.inference.perception import Perception
-from ros_ood_perception.obstacles.tracks import ObstacleDetector
 from ros_ood_perception.parameters.parameter_file import parameter_values
 from ros_ood_perception.parameters.settings import ParameterError, fixed_settings
 from ros_ood_perception.recordings.bag import Bag
@@ -108,7 +107,7 @@ def test_every_frame_has_every_output_at_its_place_in_time_and_under_its_stamp(r
 def test_the_results_are_those_of_the_perception_itself(drive: Path, replayed: Path, shipped_bundle: Path) -> None:
     bundle = read_bundle(shipped_bundle)
     engine = open_engine(bundle, "auto", 1)
-    perception = Perception(engine, 0.3, len(bundle.description.classes), ObstacleDetector())
+    perception = Perception(engine, 0.3, len(bundle.description.classes))
     recorded = list(result_frames(Bag(replayed / "bag")))
     assert len(recorded) == FRAMES
     assert any(frame.pictures["anomaly_mask"].any() for frame in recorded)

@@ -1,0 +1,262 @@
+"""One camera's frames to results: what the node does to a frame, and a replay does too. Knows no ROS and no thread.
+
+An engine is anything that follows the protocol `InferenceEngine`. This one takes dark pixels for anomalies:
+
+>>> import numpy as np
+>>> from ros_ood_perception.inference.engine import EngineOutput
+>>> class Darkness:
+...     name = "darkness"
+...
+...     def run(self, images):
+...         score = 1 - images.max(axis=3).astype(np.float32) / 255
+...         return EngineOutput(np.zeros(score.shape, np.uint8), score)
+...
+...     def close(self):
+...         pass
+
+The region persists from its second frame on, and keeps its id:
+
+>>> settings = PipelineSettings(anomaly_threshold=0.5)
+>>> pipeline = CameraPipeline(Darkness(), 1, (60, 80), settings)
+>>> image = np.full((60, 80, 3), 200, np.uint8)
+>>> image[30:40, 20:50] = 0
+>>> [len(pipeline(image, number * 100_000_000, "camera").obstacles) for number in range(3)]
+[0, 1, 1]
+>>> result = pipeline(image, 300_000_000, "camera")
+>>> int(result.perception.anomaly_mask.sum()), result.obstacles[0].id, result.obstacles[0].region.box
+(300, 1, Box(x=20, y=30, width=30, height=10))
+
+Without a calibration there is no place on the ground, and the warnings say so to whom it matters:
+
+>>> pipeline.warnings(image, 0.3, ["semantic_mask"]).by_kind()
+{}
+>>> pipeline.warnings(image, 0.3, ["obstacles"]).by_kind()
+{'no_place_on_the_ground': 'no camera_info is known'}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ros_ood_perception.camera.camera_model import CameraError, CameraInfoMessage
+from ros_ood_perception.camera.plausibility import FramePlausibility
+from ros_ood_perception.camera.raw_image import MalformedImageError
+from ros_ood_perception.inference.engine import ImageSizeError, InferenceEngine
+from ros_ood_perception.inference.perception import FramePerception, Perception
+from ros_ood_perception.obstacles.camera_geometry import CameraGeometry, GroundLimits
+from ros_ood_perception.obstacles.ground import CameraPose, GroundProjection
+from ros_ood_perception.obstacles.ground_map import GridSettings, GroundMap
+from ros_ood_perception.obstacles.regions import RegionFinder, RegionSettings
+from ros_ood_perception.obstacles.tracks import Obstacle, ObstacleDetector, PersistenceSettings
+
+ON_THE_GROUND = frozenset({"obstacles", "obstacle_markers", "free_ground", "ground_grid"})
+"""Outputs in the vehicle's frame. They are left out while the camera's place over the ground is not known."""
+OF_OBSTACLES = frozenset({"obstacles", "obstacle_markers", "obstacle_detections"})
+"""Outputs of regions that persist. They are empty until one does."""
+
+NO_PLACE = "no_place_on_the_ground"
+TOO_FAR_APART = "frames_too_far_apart"
+
+
+@dataclass(frozen=True)
+class CameraSetup:
+    """What is fixed for a camera while its pipeline exists.
+
+    Attributes:
+        ego_mask: (H, W) bool of any size, True where the camera sees the own vehicle; None: nowhere.
+        mounting: the camera's pose in the vehicle's frame; None: asked for with each frame (`pose_of`).
+        rectified_images: P of camera_info holds for the images, and not K and D.
+        grid: cells of the ground grid.
+    """
+
+    ego_mask: NDArray[np.bool_] | None = None
+    mounting: CameraPose | None = None
+    rectified_images: bool = False
+    grid: GridSettings = field(default_factory=GridSettings)
+
+
+@dataclass(frozen=True)
+class PipelineSettings:
+    """What may change between two frames. A frame is processed with one of these from beginning to end.
+
+    Attributes:
+        anomaly_threshold: in [0, 1]. A pixel is anomalous where its score is at least this.
+        region: which regions of the score count. Its `drivable_ids` are also what the ground map takes for drivable.
+        persistence: when a region becomes an obstacle.
+        ground: which places on the ground count.
+    """
+
+    anomaly_threshold: float
+    region: RegionSettings = field(default_factory=RegionSettings)
+    persistence: PersistenceSettings = field(default_factory=PersistenceSettings)
+    ground: GroundLimits = field(default_factory=GroundLimits)
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """The results of one frame.
+
+    Attributes:
+        image: the frame, (H, W, 3) uint8 in the bundle's colour order.
+        perception: classes and anomaly score.
+        obstacles: the largest first.
+        ground: the camera over the ground; None where that is not known.
+    """
+
+    image: NDArray[np.uint8]
+    perception: FramePerception
+    obstacles: tuple[Obstacle, ...]
+    ground: GroundProjection | None
+    _map_of: Callable[[GroundProjection], GroundMap] = field(repr=False, compare=False)
+
+    @cached_property
+    def ground_map(self) -> GroundMap | None:
+        """Free and unknown ground; None where `ground` is. Made when it is first read."""
+        return None if self.ground is None else self._map_of(self.ground)
+
+
+@dataclass(frozen=True)
+class FrameWarnings:
+    """What makes a frame's results doubtful. Empty where nothing does.
+
+    Attributes:
+        picture: kind to sentence, see `FramePlausibility.problems`.
+        no_place: why obstacles and ground have no place, where an output needs it.
+        too_far_apart: why no region can become an obstacle, where an output needs obstacles.
+    """
+
+    picture: Mapping[str, str]
+    no_place: str
+    too_far_apart: str
+
+    def by_kind(self) -> dict[str, str]:
+        """Kind to sentence, of all of them."""
+        others = {NO_PLACE: self.no_place, TOO_FAR_APART: self.too_far_apart}
+        return {**self.picture, **{kind: text for kind, text in others.items() if text}}
+
+
+def _no_pose(frame_id: str) -> CameraPose:
+    raise CameraError(f"the pose of the camera '{frame_id[:60]}' is not known; set mounting.height_m")
+
+
+class CameraPipeline:
+    """Processes the frames of one camera, one after the other. It remembers earlier frames.
+
+    The same frames with the same stamps, calibration and settings give the same results.
+
+    Args:
+        engine: opened; the caller closes it.
+        num_classes: of the bundle.
+        input_size: height and width of the bundle's input, pixels.
+        settings: for the frames until `configure` is called.
+        camera: what is fixed.
+        pose_of: gives the pose for the frame_id of an image, or raises `CameraError`. Not asked where
+            `camera.mounting` is given.
+        no_camera_info: gives the problem to report while there is no calibration.
+
+    Raises:
+        ValueError: the threshold is outside [0, 1].
+    """
+
+    def __init__(
+        self,
+        engine: InferenceEngine,
+        num_classes: int,
+        input_size: tuple[int, int],
+        settings: PipelineSettings,
+        camera: CameraSetup | None = None,
+        pose_of: Callable[[str], CameraPose] = _no_pose,
+        no_camera_info: Callable[[], str] = lambda: "no camera_info is known",
+    ) -> None:
+        self._camera = camera = camera or CameraSetup()
+        self._settings = settings
+        self._perception = Perception(engine, settings.anomaly_threshold, num_classes, input_size)
+        self._detector = ObstacleDetector(RegionFinder(settings.region, camera.ego_mask), settings.persistence)
+        self._plausibility = FramePlausibility(input_size)
+        mounting = camera.mounting
+        self._geometry = CameraGeometry(
+            pose_of if mounting is None else lambda frame_id: mounting, camera.rectified_images, no_camera_info
+        )
+
+    @property
+    def ground_problem(self) -> str:
+        """Why the last frame had no place on the ground; empty where it had."""
+        return self._geometry.problem
+
+    def configure(self, settings: PipelineSettings) -> None:
+        """Process the next frames with other settings. Tracks and ids of obstacles stay.
+
+        Raises:
+            ValueError: the threshold is outside [0, 1].
+        """
+        self._perception = replace(self._perception, anomaly_threshold=settings.anomaly_threshold)
+        self._detector.configure(RegionFinder(settings.region, self._camera.ego_mask), settings.persistence)
+        self._settings = settings
+
+    def set_camera_info(self, info: CameraInfoMessage) -> None:
+        """Use this calibration from the next frame on. Another thread may call this."""
+        self._geometry.set_camera_info(info)
+
+    def __call__(self, image: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> FrameResult:
+        """Process the next frame.
+
+        Args:
+            image: (H, W, 3) uint8 in the bundle's colour order, H and W at least 1.
+            stamp_ns: of the frame, nanoseconds.
+            frame_id: of the frame's header.
+
+        Raises:
+            EngineError: the engine failed, or gave what no engine may give.
+            MalformedImageError: the engine does not take frames of this size.
+        """
+        settings, size = self._settings, (image.shape[0], image.shape[1])
+        ground = self._geometry.ground(size, frame_id, settings.ground)
+        try:
+            perception = self._perception(image)
+        except ImageSizeError as error:
+            # The fault of this camera, not of the engine that several cameras share: TensorRT 8.6 takes one size only.
+            raise MalformedImageError("image size", str(error)) from error
+        obstacles = self._detector(perception, stamp_ns, ground)
+        height, width = perception.engine_semantic.shape
+
+        def map_of(ground: GroundProjection) -> GroundMap:
+            drivable_ids = settings.region.drivable_ids or frozenset()
+            hysteresis, grid = settings.region.hysteresis, self._camera.grid
+            ego_mask = self._camera.ego_mask
+            return self._geometry.ground_map(ground, (height, width), drivable_ids, hysteresis, ego_mask, grid)
+
+        return FrameResult(image, perception, obstacles, ground, map_of)
+
+    def warnings(self, image: NDArray[np.uint8], now_s: float, outputs: Collection[str]) -> FrameWarnings:
+        """Check the last frame. Call it once for each frame that was processed; the node does so after publishing.
+
+        Args:
+            image: as it was processed.
+            now_s: of a monotonic clock, seconds.
+            outputs: names of the outputs that somebody takes, as in the parameter `outputs`.
+        """
+        return FrameWarnings(
+            picture=self._plausibility.problems(image, now_s),
+            no_place=self._geometry.problem if ON_THE_GROUND.intersection(outputs) else "",
+            too_far_apart=self._detector.too_far_apart if OF_OBSTACLES.intersection(outputs) else "",
+        )
+
+    def state(self) -> dict[str, Any]:
+        """What is remembered of earlier frames, as plain data (JSON)."""
+        return {
+            "detector": self._detector.state(),
+            "plausibility": self._plausibility.state(),
+            "ground": self._geometry.problem,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state` gave; other keys are ignored."""
+        self._detector.restore(state["detector"])
+        self._plausibility.restore(state["plausibility"])
+        self._geometry.restore(state["ground"])
