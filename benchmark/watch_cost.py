@@ -12,8 +12,8 @@ import numpy as np
 
 from ros_ood_perception.inference.engine import EngineOutput
 from ros_ood_perception.inference.failure_policy import FailurePolicy
-from ros_ood_perception.node.camera import Fate
 from ros_ood_perception.node.engine_supervisor import EngineSupervisor
+from ros_ood_perception.node.frames.received import FrameClaim
 
 FRAMES = 20_000
 ROUNDS = 5
@@ -49,11 +49,11 @@ def watched() -> float:
     supervisor.open()
     began = time.perf_counter()
     for _ in range(FRAMES):
-        fate = Fate()
-        with supervisor.watch.at("a frame", supervisor.deadline_s, fate):
+        claim = FrameClaim()
+        with supervisor.watch.at("a frame", supervisor.deadline_s, claim):
             supervisor.run(IMAGES)
-            fate.decide("inference")
-            fate.decide("inference")
+            claim.claim("inference")
+            claim.claim("inference")
     return (time.perf_counter() - began) / FRAMES
 
 

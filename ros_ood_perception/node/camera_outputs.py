@@ -1,31 +1,26 @@
-"""The publishers of one camera: what somebody subscribes to is computed and published, under the frame's own header."""
+"""The publishers of one camera. Outputs without subscribers are skipped."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from std_msgs.msg import Header
 
 from ros_ood_perception.bundle.model_bundle import BundleDescription
-from ros_ood_perception.inference.perception import FramePerception
 from ros_ood_perception.messages.label_info import label_info
-from ros_ood_perception.messages.obstacles import ground_header
-from ros_ood_perception.messages.results import IMAGE, TYPES, ground_message, picture_message
-from ros_ood_perception.messages.topics import OF_OBSTACLES, ON_THE_GROUND, OUTPUT_TOPICS, camera_topic
+from ros_ood_perception.messages.results import IMAGE, TYPES, result_message
+from ros_ood_perception.messages.topics import OUTPUT_TOPICS, camera_topic
 from ros_ood_perception.node.middleware.message_classes import message_class, new_message
 from ros_ood_perception.node.middleware.qos_events import publisher_events
-from ros_ood_perception.obstacles.ground_map import GroundMap
 from ros_ood_perception.parameters.settings import LiveSettings
+from ros_ood_perception.pipeline.camera_pipeline import FrameResult
 
 
 def has_vision_msgs() -> bool:
-    """Whether vision_msgs is installed: it is not everywhere, and what needs it is left out then."""
+    """Whether vision_msgs is installed. Without it, the outputs that need it are left out."""
     try:
         message_class("vision_msgs/msg/LabelInfo")
     except ImportError:
@@ -40,7 +35,7 @@ class CameraOutputs:
         node: whose lifecycle the publishers follow.
         camera: name, or "".
         description: of the bundle.
-        base_frame: of the vehicle, for what is placed on the ground.
+        base_frame: frame_id of what is placed on the ground.
     """
 
     def __init__(self, node: LifecycleNode, camera: str, description: BundleDescription, base_frame: str) -> None:
@@ -64,7 +59,7 @@ class CameraOutputs:
         return self._node.create_lifecycle_publisher(
             kind,
             topic,
-            # A profile for each: rclpy writes a topic's overrides into the object that it is given.
+            # One profile each: rclpy writes a topic's overrides into the object that it is given.
             QoSProfile(
                 depth=1 if latched else 2,
                 reliability=ReliabilityPolicy.RELIABLE,
@@ -85,11 +80,11 @@ class CameraOutputs:
         return [str(p.topic_name) for p in self._publishers.values()]
 
     def subscriber_counts(self) -> dict[str, int]:
-        """Topic to how many subscribe to it."""
+        """Topic to number of subscribers."""
         return {p.topic_name: p.get_subscription_count() for p in self._publishers.values()}
 
     def announce(self, live: LiveSettings, threshold: float, frame_id: str) -> None:
-        """Publish the latched LabelInfo, if what it says is new."""
+        """Publish the latched LabelInfo, unless the last one said the same."""
         publisher = self._publishers.get("label_info")
         if publisher is None or "label_info" not in live.outputs or self._announced == (threshold, frame_id):
             return
@@ -98,47 +93,26 @@ class CameraOutputs:
         publisher.publish(label_info(new_message, self._description, threshold, header))
         self._announced = (threshold, frame_id)
 
-    def wanted_on_the_ground(self, live: LiveSettings) -> bool:
-        """Somebody subscribes to an output that needs the camera's place over the ground."""
-        return any(name in ON_THE_GROUND for name in self._wanted(live))
+    def publish(self, header: Header, result: FrameResult, live: LiveSettings) -> list[str]:
+        """Publish a frame's results.
 
-    def wanted_obstacles(self, live: LiveSettings) -> bool:
-        """Somebody subscribes to an output that has nothing in it until a region persists."""
-        return any(name in OF_OBSTACLES for name in self._wanted(live))
+        Args:
+            header: of the frame.
+            result: of the frame.
+            live: which outputs, and how they are written.
 
-    def _wanted(self, live: LiveSettings) -> list[str]:
-        return [
+        Returns:
+            Names of the outputs that somebody subscribes to.
+        """
+        self.announce(live, result.perception.anomaly_threshold, header.frame_id)
+        wanted = [
             name
             for name, publisher in self._publishers.items()
             if name in live.outputs and name != "label_info" and publisher.get_subscription_count()
         ]
-
-    def publish(
-        self,
-        header: Header,
-        image: NDArray[np.uint8],
-        result: FramePerception,
-        live: LiveSettings,
-        ground_map: Callable[[], GroundMap | None],
-    ) -> None:
-        """Publish a frame's results.
-
-        Args:
-            header: of the frame; every output carries its stamp, and its frame_id unless it is in the vehicle's frame.
-            image: (H, W, 3) uint8 in the bundle's colour order.
-            ground_map: gives the ground of this frame, or None where the camera's place over it is not known.
-        """
-        self.announce(live, result.anomaly_threshold, header.frame_id)
-        for name in self._wanted(live):
-            if name in ON_THE_GROUND:
-                found = ground_map()
-                # Nothing rather than an empty cloud: a planner would read that as a free road.
-                if found is not None:
-                    placed = ground_header(new_message, header.stamp, self._base_frame)
-                    message = ground_message(new_message, name, placed, result, found, live.point_height_m)
-                    self._publishers[name].publish(message)
-            else:
-                message = picture_message(
-                    new_message, name, header, image, result, self._description, live.score_encoding
-                )
+        settings = live.output_settings(self._base_frame)
+        for name in wanted:
+            message = result_message(new_message, name, header, result, self._description, settings)
+            if message is not None:
                 self._publishers[name].publish(message)
+        return wanted

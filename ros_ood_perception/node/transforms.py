@@ -1,8 +1,9 @@
-"""Where a camera is on the vehicle, from tf2. tf2_ros is not installed everywhere."""
+"""Poses of cameras in the vehicle's frame, from tf2. tf2_ros is not installed everywhere."""
 
 from __future__ import annotations
 
 import inspect
+import time
 from typing import Any
 
 from rclpy.node import Node
@@ -11,9 +12,12 @@ from rclpy.time import Time
 from ros_ood_perception.camera.camera_model import CameraError
 from ros_ood_perception.obstacles.ground import CameraPose
 
+POSE_EVERY_S = 1.0
+"""How often tf2 is asked again: a new pose of a camera takes effect within that time."""
+
 
 class Transforms:
-    """Listens to /tf_static (and to /tf, where tf2_ros cannot leave it: a joint that moves has its latest place then).
+    """Listens to /tf_static. Where tf2_ros has no `static_only`, it listens to /tf too and takes the latest transform.
 
     Args:
         node: that listens.
@@ -34,7 +38,7 @@ class Transforms:
             )
             return
         self._buffer = Buffer()
-        # Cameras are bolted on: the wheels' transforms, hundreds a second, would cost more than the network's result.
+        # Cameras are bolted on, and hundreds of transforms a second on /tf would cost more than publishing results.
         self._static_only = "static_only" in inspect.signature(TransformListener).parameters
         static = {"static_only": True} if self._static_only else {}
         self._listener = TransformListener(self._buffer, node, **static)
@@ -52,7 +56,7 @@ class Transforms:
         try:
             found = self._buffer.lookup_transform(self._base_frame, camera_frame, Time()).transform
         except TransformException as error:
-            # A joint that moves: everybody else's tf finds this transform.
+            # Other nodes may find this transform: they listen to /tf.
             only = " (a joint between them that moves is on /tf, which is not used)" if self._static_only else ""
             raise CameraError(
                 f"no transform from '{camera_frame[:60]}' to '{self._base_frame}' ({error}); publish it on "
@@ -65,3 +69,19 @@ class Transforms:
         """Stop listening."""
         if self._listener is not None:
             self._listener.unregister()
+
+
+class RecentPose:
+    """The pose of one camera, looked up again every `POSE_EVERY_S`."""
+
+    def __init__(self, transforms: Transforms) -> None:
+        self._transforms = transforms
+        self._known: tuple[str, float, CameraPose] | None = None
+
+    def __call__(self, frame_id: str) -> CameraPose:
+        """See `Transforms.pose`."""
+        now = time.monotonic()
+        if self._known is None or self._known[0] != frame_id or now - self._known[1] > POSE_EVERY_S:
+            self._known = None
+            self._known = (frame_id, now, self._transforms.pose(frame_id))
+        return self._known[2]

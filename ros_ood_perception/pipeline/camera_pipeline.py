@@ -141,6 +141,14 @@ class FrameWarnings:
         return {**self.picture, **{kind: text for kind, text in others.items() if text}}
 
 
+def _pose_source(
+    mounting: CameraPose | None, pose_of: Callable[[str], CameraPose] | None
+) -> Callable[[str], CameraPose]:
+    if mounting is not None:
+        return lambda frame_id: mounting
+    return pose_of or _no_pose
+
+
 def _no_pose(frame_id: str) -> CameraPose:
     raise CameraError(f"the pose of the camera '{frame_id[:60]}' is not known; set mounting.height_m")
 
@@ -157,7 +165,7 @@ class CameraPipeline:
         settings: for the frames until `configure` is called.
         camera: what is fixed.
         pose_of: gives the pose for the frame_id of an image, or raises `CameraError`. Not asked where
-            `camera.mounting` is given.
+            `camera.mounting` is given. None: the pose is not known otherwise.
         no_camera_info: gives the problem to report while there is no calibration.
 
     Raises:
@@ -171,7 +179,7 @@ class CameraPipeline:
         input_size: tuple[int, int],
         settings: PipelineSettings,
         camera: CameraSetup | None = None,
-        pose_of: Callable[[str], CameraPose] = _no_pose,
+        pose_of: Callable[[str], CameraPose] | None = None,
         no_camera_info: Callable[[], str] = lambda: "no camera_info is known",
     ) -> None:
         self._camera = camera = camera or CameraSetup()
@@ -179,10 +187,7 @@ class CameraPipeline:
         self._perception = Perception(engine, settings.anomaly_threshold, num_classes, input_size)
         self._detector = ObstacleDetector(RegionFinder(settings.region, camera.ego_mask), settings.persistence)
         self._plausibility = FramePlausibility(input_size)
-        mounting = camera.mounting
-        self._geometry = CameraGeometry(
-            pose_of if mounting is None else lambda frame_id: mounting, camera.rectified_images, no_camera_info
-        )
+        self._geometry = CameraGeometry(_pose_source(camera.mounting, pose_of), camera.rectified_images, no_camera_info)
 
     @property
     def ground_problem(self) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from image_messages import to_message
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from numpy.typing import NDArray
@@ -26,7 +27,6 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from ros_ood_perception.node.image_messages import to_message
 from ros_ood_perception.node.middleware.transport import PROFILE_VARIABLES
 
 ROOT = Path(__file__).resolve().parents[2]

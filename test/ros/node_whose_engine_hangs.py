@@ -18,7 +18,7 @@ from typing import Any
 from ros_ood_perception.inference.engine import EngineOutput, InferenceEngine
 from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 from ros_ood_perception.inference.opening import open_engine
-from ros_ood_perception.node import perception_node
+from ros_ood_perception.node import configured, perception_node
 from ros_ood_perception.node.engine_supervisor import EngineSupervisor
 
 where = os.environ["HANGS"]
@@ -63,5 +63,5 @@ if where == "loop":
     EngineSupervisor.report_success = break_the_loop  # type: ignore[assignment, method-assign]
 OnnxRuntimeEngine.run = run_and_hang  # type: ignore[assignment, method-assign]
 OnnxRuntimeEngine.close = close_and_hang  # type: ignore[assignment, method-assign]
-perception_node.open_engine = open_and_hang  # type: ignore[assignment, attr-defined]
+configured.open_engine = open_and_hang  # type: ignore[assignment, attr-defined]
 sys.exit(perception_node.main())

@@ -5,7 +5,7 @@ from typing import Any
 
 from ros_ood_perception.inference.engine import EngineError, InferenceEngine
 from ros_ood_perception.inference.opening import open_engine
-from ros_ood_perception.node import perception_node
+from ros_ood_perception.node import configured, perception_node
 
 opened: list[InferenceEngine] = []
 
@@ -23,5 +23,5 @@ def open_once(*arguments: Any) -> InferenceEngine:
     return engine
 
 
-perception_node.open_engine = open_once  # type: ignore[assignment, attr-defined]
+configured.open_engine = open_once  # type: ignore[assignment, attr-defined]
 sys.exit(perception_node.main())

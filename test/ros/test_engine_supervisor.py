@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -225,7 +224,7 @@ class OnlyCamera:
         self.supervisor = supervisor
         self.fates: list[str] = []
 
-    def use(self, frame: Any, live: Any, threshold: float) -> bool:
+    def use(self, frame: Any, live: Any) -> bool:
         try:
             self.supervisor.run(IMAGES)
         except EngineError as error:
@@ -249,14 +248,12 @@ def test_the_loop_says_once_that_an_engine_that_no_longer_opens_is_given_up(
     camera: Any = OnlyCamera(supervisor)
     slots: FrameSlots[Any] = FrameSlots(1)
     given_up: list[list[str]] = []
-    live: Any = SimpleNamespace(threshold=lambda description: 0.5)
-    description: Any = None
+    live: Any = None
     broken: list[BaseException] = []
     loop = InferenceLoop(
         [camera],
         slots,
         supervisor,
-        description,
         lambda: live,
         lambda: given_up.append(list(camera.fates)),
         broken.append,

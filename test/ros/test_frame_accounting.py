@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ros_ood_perception.node.frames.accounting import FATES, MAX_PUBLISHERS, FrameAccounting
+from ros_ood_perception.node.frames.accounting import MAX_PUBLISHERS, FrameAccounting
+from ros_ood_perception.pipeline.fates import RECEIVED_FATES
 
 
 def total(accounting: FrameAccounting) -> tuple[int, int]:
@@ -12,7 +13,7 @@ def total(accounting: FrameAccounting) -> tuple[int, int]:
     return counts.pop("sent"), sum(counts.values())
 
 
-@given(st.lists(st.one_of(st.integers(1, 5), st.sampled_from(FATES))))
+@given(st.lists(st.one_of(st.integers(1, 5), st.sampled_from(RECEIVED_FATES))))
 def test_the_sum_holds_after_every_step(steps: list[int | str]) -> None:
     accounting = FrameAccounting()
     number = 0
@@ -21,7 +22,7 @@ def test_the_sum_holds_after_every_step(steps: list[int | str]) -> None:
             number += step
             accounting.receive(b"camera", number)
         elif accounting.snapshot().in_progress:
-            accounting.settle(step)
+            accounting.count(step)
         sent, parts = total(accounting)
         assert sent == parts
 
@@ -52,7 +53,7 @@ def test_a_middleware_without_numbers_counts_no_losses() -> None:
 
 def test_an_unknown_fate_is_refused() -> None:
     with pytest.raises(KeyError):
-        FrameAccounting().settle("vanished")
+        FrameAccounting().count("vanished")
 
 
 def test_a_publisher_that_restarts_for_ever_fills_no_memory() -> None:

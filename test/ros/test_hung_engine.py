@@ -14,11 +14,10 @@ import pytest
 from bench import ACTIVE, INACTIVE, ROOT, Bench, NodeProcess
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from image_messages import to_message
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
-
-from ros_ood_perception.node.image_messages import to_message
 
 StartNode = Callable[..., NodeProcess]
 HANGS = [sys.executable, str(ROOT / "test" / "ros" / "node_whose_engine_hangs.py")]

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from bench import image
+from image_messages import to_message
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from ros_ood_perception.camera.raw_image import CHANNELS, MalformedImageError, check_image, to_array, to_colour
-from ros_ood_perception.node.image_messages import to_message
 
 CvBridge = pytest.importorskip("cv_bridge", reason="cv_bridge is not installed").CvBridge
 

@@ -12,6 +12,7 @@ import pytest
 from bench import RELIABLE, Bench, NodeProcess
 from brightness_bundle import write_brightness_bundle
 from builtin_interfaces.msg import Time
+from image_messages import to_message
 from nav_msgs.msg import OccupancyGrid
 from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
@@ -20,7 +21,6 @@ from visualization_msgs.msg import MarkerArray
 
 from ros_ood_perception.camera.camera_model import CameraModel
 from ros_ood_perception.messages.topics import OBSTACLE_TOPICS
-from ros_ood_perception.node.image_messages import to_message
 from ros_ood_perception.obstacles.ground import CameraPose, GroundProjection
 from ros_ood_perception.obstacles.point_cloud import POINT
 

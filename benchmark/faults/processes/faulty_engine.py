@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ros_ood_perception.inference.engine import EngineError, EngineOutput, InferenceEngine
 from ros_ood_perception.inference.opening import open_engine
-from ros_ood_perception.node import perception_node
+from ros_ood_perception.node import configured, perception_node
 
 VARIABLE = "FAULTY_ENGINE"
 MODES = (
@@ -132,5 +132,5 @@ def open_faulty(*arguments: Any) -> InferenceEngine:
 
 
 if __name__ == "__main__":
-    perception_node.open_engine = open_faulty  # type: ignore[assignment, attr-defined]
+    configured.open_engine = open_faulty  # type: ignore[assignment, attr-defined]
     sys.exit(perception_node.main())

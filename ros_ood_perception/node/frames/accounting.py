@@ -5,19 +5,15 @@ from __future__ import annotations
 import threading
 from dataclasses import asdict, dataclass
 
+from ros_ood_perception.pipeline.fates import RECEIVED_FATES
+
 
 @dataclass(frozen=True)
 class AccountingSnapshot:
-    """The counts at one moment. For every snapshot `sent` is the sum of all the others.
+    """The counts at one moment. In every snapshot `sent` is the sum of all the others. See `pipeline.fates`.
 
     Attributes:
         sent: frames that publishers sent since they were first heard: received ones and gaps in their numbering.
-        lost_in_transport: gaps in the publishers' numbering.
-        replaced_unread: a newer frame came before inference was free.
-        too_old: older than `max_frame_age_ms` when its turn came.
-        malformed: not the image that the message declares.
-        failed: inference or publishing failed.
-        published: results handed to the publishers.
         in_progress: waiting for inference, or in it (0 when the node is at rest).
     """
 
@@ -38,8 +34,6 @@ class AccountingSnapshot:
 MAX_PUBLISHERS = 64
 """How many publishers' numbering is kept: a publisher that restarts for ever must not fill the memory."""
 
-FATES = ("replaced_unread", "too_old", "malformed", "failed", "published")
-
 
 class FrameAccounting:
     """Counts the frames of one camera. Thread-safe."""
@@ -48,11 +42,11 @@ class FrameAccounting:
         self._lock = threading.Lock()
         self._received = 0
         self._lost = 0
-        self._fates = dict.fromkeys(FATES, 0)
+        self._fates = dict.fromkeys(RECEIVED_FATES, 0)
         self._last_number: dict[bytes, int] = {}
 
     def receive(self, publisher: bytes, number: int | None) -> None:
-        """A message arrived. `number` counts the messages of that publisher, None where the middleware does not."""
+        """Count a message. `number` is its number among that publisher's; None where the middleware has none."""
         with self._lock:
             self._received += 1
             if number is None:
@@ -67,12 +61,12 @@ class FrameAccounting:
                 del self._last_number[next(iter(self._last_number))]
 
     def forget_publishers(self) -> None:
-        """What is sent while nothing is subscribed is not lost: start each publisher's numbering anew."""
+        """Start each publisher's numbering anew: what was sent while nothing was subscribed is not lost."""
         with self._lock:
             self._last_number.clear()
 
-    def settle(self, fate: str) -> None:
-        """A received frame came to its end; `fate` is one of `FATES`."""
+    def count(self, fate: str) -> None:
+        """Count the end of a received frame, one of `RECEIVED_FATES`."""
         with self._lock:
             self._fates[fate] += 1
 

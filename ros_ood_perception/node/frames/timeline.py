@@ -1,4 +1,4 @@
-"""What a camera's stamps say: how old a frame is, and whether time went back."""
+"""The stamps of a camera: how old a frame is, and whether time went back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FUTURE_TOLERANCE_NS = 500_000_000
 
 @dataclass(frozen=True)
 class FrameTime:
-    """One stamp beside the one before it and the node's clock.
+    """One stamp compared with the one before it and with the node's clock.
 
     Attributes:
         age_ms: node's clock minus stamp; None while the node's clock is at 0 (simulated time, and no /clock yet).
@@ -24,6 +24,23 @@ class FrameTime:
     repeated: bool
     in_future: bool
 
+    def problems(self) -> dict[str, str]:
+        """Kind to sentence; empty where the stamp is as expected."""
+        found = {}
+        if self.went_back:
+            found["stamp went back"] = (
+                "a frame's stamp is before the one of the frame before it: a bag began again, a clock was set back, or "
+                "two publishers share the topic. The frame is used; what was remembered of earlier ones is forgotten"
+            )
+        if self.repeated:
+            found["stamp repeated"] = "two frames have the same stamp; the camera driver must stamp each"
+        if self.in_future:
+            found["stamp in the future"] = (
+                f"a frame's stamp is {-(self.age_ms or 0.0) / 1e3:.1f} s ahead of this node's clock; synchronise the "
+                "clocks (PTP, chrony), or set use_sim_time for simulated time"
+            )
+        return found
+
 
 class FrameTimeline:
     """Follows the stamps of one camera. Not thread-safe."""
@@ -32,7 +49,7 @@ class FrameTimeline:
         self._last_ns: int | None = None
 
     def restart(self) -> None:
-        """The clock jumped, or the camera was away: the next stamp is compared with none."""
+        """Forget the last stamp: the clock jumped, or the camera was not listened to."""
         self._last_ns = None
 
     def follow(self, stamp_ns: int, now_ns: int) -> FrameTime:

@@ -1,0 +1,141 @@
+"""What the node counts and reports about one camera: accounting, logs, `output/state` and its part of /diagnostics."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+
+from ros_ood_perception.camera.raw_image import MalformedImageError
+from ros_ood_perception.messages.topics import STATE_TOPIC, camera_topic
+from ros_ood_perception.node.frames.accounting import FrameAccounting
+from ros_ood_perception.node.health.diagnostics import status
+from ros_ood_perception.node.health.health import CameraHealth, CameraPulse, StageLatencies
+from ros_ood_perception.node.health.logged_kinds import LoggedKinds
+from ros_ood_perception.parameters.settings import LiveSettings
+from ros_ood_perception.pipeline.fates import FAILED, MALFORMED
+
+
+class CameraStatus:
+    """Thread-safe: the inference thread reports what a frame changed, the executor's thread what its absence did.
+
+    Args:
+        node: that publishes.
+        camera: name, or "".
+
+    Attributes:
+        accounting: where every frame went.
+        pulse: what the health is read from.
+        latencies: of the stages.
+        kinds: problems that are logged once and counted.
+    """
+
+    def __init__(self, node: Node, camera: str) -> None:
+        self._node = node
+        self._title = f"{node.get_fully_qualified_name().lstrip('/')}: {camera or 'camera'}"
+        self.accounting = FrameAccounting()
+        self.pulse = CameraPulse()
+        self.latencies = StageLatencies()
+        self.kinds = LoggedKinds(node.get_logger().error, f"camera '{camera}': " if camera else "")
+        self._last_state: tuple[str, str] | None = None
+        self._lock = threading.Lock()
+        # Not a lifecycle publisher: it also reports that the node is inactive.
+        self._publisher: Publisher[DiagnosticStatus] | None = node.create_publisher(
+            DiagnosticStatus,
+            camera_topic(camera, STATE_TOPIC),
+            QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL),
+        )
+
+    def close(self) -> None:
+        """Destroy the publisher."""
+        publisher, self._publisher = self._publisher, None
+        if publisher is not None:
+            self._node.destroy_publisher(publisher)
+
+    def count_malformed(self, error: MalformedImageError) -> None:
+        """Count a frame that was not fit for inference."""
+        self.accounting.count(MALFORMED)
+        self.pulse.refused("rejected", f"malformed frames ({error.kind})")
+        self.kinds.add(f"malformed: {error.kind}", f"malformed image dropped: {error}")
+
+    def count_failed(self, error: Exception) -> None:
+        """Count a frame on which inference or publishing failed."""
+        self.accounting.count(FAILED)
+        kind = type(error).__name__
+        self.pulse.refused("failed", f"a frame failed ({kind})")
+        self.kinds.add(f"failed: {kind}", f"a frame failed: {kind}: {error}")
+
+    def publish(self, live: LiveSettings) -> None:
+        """Publish `output/state` if it changed since it was last published."""
+        with self._lock:
+            health = self.pulse.health(time.monotonic(), live.stale_after_s)
+            # Without the reason: it counts seconds.
+            state = (health.state, ", ".join(sorted(health.implausible)))
+            if state == self._last_state or self._publisher is None:
+                return
+            self._last_state = state
+            facts: dict[str, str | float] = {
+                "state": health.state,
+                "valid": "true" if health.valid else "false",
+                "since_ns": str(self._node.get_clock().now().nanoseconds),
+            }
+            self._publisher.publish(status(self._title, self._node.get_name(), health, facts))
+
+    def report(
+        self,
+        live: LiveSettings,
+        lost_by_middleware: int,
+        ground: str,
+        subscribers: Mapping[str, int],
+        node_facts: Mapping[str, str | float],
+        why_nothing_comes: Callable[[], str],
+    ) -> DiagnosticStatus:
+        """The camera's part of /diagnostics.
+
+        Args:
+            ground: `known`, or why the camera has no place over the ground.
+            subscribers: topic to number of subscribers.
+            node_facts: what holds for all cameras.
+            why_nothing_comes: asked where no frame comes.
+        """
+        now = time.monotonic()
+        health = self.pulse.health(now, live.stale_after_s)
+        if health.nothing_received:
+            health = _with_reason(health, why_nothing_comes())
+        elif health.state == "stale":
+            health = _with_reason(health, _why_no_result(live))
+        counts = self.accounting.snapshot()
+        received_hz, published_hz = self.pulse.rates_hz(now)
+        facts: dict[str, str | float] = {
+            "state": health.state,
+            **counts.as_dict(),
+            "lost_by_middleware": lost_by_middleware,
+            "ground": ground,
+            "overwritten_in_queue": max(0, counts.lost_in_transport - lost_by_middleware),
+            "received_hz": received_hz,
+            "published_hz": published_hz,
+            **self.latencies.percentiles(),
+            **self.kinds.counts(),
+            **{f"subscribers of {topic}": count for topic, count in subscribers.items()},
+            **node_facts,
+        }
+        return status(self._title, self._node.get_name(), health, facts)
+
+
+def _with_reason(health: CameraHealth, why: str) -> CameraHealth:
+    return replace(health, reason=f"{health.reason}; {why}") if why else health
+
+
+def _why_no_result(live: LiveSettings) -> str:
+    # "If it lasts": this also holds for a moment while the first frame after a pause is in inference.
+    why = (
+        f"if it lasts, a result takes longer than stale_after_s ({live.stale_after_s:g} s): use a faster engine, a "
+        "smaller bundle or fewer cameras, or raise stale_after_s"
+    )
+    return f"{why} or max_rate_hz ({live.max_rate_hz:g})" if live.max_rate_hz else why

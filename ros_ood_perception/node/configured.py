@@ -1,0 +1,113 @@
+"""What configure makes and cleanup gives back: the bundle, its engine and the cameras."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+import numpy as np
+from rclpy.impl.rcutils_logger import RcutilsLogger
+from rclpy.lifecycle import LifecycleNode
+
+from ros_ood_perception.bundle.model_bundle import Bundle, read_bundle
+from ros_ood_perception.inference.engine import ENGINES, InferenceEngine
+from ros_ood_perception.inference.opening import open_engine
+from ros_ood_perception.node.camera import Camera
+from ros_ood_perception.node.engine_supervisor import EngineSupervisor
+from ros_ood_perception.node.health.deadlines import InferenceDeadline, Watch
+from ros_ood_perception.node.middleware.transport import SharedMemory
+from ros_ood_perception.node.transforms import Transforms
+from ros_ood_perception.parameters.settings import FixedSettings, LiveSettings
+
+
+@dataclass(frozen=True)
+class Configured:
+    """From configure to cleanup. The engine is closed apart from the others: that may hang.
+
+    Attributes:
+        transforms: None where every camera's mounting is given.
+    """
+
+    bundle: Bundle
+    supervisor: EngineSupervisor
+    cameras: tuple[Camera, ...]
+    transforms: Transforms | None
+
+    def close(self) -> None:
+        """Destroy subscriptions and publishers; the engine stays open."""
+        for camera in self.cameras:
+            camera.close()
+        if self.transforms is not None:
+            self.transforms.close()
+
+
+def open_bundle(
+    fixed: FixedSettings, live: LiveSettings, watch: Watch, log: RcutilsLogger
+) -> tuple[Bundle, EngineSupervisor]:
+    """Read and verify the bundle, and open its engine. On a thread of its own, so it touches nothing of the node.
+
+    Raises:
+        BundleError, EngineError, ParameterError: the message says what to do.
+    """
+    with watch.at(f"reading the bundle {fixed.bundle}", lambda: fixed.opening_deadline_s):
+        bundle = read_bundle(fixed.bundle, fixed.bundle_public_key)
+        live.pipeline_settings(bundle.description)
+    supervisor = _supervisor(fixed, bundle, watch, log)
+    supervisor.open()
+    return bundle, supervisor
+
+
+def _supervisor(fixed: FixedSettings, bundle: Bundle, watch: Watch, log: RcutilsLogger) -> EngineSupervisor:
+    model_size = (bundle.description.input.height, bundle.description.input.width)
+    gpu = replace(fixed.gpu, log=log.info)
+    deadline = InferenceDeadline(fixed.inference_deadline_s)
+
+    def open_and_run_twice(name: str) -> InferenceEngine:
+        engine = open_engine(bundle, name, fixed.num_threads, gpu)
+        # TensorRT 8.6 takes frames of one size only.
+        size = model_size if engine.name == "onnxruntime" else gpu.image_size
+        try:
+            engine.run(np.zeros((1, *size, 3), np.uint8))
+            # The first run allocates and compiles; only the second one tells how long the others take.
+            started = time.monotonic()
+            engine.run(np.zeros((1, *size, 3), np.uint8))
+            deadline.add(time.monotonic() - started)
+        except BaseException:
+            engine.close()
+            raise
+        return engine
+
+    return EngineSupervisor(
+        open_and_run_twice,
+        fixed.engine,
+        [name for name in ENGINES if name != "auto"],
+        fixed.failure_policy,
+        log.error,
+        watch=watch,
+        deadline=deadline,
+        opening_s=fixed.opening_deadline_s,
+    )
+
+
+def make_cameras(
+    node: LifecycleNode,
+    fixed: FixedSettings,
+    live: LiveSettings,
+    bundle: Bundle,
+    supervisor: EngineSupervisor,
+    memory: SharedMemory,
+) -> Configured:
+    """Make the cameras' publishers and, where a pose is wanted from tf2, listen to it. An error leaves nothing open."""
+    with ExitStack() as undo:
+        transforms: Transforms | None = None
+        if None in fixed.mountings:
+            transforms = Transforms(node, fixed.base_frame)
+            undo.callback(transforms.close)
+        cameras = []
+        for number in range(len(fixed.cameras)):
+            camera = Camera(node, number, fixed, live, bundle.description, supervisor, memory, transforms)
+            undo.callback(camera.close)
+            cameras.append(camera)
+        undo.pop_all()
+    return Configured(bundle, supervisor, tuple(cameras), transforms)
