@@ -24,7 +24,7 @@ from ros_ood_perception.node.frames.timeline import FrameTime, FrameTimeline
 from ros_ood_perception.node.middleware.transport import SharedMemory
 from ros_ood_perception.node.transforms import RecentPose, Transforms
 from ros_ood_perception.parameters.settings import FixedSettings, LiveSettings
-from ros_ood_perception.pipeline.camera_pipeline import CameraPipeline
+from ros_ood_perception.pipeline.camera_pipeline import CameraPipeline, FrameResult
 from ros_ood_perception.pipeline.fates import PUBLISHED, REPLACED_UNREAD, TOO_OLD
 
 INFERENCE, DEADLINE = "inference", "deadline"
@@ -196,7 +196,7 @@ class Camera:
             durations["age"] = when.age_ms + (published - begun) * 1e3
         self._status.latencies.add(durations)
         # After publishing, so that the checks do not delay the results.
-        self._status.pulse.published(published, self._warnings(image, published, wanted))
+        self._status.pulse.published(published, self._warnings(result, published, wanted))
         return PUBLISHED
 
     def _decoded(self, message: Image | CompressedImage) -> NDArray[np.uint8]:
@@ -238,9 +238,9 @@ class Camera:
         self._status.pulse.refused("rejected", "frames are older than max_frame_age_ms")
         return True
 
-    def _warnings(self, image: NDArray[np.uint8], now_s: float, wanted: list[str]) -> Mapping[str, str]:
+    def _warnings(self, result: FrameResult, now_s: float, wanted: list[str]) -> Mapping[str, str]:
         """What makes the results of the last frame doubtful: kind to sentence."""
-        found, kinds = self._pipeline.warnings(image, now_s, wanted), self._status.kinds
+        found, kinds = self._pipeline.warnings(result, now_s, wanted), self._status.kinds
         for kind, text in found.picture.items():
             kinds.add(f"implausible: {kind}", f"the frames are implausible ({kind}): {text}")
         if found.no_place:

@@ -28,9 +28,9 @@ The region persists from its second frame on, and keeps its id:
 
 Without a calibration there is no place on the ground, and the warnings say so to whom it matters:
 
->>> pipeline.warnings(image, 0.3, ["semantic_mask"]).by_kind()
+>>> pipeline.warnings(result, 0.3, ["semantic_mask"]).by_kind()
 {}
->>> pipeline.warnings(image, 0.3, ["obstacles"]).by_kind()
+>>> pipeline.warnings(result, 0.3, ["obstacles"]).by_kind()
 {'no_place_on_the_ground': 'no camera_info is known'}
 """
 
@@ -109,7 +109,7 @@ class FrameResult:
         ground: the camera over the ground; None where that is not known.
     """
 
-    image: NDArray[np.uint8]
+    image: NDArray[np.uint8] = field(repr=False)
     perception: FramePerception
     obstacles: tuple[Obstacle, ...]
     ground: GroundProjection | None
@@ -238,16 +238,16 @@ class CameraPipeline:
 
         return FrameResult(image, perception, obstacles, ground, map_of)
 
-    def warnings(self, image: NDArray[np.uint8], now_s: float, outputs: Collection[str]) -> FrameWarnings:
+    def warnings(self, result: FrameResult, now_s: float, outputs: Collection[str]) -> FrameWarnings:
         """Check the last frame. Call it once for each frame that was processed; the node does so after publishing.
 
         Args:
-            image: as it was processed.
+            result: of that frame.
             now_s: of a monotonic clock, seconds.
             outputs: names of the outputs that somebody takes, as in the parameter `outputs`.
         """
         return FrameWarnings(
-            picture=self._plausibility.problems(image, now_s),
+            picture=self._plausibility.problems(result.image, now_s),
             no_place=self._geometry.problem if ON_THE_GROUND.intersection(outputs) else "",
             too_far_apart=self._detector.too_far_apart if OF_OBSTACLES.intersection(outputs) else "",
         )

@@ -125,7 +125,7 @@ class CameraReplay:
         except EngineError as error:
             self.count(FAILED, f"{frame.name}: {error}")
             return None
-        warnings = self._pipeline.warnings(image, frame.time_ns / 1e9, self._outputs)
+        warnings = self._pipeline.warnings(result, frame.time_ns / 1e9, self._outputs)
         for kind in warnings.picture:
             self.warning_counts[kind] = self.warning_counts.get(kind, 0) + 1
         self.count(PUBLISHED)

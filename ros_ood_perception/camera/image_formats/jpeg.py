@@ -1,7 +1,7 @@
-"""JPEG of strangers: its segments checked, and a minimal JPEG of the same pixels made of them.
+"""Untrusted JPEG: checks its segments, and makes a minimal JPEG of the same pixels.
 
-A decoder gets what decides pixels: tables, the frame header, scans, and of APP0 and APP14 what tells the colours.
-Comments, EXIF, thumbnails, profiles, fill bytes and whatever follows the end are left out.
+A decoder gets only what decides pixels: tables, the frame header, scans, and the colour fields of APP0 and APP14.
+Comments, EXIF, thumbnails, profiles, fill bytes and what follows the end marker are left out.
 
 Source: ITU-T T.81, T.871 (JFIF); libjpeg-turbo's jdmarker.c for what a decoder takes from a stream.
 """
@@ -24,13 +24,13 @@ OTHER_FRAMES = frozenset({0xC3, *range(0xC5, 0xC8), *range(0xC8, 0xCC), DAC, *ra
 LEFT_OUT = frozenset({*range(0xE0, 0xF0), 0xFE})
 """APP0 to APP15 and comments."""
 ALONE = frozenset({0x01, *range(0xD0, 0xD8)})
-"""Markers that no length follows and that mean nothing outside a scan."""
+"""Markers without a length; they mean nothing outside a scan."""
 MAX_SCANS = 100
 """A progressive JPEG has about ten; thousands of empty ones would keep the decoder busy for minutes."""
 MAX_TABLES = 256
 """Segments of quantisation or Huffman tables and restart intervals; an encoder writes at most a few for each scan."""
 MAX_SEGMENTS = 2048
-"""Of every kind. A profile of 16 MB in APP2 has 255."""
+"""Segments of any kind. A profile of 16 MB in APP2 has 255."""
 _MARKER = re.compile(rb"\xff+([^\xff])", re.DOTALL)
 _SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 """In a scan, neither a stuffed byte nor a restart nor a fill byte."""
@@ -54,17 +54,12 @@ class Jpeg:
 
 
 def parse_jpeg(data: bytes) -> Jpeg:
-    """Walk over every segment up to the end marker. What follows that is nobody's.
+    """Check every segment up to the end marker. What follows the end marker is ignored.
 
     Raises:
-        MalformedImageError: it is none that is decoded; the message says why.
+        MalformedImageError: it is not a JPEG that is decoded; the message says why.
     """
-    view = memoryview(data)
-    frame: _Frame | None = None
-    seen: set[int] = set()
-    colours: dict[bytes, bytes] = {}
-    parts: list[bytes | memoryview] = []
-    scans = tables = 0
+    segments = _Segments(data)
     position = len(START)
     for _ in range(MAX_SEGMENTS):
         found = _MARKER.match(data, position)
@@ -74,13 +69,7 @@ def parse_jpeg(data: bytes) -> Jpeg:
         if marker in ALONE:
             continue
         if marker == EOI:
-            if frame is None:
-                raise _no_frame()
-            missing = [number for number in frame.components if number not in seen]
-            if missing:
-                raise _cut(f"its scans: there is none of the component {missing[0]}")
-            head = [b"\xff" + bytes([name[0]]) + body for name, body in sorted(colours.items())]
-            return Jpeg(frame.height, frame.width, (START, *head, *parts, END))
+            return segments.jpeg()
         if marker == SOI:
             raise _corrupt("the JPEG begins a second time")
         if marker < SOF0:
@@ -94,42 +83,73 @@ def parse_jpeg(data: bytes) -> Jpeg:
             raise _corrupt(f"a segment of the JPEG has the length {length}")
         if end > len(data):
             raise _cut("a segment")
-        body = data[position + 2 : end] if marker not in LEFT_OUT or not scans else b""
+        position = segments.add(marker, position, end)
+    raise _corrupt(f"the JPEG has more than {MAX_SEGMENTS} segments")
+
+
+class _Segments:
+    """The segments of one JPEG as they are found, and what is kept of them."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._view = memoryview(data)
+        self._frame: _Frame | None = None
+        self._scanned: set[int] = set()
+        self._colours: dict[bytes, bytes] = {}
+        self._parts: list[bytes | memoryview] = []
+        self._scans = self._tables = 0
+
+    def jpeg(self) -> Jpeg:
+        """All that was found, at the end marker."""
+        if self._frame is None:
+            raise _no_frame()
+        missing = [number for number in self._frame.components if number not in self._scanned]
+        if missing:
+            raise _cut(f"its scans: there is none of the component {missing[0]}")
+        head = [b"\xff" + bytes([name[0]]) + body for name, body in sorted(self._colours.items())]
+        return Jpeg(self._frame.height, self._frame.width, (START, *head, *self._parts, END))
+
+    def add(self, marker: int, begin: int, end: int) -> int:
+        """Check a segment whose length stands at `begin`; returns where the next marker is."""
         if marker in LEFT_OUT:
-            if not scans:
-                _keep_colours(marker, body, colours)
-        elif marker in FRAMES:
-            if frame is not None:
+            if not self._scans:
+                _keep_colours(marker, self._data[begin + 2 : end], self._colours)
+            return end
+        body = self._data[begin + 2 : end]
+        if marker == SOS:
+            return self._add_scan(body, begin, end)
+        if marker in FRAMES:
+            if self._frame is not None:
                 raise _corrupt("the JPEG has a second frame header")
-            frame = _Frame.of(body)
-            parts.append(view[found.end() - 2 : end])
-        elif marker == SOS:
-            if frame is None:
-                raise _no_frame()
-            scans += 1
-            if scans > MAX_SCANS:
-                raise MalformedImageError("image too large", f"the JPEG has more than {MAX_SCANS} scans")
-            seen.update(_scan_components(body, frame))
-            stop = _SCAN_END.search(data, end)
-            if stop is None:
-                raise _cut("its scans: there is no end-of-image marker")
-            parts.append(view[found.end() - 2 : stop.start()])
-            end = stop.start()
+            self._frame = _Frame.of(body)
         elif marker in (DQT, DHT, DRI):
-            tables += 1
-            if tables > MAX_TABLES:
+            self._tables += 1
+            if self._tables > MAX_TABLES:
                 raise _corrupt(f"the JPEG has more than {MAX_TABLES} segments of tables")
             _check_table(marker, body)
-            parts.append(view[found.end() - 2 : end])
         elif marker == DNL:
-            if frame is None or body != struct.pack(">H", frame.height):
+            if self._frame is None or body != struct.pack(">H", self._frame.height):
                 raise _corrupt("the JPEG changes its height after its frame header")
+            return end
         elif marker in OTHER_FRAMES:
             raise _no_frame()
         else:
             raise _corrupt(f"the JPEG has the marker {marker:02X}, which no decoder knows")
-        position = end
-    raise _corrupt(f"the JPEG has more than {MAX_SEGMENTS} segments")
+        self._parts.append(self._view[begin - 2 : end])
+        return end
+
+    def _add_scan(self, header: bytes, begin: int, end: int) -> int:
+        if self._frame is None:
+            raise _no_frame()
+        self._scans += 1
+        if self._scans > MAX_SCANS:
+            raise MalformedImageError("image too large", f"the JPEG has more than {MAX_SCANS} scans")
+        self._scanned.update(_scan_components(header, self._frame))
+        stop = _SCAN_END.search(self._data, end)
+        if stop is None:
+            raise _cut("its scans: there is no end-of-image marker")
+        self._parts.append(self._view[begin - 2 : stop.start()])
+        return stop.start()
 
 
 @dataclass(frozen=True)
@@ -193,7 +213,7 @@ def _check_table(marker: int, body: bytes) -> None:
 
 
 def _keep_colours(marker: int, body: bytes, colours: dict[bytes, bytes]) -> None:
-    """Of APP0 and APP14 as much as a decoder needs to know what the components are."""
+    """Keep of APP0 and APP14 what tells a decoder the components' colours."""
     if marker == 0xE0 and body[:5] == b"JFIF\x00" and len(body) >= 14:
         colours[b"\xe0"] = struct.pack(">H", 16) + body[:12] + b"\x00\x00"  # without the thumbnail
     elif marker == 0xEE and body[:5] == b"Adobe" and len(body) >= 12:
