@@ -27,20 +27,18 @@ from demo.drive_truth import DriveTruth
 from demo.recording import BAG_FOLDER
 from ros_ood_perception.bundle.model_bundle import Bundle
 from ros_ood_perception.files.package_files import package_file
+from ros_ood_perception.messages.topics import OUTPUT_TOPICS
 from ros_ood_perception.parent_process import ends_with_this_process
 from ros_ood_perception.recordings.frame_source import FrameSource
 
 INPUT_TOPIC = "/camera/image_raw"
 INFO_TOPIC = "/camera/camera_info"
 NODE = "/perception_node"
-OUTPUT_TOPICS = {
-    "semantic_mask": f"{NODE}/output/semantic/mask",
-    "anomaly_mask": f"{NODE}/output/anomaly/mask",
-    "anomaly_score": f"{NODE}/output/anomaly/score",
-}
-OBSTACLES_TOPIC = f"{NODE}/output/anomaly/obstacles"
+IMAGE_TOPICS = {name: f"{NODE}/{OUTPUT_TOPICS[name]}" for name in ("semantic_mask", "anomaly_mask", "anomaly_score")}
+"""Name to topic of the recorded outputs that are images."""
+OBSTACLES_TOPIC = f"{NODE}/{OUTPUT_TOPICS['obstacles']}"
 RECORDED_TYPES = {
-    **dict.fromkeys(OUTPUT_TOPICS.values(), "sensor_msgs/msg/Image"),
+    **dict.fromkeys(IMAGE_TOPICS.values(), "sensor_msgs/msg/Image"),
     "/diagnostics": "diagnostic_msgs/msg/DiagnosticArray",
 }
 DRIVABLE_CLASSES = ("road",)
@@ -209,7 +207,7 @@ def play_and_record(
     if options.rate:
         player_arguments += ["--rate", str(options.rate)]
     if options.paced:
-        player_arguments += ["--paced-by", OUTPUT_TOPICS["semantic_mask"]]
+        player_arguments += ["--paced-by", IMAGE_TOPICS["semantic_mask"]]
 
     with (
         process(node_arguments, logs["node"], env) as node,

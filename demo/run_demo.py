@@ -24,9 +24,9 @@ from rich.console import Console
 from demo.bag_geometry import bag_geometry
 from demo.drive_truth import DriveTruth, DriveTruthError, is_drive, read_truth
 from demo.live_run import (
+    IMAGE_TOPICS,
     NODE,
     OBSTACLES_TOPIC,
-    OUTPUT_TOPICS,
     DemoError,
     Played,
     node_parameters,
@@ -73,7 +73,7 @@ def replay_drive(
     measured = find_spec("training") is not None and find_spec("training.evaluate_replay") is not None
     command = [sys.executable, "-m", "training.evaluate_replay" if measured else "ros_ood_perception.replay"]
     command += [str(played.path), "--bundle", str(bundle.folder), "--out", str(out / REPLAY_FOLDER)]
-    command += ["--outputs", ",".join((*OUTPUT_TOPICS, "obstacles")), "--node-name", NODE, "--engine", options.engine]
+    command += ["--outputs", ",".join((*IMAGE_TOPICS, "obstacles")), "--node-name", NODE, "--engine", options.engine]
     command += ["--threads", str(options.threads)]
     if played.geometry:
         command += ["--camera", played.geometry.image_topic]
@@ -184,12 +184,12 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     )
     facts, exit_code = play_and_record(options, played, bundle, console)
     stages.end("live_node")
-    recording = Recording.read(options.out, OUTPUT_TOPICS)
+    recording = Recording.read(options.out, IMAGE_TOPICS)
     metrics: dict[str, Any] = {}
     if truth is not None:
         metrics = replay_drive(options, played, truth, bundle, console)
         replayed = options.out / REPLAY_FOLDER / BAG_FOLDER
-        equality = compare_with_replay(recording, OUTPUT_TOPICS, OBSTACLES_TOPIC, options.out, replayed)
+        equality = compare_with_replay(recording, IMAGE_TOPICS, OBSTACLES_TOPIC, options.out, replayed)
     else:
         with progress_bar(console) as bar:
             task = bar.add_task("comparing with the engine", total=len(recording.messages["semantic_mask"]))
@@ -210,7 +210,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         player = Player(recording, source, bundle, played.geometry, truth, obstacles)
         if player.findings is not None:
             summary["unknown_objects"] = player.findings.summary(player.seconds)
-        pixels = recorded_pixels(options.out / BAG_FOLDER, OUTPUT_TOPICS, recording.sent)
+        pixels = recorded_pixels(options.out / BAG_FOLDER, IMAGE_TOPICS, recording.sent)
         data = player.data(pixels, lambda: bar.advance(task))
         write_report(options.out, summary, bundle, data)
     stages.end("report")

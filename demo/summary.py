@@ -11,7 +11,7 @@ from typing import Any
 import onnxruntime
 from rich.console import Console
 
-from demo.live_run import OUTPUT_TOPICS, Played, node_parameters
+from demo.live_run import IMAGE_TOPICS, Played, node_parameters
 from demo.recording import Recording, end_to_end_ms
 from ros_ood_perception.bundle.model_bundle import Bundle
 from ros_ood_perception.shown_text import printable
@@ -63,7 +63,7 @@ def summarise(
         "parameters": node_parameters(options, played, bundle),
         "accounting": accounting,
         "unaccounted": len(recording.sent) - accounting["sent"],
-        "recorded": {name: len(recording.messages[name]) for name in OUTPUT_TOPICS},
+        "recorded": {name: len(recording.messages[name]) for name in IMAGE_TOPICS},
         "equal_to_replay" if played.truth else "equal_to_engine": equality,
         "latency_ms": {
             "end_to_end": end_to_end_ms(recording, "semantic_mask"),

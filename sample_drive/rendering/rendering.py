@@ -28,7 +28,7 @@ from sample_drive.rendering.ray_casting import (
 )
 from sample_drive.rendering.shading import Lighting, shade
 from sample_drive.scene.assembly import PLANES
-from sample_drive.scene.street import GroundMap
+from sample_drive.scene.street import StreetCoordinates
 from sample_drive.scene.textures import make_textures
 
 SIGHT_M = 150.0
@@ -111,7 +111,7 @@ class Renderer:
         self,
         solids: Solids,
         footprints: NDArray[np.float64],
-        ground: GroundMap,
+        ground: StreetCoordinates,
         lighting: Lighting,
         rotation: NDArray[np.float64],
         position: NDArray[np.float64],

@@ -22,7 +22,7 @@ MARGIN_M = 90.0
 LEAST_RADIUS_M = 75.0
 
 
-class GroundMap(NamedTuple):
+class StreetCoordinates(NamedTuple):
     """For the kernels: where each place of the ground is along and across the street.
 
     Attributes:
@@ -45,8 +45,8 @@ class Street:
 
     Attributes:
         x, y, heading: (S,) metres and radians.
-        junctions: (J, 4) as in `GroundMap`.
-        crossings: (C,) as in `GroundMap`.
+        junctions: (J, 4) as in `StreetCoordinates`.
+        crossings: (C,) as in `StreetCoordinates`.
     """
 
     x: NDArray[np.float64]
@@ -102,12 +102,12 @@ class Street:
         return False
 
     @cached_property
-    def ground_map(self) -> GroundMap:
+    def ground_map(self) -> StreetCoordinates:
         """Made once: the nearest place of the centre line for every corner of a grid."""
         low = np.array([self.x.min(), self.y.min()]) - MARGIN_M
         size = np.ceil((np.array([self.x.max(), self.y.max()]) + MARGIN_M - low) / GRID_CELL_M).astype(int)
         along, across = _nearest_on_line(self.x, self.y, self.heading, low, int(size[0]), int(size[1]))
-        return GroundMap(along, across, low, self.junctions, self.crossings)
+        return StreetCoordinates(along, across, low, self.junctions, self.crossings)
 
 
 @compiled

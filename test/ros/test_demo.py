@@ -19,7 +19,7 @@ from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from demo.live_run import OUTPUT_TOPICS
+from demo.live_run import IMAGE_TOPICS
 from demo.summary import ACCOUNTING_FIELDS, problems
 from ros_ood_perception.recordings.frame_source import FrameSourceError, open_frames
 
@@ -199,8 +199,8 @@ def good_summary() -> dict[str, Any]:
     return {
         "accounting": accounting,
         "unaccounted": 0,
-        "recorded": dict.fromkeys(OUTPUT_TOPICS, 5),
-        "equal_to_engine": {"compared": 5, **dict.fromkeys(OUTPUT_TOPICS, 5)},
+        "recorded": dict.fromkeys(IMAGE_TOPICS, 5),
+        "equal_to_engine": {"compared": 5, **dict.fromkeys(IMAGE_TOPICS, 5)},
         "node_exit_code": 0,
         "input": {"unreadable": []},
     }
