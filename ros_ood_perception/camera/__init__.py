@@ -1,1 +1,1 @@
-"""What comes from a camera: image bytes of strangers, checked and decoded."""
+"""Images of a camera, checked and decoded, and the camera model."""

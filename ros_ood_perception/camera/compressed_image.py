@@ -20,7 +20,7 @@ from ros_ood_perception.camera.raw_image import (
 
 
 class CompressedImageMessage(Protocol):
-    """`sensor_msgs/CompressedImage`, whosever class; `data` is any buffer of bytes."""
+    """`sensor_msgs/CompressedImage`: the class of rclpy or that of `rosbags`. `data` is any buffer of bytes."""
 
     header: Any
     format: str
@@ -28,7 +28,7 @@ class CompressedImageMessage(Protocol):
 
 
 def check_compressed(message: CompressedImageMessage, max_pixels: int) -> None:
-    """Check what can be known without decoding: kind, size, completeness. Costs microseconds, a PNG's CRC aside.
+    """Check format, size and completeness without decoding. Takes microseconds, and the time for a PNG's CRCs.
 
     Args:
         max_pixels: height times width of the largest image that is decoded.
@@ -45,7 +45,7 @@ def check_compressed(message: CompressedImageMessage, max_pixels: int) -> None:
             "colour topic",
         )
     if declared.startswith("bayer"):
-        # image_transport compresses the mosaic as it is, or as grey: it decodes well, and has lost its colours.
+        # image_transport compresses the mosaic as it is, or as grey. It can be decoded, but its colours are lost.
         raise MalformedImageError(
             "compressed Bayer mosaic",
             f"format is {message.format[:40]!r}: a Bayer mosaic that is compressed before it is debayered has lost its "
@@ -61,19 +61,19 @@ def decode(
     max_pixels: int = DEFAULT_MAX_PIXELS,
     decoder: DecoderProcess | None = None,
 ) -> NDArray[np.uint8]:
-    """The image as the graph wants it.
+    """Decode the image in the colour order of the graph's input.
 
     Args:
         message: checked.
         order: `rgb` or `bgr`.
-        max_pixels: that it was checked for.
-        decoder: decodes it in another process; None does it here.
+        max_pixels: as for the check.
+        decoder: decodes in another process; None: in this one.
 
     Returns:
-        (H, W, 3) uint8, the pixels as the camera gave them; see `image_decoder.decode_colour`.
+        (H, W, 3) uint8; see `image_decoder.decode_colour`.
 
     Raises:
-        MalformedImageError: the bytes are not the image that they begin as.
+        MalformedImageError: the bytes are not an image of the format that they begin with.
     """
     data = bytes(message.data)
     if decoder is None:

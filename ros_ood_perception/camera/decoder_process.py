@@ -1,14 +1,14 @@
-"""A process that decodes images and videos of strangers, and may die of them: the second line behind `image_bytes`.
+"""Decodes untrusted images and videos in a process of their own: the second line of defence behind `image_bytes`.
 
-It gets bytes, or the path of a video, and gives pixels, through shared memory. Its memory and its processor time are
-limited. Where it dies, the image that it died of is malformed, and the next one is given to a new process.
+The process gets bytes, or the path of a video, and gives pixels, through shared memory. Its memory and processor time
+are limited. Where it crashes, that image is malformed, and a new process decodes the next one.
 
     from ros_ood_perception.camera.decoder_process import DecoderProcess
 
     with DecoderProcess() as decoder:
         pixels = decoder.colour(path.read_bytes(), max_pixels=1920 * 1080)
 
-Costs a frame: see docs/images.md and `python -m benchmark.image_decoding`.
+For its cost see docs/images.md and `python -m benchmark.image_decoding`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ros_ood_perception.camera.image_bytes import CAMERA_KINDS, max_bytes
 from ros_ood_perception.camera.raw_image import DEFAULT_MAX_PIXELS, MalformedImageError
 
 ANSWER_SECONDS = 300.0
-"""For one image on a machine that does something else; a process that waits for nothing takes no processor time."""
+"""Time for one image. Generous for a busy machine: the limit of processor time does not end a process that waits."""
 START_SECONDS = 120.0
 SERVICE = Path(__file__).with_name("decoder_service.py")
 
@@ -47,10 +47,10 @@ class DecoderStartError(OSError):
 
 
 class DecoderProcess:
-    """Decodes in another process; begins one when the first image comes and after each death. Safe to use in threads.
+    """Decodes in another process, which is started with the first image and again after each crash. Thread-safe.
 
     Args:
-        max_pixels: of the largest image; a request with a larger limit begins a larger process.
+        max_pixels: of the largest image. A request with a larger limit starts a larger process.
     """
 
     def __init__(self, max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
@@ -80,8 +80,8 @@ class DecoderProcess:
         """(H, W, 3) uint8 BGR; see `image_decoder.decode_colour`.
 
         Raises:
-            MalformedImageError: as there, or the process died of the image, or took too long.
-            DecoderStartError: there is no process, and none can be started.
+            MalformedImageError: as there, or the process crashed on the image or took too long.
+            DecoderStartError: no process can be started.
         """
         return self._decoded("colour", data, max_pixels, list(kinds))
 
@@ -94,13 +94,13 @@ class DecoderProcess:
         return self._decoded("labels", data, max_pixels, [])
 
     def open_video(self, path: Path, max_pixels: int) -> int:
-        """Open a video, and close the one before; for one user of this process at a time.
+        """Open a video, and close the one before. Only one user of this process may do so at a time.
 
         Returns:
-            How many frames it declares; 0 where it does not say.
+            The number of frames that it declares; 0: it declares none.
 
         Raises:
-            MalformedImageError: it cannot be opened, its frames are too large, or the process died of it.
+            MalformedImageError: it cannot be opened, its frames are too large, or the process crashed on it.
             DecoderStartError: as for `colour`.
         """
         with self._lock:
@@ -108,10 +108,10 @@ class DecoderProcess:
             return self._asked(self._running(max_pixels), request, lambda answer: int(answer["frames"]))
 
     def video_frame(self) -> tuple[float, NDArray[np.uint8]] | None:
-        """The next frame of the open video: its time in ms, and (H, W, 3) uint8 BGR; None after the last.
+        """The next frame of the open video: its time in ms, and (H, W, 3) uint8 BGR; None after the last one.
 
         Raises:
-            MalformedImageError: the process died of it; then no video is open.
+            MalformedImageError: the process crashed on it. Then no video is open.
         """
         with self._lock:
             if self._child is None:
@@ -143,7 +143,7 @@ class DecoderProcess:
             self.close()
             raise MalformedImageError("killed its decoder", f"its decoder {error}; a new one takes the next") from error
         except (ValueError, KeyError, TypeError) as error:
-            # What it says is not trusted either, for it has read the image.
+            # Its answers are not trusted either: the image may have taken it over.
             self.close()
             raise MalformedImageError("killed its decoder", f"its decoder gave no sense ({error!r})") from error
         raise MalformedImageError(str(answer["kind"]), str(answer["problem"]))
@@ -152,7 +152,7 @@ class DecoderProcess:
         child = self._child
         if child is not None and child.is_of_this_process() and child.max_pixels >= max_pixels:
             return child
-        # After a fork the process is the parent's: it answers nobody else.
+        # After a fork the process belongs to the parent.
         if child is not None:
             child.end()
         self._max_pixels = max(self._max_pixels, max_pixels)
@@ -161,11 +161,11 @@ class DecoderProcess:
 
 
 class _DiedError(Exception):
-    """What became of the process; the message goes on after "its decoder"."""
+    """How the process ended. The message continues "its decoder"."""
 
 
 class _Child:
-    """One process, and the memory that is shared with it."""
+    """One process and the memory that it shares with this one."""
 
     def __init__(self, max_pixels: int) -> None:
         self.max_pixels = max_pixels
@@ -175,16 +175,16 @@ class _Child:
         own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             os.ftruncate(descriptor, size)
-            # Memory that the other side makes smaller would kill this one.
+            # Sealed: this process would crash if the other one made the memory smaller.
             fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
             self.memory = mmap.mmap(descriptor, size)
             handed = (other.fileno(), descriptor)
             self.process = subprocess.Popen(
-                # As a file: -m would look for modules in the working directory, which may be a stranger's folder.
+                # As a file: -m would search modules in the working directory, which may not be trusted.
                 [sys.executable, str(SERVICE), *map(str, (*handed, size, max_pixels))],
                 pass_fds=handed,
                 stdin=subprocess.DEVNULL,
-                # What decoders write is not for whoever sends images to fill a log with.
+                # Dropped, so that images cannot fill a log with what decoders write.
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 env=_environment(),
@@ -212,10 +212,10 @@ class _Child:
         return self._owner == os.getpid()
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The answer to one request.
+        """Send a request and wait for its answer.
 
         Raises:
-            _DiedError: there is none.
+            _DiedError: the process gave none.
         """
         try:
             self._socket.sendall(json.dumps(request).encode())
@@ -231,10 +231,10 @@ class _Child:
         return dict(json.loads(answer))
 
     def pixels(self, answer: dict[str, Any]) -> NDArray[Any]:
-        """A copy of the pixels that an answer tells of.
+        """A copy of the pixels that an answer describes.
 
         Raises:
-            ValueError, KeyError, TypeError: it makes no sense.
+            ValueError, KeyError, TypeError: the answer is not valid.
         """
         shape = tuple(int(side) for side in answer["shape"])
         kind: np.dtype[Any] = np.dtype({"uint8": np.uint8, "uint16": np.uint16}[answer["dtype"]])
@@ -245,7 +245,7 @@ class _Child:
 
     def end(self) -> None:
         self._socket.close()
-        # A copy of an array may still look into it.
+        # An array may still be a view of it.
         with contextlib.suppress(BufferError):
             self.memory.close()
         if not self.is_of_this_process():
@@ -269,15 +269,15 @@ def _environment() -> dict[str, str]:
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        # One image at a time, each by one thread.
+        # One image at a time, by one thread.
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",
-        # An arena for each thread of a video's decoder would reserve more than the process may have.
+        # One arena for each thread of a video's decoder would exceed the memory limit.
         "MALLOC_ARENA_MAX": "2",
-        # Memory of an image's size is kept for the next one, and not fetched from the kernel page by page each time.
+        # Memory of an image's size is kept for the next image, and not taken from the kernel each time.
         "MALLOC_MMAP_THRESHOLD_": str(1 << 28),
         "MALLOC_TRIM_THRESHOLD_": str(1 << 29),
-        # A video that is a list of addresses is not to be fetched.
+        # A video may be a list of addresses, which must not be fetched.
         "OPENCV_FFMPEG_CAPTURE_OPTIONS": "protocol_whitelist;file",
     }
 
@@ -286,7 +286,7 @@ _shared: DecoderProcess | None = None
 
 
 def shared_decoder() -> DecoderProcess:
-    """The one of this process, for whoever reads images now and then. It ends with the process."""
+    """The decoder that all of this process share. It ends with the process."""
     global _shared
     if _shared is None:
         _shared = DecoderProcess()

@@ -1,4 +1,4 @@
-"""What runs in a decoder process: takes requests until the other side is gone. See `decoder_process`."""
+"""The program of a decoder process: answers requests until the other side closes the socket. See `decoder_process`."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ VIDEO_SIGNATURE_BYTES = 16
 
 
 def serve(socket_fd: int, memory_fd: int, memory_bytes: int, max_pixels: int) -> None:
-    """Answer requests on a socket; data in and pixels out lie in the shared memory."""
-    # The other side ends this process by closing the socket, also where a signal went to all of them.
+    """Answer requests on a socket. Image bytes and pixels are in the shared memory."""
+    # The other side ends this process by closing the socket, also after a signal to the whole process group.
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     cv2.setNumThreads(1)
@@ -41,7 +41,7 @@ def serve(socket_fd: int, memory_fd: int, memory_bytes: int, max_pixels: int) ->
     service = _Service(memory)
     own.sendall(b"ready")
     while request := own.recv(MESSAGE_BYTES):
-        # Of processor time, so that a busy machine makes no image malformed; its default action ends the process.
+        # Of processor time, so that no image is malformed on a busy machine. The signal ends the process.
         signal.setitimer(signal.ITIMER_PROF, PROCESSOR_SECONDS)
         answer = service.answer(json.loads(request))
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -49,7 +49,7 @@ def serve(socket_fd: int, memory_fd: int, memory_bytes: int, max_pixels: int) ->
 
 
 def limit_memory(max_pixels: int) -> None:
-    """Let this process take so much more memory as images of `max_pixels` need, and no core be written."""
+    """Limit the memory of this process to what images of `max_pixels` need on top of now, and write no core dump."""
     pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
     limit = pages * os.sysconf("SC_PAGE_SIZE") + MEMORY_BYTES + MEMORY_BYTES_A_PIXEL * max_pixels
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
@@ -64,7 +64,7 @@ class _Service:
         self._video_pixels = 0
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """What a request gives; a problem with the image is an answer."""
+        """The answer to a request. A problem with the image is an answer too."""
         try:
             if request["do"] == "open video":
                 return self._open_video(Path(request["path"]), request["max_pixels"])
@@ -90,7 +90,7 @@ class _Service:
             if not _is_video(file.read(VIDEO_SIGNATURE_BYTES)):
                 raise MalformedImageError("not a video", "does not begin as an MP4, MOV, AVI, MKV, WebM or MPEG file")
         capture = cv2.VideoCapture(str(path))
-        # The pixels as the camera gave them, as for every other source.
+        # Not turned by metadata, as for every other source.
         capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
         if not capture.isOpened():
             raise MalformedImageError("corrupt data", "cannot be decoded as a video")
@@ -112,7 +112,7 @@ class _Service:
 
 
 def _is_video(begin: bytes) -> bool:
-    """Whether a file begins as a container does: FFmpeg would take a list of addresses or files for a video, too."""
+    """Whether a file begins like a video container. FFmpeg would also open a list of addresses or files."""
     return (
         begin[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
         or (begin[:4] == b"RIFF" and begin[8:12] == b"AVI ")

@@ -1,8 +1,8 @@
-"""Image bytes of strangers: checked before any decoder sees them, and made minimal. The one place for it.
+"""Untrusted image bytes: checked and reduced to a minimal image before any decoder reads them.
 
-Decoders have faults, and most of them lie where no pixel comes from: metadata, animation, alpha, profiles. So what a
-decoder gets is made anew from what decides pixels, and nothing is larger than its header says. The header is read, and
-held against a limit, before memory is spent.
+Decoders have faults, mostly in what decides no pixel: metadata, animation, alpha, profiles. So a decoder gets an image
+that is rebuilt from what decides pixels, and that is not larger than its header says. The header is checked against a
+limit before memory is allocated.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from ros_ood_perception.camera.raw_image import MalformedImageError, check_not_e
 
 JPEG, PNG, WEBP, BMP, TIFF = "JPEG", "PNG", "WebP", "BMP", "TIFF"
 CAMERA_KINDS = (JPEG, PNG)
-"""What `sensor_msgs/CompressedImage` carries."""
+"""Formats of `sensor_msgs/CompressedImage`."""
 REBUILT_KINDS = (JPEG, PNG, WEBP, BMP)
-"""What is made anew from its parts."""
+"""Formats that are rebuilt from their parts."""
 FILE_KINDS = (*REBUILT_KINDS, TIFF)
-"""What files are; TIFF only for a decoder that may die."""
+"""Formats of files. TIFF is only for a decoder in a process of its own."""
 MAX_BYTES_A_PIXEL = 8
-"""No camera compresses an image to more than it has uncompressed (16 bits, 4 channels)."""
+"""The uncompressed size (16 bits, 4 channels): no camera compresses an image to more."""
 MAX_METADATA_BYTES = 1 << 20
 SIGNATURE_BYTES = 12
 
@@ -47,8 +47,8 @@ class CheckedImage:
 
     Attributes:
         kind: one of `FILE_KINDS`.
-        height, width: as declared; the pixels are no more than that.
-        parts: of the module of the kind.
+        height, width: as declared. The decoded image is not larger.
+        parts: from the module of the format.
     """
 
     kind: str
@@ -57,7 +57,7 @@ class CheckedImage:
     parts: _Parts = field(repr=False)
 
     def rebuilt(self) -> bytes:
-        """The minimal image: the same pixels, and nothing else that a decoder could read.
+        """The minimal image: the same pixels without anything else that a decoder could read.
 
         Raises:
             MalformedImageError: the pixels of a PNG are not those that its header declares.
@@ -66,7 +66,7 @@ class CheckedImage:
 
 
 def kind_of(data: bytes) -> str | None:
-    """Which of `FILE_KINDS` the first `SIGNATURE_BYTES` bytes say, or None."""
+    """The format that the first `SIGNATURE_BYTES` bytes give, one of `FILE_KINDS`; None: none of them."""
     if data.startswith(png_bytes.SIGNATURE):
         return PNG
     if data.startswith(jpeg_bytes.START):
@@ -79,19 +79,19 @@ def kind_of(data: bytes) -> str | None:
 
 
 def max_bytes(max_pixels: int) -> int:
-    """The most bytes that an image of `max_pixels` pixels may come in."""
+    """The largest size of an image of `max_pixels` pixels, bytes."""
     return max_pixels * MAX_BYTES_A_PIXEL + MAX_METADATA_BYTES
 
 
 def check_image_bytes(
     data: bytes, max_pixels: int, kinds: Collection[str] = CAMERA_KINDS, check_pixels: bool = True
 ) -> CheckedImage:
-    """Check what can be known without decoding: kind, size, completeness. Costs microseconds, a PNG's CRCs aside.
+    """Check format, size and completeness without decoding. Takes microseconds, and the time for a PNG's CRCs.
 
     Args:
-        max_pixels: height times width of the largest image that is taken.
-        kinds: that are taken.
-        check_pixels: False leaves the CRCs of a PNG's pixels out, where they were checked before.
+        max_pixels: height times width of the largest image that is accepted.
+        kinds: formats that are accepted.
+        check_pixels: False skips the CRCs of a PNG's pixels, where they were checked before.
 
     Raises:
         MalformedImageError: with what was found and the remedy.

@@ -1,4 +1,4 @@
-"""Image bytes of strangers to pixels, in this process: made minimal first (`image_bytes`), then decoded by OpenCV."""
+"""Untrusted image bytes to pixels in this process: made minimal by `image_bytes`, then decoded by OpenCV."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from ros_ood_perception.camera.image_formats.png import COLOUR_NAMES, GREY, PALE
 from ros_ood_perception.camera.raw_image import MalformedImageError
 
 NOT_LABELS = "not labels"
-"""Kind of a `MalformedImageError`: a PNG whose pixels are no single values."""
+"""Kind of a `MalformedImageError`: a PNG with several values a pixel."""
 
 
 def decode_colour(data: bytes, max_pixels: int, kinds: Collection[str] = CAMERA_KINDS) -> NDArray[np.uint8]:
-    """The pixels as a camera would have sent them.
+    """Decode the pixels as a camera would have sent them.
 
-    An orientation in the metadata turns nothing. Of 16 bits the upper 8 are taken. A palette becomes its colours, grey
+    An orientation in the metadata is ignored. Of 16 bits the upper 8 are taken. A palette becomes its colours, grey
     becomes three equal channels, alpha is dropped.
 
     Args:
         max_pixels: height times width of the largest image that is decoded.
-        kinds: of `FILE_KINDS`, that are decoded.
+        kinds: formats that are decoded, of `FILE_KINDS`.
 
     Returns:
         (H, W, 3) uint8 BGR.
 
     Raises:
-        MalformedImageError: the bytes are not the image that they begin as.
+        MalformedImageError: the bytes are not an image of the format that they begin with.
     """
     return colour_of(check_image_bytes(data, max_pixels, kinds))
 
 
 def colour_of(image: CheckedImage) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 BGR of an image that was checked; see `decode_colour`."""
-    # A TIFF of 16 bits is scaled here: not every version of OpenCV does it in the same way.
+    # A TIFF of 16 bits is scaled here, because versions of OpenCV scale it differently.
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION | (cv2.IMREAD_ANYDEPTH if image.kind == TIFF else 0)
     pixels = _decoded(image, image.rebuilt(), flags)
     if pixels.dtype == np.uint16:
@@ -48,7 +48,7 @@ def colour_of(image: CheckedImage) -> NDArray[np.uint8]:
 
 
 def decode_labels(data: bytes, max_pixels: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """The values of a label image as they are stored: indices of a palette, not its colours; 1 bit is 0 and 1.
+    """Decode the values of a label image as they are stored: indices of a palette, not its colours; 1 bit is 0 or 1.
 
     Returns:
         (H, W) uint8, or uint16 where the file has 16 bits.
@@ -65,7 +65,7 @@ def decode_labels(data: bytes, max_pixels: int) -> NDArray[np.uint8] | NDArray[n
             f"a label file must hold one 8-bit value a pixel; this one is {COLOUR_NAMES[png.colour_type]}",
         )
     pixels = _decoded(image, png.rebuilt(palette_as_grey=True), cv2.IMREAD_UNCHANGED)
-    # A decoder spreads the values of fewer than 8 bits over 0 to 255.
+    # A decoder scales values of fewer than 8 bits to 0 to 255.
     step = 255 // (2**png.depth - 1) if png.depth < 8 else 1
     return pixels if step == 1 else pixels // np.uint8(step)
 
@@ -77,7 +77,7 @@ def _decoded(image: CheckedImage, data: bytes, flags: int) -> NDArray[np.uint8]:
         raise MalformedImageError("corrupt data", f"the {image.kind} cannot be decoded ({error.err})") from error
     if pixels is None:
         raise MalformedImageError("corrupt data", f"the {image.kind} ({len(data)} bytes) cannot be decoded")
-    # The size that was checked before this memory was spent must be the one that it was spent on.
+    # The decoded size must be the one that was checked before this memory was allocated.
     if pixels.shape[:2] != (image.height, image.width):
         found = f"{pixels.shape[1]}x{pixels.shape[0]}"
         raise MalformedImageError(

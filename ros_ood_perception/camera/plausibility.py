@@ -1,7 +1,7 @@
-"""Does a frame look like what a working camera sees? Frozen, black, blown out, blurred, of another size. Knows no ROS.
+"""Whether a frame looks like one of a working camera: frozen, black, blown out, blurred, of another size. Knows no ROS.
 
-A network gives an answer for a frozen or a blind camera too, and a confident one; this says that it means nothing. The
-limits lie far from ordinary road frames: `test_frame_plausibility.py` holds them against real ones.
+A network gives a confident answer for a frozen or blind camera too. The limits are far from ordinary road frames:
+`test_frame_plausibility.py` checks them on real ones.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 SAMPLED_WIDTH = 160
-"""Every k-th pixel of every k-th row is looked at, so that about so many remain of a row."""
+"""Every k-th pixel of every k-th row is sampled, so that about so many pixels of a row remain."""
 DARK_BELOW, DARK_SHARE = 16, 0.95
 BRIGHT_FROM, BRIGHT_SHARE = 250, 0.5
 MIN_SHARPNESS = 0.01
 """Variance of the Laplacian over the variance of the grey values, in the middle of the image at full resolution."""
 MIN_VARIANCE = 4.0
 FROZEN_AFTER = 10
-"""So many frames, one after the other, with the same pixels to the bit: sensor noise makes that impossible."""
+"""Consecutive frames whose pixels all equal those of the frame before. Sensor noise makes that impossible."""
 SHARPNESS_EVERY_S = 0.5
 MAX_ASPECT_DIFFERENCE = 0.1
 FILLED_ROWS = 8
 FILL_GREY = (126, 130)
-"""A JPEG decoder fills up what was lost with grey, block by block: half the width of the lower edge shows it."""
+"""A JPEG decoder fills lost blocks with grey. The right half of the lower edge shows that."""
 
 
 class FramePlausibility:
     """Follows the frames of one camera. Not thread-safe.
 
     Args:
-        model_size: height and width of the bundle's input, pixels: a frame of another aspect is stretched to it.
+        model_size: height and width of the bundle's input, pixels. A frame of another aspect is stretched to it.
     """
 
     def __init__(self, model_size: tuple[int, int]) -> None:
@@ -47,7 +47,7 @@ class FramePlausibility:
         self._filled_rows: int | None = None
 
     def state(self) -> dict[str, Any]:
-        """What it remembers, as plain data (JSON)."""
+        """What is remembered of earlier frames, as plain data (JSON)."""
         return {
             "first_size": self._first_size,
             "last_digest": self._last_digest.hex(),
@@ -58,7 +58,7 @@ class FramePlausibility:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Continue from what `state` gave."""
         height, width = state["first_size"] or (0, 0)
         self._first_size = (height, width) if state["first_size"] else None
         self._last_digest = bytes.fromhex(state["last_digest"])
@@ -67,14 +67,14 @@ class FramePlausibility:
         self._filled_rows = state["filled_rows"]
 
     def problems(self, image: NDArray[np.uint8], now_s: float) -> dict[str, str]:
-        """What is wrong with a frame; empty when nothing is.
+        """What is wrong with the next frame; empty when nothing is.
 
         Args:
             image: (H, W, 3) uint8.
-            now_s: of a monotonic clock, seconds; sharpness costs milliseconds and is not looked at for every frame.
+            now_s: of a monotonic clock, seconds. Sharpness takes milliseconds, so it is not measured for every frame.
 
         Returns:
-            Kind (`frozen`, `black`, `blown_out`, `blurred`, `wrong_size`, `filled_up`) to a sentence.
+            Kind (`frozen`, `black`, `blown_out`, `blurred`, `wrong_size`, `filled_up`) to sentence.
         """
         found: dict[str, str] = {}
         if size_problem := self._size_problem(image.shape[0], image.shape[1]):
@@ -91,7 +91,7 @@ class FramePlausibility:
         self._last_digest = digest
         if self._repeated >= FROZEN_AFTER:
             found["frozen"] = f"the last {self._repeated + 1} frames are equal to the bit"
-        # Sums of the three channels; NumPy's mean over the last axis takes longer than all the rest.
+        # Sums of the three channels: NumPy's mean over the last axis takes longer than all the rest.
         total = sample[..., 0].astype(np.uint16) + sample[..., 1] + sample[..., 2]
         dark, bright = float((total < 3 * DARK_BELOW).mean()), float((total >= 3 * BRIGHT_FROM).mean())
         if dark > DARK_SHARE:
@@ -110,7 +110,7 @@ class FramePlausibility:
         if grey and bool((half[-FILLED_ROWS:] == colour).all()):
             others = np.flatnonzero((half != colour).any(axis=(1, 2)))
             self._filled_rows = len(half) - 1 - int(others[-1]) if len(others) else 0
-        # A bar that the camera draws is as high in every frame; and of the first one nothing is known.
+        # A bar that the camera draws has the same height in every frame. The first frame has none to compare with.
         return self._filled_rows > 0 and before is not None and self._filled_rows != before
 
     def _size_problem(self, height: int, width: int) -> str | None:

@@ -1,4 +1,4 @@
-"""`sensor_msgs/Image` to arrays, without a copy where the encoding allows, and never trusting a field. Knows no ROS."""
+"""`sensor_msgs/Image` to arrays, without a copy where the encoding allows. Every field is checked. Knows no ROS."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 CHANNELS = {"mono8": 1, "bgr8": 3, "rgb8": 3, "bgra8": 4, "rgba8": 4}
-"""Encodings that are read as a view of the message's bytes, and how many bytes a pixel has."""
+"""Encodings that are read as a view of the message's bytes, and their bytes a pixel."""
 
 DEEP_CHANNELS = {"bgr16": 3, "rgb16": 3, "bgra16": 4, "rgba16": 4}
-"""Encodings of two bytes a channel, for cv_bridge to convert."""
+"""Encodings of two bytes a channel, which cv_bridge converts, and their channels."""
 
 DEFAULT_MAX_PIXELS = 4096 * 4096
-"""Height times width of the largest image that is taken unless told otherwise."""
+"""Default limit for the height times width of an image."""
 
 NOT_CAMERA_COLOURS = ("mono16", "16U", "16S", "32F", "32S", "64F", "8S")
-"""How encodings begin that hold measurements (depth, thermal), not what a colour camera sees."""
+"""Prefixes of encodings of measurements (depth, thermal), which no colour camera has."""
 
 _TO_COLOUR = {
     ("bgr8", "rgb"): cv2.COLOR_BGR2RGB,
@@ -48,7 +48,7 @@ class ImageMessage(Protocol):
 
 @dataclass
 class PlainImage:
-    """An `ImageMessage` of nobody's classes; fields as declared, right or wrong."""
+    """An `ImageMessage` without a message class. Its fields are not checked."""
 
     header: Any
     height: int
@@ -63,7 +63,7 @@ class MalformedImageError(ValueError):
     """A message that does not hold the image that it declares.
 
     Attributes:
-        kind: short name of what is wrong, for counting; the message says what was found and how to mend it.
+        kind: short name of the fault, for counting. The message says what was found and the remedy.
     """
 
     def __init__(self, kind: str, explanation: str) -> None:
@@ -110,10 +110,10 @@ def check_stamp(seconds: int) -> None:
 
 
 def check_image(message: ImageMessage, max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
-    """Check everything that the message declares against the bytes that it carries. Costs microseconds.
+    """Check what the message declares against the bytes that it carries. Takes microseconds.
 
     Args:
-        max_pixels: height times width of the largest image that is taken.
+        max_pixels: height times width of the largest image that is accepted.
 
     Raises:
         MalformedImageError: with the field, its value and the remedy.
@@ -141,12 +141,12 @@ def check_image(message: ImageMessage, max_pixels: int = DEFAULT_MAX_PIXELS) -> 
             f"data has {len(message.data)} bytes, height * step = {height} * {step} needs {height * step}; "
             "the publisher sends cut images",
         )
-    # Last: a height that the data belies is a cut image, not a large one.
+    # Last: where the data does not fit the height, the image is cut and not large.
     check_not_too_large(height, width, max_pixels)
 
 
 def _least_pixel_bytes(encoding: str) -> int:
-    """How many bytes a pixel of a row takes, at least: of what cv_bridge converts, no encoding takes fewer."""
+    """The least number of bytes a pixel of this encoding has in a row."""
     if encoding in CHANNELS:
         return CHANNELS[encoding]
     if encoding in DEEP_CHANNELS:
@@ -161,7 +161,7 @@ def to_array(message: ImageMessage) -> NDArray[np.uint8]:
         message: checked, with an encoding of `CHANNELS`.
 
     Returns:
-        (H, W) or (H, W, C) uint8, rows `step` bytes apart; valid as long as the message is.
+        (H, W) or (H, W, C) uint8, rows `step` bytes apart. Valid as long as the message is.
     """
     channels = CHANNELS[message.encoding]
     rows = np.frombuffer(message.data, np.uint8, message.height * message.step).reshape(message.height, message.step)
@@ -170,17 +170,17 @@ def to_array(message: ImageMessage) -> NDArray[np.uint8]:
 
 
 def to_colour(message: ImageMessage, order: str) -> NDArray[np.uint8]:
-    """The image as the graph wants it.
+    """The image in the colour order of the graph's input.
 
     Args:
         message: checked.
         order: `rgb` or `bgr`.
 
     Returns:
-        (H, W, 3) uint8; a view where the message is in that order already, else converted.
+        (H, W, 3) uint8: a view where the message has that order, else converted.
 
     Raises:
-        MalformedImageError: the encoding is none that can be converted.
+        MalformedImageError: the encoding cannot be converted.
     """
     encoding = message.encoding
     if encoding not in CHANNELS:
@@ -194,7 +194,7 @@ def _through_cv_bridge(message: ImageMessage, order: str) -> NDArray[np.uint8]:
     kind = "unknown encoding"
     remedy = f"let the driver publish one of {', '.join(CHANNELS)}"
     try:
-        # Imported here: needed by few cameras, and not installed everywhere.
+        # Imported here: few cameras need it, and it is not installed everywhere.
         from cv_bridge import CvBridge, CvBridgeError
     except ImportError as error:
         raise MalformedImageError(
@@ -214,7 +214,7 @@ def _through_cv_bridge(message: ImageMessage, order: str) -> NDArray[np.uint8]:
 
 
 def _without_padding(message: ImageMessage) -> ImageMessage:
-    """The same image with rows one after the other: not every cv_bridge heeds `step`."""
+    """The same image without padding between rows: some versions of cv_bridge ignore `step`."""
     row = message.width * _least_pixel_bytes(message.encoding)
     if message.step == row or len(message.data) != message.height * message.step:
         return message

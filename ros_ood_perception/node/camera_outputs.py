@@ -29,7 +29,7 @@ def has_vision_msgs() -> bool:
 
 
 class CameraOutputs:
-    """Makes the publishers; `close` destroys them.
+    """The publishers, until `close`.
 
     Args:
         node: whose lifecycle the publishers follow.

@@ -1,4 +1,4 @@
-"""Keeps one engine open, and decides what happens when it fails: open it again, the next engine, or give up."""
+"""Keeps one engine open. When it fails, opens it again, opens the next engine, or gives up."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from ros_ood_perception.node.health.deadlines import CLOSING_S, InferenceDeadlin
 
 
 class EngineUnavailableError(EngineError):
-    """No engine is open at the moment; the failure that closed it has been reported already."""
+    """No engine is open at the moment. The failure that closed it was reported already."""
 
 
 class InferenceDeadlineError(EngineError):
-    """An inference passed its deadline. Whatever came of it, the engine has failed, and that has been counted."""
+    """An inference passed its deadline. The engine failed, whatever its result; the failure was counted already."""
 
 
 class EngineSupervisor:
     """An `InferenceEngine` that closes after a failure and opens again on a later run.
 
-    One thread at a time may use it; any may read `name`, `failures`, `reopened` and `given_up`, and call `expire`.
+    One thread at a time may use it. Any thread may read `name`, `failures`, `reopened` and `given_up`, and call
+    `expire`.
 
     Args:
-        open_engine: opens an engine by its name, and runs it once; raises `EngineError`, or what a driver in trouble
-            makes of it.
+        open_engine: opens an engine by its name and runs it once. Raises `EngineError`, or any error of a driver.
         name: of the first engine.
-        order: names of all engines; those after the one that fails too often are tried, in this order.
-        policy: see there.
+        order: names of all engines. After too many failures the next one in this order is tried.
+        policy: what to do after a failure.
         log: takes a line for every change.
         clock: seconds, monotonic.
-        watch: is told of each call of the engine, with its deadline.
+        watch: holds each call of the engine, with its deadline.
         deadline: of one inference.
-        opening_s: deadline of opening an engine, seconds.
+        opening_s: deadline for opening an engine, seconds.
 
     Attributes:
-        name: of the engine that runs, or of the last that did.
+        name: of the engine that runs, or that ran last.
         failures: of runs and of attempts to open, since the supervisor was made.
         reopened: how often an engine was opened again after a failure.
-        given_up: nothing will run until `open` is called.
+        given_up: nothing runs until `open` is called.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class EngineSupervisor:
 
     @property
     def is_open(self) -> bool:
-        """An engine is open, so the next run will use it."""
+        """Whether an engine is open for the next run."""
         return self._engine is not None and not self._overdue
 
     def _open_engine(self, name: str) -> InferenceEngine:
@@ -97,14 +97,14 @@ class EngineSupervisor:
         """
         if self._engine is None:
             self._engine = self._open_anew() if self.given_up else self._open_engine(self._wanted)
-            # What `auto` chose is what the policy speaks of: chosen anew after a failure, it would leave a GPU that is
-            # busy for a moment for good, and without a word.
+            # From here on `auto` means the engine that it chose. Chosen anew after each failure, it would leave a GPU
+            # that is busy for a moment, for good and silently.
             self.name = self._wanted = self._engine.name
         self._in_a_row = 0
         self.given_up = False
 
     def _open_anew(self) -> InferenceEngine:
-        """What was asked for, after all that it fell back to had their turn; where it is lost, the last of those."""
+        """Open the engine that was first asked for; where that fails, the last one of the fallback."""
         if self._asked_for != self._wanted:
             try:
                 return self._open_engine(self._asked_for)
@@ -113,23 +113,23 @@ class EngineSupervisor:
         return self._open_engine(self._wanted)
 
     def close(self) -> None:
-        """Close what is open; an engine that refuses is let go all the same, and the log says so."""
+        """Close the engine. One that fails to close is dropped all the same, and the log says so."""
         engine, self._engine = self._engine, None
         if engine is None:
             return
         try:
             with self.watch.at(f"closing the engine '{self.name}'", lambda: CLOSING_S):
                 engine.close()
-        except BaseException as error:  # after a fault of the GPU every call fails, also those that give back
+        except BaseException as error:  # after a GPU fault every call fails, also those that free memory
             self._log(f"engine '{self.name}' could not be closed ({error}); it may keep some of its memory")
 
     def run(self, images: NDArray[np.uint8]) -> EngineOutput:
-        """See `InferenceEngine.run`; opens the engine first when its pause is over.
+        """See `InferenceEngine.run`. Opens the engine first if its pause is over.
 
         Raises:
-            EngineUnavailableError: no engine is open; if opening it has just failed, it may be given up now.
+            EngineUnavailableError: no engine is open. If opening has just failed, it may be given up now.
             EngineError: the engine failed; report it with `report_failure`.
-            InferenceDeadlineError: likewise, and it was declared overdue meanwhile.
+            InferenceDeadlineError: the engine failed, and `expire` had counted that already.
         """
         if self._engine is None:
             self._open_again()
@@ -145,8 +145,8 @@ class EngineSupervisor:
                     raise self._late(work) from error
                 if isinstance(error, EngineError):
                     raise
-                # Whatever a driver or a library makes of its trouble: it is the engine that failed, and the thread that
-                # runs it must outlive it. Some raise what is no Exception (panics of Rust, SystemExit).
+                # Drivers and libraries raise errors of their own, and some of them are no Exception (panics of Rust,
+                # SystemExit). The engine has failed then, and the thread that runs it must go on.
                 raise EngineError(f"the engine '{self.name}' raised {type(error).__name__}: {error}") from error
             if self._ends_overdue():
                 raise self._late(work)
@@ -154,7 +154,7 @@ class EngineSupervisor:
         return output
 
     def deadline_s(self) -> float:
-        """Of one inference, as things are now, seconds."""
+        """The current deadline of one inference, seconds."""
         return self.deadline.seconds
 
     def _ends_overdue(self) -> bool:
@@ -167,10 +167,10 @@ class EngineSupervisor:
         return InferenceDeadlineError(f"{work.what} took longer than its deadline of {work.limit_s():.3g} s")
 
     def expire(self, work: Work) -> None:
-        """An inference has passed its deadline: the engine has failed, and is asked to stop if it can be asked.
+        """Count the engine as failed because an inference passed its deadline, and cancel the run if that is possible.
 
         Args:
-            work: of `watch`; where it has ended meanwhile, or is none of the engine's runs, nothing happens.
+            work: of `watch`. Nothing happens where it has ended meanwhile, or is not a run of the engine.
         """
         with self._run_lock:
             if self._running is not work or self._overdue:
@@ -189,7 +189,7 @@ class EngineSupervisor:
             raise EngineUnavailableError(f"the engine '{self._wanted}' is closed; it is opened again in {left_s:.1f} s")
         try:
             self._engine = self._open_engine(self._wanted)
-        except BaseException as error:  # see run: what does not open counts, or it would be tried for every frame
+        except BaseException as error:  # as in `run`; uncounted, opening would be tried again for every frame
             self.report_failure(error)
             raise EngineUnavailableError(f"the engine '{self._wanted}' cannot be opened again: {error}") from error
         self.name = self._engine.name
@@ -197,11 +197,11 @@ class EngineSupervisor:
         self._log(f"engine '{self.name}' is open again")
 
     def report_success(self) -> None:
-        """A run gave a good result: earlier failures are forgiven."""
+        """Reset the count of consecutive failures, after a good result."""
         self._in_a_row = 0
 
     def report_failure(self, error: BaseException) -> None:
-        """A run failed, or gave what no engine may give: close the engine, and go on as the policy says."""
+        """Close the engine after a failed run or an impossible result, and continue as the policy says."""
         self.close()
         if not isinstance(error, InferenceDeadlineError):
             self.failures += 1
@@ -214,7 +214,7 @@ class EngineSupervisor:
                 f"{pause_s:g} s"
             )
             return
-        # By the name of what ran, not by what was wanted: "auto" is in no order.
+        # `auto` is not in the order; then the name of the engine that ran is.
         failed = self._wanted if self._wanted in self._order else self.name
         rest = self._order[self._order.index(failed) + 1 :] if failed in self._order else []
         if self._policy.after_failures == "fallback" and rest:

@@ -1,4 +1,4 @@
-"""Pixels to places on the ground in front of the vehicle, in metres. Knows no ROS."""
+"""Pixels to places on flat ground, in metres. Knows no ROS."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OPTICAL_TO_BODY = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]]
 """Optical frame (x right, y down, z forward) to body frame (x forward, y left, z up), REP 103."""
 
 VIEW_SAMPLES = 32
-"""Columns and rows of the grid of pixels that is looked at for ground: thin enough for a strip of it at any edge."""
+"""Columns and rows of the grid of pixels in which ground is searched: fine enough for a strip at any edge."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class CameraPose:
         forward_m: float = 0.0,
         left_m: float = 0.0,
     ) -> CameraPose:
-        """From a tape measure and a spirit level.
+        """From measured height and angles.
 
         Args:
             height_m: of the camera over the origin of the vehicle's frame.
@@ -94,8 +94,10 @@ class CameraPose:
         return cls(tuple(rotation.ravel().tolist()), (float(forward_m), float(left_m), float(height_m)))
 
     def as_mounting(self) -> dict[str, float]:
-        """The arguments of `from_mounting` that give this pose, up to rounding. A camera that looks straight up or down
-        has none that are unique; one is given."""
+        """The arguments of `from_mounting` that give this pose, up to rounding.
+
+        They are not unique for a camera that looks straight up or down; one solution is returned.
+        """
         turn = np.reshape(self.rotation, (3, 3)) @ OPTICAL_TO_BODY.T
         forward, left, height = self.translation
         return {
@@ -110,12 +112,13 @@ class CameraPose:
 
 @dataclass(frozen=True)
 class GroundProjection:
-    """A camera over flat ground: which place each pixel shows.
+    """A camera over flat ground: gives the place that a pixel shows.
 
     Attributes:
         camera: the calibrated camera.
         pose: in the vehicle's frame.
-        max_range_m: how far from the point below the camera a place may be; beyond, a pixel's error is too many metres.
+        max_range_m: largest distance of a place from the point below the camera. Farther away, the error of one pixel
+            is too many metres.
         ground_z_m: height of the ground in the vehicle's frame; 0 where `base_link` is on the ground, as in Autoware.
     """
 
@@ -140,9 +143,9 @@ class GroundProjection:
 
     @cached_property
     def shows_ground(self) -> bool:
-        """Whether any pixel of a grid over the image, its edges included, shows ground within `max_range_m`.
+        """Whether any pixel of a grid over the image, with its edges, shows ground within `max_range_m`.
 
-        Computed once: it costs as much as placing a thousand points.
+        Computed once, for it places a thousand points.
         """
         u = np.linspace(0, self.camera.width - 1, VIEW_SAMPLES)
         v = np.linspace(0, self.camera.height - 1, VIEW_SAMPLES)
@@ -151,8 +154,8 @@ class GroundProjection:
     def place(self, pixels: ArrayLike) -> NDArray[np.float64]:
         """Places (N, 3) x, y, z in the vehicle's frame, metres, of pixels (N, 2) u, v.
 
-        NaN where a pixel sees no ground within `max_range_m`: its ray goes above the horizon, too far, or does not
-        exist. Pixels outside the image are placed as well; the caller knows which it asks for.
+        NaN where a pixel shows no ground within `max_range_m`: its ray goes above the horizon or too far, or there is
+        none. Pixels outside the image are placed too.
         """
         rays = self.camera.rays(pixels) @ np.reshape(self.pose.rotation, (3, 3)).T
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -165,7 +168,7 @@ class GroundProjection:
         return places
 
     def pixels(self, places: ArrayLike) -> NDArray[np.float64]:
-        """Pixels (N, 2) that show places (N, 3) of the vehicle's frame, wherever they are; NaN outside the image."""
+        """Pixels (N, 2) that show places (N, 3) of the vehicle's frame; NaN where they are outside the image."""
         places = np.asarray(places, np.float64).reshape(-1, 3)
         points = (places - self.pose.translation) @ np.reshape(self.pose.rotation, (3, 3))
         pixels = self.camera.pixels(points)

@@ -1,4 +1,4 @@
-"""What a frame says of the ground: free, unknown or anomalous, as a grid and as the edge of what is free."""
+"""Free, unknown and anomalous ground of a frame, as a grid and as the edge of the free ground."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ros_ood_perception.obstacles.regions import drivable_mask
 from ros_ood_perception.obstacles.tracks import Obstacle
 
 FREE, ANOMALOUS, UNKNOWN = 0, 100, -1
-"""As in `nav_msgs/OccupancyGrid`."""
+"""Values of cells, as in `nav_msgs/OccupancyGrid`."""
 EDGE_COLUMNS = 1024
-"""Of the free edge, at most: a layer clears along one ray for each, and what lies between two rays stays marked."""
+"""The most columns of the free edge. A costmap layer clears one ray for each; cells between two rays stay marked."""
 COARSE_ROWS = 8
 MAX_CELLS = 4_000_000
 
@@ -62,15 +62,15 @@ class GridSettings:
 
 
 class GroundMap:
-    """The ground before one camera. What depends on its geometry alone is computed once, here.
+    """The ground before one camera. What depends on the camera's geometry alone is computed once, in the constructor.
 
-    Ground is free where its pixel has a drivable class and a score below `hysteresis` times the threshold. What an
-    obstacle hides, what is too far and what is not in the picture is unknown.
+    Ground is free where its pixel has a drivable class and a score below `hysteresis` times the threshold. Ground that
+    an obstacle hides, that is too far away or outside the picture is unknown.
 
     Args:
         ground: the camera's geometry.
         engine_size: (h, w) of `FramePerception.engine_anomaly_score`.
-        drivable_ids: class ids of ground to drive on.
+        drivable_ids: class ids of drivable ground.
         hysteresis: as in `RegionSettings`.
         ego_mask: (H, W) bool of any size, True where the camera sees the own vehicle; None: nowhere.
         grid: where the cells are.
@@ -120,12 +120,13 @@ class GroundMap:
     def free_edge(self, result: FramePerception) -> NDArray[np.float64]:
         """Places (N, 3) in the vehicle's frame up to which the ground is free, seen from the vehicle.
 
-        One for each column of the engine's frame (of at most `EDGE_COLUMNS`), from its lower edge (or the ego mask)
-        upwards, as far as the ground is free and in range; none where it is not free at the lower edge already. It is
-        the lower edge of the last free pixel: rather too near than on what stands behind it.
+        There is one for each column of the engine's output, of at most `EDGE_COLUMNS`. It is found from the lower edge
+        of the picture (or the ego mask) upwards, as far as the ground is free and in range. A column that is not free
+        at its lower edge has none. The place is the lower edge of the last free pixel: rather too near than on the
+        thing behind it.
         """
         blocked = ~self._free(result)[:, self._columns]
-        # The own vehicle hides the ground at the lower edge; above it the ground goes on.
+        # The own vehicle hides the ground at the lower edge; above it the ground continues.
         blocked &= ~self._bonnet
         height = len(blocked)
         lowest_blocked = np.where(blocked.any(axis=0), height - 1 - np.argmax(blocked[::-1], axis=0), -1)
@@ -140,9 +141,9 @@ class GroundMap:
         return self.ground.place(pixels)
 
     def _rows_of_largest_range(self, height: int) -> NDArray[np.int64]:
-        """Of each column, the highest row that can be placed; `height` if none can.
+        """The highest row of each column that can be placed; `height` if none can.
 
-        In coarse steps first: to place every pixel takes a second, and a pose from tf2 may change with every frame.
+        In coarse steps first: placing every pixel takes a second, and a pose from tf2 may change with every frame.
         """
         highest = np.full(len(self._columns), height)
         coarse = np.arange(height - 1, -1, -COARSE_ROWS)
@@ -161,7 +162,7 @@ class GroundMap:
         return free & (result.engine_anomaly_score < low) & (self._ego == 0)
 
     def _pixels_of_cells(self, engine_size: tuple[int, int]) -> NDArray[np.int64]:
-        """(height, width): flat index of the engine's pixel that shows the centre of each cell; h * w for none."""
+        """(height, width): flat index of the engine's pixel that shows the centre of each cell; h * w: none does."""
         settings, (rows, columns) = self.grid_settings, engine_size
         x = settings.from_x_m + (np.arange(settings.width) + 0.5) * settings.resolution_m
         y = settings.from_y_m + (np.arange(settings.height) + 0.5) * settings.resolution_m

@@ -1,6 +1,6 @@
-"""The bytes of `sensor_msgs/PointCloud2` for obstacles and free ground, as Nav2's obstacle layers and RViz read them.
+"""The points of `sensor_msgs/PointCloud2` for obstacles and free ground, as Nav2's obstacle layers and RViz read them.
 
-Without ROS: the node and an offline replay fill their own message classes with the same bytes.
+Knows no ROS.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ros_ood_perception.obstacles.tracks import Obstacle
 
 SPACING_M = 0.1
-"""Two points of one obstacle are at most this far apart: a line of lethal cells then has no hole to plan through."""
+"""Largest distance of two neighbouring points of an obstacle. A line of lethal cells then has no gap for a planner."""
 
 POINT = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("intensity", "<f4"), ("id", "<u4")])
 """One point: place in metres, anomaly score, id of the obstacle (0 for free ground). Little-endian, no gaps."""
@@ -41,8 +41,8 @@ def obstacle_points(obstacles: Sequence[Obstacle], height_m: float) -> NDArray[n
     """(N,) `POINT`: the line on which each obstacle stands, a point every `SPACING_M`.
 
     Args:
-        height_m: of the points over the ground. A layer drops what is below its `min_obstacle_height`, and a small
-            pitch of the vehicle puts far points of the ground itself there.
+        height_m: height of the points over the ground. It must be above a layer's `min_obstacle_height`, below which
+            lies the ground itself when the vehicle pitches a little.
     """
     return _joined(
         [
@@ -61,7 +61,7 @@ def free_points(places: NDArray[np.float64], height_m: float) -> NDArray[np.void
 def _points(places: NDArray[np.float64], height_m: float, score: float, number: int) -> NDArray[np.void]:
     points = np.zeros(len(places), POINT)
     points["x"], points["y"], points["z"] = places[:, 0], places[:, 1], places[:, 2] + height_m
-    # 0 is free ground's, also after the last number that fits.
+    # 0 stands for free ground, also where ids start again after the largest number.
     points["intensity"], points["id"] = score, (number - 1) % (2**32 - 1) + 1 if number else 0
     return points
 

@@ -1,4 +1,4 @@
-"""Anomaly score to connected regions: hysteresis, minimum area, region of interest, and where each stands."""
+"""Anomaly score to connected regions: hysteresis, minimum area, region of interest, foot points. Knows no ROS."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ros_ood_perception.camera.image_file import ImageFileError, read_image_file
 from ros_ood_perception.inference.perception import FramePerception
 
 FOOT_COLUMNS = 17
-"""Foot points of a region, at most: a car at 10 m then has one every 25 cm."""
+"""The most foot points of a region. A car at 10 m then has one every 25 cm."""
 FOOT_BAND = 0.15
-"""How much higher than its lowest point a region may stand, as a fraction of its height in the picture."""
+"""How far above its lowest point a region's foot points may be, as a fraction of its height in the picture."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,13 @@ class RegionSettings:
     """Which regions of the anomaly score count.
 
     Attributes:
-        hysteresis: in (0, 1]. A region holds a pixel whose score is at least the threshold, and grows over neighbours
-            whose score is at least `hysteresis` times the threshold. 1: the anomaly mask itself.
-        min_area: fraction of the frame's pixels, in [0, 1]; a smaller region is dropped.
-        max_regions: only so many are kept, the largest ones.
-        drivable_ids: class ids of drivable ground. A region counts if a foot point of it is on or near such ground, or
-            if its foot is cut: then what it stands on is not in the picture. None: wherever it is.
-        surroundings: how near, as a fraction of the frame's height, in [0, 1].
+        hysteresis: in (0, 1]. A region starts at pixels whose score is at least the threshold, and grows over
+            neighbours whose score is at least `hysteresis` times the threshold. 1: regions of the anomaly mask.
+        min_area: fraction of the frame's pixels, in [0, 1]. Smaller regions are dropped.
+        max_regions: only the largest regions are kept, at most so many.
+        drivable_ids: class ids of drivable ground. A region counts if one of its foot points is on or near such ground,
+            or if its foot is cut, so that the ground below it is not in the picture. None: every region counts.
+        surroundings: what near is, as a fraction of the frame's height, in [0, 1].
     """
 
     hysteresis: float = 0.8
@@ -74,9 +74,9 @@ class Region:
         peak_score: their highest.
         area: pixels of the frame.
         box: pixels of the frame.
-        foot_points: u, v (the centre of the top left pixel is 0, 0) of where it stands, left to right, at most
-            `FOOT_COLUMNS`.
-        foot_is_cut: it reaches the frame's lower edge or the ego mask: it may stand nearer than its foot points.
+        foot_points: u, v of the points on which it stands, left to right, at most `FOOT_COLUMNS`. The centre of the
+            top left pixel is (0, 0).
+        foot_is_cut: it reaches the frame's lower edge or the ego mask, so it may stand nearer than its foot points.
     """
 
     score: float
@@ -89,14 +89,14 @@ class Region:
 
 @dataclass(frozen=True)
 class RegionFinder:
-    """Finds the regions of a frame, the largest first. Deterministic; works at the engine's resolution.
+    """Finds the regions of a frame, the largest first. Deterministic.
 
-    At the engine's resolution because the score has no more detail than that: the frame's own is bilinear between these
-    pixels, and foot points are interpolated the same way. Boxes are exact to one engine pixel.
+    It works at the resolution of the engine's output, because the score has no more detail: at the frame's size it is
+    interpolated linearly, and so are foot points. Boxes are exact to one pixel of the engine's output.
 
     Attributes:
         settings: which regions count.
-        ego_mask: (H, W) bool of any size, True where the camera sees the own vehicle: never part of a region. None:
+        ego_mask: (H, W) bool of any size, True where the camera sees the own vehicle. No region is there. None:
             nowhere.
     """
 
@@ -114,19 +114,19 @@ class RegionFinder:
         if self.ego_mask is not None:
             ego = cv2.resize(self.ego_mask.view(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
             mask[ego > 0] = 0
-        # Every algorithm finds the same regions; OpenCV's default takes twice as long where most is background.
+        # All algorithms find the same regions. OpenCV's default takes twice as long where most is background.
         count, labels, stats, _ = cv2.connectedComponentsWithStatsWithAlgorithm(mask, 8, cv2.CV_32S, cv2.CCL_GRANA)
         if count == 1:
             return ()
         areas = stats[:, cv2.CC_STAT_AREA]
-        # Most frames have few regions that are large enough, and only those cost more than this.
+        # Most frames have few regions that are large enough, and only those cost more time.
         large = areas >= max(1.0, settings.min_area * height * width)
         large[0] = False  # the background
         if low < high:
-            # Under the ego mask these are the background's.
+            # Under the ego mask these labels are 0, the background.
             seeds = labels[score >= high]
             large &= np.bincount(seeds, minlength=count) > 0
-        # Not by label: how OpenCV numbers regions depends on its threads.
+        # Not by label: OpenCV's numbering depends on its threads.
         order = np.lexsort((stats[:, cv2.CC_STAT_LEFT], stats[:, cv2.CC_STAT_TOP], -areas))
         regions = []
         for label in order[large[order]]:
@@ -139,23 +139,23 @@ class RegionFinder:
 
 
 def drivable_mask(semantic: NDArray[np.uint8], drivable_ids: Collection[int]) -> NDArray[np.uint8]:
-    """Of class ids (h, w) uint8: 1 where the class is one of these, else 0."""
+    """(h, w) uint8: 1 where the class id of `semantic` (h, w) uint8 is one of these, else 0."""
     table = np.zeros(256, np.uint8)
     table[list(drivable_ids)] = 1
     return cv2.LUT(semantic, table)
 
 
 def read_ego_mask(path: Path | str) -> NDArray[np.bool_]:
-    """An image that is white where the camera sees the own vehicle: (H, W) bool.
+    """(H, W) bool of an image that is white where the camera sees the own vehicle.
 
-    White is above half of its brightest grey: masks of 0 and 1, of 0 and 255, and those that a JPEG has
-    roughened are all read as they are meant.
+    White is what is brighter than half of the image's brightest grey. So masks of 0 and 1, of 0 and 255, and masks with
+    JPEG noise are read alike.
 
     Raises:
         ValueError: not a readable image.
     """
     try:
-        # A node reads it once: the process that decodes it is not kept.
+        # It is read once, so the process that decodes it is not kept.
         with DecoderProcess() as decoder:
             image = cv2.cvtColor(read_image_file(Path(path), decoder=decoder), cv2.COLOR_BGR2GRAY)
     except ImageFileError as error:
@@ -180,15 +180,15 @@ def _region(
     score = result.engine_anomaly_score
     rows, columns = score.shape
     inside = labels[top : top + height, left : left + width] == label
-    # Lowest pixel of each column, from the box's top. A connected region has one in every column of its box.
+    # The lowest pixel of each column, from the box's top. A connected region has one in every column of its box.
     lowest = height - 1 - np.argmax(inside[::-1], axis=0)
-    columns_used = _telling_columns(lowest)
+    columns_used = _outline_columns(lowest)
     x, y = left + columns_used, top + lowest[columns_used]
     below = np.minimum(y + 1, rows - 1)
     cut = y == rows - 1
     if ego is not None:
         cut |= ego[below, x] > 0
-    # What a cut foot stands on is not in the picture: a wall that hides the whole road must not be dropped for it.
+    # The ground below a cut foot is not in the picture: a wall that hides the whole road must not be dropped.
     if (
         settings.drivable_ids is not None
         and not cut.any()
@@ -197,17 +197,17 @@ def _region(
         )
     ):
         return None
-    # Where the score falls through the low threshold on its way to the pixel below, as bilinear interpolation has it.
+    # Where the linearly interpolated score falls below the low threshold, on the way to the pixel below.
     here, under = score[y, x].astype(np.float64), score[below, x].astype(np.float64)
     falls = ~cut & (under < low)
     edge = np.where(falls, np.divide(here - low, here - under, out=np.full_like(here, 0.5), where=falls), 0.5)
     u = left + _foot_columns(width)
     v = _standing_line(u, x, y + edge, FOOT_BAND * height)
-    # Engine pixels to the frame's: both have the centre of their first pixel at 0.
+    # From the engine's pixels to the frame's. Both have the centre of their first pixel at 0.
     scale_x, scale_y = result.frame_size[1] / columns, result.frame_size[0] / rows
     values = score[top : top + height, left : left + width][inside]
     frame_left, frame_top = int(left * scale_x), int(top * scale_y)
-    # Without the limits, products like 480 * (962 / 480) end beyond the frame.
+    # Without the limits, rounding puts products like 480 * (962 / 480) beyond the frame.
     frame_right = min(math.ceil((left + width) * scale_x), result.frame_size[1])
     frame_bottom = min(math.ceil((top + height) * scale_y), result.frame_size[0])
     return Region(
@@ -233,7 +233,7 @@ def _near_drivable(
     reach: int,
 ) -> bool:
     """Whether a pixel with one of these ids is at most `reach` columns and rows from one of the pixels x, y (N,)."""
-    # Only the part of the frame that matters: to grow the ground of the whole of it costs more than all the rest.
+    # Only the part of the frame that matters: dilating the whole frame costs more than all the rest.
     top, left = max(0, int(y.min()) - reach), max(0, int(x.min()) - reach)
     part = semantic[top : int(y.max()) + reach + 1, left : int(x.max()) + reach + 1]
     drivable = drivable_mask(np.ascontiguousarray(part), drivable_ids)
@@ -243,8 +243,8 @@ def _near_drivable(
     return bool(drivable[y - top, x - left].any())
 
 
-def _telling_columns(lowest: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Of the lowest pixels (N,), the first, the last, and the lowest of each of `FOOT_COLUMNS` stretches."""
+def _outline_columns(lowest: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Indices of the first and last of the lowest pixels (N,), and of the lowest of each of `FOOT_COLUMNS` parts."""
     length = -(-len(lowest) // FOOT_COLUMNS)
     padded = np.full(-(-len(lowest) // length) * length, -1)
     padded[: len(lowest)] = lowest
@@ -262,14 +262,14 @@ def _foot_columns(width: int) -> NDArray[np.float64]:
 def _standing_line(
     u: NDArray[np.float64], x: NDArray[np.int64], v: NDArray[np.float64], band: float
 ) -> NDArray[np.float64]:
-    """Rows (M,) at columns u (M,) where the thing stands, of the lower edge v (N,) of its picture at columns x (N,).
+    """Rows (M,) at columns u (M,) where a thing stands, from the lower edge v (N,) of its picture at columns x (N,).
 
-    What hangs over the ground (the belly of a car, the side of a tyre) has its lower edge on ground that is farther
-    away. So gaps are bridged by the lower convex hull, and no part is taken to stand more than `band` higher in the
-    picture than the lowest one: rather too near than too far.
+    Parts that hang over the ground (the underside of a car, the side of a tyre) have their lower edge in front of
+    ground that is farther away. So the lower convex hull bridges gaps, and no row is more than `band` above the lowest
+    one in the picture: rather too near than too far.
     """
     hull: list[tuple[int, float]] = []
-    # Plain numbers: a NumPy scalar costs ten times as much to compute with.
+    # Python's numbers: computing with NumPy scalars takes ten times as long.
     for x2, v2 in zip(x.tolist(), v.tolist(), strict=True):
         while len(hull) > 1:
             (x0, v0), (x1, v1) = hull[-2:]

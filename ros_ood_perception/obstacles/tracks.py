@@ -1,4 +1,4 @@
-"""Regions over time and on the ground: the obstacles of one camera. Knows no ROS."""
+"""Regions followed over time and placed on the ground: the obstacles of one camera. Knows no ROS."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class PersistenceSettings:
     Attributes:
         seen_frames: k, at least 1.
         of_frames: n, at least k.
-        max_gap_s: seconds without a frame after which all that was seen before is forgotten.
-        reach: how far, in widths and heights of its box, a region may move between frames to stay the same one.
+        max_gap_s: seconds without a frame after which all earlier frames are forgotten.
+        reach: how far a region may move between frames and stay the same one, in widths and heights of its box.
     """
 
     seen_frames: int = 2
@@ -36,8 +36,7 @@ class PersistenceSettings:
     def __post_init__(self) -> None:
         if not 1 <= self.seen_frames <= self.of_frames:
             raise ValueError(
-                f"persistence is {self.seen_frames} of {self.of_frames} frames; it must be at least 1, and at most of "
-                "as many as there are"
+                f"persistence is {self.seen_frames} of {self.of_frames} frames; seen_frames must be from 1 to of_frames"
             )
         if not self.max_gap_s > 0:
             raise ValueError(f"max_gap_s is {self.max_gap_s}; it must be positive")
@@ -50,14 +49,14 @@ class Obstacle:
     """A region that persists, and where it stands.
 
     Attributes:
-        id: the same as long as it is followed; from 1, never used twice by one detector.
-        age_frames: frames in which it was seen, this one included.
+        id: the same as long as it is followed. Starts at 1; a detector never uses one twice.
+        age_frames: frames in which it was seen, with this one.
         age_s: seconds since it was first seen.
         region: score, box and foot points in this frame.
         ground_points: x, y, z in the vehicle's frame, metres, of the foot points that could be placed, left to right.
             Empty without a camera's geometry, above the horizon and beyond the largest range.
-        range_m: distance of the nearest of them from the point below the camera; None if there is none.
-        width_m: across the line of sight, at that range; None if there is none.
+        range_m: distance of the nearest ground point from the point below the camera; None: there is no ground point.
+        width_m: across the line of sight, at that range; None: there is no ground point.
     """
 
     id: int
@@ -87,17 +86,17 @@ class _Track:
 
 
 class ObstacleDetector:
-    """The obstacles of one camera. Holds what it saw before: one detector per camera, one frame after the other.
+    """Finds the obstacles of one camera, one frame after the other. It remembers earlier frames.
 
-    The same frames with the same stamps give the same obstacles, in the node and in a replay.
+    The same frames with the same stamps give the same obstacles.
 
     Args:
         finder: which regions count.
         persistence: when they become obstacles.
 
     Attributes:
-        too_far_apart_s: the last gap above `max_gap_s`, where so few frames came before it that none could have an
-            obstacle; None again once `seen_frames` came without such a gap. A pause after many frames is none.
+        too_far_apart_s: the last gap above `max_gap_s`, if fewer than `seen_frames` frames came before it, so that no
+            region could become an obstacle. None again once `seen_frames` frames came without such a gap.
     """
 
     def __init__(self, finder: RegionFinder | None = None, persistence: PersistenceSettings | None = None) -> None:
@@ -114,13 +113,13 @@ class ObstacleDetector:
     ) -> tuple[Obstacle, ...]:
         """The obstacles of the next frame, the largest first.
 
-        A stamp that goes back (a bag that loops, a clock that was reset) or leaves out more than `max_gap_s` starts
-        anew. Ids go on.
+        A stamp that goes back (a bag that loops, a clock that was reset) or comes more than `max_gap_s` later makes the
+        detector forget. Ids continue.
 
         Args:
             result: of one frame.
             stamp_ns: the frame's, nanoseconds.
-            ground: the camera's geometry; None where it is not known: obstacles then have no place.
+            ground: the camera's geometry; None: not known, so obstacles have no place.
         """
         self._forget_if_interrupted(stamp_ns)
         regions = self.finder(result)
@@ -133,20 +132,20 @@ class ObstacleDetector:
         return _placed(obstacles, ground) if ground is not None else tuple(obstacles)
 
     def configure(self, finder: RegionFinder, persistence: PersistenceSettings) -> None:
-        """Go on with other settings; what was seen before, and the ids, stay."""
+        """Change the settings. Earlier frames and ids are kept."""
         self.finder, self.persistence = finder, persistence
         for track in self._tracks:
             track.seen = deque(track.seen, maxlen=persistence.of_frames)
 
     def reset(self) -> None:
-        """Forget what was seen."""
+        """Forget earlier frames."""
         self._tracks.clear()
         self._last_stamp_ns = None
         self._uninterrupted_frames = 0
 
     @property
     def too_far_apart(self) -> str:
-        """Why no region can persist, if the frames come too seldom for that, and what to do; else nothing."""
+        """Why no region can persist because frames come too seldom, with a remedy; empty where they can."""
         if self.too_far_apart_s is None:
             return ""
         return (
@@ -158,7 +157,7 @@ class ObstacleDetector:
         )
 
     def state(self) -> dict[str, Any]:
-        """What it remembers, as plain data (JSON)."""
+        """What is remembered of earlier frames, as plain data (JSON)."""
         tracks = [
             {"id": t.id, "box": astuple(t.box), "first": t.first_stamp_ns, "age": t.age_frames, "seen": list(t.seen)}
             for t in self._tracks
@@ -172,7 +171,7 @@ class ObstacleDetector:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Continue from what `state` gave."""
         of_frames = self.persistence.of_frames
         self._tracks = [
             _Track(t["id"], Box(*t["box"]), t["first"], t["age"], deque(map(bool, t["seen"]), maxlen=of_frames))
@@ -195,7 +194,7 @@ class ObstacleDetector:
             self.too_far_apart_s = None
 
     def _follow(self, regions: tuple[Region, ...], stamp_ns: int) -> list[_Track]:
-        """The track of each region, in their order: one of before where one is near enough, else a new one."""
+        """The track of each region, in their order: an earlier one that is near enough, else a new one."""
         for track in self._tracks:
             track.seen.append(False)
         found: dict[int, _Track] = {}
@@ -214,7 +213,7 @@ class ObstacleDetector:
         return [found[r] for r in range(len(regions))]
 
     def _matches(self, regions: tuple[Region, ...]) -> list[tuple[int, int]]:
-        """Pairs (region, track), each in one pair at most: those whose grown boxes overlap most come first."""
+        """Pairs (region, track). Each is in one pair at most; those whose grown boxes overlap most come first."""
         if not regions or not self._tracks:
             return []
         overlap = _overlaps(
@@ -222,7 +221,7 @@ class ObstacleDetector:
             _grown([track.box for track in self._tracks], self.persistence.reach),
         )
         pairs = np.argwhere(overlap > 0)
-        # Ties go to the larger region and the older track: both lists are in that order.
+        # Equal overlaps go to the larger region and the older track: both lists are in that order.
         pairs = pairs[np.argsort(-overlap[tuple(pairs.T)], kind="stable")]
         taken_regions: set[int] = set()
         taken_tracks: set[int] = set()
@@ -255,7 +254,7 @@ def _overlaps(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArra
 
 
 def _placed(obstacles: list[Obstacle], ground: GroundProjection) -> tuple[Obstacle, ...]:
-    # All in one call: undistorting costs more for each call than for each point.
+    # All points in one call: the call costs more than a point does.
     foot_points = [obstacle.region.foot_points for obstacle in obstacles]
     places = ground.place([point for points in foot_points for point in points])
     ranges = ground.range_m(places)

@@ -1,1 +1,1 @@
-"""One module an image format: which parts of a file decide its pixels."""
+"""One module for each image format: which parts of a file decide its pixels."""

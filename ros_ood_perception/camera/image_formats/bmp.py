@@ -1,4 +1,4 @@
-"""BMP of strangers: the uncompressed ones, with a header of our own before their rows.
+"""Untrusted BMP: uncompressed ones, rebuilt with a minimal header.
 
 Source: https://learn.microsoft.com/windows/win32/gdi/bitmap-storage
 """
@@ -19,9 +19,9 @@ class Bmp:
     """The checked parts of one BMP.
 
     Attributes:
-        bits: a pixel: 8 (a palette), 24 or 32.
+        bits: bits a pixel: 8 (a palette), 24 or 32.
         top_down: the first row of the file is the top one.
-        palette: 4 bytes a colour; empty without one.
+        palette: 4 bytes a colour; empty where there is none.
         rows: bytes of the pixels.
     """
 
@@ -46,7 +46,7 @@ def parse_bmp(data: bytes) -> Bmp:
     """Check the headers against the file.
 
     Raises:
-        MalformedImageError: cut, or of a kind that is not read; the message says which.
+        MalformedImageError: cut, or of a kind that is not supported; the message says which.
     """
     if len(data) < 54:
         raise MalformedImageError("data too short", f"the BMP has {len(data)} bytes; fetch it again")
@@ -67,7 +67,7 @@ def parse_bmp(data: bytes) -> Bmp:
         if count > 256:
             raise MalformedImageError("corrupt data", f"the BMP has {count} colours in its palette; fetch it again")
         palette = data[14 + header_size : 14 + header_size + 4 * count]
-        # A pixel may name any of 256 colours; those that the file leaves out are black.
+        # A pixel may have any of 256 indices; colours that are not in the file are black.
         palette = palette[: 4 * count].ljust(1024, b"\x00")
     size = (width * bits // 8 + 3) // 4 * 4 * rows
     if begin < 14 + header_size or begin + size > len(data):

@@ -1,8 +1,8 @@
-"""PNG of strangers: its chunks checked, and a minimal PNG of the same pixels made of them.
+"""Untrusted PNG: checks its chunks, and makes a minimal PNG of the same pixels.
 
-A decoder gets IHDR, PLTE and IDAT only. Text, colour profiles, EXIF, alpha tables and animation frames are read by
-nobody here, and OpenCV 4.11 writes outside its memory for some of them. The zlib stream is inflated here, to exactly
-the size that the header declares, and handed on uncompressed: what is no image costs no more than the image would.
+A decoder gets IHDR, PLTE and IDAT only. Text, colour profiles, EXIF, alpha tables and animation frames are dropped;
+OpenCV 4.11 writes outside its memory for some of them. The zlib stream is inflated here, to at most the size that the
+header declares, and passed on uncompressed. So a false image takes no more memory than a true one.
 
 Source: https://www.w3.org/TR/png-3/
 """
@@ -24,7 +24,7 @@ CHANNELS = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGBA: 4}
 COLOUR_NAMES = {GREY: "grey", RGB: "RGB", PALETTE: "a palette", GREY_ALPHA: "grey with alpha", RGBA: "RGBA"}
 DEPTHS = {GREY: (1, 2, 4, 8, 16), RGB: (8, 16), PALETTE: (1, 2, 4, 8), GREY_ALPHA: (8, 16), RGBA: (8, 16)}
 MAX_CHUNKS = 1 << 16
-"""An encoder writes 8 KiB of pixels a chunk, or more: half a gigabyte."""
+"""An encoder writes 8 KiB of pixels a chunk or more, so this is enough for half a gigabyte."""
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """First column, first row, column step, row step of each pass of an interlaced image."""
 STORED_BLOCK = 0xFFFF
@@ -38,7 +38,7 @@ class Png:
 
     Attributes:
         depth: bits a sample.
-        colour_type: one of the header's constants above.
+        colour_type: a key of `CHANNELS`.
         palette: PLTE; empty where the colour type needs none.
         pixels: contents of the IDAT chunks, one zlib stream.
     """
@@ -53,7 +53,7 @@ class Png:
 
     @property
     def passes(self) -> Iterator[tuple[int, int]]:
-        """Rows, and bytes a row without its filter byte, of every pass that has pixels."""
+        """Rows of every pass that has pixels, and bytes a row without its filter byte."""
         bits = self.depth * CHANNELS[self.colour_type]
         whole = ((0, 0, 1, 1),)
         for left, top, column_step, row_step in ADAM7 if self.interlaced else whole:
@@ -66,7 +66,7 @@ class Png:
         """A PNG of the same pixels, of IHDR, PLTE and IDAT only, uncompressed.
 
         Args:
-            palette_as_grey: the indices of a palette are the grey values; nothing of its colours is left.
+            palette_as_grey: write the indices of a palette as grey values, and drop its colours.
 
         Raises:
             MalformedImageError: the pixels are not those that the header declares.
@@ -85,7 +85,7 @@ class Png:
         return b"".join(parts)
 
     def _inflated(self) -> tuple[bytes, bytes]:
-        """The filtered rows, and their Adler-32 as the stream gives it, checked."""
+        """The filtered rows, and their Adler-32 from the stream, checked."""
         size = sum(rows * (row + 1) for rows, row in self.passes)
         compressed = b"".join(self.pixels)
         if len(compressed) > 2 * size + (1 << 16):
@@ -121,13 +121,13 @@ class Png:
 
 
 def parse_png(data: bytes, check_pixels: bool = True) -> Png:
-    """Walk over every chunk: each whole, in its order, its CRC right, IEND there. Costs what the CRCs cost.
+    """Check that every chunk is whole, in order and has the right CRC, and that IEND is there.
 
     Args:
-        check_pixels: False leaves the CRCs of the IDAT chunks out, where they were checked before.
+        check_pixels: False skips the CRCs of the IDAT chunks, where they were checked before.
 
     Raises:
-        MalformedImageError: it is none; the message says why.
+        MalformedImageError: it is not a valid PNG; the message says why.
     """
     view = memoryview(data)
     position, header = len(SIGNATURE), b""
@@ -163,7 +163,7 @@ def parse_png(data: bytes, check_pixels: bool = True) -> Png:
                 raise _corrupt(f"the palette of the PNG has {length} bytes")
             palette = data[begin : begin + length]
         elif not name.isalpha() or not name[0] & 0x20:
-            # Lower case is what a decoder may ignore.
+            # A decoder may ignore chunks whose name begins in lower case.
             raise _corrupt(f"the PNG has the chunk {name!r}, which no decoder may ignore")
         position = end
     raise _corrupt(f"the PNG has more than {MAX_CHUNKS} chunks")
@@ -186,7 +186,7 @@ def _checked(header: bytes, palette: bytes | None, pixels: list[memoryview]) -> 
 
 
 def _stored(raw: bytes, checksum: bytes) -> Iterator[list[bytes | memoryview]]:
-    """A zlib stream of stored blocks, in pieces for one chunk each."""
+    """A zlib stream of stored blocks, in the bodies of one chunk each."""
     view = memoryview(raw)
     starts = range(0, len(raw), STORED_BLOCK)
     for first in range(0, len(starts), BLOCKS_A_CHUNK):
@@ -201,7 +201,7 @@ def _stored(raw: bytes, checksum: bytes) -> Iterator[list[bytes | memoryview]]:
 
 
 def _chunk(name: bytes, body: Sequence[bytes | memoryview]) -> list[bytes | memoryview]:
-    """The pieces of a chunk; nothing is copied."""
+    """The pieces of a chunk, without a copy."""
     crc = zlib.crc32(name)
     for piece in body:
         crc = zlib.crc32(piece, crc)

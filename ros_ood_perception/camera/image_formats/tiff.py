@@ -1,7 +1,7 @@
-"""TIFF of strangers: what its first picture is, read before any decoder reads it.
+"""Untrusted TIFF: checks the properties of its first picture before any decoder reads it.
 
-A TIFF is a graph of offsets, which cannot be rebuilt as a stream can: only a decoder that may die is given one
-(`decoder_process`), and only what can be a camera's picture.
+A TIFF is a graph of offsets, which cannot be rebuilt like a stream. So only a decoder in a process of its own gets one
+(`decoder_process`), and only kinds that cameras and tools write.
 
 Source: TIFF 6.0.
 """
@@ -22,10 +22,10 @@ COLOUR_KINDS = {0: "white is 0", 1: "black is 0", 2: "RGB", 3: "palette"}
 
 @dataclass(frozen=True)
 class Tiff:
-    """One TIFF whose first directory was read.
+    """One TIFF whose first directory was checked.
 
     Attributes:
-        patched: the file without a turning and without further pictures.
+        patched: the file without orientation and without further pictures.
     """
 
     height: int
@@ -38,10 +38,10 @@ class Tiff:
 
 
 def parse_tiff(data: bytes) -> Tiff:
-    """Read the first directory.
+    """Check the first directory.
 
     Raises:
-        MalformedImageError: cut, or of a kind that is not read; the message says which.
+        MalformedImageError: cut, or of a kind that is not supported; the message says which.
     """
     order = "<" if data[:2] == b"II" else ">"
     patched = bytearray(data)

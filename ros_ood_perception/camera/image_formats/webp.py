@@ -1,4 +1,4 @@
-"""WebP of strangers: one still picture of it, without alpha, metadata and animation.
+"""Untrusted WebP: one still picture, without alpha, metadata and animation.
 
 Source: RFC 9649.
 """
@@ -20,7 +20,7 @@ class WebP:
 
     Attributes:
         name: `VP8 ` (lossy) or `VP8L` (lossless).
-        body: of that chunk.
+        body: contents of that chunk.
     """
 
     height: int
@@ -29,14 +29,14 @@ class WebP:
     body: bytes = field(repr=False)
 
     def rebuilt(self) -> bytes:
-        """A WebP file of that picture and nothing else."""
+        """A WebP file with only that picture."""
         padded = self.body + bytes(len(self.body) % 2)
         head = struct.pack("<4sI4s4sI", b"RIFF", 12 + len(padded), b"WEBP", self.name, len(self.body))
         return head + padded
 
 
 def parse_webp(data: bytes) -> WebP:
-    """Walk over the chunks up to the picture.
+    """Check the chunks up to the picture.
 
     Raises:
         MalformedImageError: there is no still picture; the message says why.
@@ -68,7 +68,7 @@ def parse_webp(data: bytes) -> WebP:
 
 
 def _lossy_size(body: bytes) -> tuple[int, int]:
-    # A key frame: its lowest bit is 0, and a start code follows the tag.
+    # A key frame has the lowest bit 0, and a start code after the frame tag.
     if len(body) < 10 or body[0] & 1 or body[3:6] != b"\x9d\x01\x2a":
         raise MalformedImageError("corrupt data", "the picture of the WebP does not begin as one; fetch it again")
     width, height = struct.unpack_from("<HH", body, 6)

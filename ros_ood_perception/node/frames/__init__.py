@@ -1,1 +1,1 @@
-"""What becomes of frames between their arrival and the inference: slots, counts, times."""
+"""Frames between subscription and inference: slots, counts, times."""

@@ -1,4 +1,4 @@
-"""One slot a camera between the executor's thread and the inference thread, emptied in fair turns."""
+"""One slot for each camera, between the executor's thread and the inference thread."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Frame = TypeVar("Frame")
 
 
 class FrameSlots(Generic[Frame]):
-    """Holds the newest frame of each camera: a newer one replaces an unread one, so none is stale behind a queue.
+    """Holds the newest frame of each camera. A newer frame replaces an unread one, so no frame ages in a queue.
 
-    Whoever waits longest for its turn is next, so that no camera starves however fast another one is.
+    The camera that was served longest ago is next, so that a fast camera does not starve the others.
 
     Args:
-        cameras: how many.
+        cameras: their number.
         clock: seconds, monotonic.
     """
 
@@ -31,21 +31,21 @@ class FrameSlots(Generic[Frame]):
         self._closed = False
 
     def limit_rate(self, max_rate_hz: float) -> None:
-        """Take at most so many frames a second of each camera, 0 for no limit. The others are replaced unread."""
+        """Take at most so many frames a second from each camera; 0: no limit. Other frames are replaced unread."""
         with self._condition:
             self._interval_s = 1.0 / max_rate_hz if max_rate_hz > 0 else 0.0
             self._due = [-math.inf] * len(self._due)
             self._condition.notify()
 
     def put(self, camera: int, frame: Frame) -> Frame | None:
-        """Leave a frame; gives back the unread frame that it replaced, or None."""
+        """Leave a frame. Returns the unread frame that it replaced, or None."""
         with self._condition:
             replaced, self._frames[camera] = self._frames[camera], frame
             self._condition.notify()
             return replaced
 
     def take(self) -> tuple[int, Frame] | None:
-        """Wait for a frame and take it, with its camera; None once the slots are closed and empty."""
+        """Wait for a frame. Returns the camera's number and the frame; None once the slots are closed and empty."""
         with self._condition:
             while True:
                 now = self._clock()
@@ -62,13 +62,13 @@ class FrameSlots(Generic[Frame]):
         assert frame is not None
         self._turns.remove(camera)
         self._turns.append(camera)
-        # From when it was due, not from now: waking up late must not lower the rate. After a pause, from now.
+        # Counted from when it was due, so that waking up late does not lower the rate. After a pause, from now.
         late = now - self._due[camera] >= self._interval_s
         self._due[camera] = (now if late else self._due[camera]) + self._interval_s
         return frame
 
     def close(self) -> None:
-        """No more frames will come: `take` gives what is left, then None."""
+        """Accept no more frames: `take` returns the frames that are left, then None."""
         with self._condition:
             self._closed = True
             self._condition.notify_all()

@@ -1,4 +1,4 @@
-"""How long a call of the engine may take, and who looks at the clock."""
+"""How long a call of the engine may take, and how long the current one has taken."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ KEPT_RUNS = 1000
 LOOKED_AT_EVERY = 50
 CLOSING_S = 10.0
 LONGEST_STEP_S = 1.0
-"""A look counts at most so much: a process that was stopped (SIGSTOP, a debugger) did not hang meanwhile."""
+"""The most that one look adds to a call's age: a stopped process (SIGSTOP, a debugger) does not hang."""
 
 
 class InferenceDeadline:
-    """The longest that one inference may take.
+    """The longest that one inference may take. One thread adds, others may read `seconds`.
 
-    One thread adds, others may read `seconds`. Without a value of the user's it is `TIMES_P99` times the 99th
-    percentile of the last `KEPT_RUNS` inferences on the engine that is open, the one after it was opened among them,
-    and at least `SHORTEST_INFERENCE_S`.
+    Without a fixed value it is `TIMES_P99` times the 99th percentile of the last `KEPT_RUNS` inferences, and at least
+    `SHORTEST_INFERENCE_S`. These are the inferences of the open engine, with the one that was run after opening.
 
     Args:
-        fixed_s: of the user; 0: measured.
+        fixed_s: set by the user, seconds; 0: measured.
     """
 
     def __init__(self, fixed_s: float = 0.0) -> None:
@@ -33,17 +32,17 @@ class InferenceDeadline:
         self._runs_s: deque[float] = deque(maxlen=KEPT_RUNS)
         self._added = 0
         self.seconds = fixed_s or SHORTEST_INFERENCE_S
-        """As things are now."""
+        """The current deadline."""
 
     def restart(self) -> None:
-        """Another engine: what an earlier one took says nothing about it."""
+        """Forget the inferences of an earlier engine."""
         self._runs_s.clear()
         self._added = 0
 
     def add(self, run_s: float) -> None:
-        """An inference ended well, after so many seconds."""
+        """Add the duration of a good inference, seconds."""
         self._runs_s.append(run_s)
-        # Not at each frame: the deadline is generous, and a thousand numbers are sorted for it.
+        # Not for each frame: it sorts a thousand numbers, and the deadline is generous.
         if self._added % LOOKED_AT_EVERY == 0 and not self._fixed_s:
             runs = sorted(self._runs_s)
             self.seconds = max(SHORTEST_INFERENCE_S, TIMES_P99 * runs[(len(runs) * 99) // 100])
@@ -52,12 +51,12 @@ class InferenceDeadline:
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """A call that may take only so long.
+    """A call with a deadline.
 
     Attributes:
         what: for messages, such as "inference on the engine 'tensorrt'".
-        limit_s: gives its deadline, seconds; asked whenever somebody looks.
-        subject: what it is done for, such as a frame.
+        limit_s: gives the deadline, seconds. Asked at every look.
+        subject: what the call is for, such as a frame.
     """
 
     what: str
@@ -67,7 +66,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Seen:
-    """A look at a call: how long it has been going on, of what is allowed; no work means that nothing goes on."""
+    """A call as it was seen at a look: its age and its deadline, seconds. `work` is None where there is no call."""
 
     work: Work | None
     age_s: float
@@ -75,27 +74,27 @@ class Seen:
 
     @property
     def overdue(self) -> bool:
-        """It has passed its deadline."""
+        """Whether it passed its deadline."""
         return self.work is not None and self.age_s > self.limit_s
 
     @property
     def stuck(self) -> bool:
-        """It has not come back after its deadline either."""
+        """Whether it did not return in the grace period after its deadline either."""
         return self.work is not None and self.age_s > self.limit_s + grace_s(self.limit_s)
 
 
 def grace_s(limit_s: float) -> float:
-    """How long a call that is overdue has to come back, seconds: as long as its deadline, but 1 to 5."""
+    """The grace period of an overdue call, seconds: as long as its deadline, but 1 to 5."""
     return min(max(limit_s, 1.0), 5.0)
 
 
 class Watch:
-    """What one thread is at, for another one that looks at it again and again.
+    """The current call of one thread, for another thread that looks at it periodically.
 
-    To begin and to end work costs a microsecond each, and no lock: the looks keep the time.
+    Beginning and ending a call cost a microsecond each and take no lock: the looks measure the time.
 
     Attributes:
-        work: what goes on now; None: nothing.
+        work: the current call; None: there is none.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -107,7 +106,7 @@ class Watch:
 
     @contextmanager
     def at(self, what: str, limit_s: Callable[[], float], subject: object = None) -> Iterator[Work]:
-        """Until the end of the block the thread is at this; work in work has a deadline of its own, and its subject."""
+        """The thread does this until the end of the block. A nested call has its own deadline and the outer subject."""
         before = self.work
         self.work = work = Work(what, limit_s, subject if subject is not None or before is None else before.subject)
         try:
@@ -116,7 +115,7 @@ class Watch:
             self.work = before
 
     def look(self) -> Seen:
-        """How things are; of one thread only."""
+        """Look at the current call. Only one thread may do so."""
         now, work = self._clock(), self.work
         if work is not self._seen:
             self._seen, self._age_s = work, 0.0

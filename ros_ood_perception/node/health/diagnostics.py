@@ -1,4 +1,4 @@
-"""What the node says of its cameras on /diagnostics and on each camera's `output/state`."""
+"""Messages of /diagnostics and of each camera's `output/state`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LEVELS: dict[State, bytes] = {
 
 
 def status(name: str, hardware_id: str, health: CameraHealth, facts: Mapping[str, str | float]) -> DiagnosticStatus:
-    """One camera: level and message from its health; the facts as key and value."""
+    """The status of one camera: level and message from its health, facts as keys and values."""
     level = LEVELS[health.state]
     if level == DiagnosticStatus.OK and health.implausible:
         level = DiagnosticStatus.WARN
@@ -34,14 +34,14 @@ def status(name: str, hardware_id: str, health: CameraHealth, facts: Mapping[str
 
 
 def twins_status(name: str, hardware_id: str, twins: str) -> DiagnosticStatus:
-    """Another node publishes what this one does."""
+    """The status that another node has the same name or publishes the same outputs."""
     return DiagnosticStatus(
         level=DiagnosticStatus.ERROR, name=f"{name}: name on the graph", message=twins, hardware_id=hardware_id
     )
 
 
 def diagnostic_array(stamp: Time, statuses: Sequence[DiagnosticStatus]) -> DiagnosticArray:
-    """The statuses of all cameras under one stamp."""
+    """All statuses under one stamp."""
     array = DiagnosticArray(status=list(statuses))
     array.header.stamp = stamp
     return array

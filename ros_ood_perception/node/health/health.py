@@ -1,4 +1,4 @@
-"""How one camera is: from what came in, what went out, and when."""
+"""The health of one camera, from the times of its frames and results."""
 
 from __future__ import annotations
 
@@ -20,15 +20,19 @@ SINCE_THEN = "; since then "
 
 @dataclass(frozen=True)
 class CameraHealth:
-    """What is known of a camera at one moment.
+    """The health of a camera at one moment.
 
     Attributes:
-        state: `inactive`: the node is not active. `waiting`: no frame has come since it is. `active`: frames come and
-            go out. `stale`: they have stopped coming. `rejected`: they come, and none is fit to be used. `failed`: they
-            come, and inference or publishing fails.
-        reason: a sentence; empty where the state says all.
-        implausible: kinds of `FramePlausibility` that hold, each with a sentence.
-        nothing_received: no frame came, so that the engine has no part in a camera that waits or is stale.
+        state: one of
+            `inactive`: the node is not active.
+            `waiting`: no frame has come since the node became active.
+            `active`: frames come, and their results are published.
+            `stale`: frames or results have stopped.
+            `rejected`: frames come, and none of them can be used.
+            `failed`: frames come, and inference or publishing fails.
+        reason: a sentence; empty where the state needs none.
+        implausible: kind to sentence, of what makes the results doubtful. See `FrameWarnings`.
+        nothing_received: the camera waits or is stale because no frame comes, and not because of the engine.
     """
 
     state: State
@@ -38,18 +42,18 @@ class CameraHealth:
 
     @property
     def valid(self) -> bool:
-        """What was last published describes what the camera sees now."""
+        """Whether the last results describe what the camera sees now."""
         return self.state == "active"
 
     @property
     def message(self) -> str:
-        """State, reason and doubts on one line."""
-        doubts = "; ".join(f"{kind}: {text}" for kind, text in self.implausible.items())
-        return "; ".join(part for part in (self.state, self.reason, doubts) if part)
+        """State, reason and warnings on one line."""
+        warnings = "; ".join(f"{kind}: {text}" for kind, text in self.implausible.items())
+        return "; ".join(part for part in (self.state, self.reason, warnings) if part)
 
 
 class CameraPulse:
-    """Collects what a camera's health is read from. Thread-safe; times are of one monotonic clock, seconds."""
+    """Collects the times that a camera's health depends on. Thread-safe. Times are of a monotonic clock, seconds."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -63,7 +67,7 @@ class CameraPulse:
         self._implausible: Mapping[str, str] = {}
 
     def activate(self, now: float) -> None:
-        """Listening begins: what was before does not count."""
+        """Start to listen; what was before does not count."""
         with self._lock:
             self._active = True
             self._activated_at = now
@@ -72,18 +76,18 @@ class CameraPulse:
             self._implausible = {}
 
     def deactivate(self) -> None:
-        """Listening ended."""
+        """Stop to listen."""
         with self._lock:
             self._active = False
 
     def received(self, now: float) -> None:
-        """A message came."""
+        """Note that a message came."""
         with self._lock:
             self._last_received = now
             _add(self._received, now)
 
     def published(self, now: float, implausible: Mapping[str, str]) -> None:
-        """A frame's results went out."""
+        """Note that a frame's results were published, and what makes them doubtful."""
         with self._lock:
             self._last_published = now
             self._trouble = None
@@ -91,9 +95,9 @@ class CameraPulse:
             _add(self._published, now)
 
     def refused(self, state: Literal["rejected", "failed"], reason: str) -> None:
-        """A frame came to another end."""
+        """Note that a frame was not used, or failed."""
         with self._lock:
-            # A frame that was not fit for inference does not mend the one that failed: only a good result does.
+            # Only a good result ends `failed`, not a frame that never reached inference.
             if state == "rejected" and self._trouble is not None and self._trouble[0] == "failed":
                 failure = self._trouble[1].partition(SINCE_THEN)[0]
                 self._trouble = ("failed", f"{failure}{SINCE_THEN}{reason}")
@@ -101,7 +105,7 @@ class CameraPulse:
                 self._trouble = (state, reason)
 
     def health(self, now: float, stale_after_s: float) -> CameraHealth:
-        """The state now. A single frame rejected between good ones is no state; a failed one is at once."""
+        """The health now. One rejected frame between good ones does not change the state; one failed frame does."""
         with self._lock:
             if not self._active:
                 return CameraHealth("inactive")
@@ -123,7 +127,7 @@ class CameraPulse:
             return CameraHealth("active", implausible=dict(self._implausible))
 
     def rates_hz(self, now: float) -> tuple[float, float]:
-        """Messages in and results out, a second, over the last few seconds."""
+        """Messages received and results published a second, over the last `RATE_WINDOW_S`."""
         with self._lock:
             return _rate(self._received, now), _rate(self._published, now)
 
@@ -152,7 +156,7 @@ class StageLatencies:
                 self._samples.setdefault(stage, deque(maxlen=KEPT_SAMPLES)).append(duration)
 
     def percentiles(self) -> dict[str, float]:
-        """`STAGE_ms_pNN` of the last thousand frames."""
+        """`STAGE_ms_pNN` of the last `KEPT_SAMPLES` frames."""
         with self._lock:
             samples = {stage: np.array(values) for stage, values in self._samples.items()}
         return {

@@ -1,4 +1,4 @@
-"""Faults that come with every frame are logged once a kind, and counted."""
+"""Problems that may come with every frame: each kind is logged once and counted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class LoggedKinds:
         self._counts: Counter[str] = Counter()
 
     def add(self, kind: str, text: str, count: int = 1) -> None:
-        """An event (or `count` of them) of a kind: kinds are few and fixed, whatever the messages hold."""
+        """Count an event, or `count` of them. Kinds must be few and not depend on the contents of messages."""
         with self._lock:
             first = not self._counts[kind]
             self._counts[kind] += count
@@ -30,6 +30,6 @@ class LoggedKinds:
             self._log(f"{self._prefix}{text} (logged once; counted in /diagnostics as '{kind}')")
 
     def counts(self) -> dict[str, int]:
-        """How many events of each kind."""
+        """Number of events by kind."""
         with self._lock:
             return dict(self._counts)

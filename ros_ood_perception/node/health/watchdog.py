@@ -1,8 +1,8 @@
-"""Engines can hang, and a thread in a driver's code cannot be ended from Python. So nobody waits for one without a
-deadline, and a process with a thread that does not come back ends itself.
+"""Deadlines for calls of the engine. A process with a call that does not return ends itself.
 
-Why it ends and does not leave the thread behind: what hangs may hold the GPU, cores, memory, and locks of the
-middleware, and what another engine computes beside it can no longer be trusted. A new process is known to be well.
+Engines can hang, and Python cannot end a thread in a driver's code. The process does not go on without that thread: it
+may hold the GPU, cores, memory and locks of the middleware, and the results of another engine beside it could not be
+trusted. A new process starts in a known state.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ Result = TypeVar("Result")
 
 LOOK_PERIOD_S = 0.1
 LEAVING_PATIENCE_S = 3.0
-"""Of the 8 s that a process has to leave: then what still runs is asked to end."""
+"""How long a call may go on after the process was asked to end (it has 8 s); then the call is cancelled."""
 LEAVING_GRACE_S = 2.0
-"""And then it is stuck."""
+"""How long a cancelled call may take to return; then it is stuck."""
 SILENCE_TIMES = 2.0
 SHORTEST_SILENCE_S = 5.0
 
@@ -33,20 +33,20 @@ def _silence_s(limit_s: float) -> float:
 
 
 class AbandonedError(EngineError):
-    """A call did not come back, or nobody waits for it any more. Its thread is left behind: the process must end."""
+    """A call did not return, or is no longer waited for. Its thread is left behind, so the process must end."""
 
 
 class Watchdog:
-    """Looks at `watch`; the thread that drives the node calls `look` every `LOOK_PERIOD_S`, and while it waits.
+    """Looks at `watch`. The executor's thread calls `look` every `LOOK_PERIOD_S`, and while it waits for a call.
 
     Args:
-        log: takes a line about what is overdue.
-        alive: called at each look with how long a silence from here is allowed, seconds. Code that keeps Python's lock
-            to itself stops every thread of Python, this one too: something outside of Python must notice.
+        log: takes a line about an overdue call.
+        alive: called at each look with the longest time until the next one, seconds. Code that keeps Python's lock
+            stops every thread of Python, this one too, so that must be noticed from outside of Python.
 
     Attributes:
-        usual_limit_s: gives the deadline of what may begin, and keep Python's lock, before the next look.
-        stuck: what did not come back, a sentence; "" where nothing is stuck. The process must end then.
+        usual_limit_s: gives the deadline of a call that may begin, and keep Python's lock, before the next look.
+        stuck: a sentence about the call that did not return, and the process must end; empty where there is none.
         abandoned: a thread was left behind, so the process must end without waiting for it.
     """
 
@@ -58,7 +58,7 @@ class Watchdog:
         self._log = log
         self._alive = alive
         self._expire: Callable[[Work], None] = lambda work: None
-        self._told: Work | None = None
+        self._reported: Work | None = None
         self._leaving_since: float | None = None
         self._thread: threading.Thread | None = None
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -69,25 +69,25 @@ class Watchdog:
             del call
 
     def close(self) -> None:
-        """Nothing is called any more: let the thread for it end, if it is not stuck."""
+        """End the thread for calls, if it is not stuck."""
         self._calls.put(None)
 
     def on_overdue(self, expire: Callable[[Work], None]) -> None:
-        """Call this, once for each work that passes its deadline."""
+        """Set what is called, once for each call that passes its deadline."""
         self._expire = expire
 
     def lose(self, error: BaseException) -> None:
-        """A thread that must not end has ended: so must the process. From that thread."""
+        """End the process because this thread, which must not end, does so."""
         traceback.print_exception(error)
         name = threading.current_thread().name
         self.stuck = f"the {name} thread ended by an error ({error!r}): this process ends"
 
     def leave(self) -> None:
-        """The process is to end: what can be left unfinished is, what cannot gets `LEAVING_PATIENCE_S`."""
+        """Let the process end: calls that may be left unfinished are, others get `LEAVING_PATIENCE_S`."""
         self._leaving_since = time.monotonic()
 
     def look(self) -> Seen:
-        """Deal with what is overdue or stuck."""
+        """Look at the current call, and handle it if it is overdue or stuck."""
         seen = self.watch.look()
         self._alive(max(_silence_s(seen.limit_s), _silence_s(self.usual_limit_s()), SHORTEST_SILENCE_S))
         if seen.work is None:
@@ -104,23 +104,24 @@ class Watchdog:
         return seen
 
     def _say(self, seen: Seen, work: Work) -> None:
-        if self._told is work:
+        if self._reported is work:
             return
-        self._told = work
+        self._reported = work
         self._log(
             f"{work.what} takes longer than {seen.limit_s:.3g} s" if seen.overdue else f"{work.what} is cut short"
         )
         self._expire(work)
 
     def wait(self, ended: threading.Event, meanwhile: Callable[[Seen], None], until_leaving: bool = False) -> None:
-        """Wait for a thread, and go on looking.
+        """Wait for a thread, and look at it meanwhile.
 
         Args:
+            ended: set by the thread.
             meanwhile: called between the looks, with the last one.
-            until_leaving: what is waited for need not be finished when the process is to end.
+            until_leaving: do not wait any longer once the process is to end.
 
         Raises:
-            AbandonedError: it is stuck, or left unfinished.
+            AbandonedError: the thread is stuck, or left unfinished.
         """
         while not ended.wait(LOOK_PERIOD_S):
             seen = self.look()
@@ -134,7 +135,7 @@ class Watchdog:
     def call(
         self, function: Callable[[], Result], meanwhile: Callable[[Seen], None], until_leaving: bool = False
     ) -> Result:
-        """Call it on a thread for that, and wait as `wait` does; what it raises is raised here."""
+        """Call a function on the thread for calls, and wait as `wait` does. Its errors are raised here."""
         ended = threading.Event()
         results: list[Result] = []
         errors: list[BaseException] = []
@@ -147,7 +148,7 @@ class Watchdog:
             finally:
                 ended.set()
 
-        # One thread for all calls: each new one would take memory of its own for what the engine allocates.
+        # One thread for all calls: with each new thread the engine would allocate memory anew.
         if self._thread is None:
             self._thread = threading.Thread(target=self._run_calls, name="engine calls", daemon=True)
             self._thread.start()

@@ -1,6 +1,7 @@
-"""Fast DDS gives a participant's shared memory back only when the participant ends in an orderly way. Each process that
-is killed leaves it (70 MB with the profile for large images) until somebody removes it: a node that crashes and is
-respawned would fill the vehicle's memory.
+"""Removes the shared memory of Fast DDS processes that were killed.
+
+Fast DDS frees a participant's shared memory only when the participant is destroyed. A killed process leaves it behind
+(70 MB with the profile for large images). A node that crashes and is respawned would fill the vehicle's memory.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from typing import NamedTuple
 
 FOLDER = Path("/dev/shm")
 LOCK_NAME = re.compile(r"fast(dds|rtps)_[0-9a-f]{16}_el")
-"""Of Fast DDS 3, and 2 (Humble, Jazzy)."""
+"""Lock files of Fast DDS 3, and of 2 (Humble, Jazzy)."""
 MIN_AGE_S = 5.0
-"""A participant makes its lock file first and locks it a moment later; until then it looks abandoned. Nobody may even
-try the lock in between, as the participant would be refused it."""
+"""A participant creates its lock file and locks it a moment later. In between it looks abandoned, and the lock must not
+even be tried: the participant could not take it."""
 
 
 class Removed(NamedTuple):
-    """What was removed: number of segments, and how much memory they held, MB."""
+    """Number of removed segments, and their memory in MB."""
 
     segments: int
     megabytes: float
@@ -31,10 +32,10 @@ class Removed(NamedTuple):
 def remove_abandoned_segments() -> Removed:
     """Remove the shared-memory segments of Fast DDS whose processes are dead.
 
-    A segment's owner holds a lock on the file `_el` beside it for as long as it lives, in whatever container, and the
-    kernel lets go of it when it dies. A segment whose lock can be had is nobody's: the rule of `fastdds shm clean`.
-    What other users' processes left stays where this user may not remove it. Port files stay: they are small, and the
-    next participant with that number takes them over.
+    A segment's owner locks the file `_el` beside it, in any container, and the kernel releases the lock when the owner
+    dies. So a segment whose lock is free is abandoned: the rule of `fastdds shm clean`. Segments of other users stay
+    where this user may not remove them. Port files stay too: they are small, and the next participant with that number
+    uses them.
     """
     segments, size = 0, 0
     try:
@@ -42,7 +43,7 @@ def remove_abandoned_segments() -> Removed:
     except OSError:
         return Removed(0, 0.0)
     for path in locks:
-        # Another process that cleans at the same time, another user's file: it is left alone.
+        # Another process may be cleaning at the same time, or the file is another user's: leave it.
         with suppress(OSError):
             size += _remove_if_abandoned(Path(path))
             segments += 1

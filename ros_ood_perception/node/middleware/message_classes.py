@@ -1,4 +1,4 @@
-"""The message classes of rclpy, by the names of their types."""
+"""The message classes of rclpy by type name."""
 
 from __future__ import annotations
 

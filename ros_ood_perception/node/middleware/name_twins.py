@@ -1,4 +1,4 @@
-"""Two nodes of one name, or two publishers of one output: consumers get the masks of both, and cannot tell them."""
+"""Finds nodes of the same name and other publishers of the same output: consumers would mix up their masks."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class TwinSearch:
     """Looks at the graph for nodes of the same full name, and for other publishers of this node's outputs.
 
     Args:
-        node: whose name and outputs.
-        log: takes a warning when what is found changes, and once a minute as long as it stays.
+        node: whose name and outputs to look for.
+        log: takes a warning when the result changes, and every `LOGGED_EVERY_S` while it stays.
         clock: seconds, monotonic.
     """
 
@@ -31,10 +31,10 @@ class TwinSearch:
         self._logged_at = 0.0
 
     def look(self, topics: Sequence[str]) -> str:
-        """Who is there now, a sentence with names and a remedy; "" where nobody is.
+        """A sentence with the names that were found and a remedy; empty where none was.
 
         Args:
-            topics: full names of the node's outputs, each with one publisher of its own.
+            topics: full names of the node's outputs. Each has one publisher of this node.
         """
         found = self._found(topics)
         now = self._clock()

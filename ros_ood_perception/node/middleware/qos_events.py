@@ -1,4 +1,4 @@
-"""What the middleware says of connections that do not come about or lose messages, and what to do about it."""
+"""QoS events of the middleware: incompatible connections, with a remedy, and lost messages."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def _fix(fixes: dict[str, str], policy: str, topic: str) -> str:
 def subscription_events(
     node: Node, topic: str, lost: Callable[[int], None], matched: Callable[[], None]
 ) -> SubscriptionEventCallbacks:
-    """Events of an input.
+    """Event callbacks of an input.
 
     Args:
-        topic: as it is subscribed to, before remapping.
-        lost: takes how many messages the transport lost since the last call.
+        topic: before remapping.
+        lost: takes the number of messages that the transport lost since the last call.
         matched: called when a publisher comes or goes.
     """
     resolved = node.resolve_topic_name(topic)
@@ -58,16 +58,16 @@ def subscription_events(
     try:
         return SubscriptionEventCallbacks(**options)
     except TypeError:
-        # Humble does not tell who comes and goes.
+        # Humble has no matched event.
         del options["matched"]
         return SubscriptionEventCallbacks(**options)
 
 
 def publisher_events(node: Node, topic: str) -> PublisherEventCallbacks:
-    """Events of an output.
+    """Event callbacks of an output.
 
     Args:
-        topic: as it is published, before remapping.
+        topic: before remapping.
     """
     resolved = node.resolve_topic_name(topic)
 

@@ -1,4 +1,4 @@
-"""The SROS 2 policy of the node: all that it publishes, subscribes to and serves, and nothing else.
+"""The SROS 2 policy of the node. It allows what the node publishes, subscribes to and serves, and nothing else.
 
 python -m ros_ood_perception.node.middleware.security_policy > config/security/perception_node.policy.xml
 python -m ros_ood_perception.node.middleware.security_policy --cameras front,left --preset autoware
@@ -74,14 +74,14 @@ def endpoints(
     transforms: bool = True,
     simulated_time: bool = False,
 ) -> Endpoints:
-    """What the node makes with these cameras and this preset of topics, from configure to shutdown.
+    """What the node creates with these cameras and this preset of topics, from configure to shutdown.
 
     Args:
-        cameras: names; one empty name for the camera without one.
+        cameras: names; one empty name for a camera without a name.
         preset: of `read_preset`.
         image_transport: raw or compressed.
         namespace: of the node.
-        transforms: the camera's pose comes from tf2, and not from `mounting.*`.
+        transforms: a camera's pose comes from tf2, not from `mounting.*`.
         simulated_time: with use_sim_time.
 
     Raises:
@@ -113,7 +113,7 @@ def _sorted(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def policy(found: Endpoints, namespace: str = "/", enclave: str = f"/{NODE}") -> str:
-    """The endpoints as a policy file of `sros2`, version 0.2.0; what it does not name is denied."""
+    """The endpoints as a policy file of `sros2`, version 0.2.0. Everything else is denied."""
     root = ElementTree.Element("policy", version="0.2.0")
     profiles = ElementTree.SubElement(
         ElementTree.SubElement(ElementTree.SubElement(root, "enclaves"), "enclave", path=enclave), "profiles"

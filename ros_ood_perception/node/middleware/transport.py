@@ -1,6 +1,4 @@
-"""Will images of this size come through Fast DDS, and to everybody? What does not is lost without a word, so say it,
-with the fix.
-"""
+"""Whether Fast DDS can carry images of a size, and to all subscribers. Lost messages are not reported by Fast DDS."""
 
 from __future__ import annotations
 
@@ -23,18 +21,18 @@ FIX = (
 
 @dataclass(frozen=True)
 class SharedMemory:
-    """The shared-memory segment of a participant that is started in this environment.
+    """The shared-memory segment of a participant that starts in this environment.
 
     Attributes:
-        segment_bytes: a larger message does not fit; None where no segment limits it.
-        source: what says so.
+        segment_bytes: size of the segment, which larger messages do not fit; None: there is no such limit.
+        source: where the size is from.
     """
 
     segment_bytes: int | None
     source: str
 
     def hint(self) -> str:
-        """Where the segment is small, that it may be the reason why nothing arrives; else nothing."""
+        """Why nothing may arrive, where the segment is small; else empty."""
         if self.segment_bytes is None or self.segment_bytes > DEFAULT_SEGMENT_BYTES:
             return ""
         return f"; images above {self.segment_bytes} bytes may be lost ({self.source}). To mend it, {FIX}"
@@ -50,7 +48,7 @@ class SharedMemory:
 
 
 def shared_memory(rmw: str, environment: Mapping[str, str]) -> SharedMemory:
-    """What the middleware's environment says.
+    """The segment that the environment variables of the middleware give.
 
     Args:
         rmw: identifier of the RMW implementation.
@@ -73,8 +71,9 @@ def shared_memory(rmw: str, environment: Mapping[str, str]) -> SharedMemory:
 
 
 def looks_up_types() -> bool:
-    """Whether Fast DDS, in this process, asks for the type of an endpoint before it matches it: it has a thread for
-    that. Fast DDS 3 does so unless its profile says otherwise, and can forget an endpoint over it.
+    """Whether Fast DDS, in this process, looks up the type of an endpoint before it matches it.
+
+    It has a thread for that. Fast DDS 3 does so unless its profile forbids it, and can lose an endpoint that way.
     """
     names = []
     for path in Path("/proc/self/task").glob("*/comm"):

@@ -1,1 +1,1 @@
-"""How the process starts and ends."""
+"""Start and end of the process."""

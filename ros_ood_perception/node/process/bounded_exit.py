@@ -1,4 +1,4 @@
-"""A process that no longer answers, or cannot leave, ends all the same."""
+"""Ends the process when it no longer responds, or cannot exit."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ BEAT_PERIOD_S = 1.0
 
 
 class LastLine:
-    """Ends the process with exit code 1 and all stacks on stderr where Python cannot: `faulthandler` has a thread that
-    does without Python's lock.
+    """Ends the process with exit code 1, and all stacks on stderr, where Python code cannot.
 
-    Code of a driver or of the middleware can keep that lock for ever, and no Python thread and no signal handler runs
-    any more: an engine that hangs in a call which does not let go of it, or Fast DDS, which can hang at 100 % CPU when
-    a process leaves while others do (`DomainParticipantImpl::set_listener` waits in a busy loop for a discovery
-    callback that needs its lock to end: Fast-DDS issue 6513, seen with the build of ROS 2 from PyPI).
+    Code of a driver or of the middleware can keep Python's lock for ever; then no Python thread and no signal handler
+    runs. An engine can hang in such a call. Fast DDS can hang at 100 % CPU when several processes exit at a time:
+    `DomainParticipantImpl::set_listener` waits in a busy loop for a discovery callback that needs its lock to end
+    (Fast-DDS issue 6513, seen with the build of ROS 2 from PyPI). The thread of `faulthandler` does not need that lock.
 
-    One for a process: `faulthandler` has one timer. Thread-safe.
+    One for each process: `faulthandler` has one timer. Thread-safe.
     """
 
     def __init__(self) -> None:
@@ -28,7 +27,7 @@ class LastLine:
         self._armed_at = 0.0
 
     def beat(self, silence_s: float) -> None:
-        """The process is alive; without another beat within so many seconds it ends. Cheap: armed once a second."""
+        """End the process unless another beat comes within so many seconds. Cheap: it sets the timer once a second."""
         now = time.monotonic()
         if silence_s == self._allowed_s and now - self._armed_at < BEAT_PERIOD_S:
             return
@@ -39,14 +38,14 @@ class LastLine:
             faulthandler.dump_traceback_later(silence_s + BEAT_PERIOD_S, exit=True)
 
     def leave_within(self, seconds: float) -> None:
-        """The process is about to leave: whatever keeps it longer ends it. Beats change nothing any more."""
+        """End the process after so many seconds. From now on beats have no effect."""
         with self._lock:
             if not self._leaving:
                 self._leaving = True
                 faulthandler.dump_traceback_later(seconds, exit=True)
 
     def release(self) -> None:
-        """Nothing ends the process any more."""
+        """Stop the timer for good."""
         with self._lock:
             self._leaving = True
             faulthandler.cancel_dump_traceback_later()

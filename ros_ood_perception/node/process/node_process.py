@@ -1,4 +1,4 @@
-"""The process around the node: its threads, its signals, and its end, which comes whatever hangs."""
+"""The process around the node: its threads, its signals, and its exit, which nothing that hangs can prevent."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class WatchedNode(Protocol):
     watchdog: Watchdog
 
     def start(self) -> None:
-        """What it does by itself once it runs."""
+        """What the node does by itself once it runs."""
         ...
 
     def shut_down(self) -> None:
@@ -46,50 +46,50 @@ class WatchedNode(Protocol):
         ...
 
     def publish_diagnostics(self) -> None:
-        """How it is."""
+        """Publish /diagnostics now."""
         ...
 
 
 class _RosNode(WatchedNode, Node):
-    """Both."""
+    """A node with a watchdog."""
 
 
 def run(make_node: Callable[[Callable[[float], None]], _RosNode], arguments: list[str] | None) -> int:
-    """Run a node until SIGINT, SIGTERM, an error in the executor, or a thread that does not come back.
+    """Run a node until SIGINT, SIGTERM, an error in the executor, or a thread that does not return.
 
     Args:
-        make_node: given what its watchdog calls as long as it is alive.
+        make_node: makes the node, given the `alive` of its watchdog.
         arguments: of the command line; None: those of the process.
 
     Returns:
-        The exit code; does not return where a thread was left behind.
+        The exit code. Exits the process where a thread was left behind.
     """
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     last_line = LastLine()
-    code, abandoned = _until_left(make_node, last_line)
+    code, abandoned = _run_node(make_node, last_line)
     if not abandoned:
-        # A node is a circle of objects, and leaves the graph when they are freed: now, and not when Python ends. So
-        # others learn of it at once, its shared memory is given back, and a middleware that hangs in it is ended.
+        # A node is in reference cycles, and leaves the graph when it is freed. Freed now, other nodes notice at once,
+        # its shared memory is given back, and `last_line` still guards against a middleware that hangs.
         gc.collect()
     last_line.release()
     if abandoned:
-        # Not by returning: what Python and the libraries tear down at the end is still in use by the thread.
+        # Not by returning: the thread still uses what Python and the libraries would tear down.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
     return code
 
 
-def _until_left(make_node: Callable[[Callable[[float], None]], _RosNode], last_line: LastLine) -> tuple[int, bool]:
-    """The exit code, and whether a thread was left behind."""
+def _run_node(make_node: Callable[[Callable[[float], None]], _RosNode], last_line: LastLine) -> tuple[int, bool]:
+    """Returns the exit code, and whether a thread was left behind."""
     stop = threading.Event()
     signals: list[int] = []
     failures: list[BaseException] = []
 
     def on_signal(number: int, _frame: object) -> None:
-        # No lock here, and so no event: this interrupts the thread that may hold it.
+        # No lock, and so no event: this may interrupt the thread that holds it.
         signals.append(number)
-        # A second signal of the kind ends the process the hard way.
+        # A second signal of this kind kills the process.
         signal.signal(number, signal.SIG_DFL)
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -100,14 +100,14 @@ def _until_left(make_node: Callable[[Callable[[float], None]], _RosNode], last_l
     executor.add_node(node)
 
     def spin() -> None:
-        # Not executor.spin() and executor.shutdown() from outside: that pulls the wait set from under a running spin.
+        # Not executor.spin() and executor.shutdown() from outside: that destroys the wait set of a running spin.
         try:
             node.start()
             while not (stop.is_set() or node.watchdog.stuck):
                 try:
                     executor.spin_once(timeout_sec=SIGNAL_CHECK_PERIOD_S)
                 except RCLError as error:
-                    # An answer that cannot be sent, for one: no reason to end.
+                    # Such as a response that cannot be sent: no reason to exit.
                     node.get_logger().error(f"a request failed: {error}")
         except BaseException as error:  # reported below, in the thread that can end the process
             failures.append(error)
@@ -124,11 +124,11 @@ def _until_left(make_node: Callable[[Callable[[float], None]], _RosNode], last_l
     node.watchdog.leave()
     thread.join()
     executor.shutdown()
-    # The executor is at rest, so this thread may drive the last transition.
+    # The executor has stopped, so this thread may run the last transition.
     node.shut_down()
     if node.watchdog.stuck:
         # While its publishers are still there.
-        _say_what_is_stuck(node)
+        _report_stuck(node)
     if failures:
         traceback.print_exception(failures[0])
         print(f"{node.get_name()}: the executor failed: {failures[0]!r}", file=sys.stderr)
@@ -138,7 +138,7 @@ def _until_left(make_node: Callable[[Callable[[float], None]], _RosNode], last_l
     return 1 if failures or node.watchdog.stuck else 0, node.watchdog.abandoned
 
 
-def _say_what_is_stuck(node: _RosNode) -> None:
+def _report_stuck(node: _RosNode) -> None:
     node.get_logger().fatal(node.watchdog.stuck)
     node.publish_diagnostics()
     faulthandler.dump_traceback(all_threads=True)
