@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
+
+from ros_ood_perception.messages.topics import CAMERA_INFO_TOPIC, INPUT_TOPICS, OUTPUT_TOPICS
+from ros_ood_perception.parameters.declarations import DECLARATIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 GUIDE = (ROOT / "docs" / "from_camera_to_nav2.md").read_text()
@@ -56,31 +58,22 @@ def test_the_layer_reads_the_topics_of_the_preset() -> None:
 
 
 def test_points_of_the_node_lie_within_the_heights_that_the_layer_keeps() -> None:
-    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-    from ros_ood_perception.parameters.declarations import DECLARATIONS
-
-    height = next(d.default for d in DECLARATIONS if d.name == "ground.point_height_m")
+    height = next(d.default_value for d in DECLARATIONS if d.name == "ground.point_height_m")
     for limits in (layer(), layer()["obstacles"], layer()["free_ground"]):
         assert limits["min_obstacle_height"] < height < limits["max_obstacle_height"]
 
 
 def test_every_parameter_of_the_guide_is_the_nodes() -> None:
-    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-    from ros_ood_perception.parameters.declarations import DECLARATIONS
-
     declared = {d.name: d for d in DECLARATIONS}
     [values] = [block["/**"]["ros__parameters"] for block in blocks() if "/**" in block]
     for name, value in values.items():
-        default = declared[name].default
+        default = declared[name].default_value
         assert isinstance(value, list if isinstance(default, tuple) else type(default)), name
     for name in re.findall(r"`((?:region|persistence|ground|mounting)\.[a-z_]+)", GUIDE):
         assert name in declared, name
 
 
 def test_presets_and_views_have_only_topics_that_the_node_has() -> None:
-    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-    from ros_ood_perception.messages.topics import CAMERA_INFO_TOPIC, INPUT_TOPICS, OUTPUT_TOPICS
-
     topics = {*OUTPUT_TOPICS.values(), *INPUT_TOPICS.values(), CAMERA_INFO_TOPIC}
     for path in (ROOT / "config" / "topics").glob("*.yaml"):
         assert set(yaml.safe_load(path.read_text())) <= topics, path

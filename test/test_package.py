@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import jsonschema
 import pytest
-import yaml
+
+from ros_ood_perception.messages.topics import CAMERA_INFO_TOPIC, INPUT_TOPICS, OUTPUT_TOPICS, STATE_TOPIC
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -107,68 +105,8 @@ def test_the_installed_executable_starts_the_node(workspace: Path, tmp_path: Pat
         node.kill()
 
 
-def test_the_parameter_file_holds_the_nodes_parameters_and_defaults() -> None:
-    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-    from ros_ood_perception.parameters.declarations import DECLARATIONS
-
-    written = flat(
-        yaml.safe_load((ROOT / "config" / "perception_node.param.yaml").read_text())["/**"]["ros__parameters"]
-    )
-    defaults = {d.name: list(d.default) if isinstance(d.default, tuple) else d.default for d in DECLARATIONS}
-    assert written == defaults
-
-
-def flat(parameters: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested groups as dotted names."""
-    found: dict[str, Any] = {}
-    for name, value in parameters.items():
-        found.update(flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value})
-    return found
-
-
-def test_the_schema_is_the_declarations_and_the_parameter_files_keep_to_it() -> None:
-    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-    from ros_ood_perception.parameters.schema import parameter_schema
-
-    schema = json.loads((ROOT / "config" / "perception_node.schema.json").read_text())
-    assert schema == parameter_schema(), "run: python -m ros_ood_perception.parameters.schema > config/..."
-    files = sorted((ROOT / "config").rglob("*.param.yaml"))
-    assert files
-    for file in files:
-        jsonschema.validate(yaml.safe_load(file.read_text()), schema)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("anomaly_threshold", 7.0), ("num_threads", "many"), ("engine", "abacus"), ("anomaly_treshold", 0.5)],
-)
-def test_the_schema_refuses_what_the_node_would(name: str, value: object) -> None:
-    schema = json.loads((ROOT / "config" / "perception_node.schema.json").read_text())
-    parameters = {"bundle": "somewhere", name: value}
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate({"/**": {"ros__parameters": parameters}}, schema)
-
-
-def test_the_nodes_page_names_every_parameter_with_its_default_and_every_topic() -> None:
-    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-    from ros_ood_perception.messages.topics import CAMERA_INFO_TOPIC, INPUT_TOPICS, OUTPUT_TOPICS, STATE_TOPIC
-    from ros_ood_perception.parameters.declarations import DECLARATIONS
-
+def test_the_nodes_page_names_every_topic() -> None:
     page = (ROOT / "docs" / "node.md").read_text()
-    topics = (CAMERA_INFO_TOPIC, *INPUT_TOPICS.values(), *OUTPUT_TOPICS.values(), STATE_TOPIC)
-    for topic in topics:
+    for topic in (CAMERA_INFO_TOPIC, *INPUT_TOPICS.values(), *OUTPUT_TOPICS.values(), STATE_TOPIC):
         assert f"| `{topic}` |" in page, topic
-    for declaration in DECLARATIONS:
-        default = declaration.default
-        shown = "all" if default == tuple(OUTPUT_TOPICS) else f"`{as_yaml(default)}`"
-        assert f"| `{declaration.name}` | {shown} | {'yes' if declaration.live else ''}".rstrip() in page, (
-            declaration.name
-        )
     assert not re.search(r"@[A-Z]+@", (ROOT / "README.md").read_text())
-
-
-def as_yaml(value: object) -> str:
-    """As a user writes it into a parameter file."""
-    if isinstance(value, tuple):
-        return json.dumps(list(value))
-    return json.dumps(value) if value == "" or not isinstance(value, str) else value

@@ -170,7 +170,7 @@ class Stage:
 
     def restore_parameters(self) -> None:
         """Those that were changed get their defaults again."""
-        defaults = {declaration.name: declaration.default for declaration in DECLARATIONS}
+        defaults = {declaration.name: declaration.default_value for declaration in DECLARATIONS}
         names = [name for name in self._changed if name in defaults and name != "image_transport"]
         node = self.graph.node.started
         if names:

@@ -116,14 +116,18 @@ def example(generator: random.Random) -> dict[str, Any]:
     """Parameters as they should be: some of the declared ones, with values of their range."""
     chosen: dict[str, Any] = {"bundle": "models/camvid_small"}
     for declaration in generator.sample(DECLARATIONS, generator.randint(0, 12)):
-        value: Any = declaration.default
-        if declaration.choices:
-            value = generator.choice(declaration.choices)
-        elif declaration.range is not None:
-            value = generator.uniform(*declaration.range)
-            first = declaration.default[0] if isinstance(declaration.default, tuple) else declaration.default
+        value: Any = declaration.default_value
+        if declaration.one_of:
+            value = generator.choice(declaration.one_of)
+        elif declaration.bounds is not None:
+            value = generator.uniform(*declaration.bounds)
+            first = (
+                declaration.default_value[0]
+                if isinstance(declaration.default_value, tuple)
+                else declaration.default_value
+            )
             value = int(value) if isinstance(first, int) else value
-        if isinstance(declaration.default, tuple):
+        if isinstance(declaration.default_value, tuple):
             value = [value] if not isinstance(value, tuple) else list(value)
         chosen[declaration.name] = value
     return chosen
@@ -158,7 +162,7 @@ def of_structure(generator: random.Random) -> bytes:
     flat = example(generator)
     for _ in range(generator.randint(1, 3)):
         declaration = generator.choice(DECLARATIONS)
-        name, default = declaration.name, declaration.default
+        name, default = declaration.name, declaration.default_value
         first = default[0] if isinstance(default, tuple) else default
         kind = generator.random()
         if kind < 0.1:

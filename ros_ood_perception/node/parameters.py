@@ -1,4 +1,4 @@
-"""Declares the parameters, reads them at configure, and takes changes, all or none, while the node runs."""
+"""The parameters on the node: declared, read at configure, and changed, all or none, while the node is active."""
 
 from __future__ import annotations
 
@@ -26,12 +26,19 @@ from ros_ood_perception.parameters.settings import (
     live_settings,
 )
 
+_TYPE_NAMES = {"int": "integer", "string_array": "a list of strings", "double_array": "a list of doubles"}
+"""In messages; the other types are called as they are declared."""
+_ARRAYS = {
+    "string_array": ParameterType.PARAMETER_STRING_ARRAY,
+    "double_array": ParameterType.PARAMETER_DOUBLE_ARRAY,
+}
+
 
 class NodeParameters:
-    """Declares the parameters on a node, reads them, and takes changes.
+    """Declares the parameters on a node, reads them, and accepts changes.
 
-    A start-up value that the declaration refuses (wrong type, out of range) does not end the process: it is kept as a
-    problem that `read` reports, so that configure fails with a message and can be tried again after a correction.
+    A start-up value of the wrong type or out of range does not end the process. `read` reports it, so that configure
+    fails with a message and can be repeated after a correction.
     """
 
     def __init__(self, node: Node) -> None:
@@ -50,8 +57,8 @@ class NodeParameters:
         """From now on only live parameters can be set.
 
         Args:
-            check: raises `ParameterError` or `BundleError` where settings cannot work; then nothing is changed.
-            changed: takes settings that were accepted.
+            check: raises `ParameterError` or `BundleError` for settings that cannot work; then nothing is changed.
+            changed: is called with settings that were accepted.
         """
         self._check, self._changed = check, changed
 
@@ -60,24 +67,20 @@ class NodeParameters:
         self._check = self._changed = None
 
     def _declare(self, declaration: Declaration) -> None:
-        descriptor = ParameterDescriptor(description=declaration.description)
-        default: Any = declaration.default
-        names = {str: "string", int: "integer", float: "double", bool: "bool"}
-        if isinstance(default, tuple):
-            allowed = f"; it must be a list of {names[type(default[0])]}s"
-            strings = isinstance(default[0], str)
-            descriptor.type = ParameterType.PARAMETER_STRING_ARRAY if strings else ParameterType.PARAMETER_DOUBLE_ARRAY
+        descriptor = ParameterDescriptor(description=declaration.full_description)
+        default: Any = declaration.default_value
+        allowed = f"; it must be {_TYPE_NAMES.get(declaration.type, declaration.type)}"
+        if declaration.type in _ARRAYS:
+            descriptor.type = _ARRAYS[declaration.type]
             default = list(default)
-        else:
-            allowed = f"; it must be {names[type(default)]}"
-        if declaration.choices:
-            descriptor.additional_constraints = f"one of: {', '.join(declaration.choices)}"
-        if declaration.range is not None:
-            low, high = declaration.range
+        if declaration.one_of:
+            descriptor.additional_constraints = f"one of: {', '.join(declaration.one_of)}"
+        if declaration.bounds is not None:
+            low, high = declaration.bounds
             allowed += f" from {low:g} to {high:g}"
-            if isinstance(default, list):
+            if declaration.type in _ARRAYS:
                 descriptor.additional_constraints = f"each from {low:g} to {high:g}"
-            elif isinstance(default, float):
+            elif declaration.type == "double":
                 descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
             else:
                 descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high))]
@@ -110,7 +113,7 @@ class NodeParameters:
             return SetParametersResult(successful=False, reason=str(error))
         self._accepted = settings
         if not hasattr(self._node, "add_post_set_parameters_callback"):
-            # Humble tells nobody after the fact.
+            # Humble has no callback after a parameter was set.
             self._after_set(changes)
         return SetParametersResult(successful=True)
 

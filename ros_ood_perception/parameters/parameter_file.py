@@ -31,7 +31,8 @@ def parameter_values(file: Path | None, changes: Sequence[str], node_name: str) 
     """
     declared = {declaration.name: declaration for declaration in DECLARATIONS}
     values: dict[str, Any] = {
-        name: list(d.default) if isinstance(d.default, tuple) else d.default for name, d in declared.items()
+        name: list(d.default_value) if isinstance(d.default_value, tuple) else d.default_value
+        for name, d in declared.items()
     }
     given: list[tuple[str, str, Any]] = []
     if file is not None:
@@ -119,7 +120,7 @@ def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def _typed(source: str, declaration: Declaration, value: Any) -> Any:
-    default = declaration.default
+    default = declaration.default_value
     if isinstance(default, tuple):
         kind = type(default[0])
         items = value if isinstance(value, list) else [value]

@@ -1,15 +1,18 @@
-"""The JSON schema of the node's parameter files, made from the declarations.
-
-python -m ros_ood_perception.parameters.schema > config/perception_node.schema.json
-"""
+"""The JSON schema of the node's parameter files, made from the declarations."""
 
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
 
 from ros_ood_perception.parameters.declarations import DECLARATIONS, Declaration
+
+_JSON_TYPES = {"string": "string", "int": "integer", "double": "number", "bool": "boolean"}
+
+
+def schema_text() -> str:
+    """`parameter_schema` as a file."""
+    return json.dumps(parameter_schema(), indent=2) + "\n"
 
 
 def parameter_schema() -> dict[str, Any]:
@@ -47,24 +50,19 @@ def parameter_schema() -> dict[str, Any]:
 
 
 def _property(declaration: Declaration) -> dict[str, Any]:
-    default = declaration.default
-    kinds = {str: "string", int: "integer", float: "number", bool: "boolean", tuple: "array"}
+    default = declaration.default_value
+    item_type = declaration.type.removesuffix("_array")
     found: dict[str, Any] = {
-        "type": kinds[type(default)],
+        "type": "array" if isinstance(default, tuple) else _JSON_TYPES[item_type],
         "default": list(default) if isinstance(default, tuple) else default,
-        "description": declaration.description + ("" if declaration.live else " Read at configure."),
+        "description": declaration.full_description,
     }
     limited = found
     if isinstance(default, tuple):
-        limited = found["items"] = {"type": kinds[type(default[0])]}
-    if declaration.choices:
-        limited["enum"] = list(declaration.choices)
-    if declaration.range is not None:
-        whole = isinstance(default, int)
-        limited["minimum"], limited["maximum"] = (int(end) if whole else end for end in declaration.range)
+        limited = found["items"] = {"type": _JSON_TYPES[item_type]}
+    if declaration.one_of:
+        limited["enum"] = list(declaration.one_of)
+    if declaration.bounds is not None:
+        whole = item_type == "int"
+        limited["minimum"], limited["maximum"] = (int(end) if whole else end for end in declaration.bounds)
     return found
-
-
-if __name__ == "__main__":
-    json.dump(parameter_schema(), sys.stdout, indent=2)
-    sys.stdout.write("\n")

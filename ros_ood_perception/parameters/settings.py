@@ -146,17 +146,17 @@ def _check_values(values: Mapping[str, Any], live: bool) -> None:
         if declaration.live != live:
             continue
         value = values[declaration.name]
-        low, high = declaration.range or (-sys.float_info.max, sys.float_info.max)
+        low, high = declaration.bounds or (-sys.float_info.max, sys.float_info.max)
         for item in [value] if isinstance(value, (str, int, float)) else value:
             # rclpy's own ranges do not reach into lists, and let NaN pass: it compares false with both ends.
             if isinstance(item, (int, float)) and not isinstance(item, bool) and not low <= item <= high:
                 raise ParameterError(
                     f"parameter '{declaration.name}' is {shown(value)}; it must be from {low:g} to {high:g}"
                 )
-            if declaration.choices and item not in declaration.choices:
+            if declaration.one_of and item not in declaration.one_of:
                 raise ParameterError(
                     f"parameter '{declaration.name}' is {shown(item)}; it must be one of "
-                    f"{', '.join(declaration.choices)}"
+                    f"{', '.join(declaration.one_of)}"
                 )
 
 

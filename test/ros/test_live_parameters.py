@@ -102,7 +102,7 @@ def test_outputs_rate_and_operating_point_change_while_it_runs(
 
 def test_a_rate_at_which_nothing_persists_is_refused_with_the_remedy() -> None:
     def settings(**changes: Any) -> LiveSettings:
-        return live_settings({d.name: d.default for d in DECLARATIONS} | {"stale_after_s": 60.0} | changes)
+        return live_settings({d.name: d.default_value for d in DECLARATIONS} | {"stale_after_s": 60.0} | changes)
 
     remedy = (
         r"'persistence.max_gap_s' is 1: .*raise persistence.max_gap_s above 2 or max_rate_hz above 1, or set "
@@ -120,7 +120,9 @@ def test_a_rate_at_which_nothing_persists_is_refused_with_the_remedy() -> None:
 
 def test_a_rate_at_which_the_camera_is_stale_between_results_is_refused_with_the_remedy() -> None:
     def settings(**changes: float) -> LiveSettings:
-        return live_settings({d.name: d.default for d in DECLARATIONS} | {"persistence.max_gap_s": 60.0} | changes)
+        return live_settings(
+            {d.name: d.default_value for d in DECLARATIONS} | {"persistence.max_gap_s": 60.0} | changes
+        )
 
     remedy = r"'stale_after_s' is 2: .*raise stale_after_s above 2\.5 or max_rate_hz above 0\.5"
     with pytest.raises(ParameterError, match=remedy):
