@@ -1,10 +1,12 @@
-"""Installs the vehicle's package; `training/` is for workstations and is run from a checkout."""
+"""Installs what a vehicle runs. `training/`, `demo/`, `sample_drive/` and `benchmark/` are run from a checkout."""
 
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 PACKAGE = "ros_ood_perception"
+BUNDLE = "models/camvid_small"
+"""The default of the replay. The other bundles belong to the demo and to the study."""
 
 
 def shared(folder: str) -> list[tuple[str, list[str]]]:
@@ -24,7 +26,7 @@ setup(
         (f"share/{PACKAGE}", ["package.xml"]),
         *shared("launch"),
         *shared("config"),
-        *shared("models"),
+        *shared(BUNDLE),
     ],
     zip_safe=False,
     entry_points={

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import signal
@@ -44,21 +45,50 @@ def test_colcon_build_installs_what_the_vehicle_needs(workspace: Path) -> None:
     ):
         assert (share / file).is_file(), file
     assert (prefix / "share/ament_index/resource_index/packages/ros_ood_perception").is_file()
-    for executable in ("perception_node", "build_engine"):
+    for executable in ("perception_node", "build_engine", "replay"):
         assert (prefix / "lib/ros_ood_perception" / executable).is_file()
-    assert not list(prefix.rglob("training/*"))
 
 
-def test_rosdep_installs_what_vehicle_and_demo_need() -> None:
+def test_colcon_build_installs_nothing_of_training_demo_renderer_and_benchmark(workspace: Path) -> None:
+    prefix = workspace / "install" / "ros_ood_perception"
+    for folder in ("training", "demo", "sample_drive", "benchmark"):
+        assert not list(prefix.rglob(f"{folder}/*")), folder
+    assert [path.name for path in (prefix / "share/ros_ood_perception/models").iterdir()] == ["camvid_small"]
+    installed = sum(path.stat().st_size for path in prefix.rglob("*") if path.is_file())
+    assert installed < 20e6
+
+
+def test_rosdep_installs_what_the_vehicle_needs() -> None:
     keys = {"opencv-python-headless": "opencv", "pyyaml": "yaml"}
     keys |= {name: f"{name}-pip" for name in ("onnxruntime", "rosbags")}
     needed = set()
-    for file in ("vehicle.in", "demo.in"):
-        for line in (ROOT / "requirements" / file).read_text().splitlines():
-            if name := re.match(r"[a-z][a-z0-9-]*", line):
-                needed.add(f"python3-{keys.get(name[0], name[0])}")
-    listed = re.findall(r"<exec_depend>(.*)</exec_depend>", (ROOT / "package.xml").read_text())
+    for line in (ROOT / "requirements" / "vehicle.in").read_text().splitlines():
+        if name := re.match(r"[a-z][a-z0-9-]*", line):
+            needed.add(f"python3-{keys.get(name[0], name[0])}")
+    listed = rosdep_keys()
     assert needed == {key for key in listed if key.startswith("python3-")}
+
+
+def test_rosdep_installs_every_ros_package_that_the_vehicle_imports_or_launches() -> None:
+    ros = re.compile(r"rcl.*|.*_msgs|.*_interfaces|tf2_ros|cv_bridge|launch|launch_ros|ament_index_python")
+    needed: set[str] = set()
+    for file in (*(ROOT / "ros_ood_perception").rglob("*.py"), *(ROOT / "launch").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module and ros.fullmatch(package := node.module.split(".")[0]):
+                needed.add(package)
+            elif isinstance(node, ast.Import):
+                needed |= {name for alias in node.names if ros.fullmatch(name := alias.name.split(".")[0])}
+            elif isinstance(node, ast.keyword) and node.arg == "package" and isinstance(node.value, ast.Constant):
+                needed.add(str(node.value.value))
+            elif isinstance(node, ast.Constant) and file.parent.name == "messages":
+                # The node imports message classes by the names of their types.
+                needed |= set(re.findall(r"^([a-z0-9_]+)/msg/", str(node.value)))
+    assert {"tf2_ros", "vision_msgs", "rclpy", "rviz2"} <= needed
+    assert needed - rosdep_keys() == set()
+
+
+def rosdep_keys() -> set[str]:
+    return set(re.findall(r"<exec_depend>(.*)</exec_depend>", (ROOT / "package.xml").read_text()))
 
 
 def test_what_is_installed_is_pinned_by_its_hash() -> None:
