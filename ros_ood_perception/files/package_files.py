@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 from pathlib import Path
 
 PACKAGE = "ros_ood_perception"
@@ -14,16 +14,13 @@ def package_file(relative: str) -> Path:
     Raises:
         FileNotFoundError: neither beside the code nor in the installed package's share folder.
     """
+    # The search of ament_index_python, which a replay needs not install: the overlay that was sourced last comes first.
+    prefixes = [Path(prefix) for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
     tried = [Path(__file__).resolve().parents[2] / relative]
-    if not tried[0].exists():
-        try:
-            from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
-        except ImportError:
-            pass
-        else:
-            # OSError: no workspace is sourced.
-            with contextlib.suppress(PackageNotFoundError, OSError):
-                tried.append(Path(get_package_share_directory(PACKAGE)) / relative)
+    for prefix in prefixes:
+        if (prefix / "share" / "ament_index" / "resource_index" / "packages" / PACKAGE).is_file():
+            tried.append(prefix / "share" / PACKAGE / relative)
+            break
     for path in tried:
         if path.exists():
             return path
