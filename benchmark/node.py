@@ -32,8 +32,8 @@ from typing import Any
 
 import numpy as np
 
-from demo.live_run import environment
 from ros_ood_perception.files.package_files import package_file
+from ros_ood_perception.launching.transport_environment import local_graph_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT_S = 180.0
@@ -198,7 +198,7 @@ def _paths(checkout: Path) -> str:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Run it; what was measured."""
-    os.environ.update(environment())  # before rclpy starts here and in the children
+    os.environ.update(local_graph_environment(os.environ))  # before rclpy starts here and in the children
     import rclpy
 
     from benchmark.camera_process import messages

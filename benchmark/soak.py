@@ -28,9 +28,9 @@ from typing import Any
 
 import numpy as np
 
-from demo.live_run import environment
 from ros_ood_perception.files.atomic_files import write_file
 from ros_ood_perception.files.package_files import package_file
+from ros_ood_perception.launching.transport_environment import local_graph_environment
 from ros_ood_perception.number_arguments import real, whole
 from ros_ood_perception.parent_process import ends_with_this_process
 
@@ -107,7 +107,7 @@ class Load:
 
 def soak(options: argparse.Namespace) -> dict[str, Any]:
     """Run it; what was measured."""
-    os.environ.update(environment())  # before rclpy starts here and in the children
+    os.environ.update(local_graph_environment(os.environ))  # before rclpy starts here and in the children
     import rclpy
     from diagnostic_msgs.msg import DiagnosticArray
     from lifecycle_msgs.msg import Transition

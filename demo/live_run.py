@@ -26,7 +26,7 @@ from demo.bag_geometry import BagGeometry
 from demo.drive_truth import DriveTruth
 from demo.recording import BAG_FOLDER
 from ros_ood_perception.bundle.model_bundle import Bundle
-from ros_ood_perception.files.package_files import package_file
+from ros_ood_perception.launching.transport_environment import local_graph_environment
 from ros_ood_perception.messages.topics import OUTPUT_TOPICS
 from ros_ood_perception.parent_process import ends_with_this_process
 from ros_ood_perception.recordings.frame_source import FrameSource
@@ -65,26 +65,6 @@ class Played:
     source: FrameSource
     geometry: BagGeometry | None
     truth: DriveTruth | None
-
-
-def environment() -> dict[str, str]:
-    """What every process of the graph is started with; what the user has set stays."""
-    profile = str(package_file("config/fastdds_large_images.xml"))
-    wanted = {
-        # Fast DDS 3 reads the first, 2 (Humble, Jazzy) the second; the same goes for the next two.
-        "FASTDDS_DEFAULT_PROFILES_FILE": profile,
-        "FASTRTPS_DEFAULT_PROFILES_FILE": profile,
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-        **({"ROS_LOCALHOST_ONLY": "1"} if os.environ.get("ROS_DISTRO") == "humble" else {}),
-        # A graph of its own beside whatever else runs on this machine.
-        "ROS_DOMAIN_ID": str(1 + os.getpid() % 100),
-        # Large messages are otherwise mapped and unmapped each time: 60 % of a subscriber's CPU.
-        "MALLOC_MMAP_THRESHOLD_": "268435456",
-        "MALLOC_TRIM_THRESHOLD_": "536870912",
-        # Images are made in one thread and dropped in others: with a heap for each, memory creeps up for hours.
-        "MALLOC_ARENA_MAX": "1",
-    }
-    return {**wanted, **os.environ}
 
 
 class GraphClient:
@@ -184,8 +164,8 @@ def play_and_record(
     Returns:
         The node's last diagnostics, and its exit code.
     """
-    env = environment()
-    os.environ.update(env)  # before rclpy starts in this process
+    os.environ.update(local_graph_environment(os.environ))  # before rclpy starts in this process
+    env = dict(os.environ)
     out: Path = options.out
     logs = {name: out / "logs" / f"{name}.log" for name in ("node", "recorder", "player")}
     logs["node"].parent.mkdir(parents=True)

@@ -10,26 +10,17 @@ from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
-from launch.substitutions import EnvironmentVariable, LaunchConfiguration
+from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
 
 from launch import Action, LaunchContext, LaunchDescription
 from ros_ood_perception.launching.launched_cameras import cameras_of_argument, cameras_of_file
 from ros_ood_perception.launching.topic_presets import check_topic, read_preset, remappings
+from ros_ood_perception.launching.transport_environment import PROFILE, transport_environment
 
 PACKAGE = "ros_ood_perception"
 NODE = "perception_node"
 RESPAWN_DELAY_S = 2.0
-
-ENVIRONMENT = {
-    # Large messages are otherwise mapped and unmapped each time: 60 % of a subscriber's CPU.
-    "MALLOC_MMAP_THRESHOLD_": "268435456",
-    "MALLOC_TRIM_THRESHOLD_": "536870912",
-    # Images are made in one thread and dropped in others: with a heap for each, memory creeps up for hours.
-    "MALLOC_ARENA_MAX": "1",
-}
-# Without a profile Fast DDS loses images above 512 KB; 2.x (Humble, Jazzy) reads the second name.
-PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -54,7 +45,7 @@ def generate_launch_description() -> LaunchDescription:
         ),
         "log_level": ("info", "debug, info, warn, error or fatal"),
         "transport_profile": (
-            str(share / "config" / "fastdds_large_images.xml"),
+            str(share / PROFILE),
             "Fast DDS profile for large images, where the environment names none; empty: none",
         ),
     }
@@ -64,23 +55,17 @@ def generate_launch_description() -> LaunchDescription:
                 DeclareLaunchArgument(name, default_value=default, description=description)
                 for name, (default, description) in arguments.items()
             ),
-            # What the user has set stays.
-            *(
-                SetEnvironmentVariable(name, EnvironmentVariable(name, default_value=value))
-                for name, value in ENVIRONMENT.items()
-            ),
-            OpaqueFunction(function=_set_profile),
+            OpaqueFunction(function=_set_transport),
             OpaqueFunction(function=_set_security),
             OpaqueFunction(function=_start),
         ]
     )
 
 
-def _set_profile(context: LaunchContext) -> list[Action]:
+def _set_transport(context: LaunchContext) -> list[Action]:
     profile = LaunchConfiguration("transport_profile").perform(context)
-    if not profile or any(context.environment.get(name) for name in PROFILE_VARIABLES):
-        return []
-    return [SetEnvironmentVariable(name, profile) for name in PROFILE_VARIABLES]
+    variables = transport_environment(context.environment, profile)
+    return [SetEnvironmentVariable(name, value) for name, value in variables.items()]
 
 
 def _set_security(context: LaunchContext) -> list[Action]:

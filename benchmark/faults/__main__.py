@@ -31,8 +31,8 @@ from rich.console import Console
 
 from benchmark.faults.plan import FAULTS, PAIRS, SELF_CHECK, plan
 from benchmark.faults.verdict.report import print_table, summary
-from demo.live_run import environment
 from ros_ood_perception.files.package_files import package_file
+from ros_ood_perception.launching.transport_environment import local_graph_environment
 
 KNOWN = (*FAULTS, SELF_CHECK)
 
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # As Ctrl-C: the processes of the graph are ended.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Before rclpy starts, here and in every child.
-    os.environ.update(environment())
+    os.environ.update(local_graph_environment(os.environ))
     from benchmark.faults.campaign import run_campaign
 
     console = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)

@@ -6,8 +6,8 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 from ros_ood_perception.files.package_files import package_file
+from ros_ood_perception.launching.transport_environment import PROFILE
 
-PROFILE = "config/fastdds_large_images.xml"
 NAMESPACE = "{http://www.eprosima.com}"
 
 

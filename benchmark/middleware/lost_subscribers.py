@@ -26,8 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.middleware.dds_profile import write_profile
-from demo.live_run import environment
-from ros_ood_perception.node.middleware.transport import PROFILE_VARIABLES
+from ros_ood_perception.launching.transport_environment import PROFILE_VARIABLES, local_graph_environment
 from ros_ood_perception.number_arguments import real, whole
 
 PACKAGES = tuple(
@@ -118,7 +117,7 @@ def fast_dds_library() -> str:
 
 def lost(publisher: Path, subscriber: Path, endpoints: int, preload: dict[str, str]) -> str:
     """What the publishing process printed, with these profiles."""
-    variables = {**os.environ, **environment()}
+    variables = {**os.environ, **local_graph_environment(os.environ)}
     publishing = variables | dict.fromkeys(PROFILE_VARIABLES, str(publisher)) | preload
     subscribing = variables | dict.fromkeys(PROFILE_VARIABLES, str(subscriber))
     module = [sys.executable, "-m", "benchmark.middleware.lost_subscribers", "--endpoints", str(endpoints)]

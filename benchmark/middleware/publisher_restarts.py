@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from demo.live_run import environment
+from ros_ood_perception.launching.transport_environment import local_graph_environment
 from ros_ood_perception.number_arguments import real
 from ros_ood_perception.parent_process import ends_with_this_process
 
@@ -50,7 +50,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.every <= 0 or 60 * options.minutes < SETTLED_AFTER_S + 3 * options.every:
         parser.error("--every must be positive, and --minutes leave three restarts or more after the first minute")
-    os.environ.update(environment())  # before rclpy starts here and in the children
+    os.environ.update(local_graph_environment(os.environ))  # before rclpy starts here and in the children
     import rclpy
     from rclpy.event_handler import SubscriptionEventCallbacks
     from rclpy.qos import qos_profile_sensor_data

@@ -21,8 +21,7 @@ import time
 from pathlib import Path
 
 from benchmark.middleware.dds_profile import write_profile
-from demo.live_run import environment
-from ros_ood_perception.node.middleware.transport import PROFILE_VARIABLES
+from ros_ood_perception.launching.transport_environment import PROFILE_VARIABLES, local_graph_environment
 from ros_ood_perception.number_arguments import whole
 from ros_ood_perception.parent_process import ends_with_this_process
 
@@ -109,7 +108,8 @@ def main() -> None:
                     "--rounds",
                     str(options.rounds),
                 ]
-                variables = {**os.environ, **environment(), **dict.fromkeys(PROFILE_VARIABLES, str(profile))}
+                variables = {**os.environ, **local_graph_environment(os.environ)}
+                variables |= dict.fromkeys(PROFILE_VARIABLES, str(profile))
                 run = subprocess.run(command, env=variables, check=True, stdout=subprocess.PIPE, text=True)
                 print(f"an answer waits {wait_ms} ms: {run.stdout.strip()} of {options.rounds} lost", flush=True)
 

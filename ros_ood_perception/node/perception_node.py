@@ -25,6 +25,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 
 from ros_ood_perception.bundle.model_bundle import BundleError
 from ros_ood_perception.inference.engine import EngineError
+from ros_ood_perception.node.camera import ReceivedFrame
 from ros_ood_perception.node.configured import Configured, make_cameras, open_bundle
 from ros_ood_perception.node.frames.received import ReceivedFrame
 from ros_ood_perception.node.frames.slots import FrameSlots
@@ -32,7 +33,9 @@ from ros_ood_perception.node.health.deadlines import Seen
 from ros_ood_perception.node.health.watchdog import LOOK_PERIOD_S, AbandonedError, Watchdog
 from ros_ood_perception.node.inference_loop import InferenceLoop
 from ros_ood_perception.node.middleware.abandoned_shared_memory import remove_abandoned_segments
-from ros_ood_perception.node.middleware.transport import shared_memory
+from ros_ood_perception.node.middleware.transport import (
+    shared_memory,
+)
 from ros_ood_perception.node.node_report import NodeReport, environment_problems, is_fast_dds
 from ros_ood_perception.node.parameters import NodeParameters
 from ros_ood_perception.node.process.node_process import RCLError, run

@@ -22,7 +22,7 @@ from ros_ood_perception.bundle.model_bundle import read_bundle
 from ros_ood_perception.camera.raw_image import to_array, to_colour
 from ros_ood_perception.inference.opening import open_engine
 from ros_ood_perception.inference.perception import Perception
-from ros_ood_perception.node.middleware.transport import PROFILE_VARIABLES
+from ros_ood_perception.launching.transport_environment import PROFILE_VARIABLES
 
 StartNode = Callable[..., NodeProcess]
 

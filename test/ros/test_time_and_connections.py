@@ -13,7 +13,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, PointCloud2
 
-from ros_ood_perception.node.middleware.transport import PROFILE_VARIABLES
+from ros_ood_perception.launching.transport_environment import PROFILE_VARIABLES
 
 StartNode = Callable[..., NodeProcess]
 StartCamera = Callable[..., CameraProcess]

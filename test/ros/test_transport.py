@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from bench import Bench, NodeProcess
 
-from ros_ood_perception.node.middleware.transport import DEFAULT_SEGMENT_BYTES, PROFILE_VARIABLES, shared_memory
+from ros_ood_perception.launching.transport_environment import PROFILE_VARIABLES
+from ros_ood_perception.node.middleware.transport import DEFAULT_SEGMENT_BYTES, shared_memory
 
 ROOT = Path(__file__).resolve().parents[2]
 FAST_DDS = "rmw_fastrtps_cpp"

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
-"""Where Fast DDS looks for its transport profile: 3.x, and 2.x (Humble, Jazzy)."""
+from ros_ood_perception.launching.transport_environment import PROFILE, PROFILE_VARIABLES
+
 DEFAULT_SEGMENT_BYTES = 512 * 1024
 MESSAGE_OVERHEAD_BYTES = 1024
 TYPE_LOOKUP_THREADS = "dds.tls."
 FIX = (
-    f"set {' and '.join(PROFILE_VARIABLES)} to config/fastdds_large_images.xml of this package, for the camera driver, "
-    "this node and its consumers"
+    f"set {' and '.join(PROFILE_VARIABLES)} to {PROFILE} of this package, for the camera driver, this node and its "
+    "consumers"
 )
 
 

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+
+from ros_ood_perception.files.package_files import package_file
+from ros_ood_perception.launching.transport_environment import (
+    ALLOCATOR,
+    PROFILE,
+    PROFILE_VARIABLES,
+    local_graph_environment,
+    transport_environment,
+)
+
+
+def test_an_empty_environment_gets_the_packages_profile_and_the_allocators_limits() -> None:
+    assert transport_environment({}) == {**ALLOCATOR, **dict.fromkeys(PROFILE_VARIABLES, str(package_file(PROFILE)))}
+
+
+@pytest.mark.parametrize("variable", PROFILE_VARIABLES)
+def test_a_profile_that_is_set_stays_the_only_one(variable: str) -> None:
+    wanted = transport_environment({variable: "/mine.xml"}, "/package.xml")
+    assert not set(PROFILE_VARIABLES) & set(wanted)
+
+
+def test_without_a_profile_none_is_set() -> None:
+    assert transport_environment({}, "") == ALLOCATOR
+
+
+def test_what_the_user_has_set_stays() -> None:
+    environment = {"MALLOC_ARENA_MAX": "4", "ROS_DOMAIN_ID": "7", "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"}
+    assert not set(local_graph_environment(environment)) & set(environment)
+
+
+def test_a_local_graph_is_on_this_machine_and_has_a_domain_of_its_own() -> None:
+    wanted = local_graph_environment({})
+    assert wanted["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
+    assert 1 <= int(wanted["ROS_DOMAIN_ID"]) <= 100
+    assert "ROS_LOCALHOST_ONLY" not in wanted
+    assert local_graph_environment({"ROS_DISTRO": "humble"})["ROS_LOCALHOST_ONLY"] == "1"
+    assert wanted.items() >= transport_environment({}).items()
