@@ -14,6 +14,7 @@ export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 if [ "$#" -gt 0 ]; then exec "$venv/bin/python" -m pytest "$@"; fi
 "$venv/bin/ruff" format --check .
 "$venv/bin/ruff" check .
+"$venv/bin/lint-imports" --no-cache
 "$venv/bin/mypy"
 # Side by side what only computes; then, alone, what keeps time with real ROS processes. A failure hides no other.
 status=0

@@ -25,7 +25,6 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 
 from ros_ood_perception.bundle.model_bundle import BundleError
 from ros_ood_perception.inference.engine import EngineError
-from ros_ood_perception.node.camera import ReceivedFrame
 from ros_ood_perception.node.configured import Configured, make_cameras, open_bundle
 from ros_ood_perception.node.frames.received import ReceivedFrame
 from ros_ood_perception.node.frames.slots import FrameSlots

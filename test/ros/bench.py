@@ -24,12 +24,10 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from ros_ood_perception.node.image_messages import to_message
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from ros_ood_perception.launching.transport_environment import PROFILE_VARIABLES
-from ros_ood_perception.node.middleware.transport import PROFILE_VARIABLES
 
 ROOT = Path(__file__).resolve().parents[2]
 INPUT_TOPIC = "/camera/image_raw"
