@@ -11,6 +11,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
 
 from ros_ood_perception.bundle.description import BundleDescription
+from ros_ood_perception.launching.transport_environment import PROFILE_VARIABLES
 from ros_ood_perception.node.camera import Camera
 from ros_ood_perception.node.camera_outputs import has_vision_msgs
 from ros_ood_perception.node.configured import Configured
@@ -18,7 +19,7 @@ from ros_ood_perception.node.health.diagnostics import diagnostic_array, status,
 from ros_ood_perception.node.health.health import CameraHealth
 from ros_ood_perception.node.health.watchdog import Watchdog
 from ros_ood_perception.node.middleware.name_twins import TwinSearch
-from ros_ood_perception.node.middleware.transport import FIX, PROFILE_VARIABLES, SharedMemory, looks_up_types
+from ros_ood_perception.node.middleware.transport import FIX, SharedMemory, looks_up_types
 from ros_ood_perception.parameters.settings import LiveSettings
 
 
