@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_ood_perception.camera.image_file import ImageFileError, read_label_file
+from ros_ood_perception.errors import PerceptionError
 from sample_drive.ground_truth import TrueObstacle
 
 TRUTH_FILE = "ground_truth.json"
@@ -17,7 +18,7 @@ BAG_FOLDER = "bag"
 FORMAT, VERSION = "sample_drive", 1
 
 
-class DriveTruthError(ValueError):
+class DriveTruthError(PerceptionError, ValueError):
     """A folder that is no whole sample drive. The message names the file, and what to do."""
 
 

@@ -26,6 +26,7 @@ from demo.bag_geometry import BagGeometry
 from demo.drive_truth import DriveTruth
 from demo.recording import BAG_FOLDER
 from ros_ood_perception.bundle.model_bundle import Bundle
+from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.launching.transport_environment import local_graph_environment
 from ros_ood_perception.messages.topics import OUTPUT_TOPICS
 from ros_ood_perception.parent_process import ends_with_this_process
@@ -47,7 +48,7 @@ START_TIMEOUT_S = 60.0
 SETTLE_TIMEOUT_S = 15.0
 
 
-class DemoError(RuntimeError):
+class DemoError(PerceptionError, RuntimeError):
     """The demo cannot go on. The message says at which step, and where to look."""
 
 

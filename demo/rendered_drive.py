@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from demo.drive_truth import BAG_FOLDER, TRUTH_FILE
+from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.output_folder import OutputFolder, OutputFolderError
 from ros_ood_perception.parent_process import ends_with_this_process
 
@@ -20,7 +21,7 @@ RATE_HZ = 5.0
 FOLDER = Path("out/sample_drive")
 
 
-class DriveRenderingError(RuntimeError):
+class DriveRenderingError(PerceptionError, RuntimeError):
     """There is no drive to play. The message says why."""
 
 

@@ -22,7 +22,7 @@ from typing import Any
 from rich.console import Console
 
 from demo.bag_geometry import bag_geometry
-from demo.drive_truth import DriveTruth, DriveTruthError, is_drive, read_truth
+from demo.drive_truth import DriveTruth, is_drive, read_truth
 from demo.live_run import (
     IMAGE_TOPICS,
     NODE,
@@ -36,24 +36,23 @@ from demo.live_run import (
 from demo.recording import (
     BAG_FOLDER,
     Recording,
-    RecordingError,
     compare_with_engine,
     compare_with_replay,
     recorded_clouds,
     recorded_pixels,
 )
-from demo.rendered_drive import DriveRenderingError, rendered_drive
+from demo.rendered_drive import rendered_drive
 from demo.report import write_report
 from demo.report_player import Player, recorded_obstacles
 from demo.summary import problems, summarise, tell
-from ros_ood_perception.bundle.model_bundle import Bundle, BundleError, read_bundle
+from ros_ood_perception.bundle.model_bundle import Bundle, read_bundle
+from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.json_files import json_text
-from ros_ood_perception.files.output_folder import OutputFolder, OutputFolderError, check_apart
+from ros_ood_perception.files.output_folder import OutputFolder, check_apart
 from ros_ood_perception.files.package_files import package_file
-from ros_ood_perception.inference.engine import EngineError
 from ros_ood_perception.number_arguments import LARGEST_SEED, MOST_THREADS, real, whole
 from ros_ood_perception.parent_process import ends_with_this_process
-from ros_ood_perception.recordings.frame_source import FrameSourceError, open_frames
+from ros_ood_perception.recordings.frame_source import open_frames
 from ros_ood_perception.shown_text import error_line, printable
 
 REPLAY_FOLDER = "replay"
@@ -130,7 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(stderr=True, highlight=False)
     try:
         summary = run(options, console)
-    except BAD_INPUT_ERRORS as error:
+    except (PerceptionError, OSError) as error:
         console.print(f"demo: {error_line(error)}", style="red", markup=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
@@ -140,24 +139,12 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if summary["problems"] else 0
 
 
-BAD_INPUT_ERRORS = (
-    BundleError,
-    DemoError,
-    DriveRenderingError,
-    DriveTruthError,
-    EngineError,
-    FrameSourceError,
-    OSError,
-    OutputFolderError,
-    RecordingError,
-)
-
-
 def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Everything, from the frames to the report; gives back what `summary.json` holds.
 
     Raises:
-        One of `BAD_INPUT_ERRORS`.
+        PerceptionError: the message says what to do.
+        OSError: with the path.
     """
     stages = Stages()
     path = options.frames

@@ -14,8 +14,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from ros_ood_perception.bundle.model_bundle import BundleError, read_bundle
-from ros_ood_perception.inference.engine import PRECISIONS, EngineError, GpuOptions
+from ros_ood_perception.bundle.model_bundle import read_bundle
+from ros_ood_perception.errors import PerceptionError
+from ros_ood_perception.inference.engine import PRECISIONS, GpuOptions
 
 
 def image_size(text: str) -> tuple[int, int]:
@@ -72,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         engine, details = open_tensorrt(bundle, gpu)
         engine.close()
-    except (BundleError, EngineError) as error:
+    except PerceptionError as error:
         print(f"build_engine: {error}", file=sys.stderr)
         return 2
     print(details)

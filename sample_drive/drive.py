@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_ood_perception.camera.camera_model import CameraModel
+from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.obstacles.ground import CameraPose
 from sample_drive.ground_truth import DriveFrame, TrueObstacle, VehiclePose
 from sample_drive.rendering.ray_casting import Solids
@@ -39,7 +40,7 @@ LISTED_AHEAD_M = 100.0
 WEATHERS = ("sun", "haze", "overcast")
 
 
-class DriveSettingsError(ValueError):
+class DriveSettingsError(PerceptionError, ValueError):
     """A setting that no drive can have. The message names it, what was there, and what would be right."""
 
 

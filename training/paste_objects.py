@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import track
 
+from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.atomic_files import naming, sync_all, write_file
 from ros_ood_perception.files.output_folder import OutputFolder, check_apart
 from ros_ood_perception.number_arguments import LARGEST_SEED, whole
@@ -44,7 +45,7 @@ FEATHER = 0.7
 """Standard deviation of the blur of an object's outline, pixels: as soft as the rest of a frame's edges."""
 
 
-class ObjectsError(ValueError):
+class ObjectsError(PerceptionError, ValueError):
     """Nothing to paste, or nowhere to paste it. The message names the folder and the remedy."""
 
 

@@ -22,13 +22,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ros_ood_perception.bundle.model_bundle import DESCRIPTION_FILE, BundleError, read_bundle
 from ros_ood_perception.bundle.signature import SIGNATURE_FILE
+from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.plain_file import NotPlainError, read_plain_file
 from ros_ood_perception.files.strict_yaml import LARGEST_FILE_BYTES
 
 LARGEST_KEY_BYTES = 1 << 14
 
 
-class KeyFileError(ValueError):
+class KeyFileError(PerceptionError, ValueError):
     """A file that holds no private key of ours. The message names it."""
 
 

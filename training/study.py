@@ -26,6 +26,7 @@ import yaml
 from rich.console import Console
 
 from ros_ood_perception.bundle.model_bundle import BundleError, read_bundle
+from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.atomic_files import naming, write_file
 from ros_ood_perception.files.json_files import JsonFileError, read_json, write_json
 from ros_ood_perception.files.output_folder import OutputFolderError, check_apart
@@ -51,7 +52,7 @@ CONFIGS: dict[Callable[[list[str]], int], type[Any]] = {
 }
 
 
-class StudyError(RuntimeError):
+class StudyError(PerceptionError, RuntimeError):
     """A stage of the study failed; its own message stands above."""
 
 

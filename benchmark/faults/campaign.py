@@ -22,6 +22,7 @@ from benchmark.faults.verdict.checks import Problem
 from benchmark.faults.verdict.expected import expected_results
 from benchmark.faults.verdict.report import RoundResult
 from ros_ood_perception.bundle.model_bundle import read_bundle
+from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.node.middleware.abandoned_shared_memory import remove_abandoned_segments
 
 START_TIMEOUT_S = 180.0
@@ -29,7 +30,7 @@ MAX_GROWTH_MB = 1024.0
 """No message may make the node take more."""
 
 
-class CampaignError(RuntimeError):
+class CampaignError(PerceptionError, RuntimeError):
     """The graph does not come up, so that there is nothing to try faults on."""
 
 

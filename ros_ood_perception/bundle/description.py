@@ -7,6 +7,7 @@ import reprlib
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.strict_yaml import shown
 
 FORMAT_VERSION = 1
@@ -23,7 +24,7 @@ UNLABELLED_ID = 255
 """The class id that no bundle may use: consumers read it as unlabelled."""
 
 
-class BundleError(ValueError):
+class BundleError(PerceptionError, ValueError):
     """A bundle that cannot be used. The message names the file, the field, what was there and the remedy."""
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import base64
 import binascii
 
+from ros_ood_perception.errors import PerceptionError
+
 SIGNATURE_FILE = "bundle.sig"
 SIGNATURE_BYTES = 64
 _KEY_BYTES = 32
 
 
-class SignatureError(ValueError):
+class SignatureError(PerceptionError, ValueError):
     """A bundle that the key's owner did not sign, or a key that is none. The message says which, with the remedy."""
 
 

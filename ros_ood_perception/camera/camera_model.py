@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ros_ood_perception.errors import PerceptionError
+
 DISTORTION_COEFFICIENTS = {"plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (4,)}
 """How many coefficients each model may have, in OpenCV's order; `fisheye` is read as `equidistant`."""
 MAX_REPROJECTION_ERROR_PX = 0.05
@@ -21,7 +23,7 @@ SMALLEST_FOCAL_PX = 0.01  # shorter ones are no camera's, and the squares of the
 UNDISTORT_ITERATIONS = 1000  # near the fold of a strong distortion it converges slowly
 
 
-class CameraError(ValueError):
+class CameraError(PerceptionError, ValueError):
     """A calibration or pose that cannot be used. The message names the field, what was there and the remedy."""
 
 

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from ros_ood_perception.camera.decoder_limits import MESSAGE_BYTES, PROCESSOR_SECONDS
 from ros_ood_perception.camera.image_bytes import CAMERA_KINDS, max_bytes
 from ros_ood_perception.camera.raw_image import DEFAULT_MAX_PIXELS, MalformedImageError
+from ros_ood_perception.errors import PerceptionError
 
 ANSWER_SECONDS = 300.0
 """Time for one image. Generous for a busy machine: the limit of processor time does not end a process that waits."""
@@ -42,7 +43,7 @@ SERVICE = Path(__file__).with_name("decoder_service.py")
 Answer = TypeVar("Answer")
 
 
-class DecoderStartError(OSError):
+class DecoderStartError(PerceptionError, OSError):
     """No decoder process could be started."""
 
 

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from ros_ood_perception.camera.decoder_process import DecoderProcess, shared_decoder
 from ros_ood_perception.camera.image_bytes import FILE_KINDS, SIGNATURE_BYTES, kind_of, max_bytes
 from ros_ood_perception.camera.raw_image import MalformedImageError
+from ros_ood_perception.errors import PerceptionError
 
 MAX_FILE_PIXELS = 8192 * 8192
 """Height times width of the largest image file that is read unless told otherwise."""
 
 
-class ImageFileError(ValueError):
+class ImageFileError(PerceptionError, ValueError):
     """A file that gives no image. The message names the file, says why, and what to do."""
 
 

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ros_ood_perception.errors import PerceptionError
+
 CHANNELS = {"mono8": 1, "bgr8": 3, "rgb8": 3, "bgra8": 4, "rgba8": 4}
 """Encodings that are read as a view of the message's bytes, and their bytes a pixel."""
 
@@ -59,7 +61,7 @@ class PlainImage:
     is_bigendian: int = 0
 
 
-class MalformedImageError(ValueError):
+class MalformedImageError(PerceptionError, ValueError):
     """A message that does not hold the image that it declares.
 
     Attributes:

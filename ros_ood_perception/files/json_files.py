@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.atomic_files import naming, write_file
 
 LARGEST_BYTES = 1 << 26
@@ -17,7 +18,7 @@ LARGEST_BYTES = 1 << 26
 _SEAL = "contents_sha256"
 
 
-class JsonFileError(ValueError):
+class JsonFileError(PerceptionError, ValueError):
     """A file that is no JSON of ours. The message names it, and what is wrong."""
 
 

@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.atomic_files import name_of_temporary, naming, write_file
 from ros_ood_perception.shown_text import printable
 
@@ -21,7 +22,7 @@ MOST_NAMED = 5
 """So many foreign files are named in an error."""
 
 
-class OutputFolderError(ValueError):
+class OutputFolderError(PerceptionError, ValueError):
     """The folder cannot be written to without harm. The message names what would be lost, and what to give instead."""
 
 

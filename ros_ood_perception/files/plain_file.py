@@ -6,6 +6,8 @@ import os
 import stat
 from pathlib import Path
 
+from ros_ood_perception.errors import PerceptionError
+
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",
@@ -16,7 +18,7 @@ _KINDS = {
 }
 
 
-class NotPlainError(ValueError):
+class NotPlainError(PerceptionError, ValueError):
     """What is there is no ordinary file, or too large. The message names it, with the remedy."""
 
 

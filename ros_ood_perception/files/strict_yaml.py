@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import yaml
 
+from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.plain_file import NotPlainError, read_plain_file
 
 Dataclass = TypeVar("Dataclass")
@@ -28,7 +29,7 @@ MOST_ITEMS = 10_000
 """Of one list."""
 
 
-class SchemaError(ValueError):
+class SchemaError(PerceptionError, ValueError):
     """A file that does not say what its schema wants. The message names the file, the field and the remedy."""
 
 

@@ -11,13 +11,15 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from ros_ood_perception.errors import PerceptionError
+
 ENGINES = ("auto", "tensorrt", "torch", "onnxruntime")
 PRECISIONS = ("fp16", "fp32", "int8")
 
 Precision = Literal["fp16", "fp32", "int8"]
 
 
-class EngineError(RuntimeError):
+class EngineError(PerceptionError, RuntimeError):
     """An engine cannot be opened, or cannot run. The message says which, why, and what to do."""
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_ood_perception.bundle.model_bundle import BundleDescription
+from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.strict_yaml import shown
 from ros_ood_perception.inference.engine import GpuOptions
 from ros_ood_perception.inference.failure_policy import FailurePolicy
@@ -37,7 +38,7 @@ CAMERA_PARAMETERS = (*(f"mounting.{field}" for field in MOUNTING_FIELDS), "regio
 """Lists of one value for all cameras, or of one for each in the order of `cameras`."""
 
 
-class ParameterError(ValueError):
+class ParameterError(PerceptionError, ValueError):
     """A parameter with a value that the node cannot work with. The message names it."""
 
 

@@ -15,6 +15,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.recordings.bag_files import BAG_ENDINGS, STORAGE_ENDINGS, bag_files, is_bag_name
 from ros_ood_perception.recordings.bag_metadata import BagMetadata, MetadataError, parse_metadata
 from ros_ood_perception.recordings.decompression import ZSTD_MAGIC, DecompressionError, decompressed
@@ -34,7 +35,7 @@ MAX_SENTENCES = 100
 StorageFile = McapFile | SqliteFile | Ros1File
 
 
-class BagError(ValueError):
+class BagError(PerceptionError, ValueError):
     """Nothing can be read from there. The message names the path, says why, and what to do."""
 
 

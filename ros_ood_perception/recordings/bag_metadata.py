@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.recordings.plain_file import PlainFile
 
 METADATA = "metadata.yaml"
@@ -18,7 +19,7 @@ MAX_DEPTH = 32
 _PARSER = getattr(yaml, "CLoader", yaml.Loader)
 
 
-class MetadataError(ValueError):
+class MetadataError(PerceptionError, ValueError):
     """The metadata cannot be used. The message says why."""
 
 

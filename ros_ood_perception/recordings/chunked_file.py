@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.recordings.plain_file import PlainFile
 
 MAX_CHUNK_BYTES = 1 << 28
@@ -29,7 +30,7 @@ Message = tuple[int, str, bytes]
 """Time in nanoseconds, topic, the message as it was serialised."""
 
 
-class ChunkError(ValueError):
+class ChunkError(PerceptionError, ValueError):
     """A chunk of which nothing can be read. The message says why."""
 
 

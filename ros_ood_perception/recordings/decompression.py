@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ros_ood_perception.errors import PerceptionError
+
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 MAX_FILE_RATIO = 200
 FREE_FILE_BYTES = 1 << 30
@@ -19,7 +21,7 @@ KEPT_FREE_BYTES = 1 << 28
 _COPIED_AT_ONCE = 1 << 16
 
 
-class DecompressionError(ValueError):
+class DecompressionError(PerceptionError, ValueError):
     """The bytes cannot be decompressed, or become more than is allowed."""
 
 

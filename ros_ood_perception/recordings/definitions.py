@@ -12,6 +12,7 @@ from typing import Any
 from rosbags.interfaces import Nodetype
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.recordings.chunked_file import StoredTopic
 from ros_ood_perception.recordings.message_types import message_types, typestore_of_this_distribution
 
@@ -42,7 +43,7 @@ Fields = tuple[tuple[str, str, str], ...]
 """Name, type and "", "[]" or "[N]" of each field. Bounds are left out: they do not change the serialised bytes."""
 
 
-class DefinitionError(ValueError):
+class DefinitionError(PerceptionError, ValueError):
     """A definition that cannot be used. The message says why."""
 
 

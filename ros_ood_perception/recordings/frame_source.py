@@ -18,6 +18,7 @@ from ros_ood_perception.camera.image_file import (
     read_image_file,
 )
 from ros_ood_perception.camera.raw_image import MalformedImageError
+from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.recordings.bag import STORAGE_ENDINGS, Bag, BagError
 from ros_ood_perception.recordings.bag_files import holds_bag
 
@@ -31,7 +32,7 @@ TRUTH_PREFIX = "/ground_truth/"
 """Topics of a sample drive that hold the truth: images among them, and none is a camera's."""
 
 
-class FrameSourceError(ValueError):
+class FrameSourceError(PerceptionError, ValueError):
     """Nothing can be played from that path. The message says why, and what to give instead."""
 
 

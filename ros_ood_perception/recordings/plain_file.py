@@ -7,10 +7,12 @@ import stat
 from pathlib import Path
 from types import TracebackType
 
+from ros_ood_perception.errors import PerceptionError
+
 _WINDOW_BYTES = 1 << 13
 
 
-class NotPlainError(OSError):
+class NotPlainError(PerceptionError, OSError):
     """The path is no plain file, or does not lead to one."""
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.messages.topics import OUTPUT_TOPICS
 from ros_ood_perception.recordings.bag import Bag, BagError, BagMessage
 
@@ -124,7 +125,7 @@ def result_frames(bag: Bag, damage: list[str] | None = None) -> Iterator[ResultF
         yield frame
 
 
-class _NoResultError(ValueError):
+class _NoResultError(PerceptionError, ValueError):
     """A message that none of our outputs can be. The message says why."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.messages.topics import OUTPUT_TOPICS
 from ros_ood_perception.recordings.frame_source import TRUTH_PREFIX
 
@@ -15,7 +16,7 @@ _IMAGE_WORDS = frozenset({"image", "image_raw", "image_rect", "image_color", "im
 _NOT_CAMERAS = ("compressedDepth", "theora")
 
 
-class CameraChoiceError(ValueError):
+class CameraChoiceError(PerceptionError, ValueError):
     """The cameras cannot be told from the bag's topics. The message lists those that there are."""
 
 

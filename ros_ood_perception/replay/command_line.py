@@ -29,26 +29,21 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ros_ood_perception.bundle.model_bundle import Bundle, BundleError, read_bundle
-from ros_ood_perception.camera.camera_model import CameraError
-from ros_ood_perception.files.output_folder import OutputFolder, OutputFolderError, check_apart
+from ros_ood_perception.bundle.model_bundle import Bundle, read_bundle
+from ros_ood_perception.errors import PerceptionError
+from ros_ood_perception.files.output_folder import OutputFolder, check_apart
 from ros_ood_perception.files.package_files import package_file
-from ros_ood_perception.files.strict_yaml import SchemaError
-from ros_ood_perception.inference.engine import ENGINES, EngineError
+from ros_ood_perception.inference.engine import ENGINES
 from ros_ood_perception.messages.topics import OUTPUT_TOPICS
 from ros_ood_perception.number_arguments import MOST_THREADS, real, whole
 from ros_ood_perception.parameters.parameter_file import of_recording, parameter_values
 from ros_ood_perception.parameters.settings import (
     FixedSettings,
     LiveSettings,
-    ParameterError,
     fixed_settings,
     live_settings,
 )
-from ros_ood_perception.recordings.bag import BagError
-from ros_ood_perception.recordings.frame_source import FrameSourceError
-from ros_ood_perception.replay.cameras import CameraChoiceError
-from ros_ood_perception.replay.comparison import ComparisonError, Limits, check_other, compare, print_comparison
+from ros_ood_perception.replay.comparison import Limits, check_other, compare, print_comparison
 from ros_ood_perception.replay.engine_pool import EnginePool
 from ros_ood_perception.replay.inputs import Input, open_input
 from ros_ood_perception.replay.run import Replay, ReplayPlan, ResultObserver, is_own_topic
@@ -80,20 +75,6 @@ RATES_HZ = (0.001, 1000.0)
 MOST_FRAMES = 10**9
 MOST_JOBS = 64
 LOG_EVERY_S = 30.0
-BAD_INPUT_ERRORS = (
-    BagError,
-    BundleError,
-    CameraChoiceError,
-    CameraError,
-    ComparisonError,
-    EngineError,
-    FrameSourceError,
-    OutputFolderError,
-    ParameterError,
-    ReplayError,
-    SchemaError,
-    OSError,
-)
 
 console = Console(stderr=True, highlight=False)
 
@@ -201,7 +182,8 @@ def open_all(options: argparse.Namespace) -> Opened:
     """Open and check what the options name, before anything is computed.
 
     Raises:
-        One of `BAD_INPUT_ERRORS`.
+        PerceptionError: the message says what to do.
+        OSError: with the path.
     """
     bundle_folder = options.bundle or package_file("models/camvid_small")
     inputs = {"the input": options.input, "--bundle": bundle_folder, "--params": options.params}
@@ -277,7 +259,8 @@ def replay(options: argparse.Namespace, opened: Opened, observers: Sequence[Resu
     """Run it; gives back what `summary.json` holds. `complete` in it is false after an interruption.
 
     Raises:
-        One of `BAD_INPUT_ERRORS`.
+        PerceptionError: the message says what to do.
+        OSError: with the path.
     """
     output = make_room(options.out, options.resume, options.overwrite)
     started = time.monotonic()
@@ -459,7 +442,7 @@ def main(
                 limits,
             )
             code = max(code, print_comparison(comparison, say))
-    except BAD_INPUT_ERRORS as error:
+    except (PerceptionError, OSError) as error:
         say(f"replay: {error_line(error)}", style="red")
         return 1 if isinstance(error, ReplayStoppedError) else 2
     return code

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ros_ood_perception.bundle.model_bundle import BundleDescription
 from ros_ood_perception.camera.raw_image import MalformedImageError
+from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.json_files import JsonFileError, json_text, read_json
 from ros_ood_perception.files.output_folder import OutputFolder
 from ros_ood_perception.messages.overlay import semantic_picture
@@ -51,7 +52,7 @@ UNKNOWN_FROM_DIGESTS = (
 )
 
 
-class ComparisonError(ValueError):
+class ComparisonError(PerceptionError, ValueError):
     """The two runs cannot be compared. The message says why, and what to give."""
 
 

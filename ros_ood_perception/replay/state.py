@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.json_files import JsonFileError, read_json, sealed_text, unsealed
 from ros_ood_perception.files.output_folder import OutputFolder
 from ros_ood_perception.files.strict_yaml import SchemaError, from_mapping
@@ -24,7 +25,7 @@ STATE_FORMAT = 3
 PROGRAM = "replay"
 
 
-class ReplayError(RuntimeError):
+class ReplayError(PerceptionError, RuntimeError):
     """The replay cannot begin or go on. The message says why, and what to do."""
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from ros_ood_perception.bundle.model_bundle import ANOMALY_AT_LOGITS, Bundle
+from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.inference.engine import EngineError, EngineOutput
 from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 from training.segmenter.anomaly_scores import SCORES
@@ -23,7 +24,7 @@ TEMPERATURE = "temperature"
 """The initializer () float32 that the score divides the logits by."""
 
 
-class GraphError(ValueError):
+class GraphError(PerceptionError, ValueError):
     """A graph without the named parts: another version exported it."""
 
 

@@ -12,6 +12,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from ros_ood_perception.bundle.model_bundle import read_bundle
+from ros_ood_perception.errors import PerceptionError
 from training.segmenter.encoders import ENCODER_STRIDES
 from training.segmenter.ladder_segmenter import LadderSegmenter
 
@@ -19,7 +20,7 @@ ROOT = "segmenter"
 """What `DeployedSegmenter` calls the network: the first part of its nodes' names."""
 
 
-class BundleWeightsError(ValueError):
+class BundleWeightsError(PerceptionError, ValueError):
     """A bundle whose graph does not hold the weights of the given network."""
 
 

@@ -12,6 +12,7 @@ import torch
 from ros_ood_perception.bundle.model_bundle import MODEL_FILE
 from ros_ood_perception.bundle.onnx_model.graph import check_graph
 from ros_ood_perception.bundle.onnx_model.wire_format import OnnxFileError
+from ros_ood_perception.errors import PerceptionError
 from training.bundles.bundle_graph import name_anomaly_at_logits, name_logits
 from training.bundles.fold_pads import fold_pads
 from training.segmenter.deployed_segmenter import DeployedSegmenter
@@ -20,7 +21,7 @@ OPSET = 17
 LOGITS_WEIGHT = "segmenter.classify.weight"
 
 
-class ExportError(RuntimeError):
+class ExportError(PerceptionError, RuntimeError):
     """The graph cannot be exported, or does not compute what the network computes."""
 
 

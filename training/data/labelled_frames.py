@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ros_ood_perception.camera.image_decoder import NOT_LABELS
 from ros_ood_perception.camera.image_file import ImageFileError, read_image_file, read_label_file
 from ros_ood_perception.camera.raw_image import MalformedImageError
+from ros_ood_perception.errors import PerceptionError
 from training.data.label_set import IGNORE, LabelClass
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -22,7 +23,7 @@ INLIER = 0
 ANOMALY = 1
 
 
-class BrokenFrameError(ValueError):
+class BrokenFrameError(PerceptionError, ValueError):
     """One frame that cannot be used; the message names the file and the remedy. The others of the set may be fine."""
 
 

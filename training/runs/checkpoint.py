@@ -13,6 +13,7 @@ import torch
 
 from ros_ood_perception.files.atomic_files import naming, write_file
 from ros_ood_perception.shown_text import error_line, printable
+from ros_ood_perception.errors import PerceptionError
 
 FORMAT = "ros_ood_perception.checkpoint.2"
 FORMAT_WITHOUT_DIGEST = "ros_ood_perception.checkpoint.1"
@@ -20,7 +21,7 @@ MOST_VALUES = 1_000_000
 """Tensors and plain values of a checkpoint, lists in lists counted as often as they are met."""
 
 
-class CheckpointError(ValueError):
+class CheckpointError(PerceptionError, ValueError):
     """A file that is not a checkpoint of this project, or not one that fits."""
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.faults.frames import CAMERAS, TRANSPORTS, PoolFrame, image_topic, pool
+from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.output_folder import OutputFolder
 from ros_ood_perception.messages.results import score_to_mono8
 from ros_ood_perception.recordings.bag import Bag
@@ -27,7 +28,7 @@ Key = tuple[str, str, int]
 """Camera, transport, index in the pool."""
 
 
-class ReplayFailedError(RuntimeError):
+class ReplayFailedError(PerceptionError, RuntimeError):
     """The replay did not give a result for every frame, or gave two frames the same one."""
 
 

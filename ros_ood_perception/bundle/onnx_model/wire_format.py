@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from ros_ood_perception.errors import PerceptionError
+
 MOST_FIELDS = 400_000
 """Of all messages of one file together."""
 MOST_SMALL_NUMBERS = 1 << 20
@@ -22,7 +24,7 @@ MOST_SMALL_NUMBERS = 1 << 20
 LONGEST_NAME_BYTES = 4096
 
 
-class OnnxFileError(ValueError):
+class OnnxFileError(PerceptionError, ValueError):
     """Bytes that are no ONNX file as exporters write it. The message says what was found where, and the remedy."""
 
 

@@ -6,6 +6,8 @@ import struct
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ros_ood_perception.errors import PerceptionError
+
 MAGIC = b"\x89MCAP0\r\n"
 HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, MESSAGE_INDEX, CHUNK_INDEX = range(1, 9)
 ATTACHMENT, ATTACHMENT_INDEX, STATISTICS, METADATA, METADATA_INDEX, SUMMARY_OFFSET, DATA_END = range(9, 16)
@@ -20,7 +22,7 @@ MAX_SMALL_RECORD_BYTES = 1 << 24
 COMPRESSIONS = (b"", b"lz4", b"zstd")
 
 
-class BrokenRecordError(ValueError):
+class BrokenRecordError(PerceptionError, ValueError):
     """Bytes that are not what they should be; the message says what."""
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.recordings.chunked_file import (
     MAX_CHUNK_BYTES,
     Chunk,
@@ -52,7 +53,7 @@ from ros_ood_perception.recordings.ros1.records import (
 MAX_SMALL_RECORD_BYTES = 1 << 24
 
 
-class Ros1FileError(ValueError):
+class Ros1FileError(PerceptionError, ValueError):
     """Not a bag of ROS 1 that can be read. The message says why."""
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.recordings.chunked_file import MAX_CHUNK_RECORDS, StoredTopic
 from ros_ood_perception.recordings.plain_file import PlainFile
 
@@ -28,7 +29,7 @@ _SEARCHED_AT_ONCE = 1 << 20
 _LONGEST_FIELD_BEFORE = 64
 
 
-class BrokenRecordError(ValueError):
+class BrokenRecordError(PerceptionError, ValueError):
     """Bytes that are no record; the message says why."""
 
 

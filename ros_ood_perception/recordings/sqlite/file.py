@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.recordings.chunked_file import Message, StoredTopic
 from ros_ood_perception.recordings.plain_file import PlainFile, check_plain
 from ros_ood_perception.recordings.sqlite.database import READ_ERRORS, Database
@@ -23,7 +24,7 @@ _NEEDED = {
 }
 
 
-class SqliteFileError(ValueError):
+class SqliteFileError(PerceptionError, ValueError):
     """Not even the topics can be read, or the tables are not those of a bag. The message says why."""
 
 

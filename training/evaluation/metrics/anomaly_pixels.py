@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ros_ood_perception.errors import PerceptionError
 from training.data.label_set import IGNORE
 from training.data.labelled_frames import ANOMALY, INLIER
 
 
-class MetricInputError(ValueError):
+class MetricInputError(PerceptionError, ValueError):
     """Scores or labels that no metric can be computed from; the message says what was there."""
 
 
