@@ -33,7 +33,7 @@ sys.path.insert(0, str(ROOT))
 
 from ros_ood_perception.files.json_files import write_json  # noqa: E402
 from ros_ood_perception.files.strict_yaml import read_yaml  # noqa: E402
-from ros_ood_perception.number_arguments import real, whole  # noqa: E402
+from ros_ood_perception.number_arguments import image_size, real, whole  # noqa: E402
 from training.data.registry import open_training_frames  # noqa: E402
 from training.flow.image_flow import LEVELS, FlowConfig, ImageFlow  # noqa: E402
 from training.flow.training_config import FlowTrainingConfig  # noqa: E402
@@ -254,10 +254,10 @@ def show(results: list[Result], options: argparse.Namespace) -> None:
 
 
 def _size(text: str) -> tuple[int, int]:
-    height, _, width = text.partition("x")
-    if not (height.isdigit() and width.isdigit()) or int(height) % 8 or int(width) % 8:
-        raise argparse.ArgumentTypeError(f"'{text}' is not HEIGHTxWIDTH in multiples of 8, such as 64x96")
-    return int(height), int(width)
+    height, width = image_size(text)
+    if height % 8 or width % 8:
+        raise argparse.ArgumentTypeError(f"is {text}; both sides must be multiples of 8, such as 64x96")
+    return height, width
 
 
 def main() -> int:

@@ -17,20 +17,9 @@ from pathlib import Path
 from ros_ood_perception.bundle.model_bundle import read_bundle
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.inference.engine import PRECISIONS, GpuOptions
+from ros_ood_perception.number_arguments import image_size, whole
 
-
-def image_size(text: str) -> tuple[int, int]:
-    """HEIGHTxWIDTH, as argparse wants it."""
-    height, _, width = text.partition("x")
-    if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
-        raise argparse.ArgumentTypeError(f"'{text}' is not HEIGHTxWIDTH, such as 1080x1920")
-    return int(height), int(width)
-
-
-def _batch(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= 64:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number of frames from 1 to 64")
-    return int(text)
+MOST_FRAMES = 64
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--batch",
-        type=_batch,
+        type=whole(1, MOST_FRAMES),
         default=defaults.batch,
         metavar="N",
         help="frames at a time; default: 1, as the node wants it",

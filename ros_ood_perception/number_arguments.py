@@ -1,4 +1,4 @@
-"""Numbers of a command line: each within its range, and never NaN or infinite. Types for `argparse`."""
+"""Numbers on a command line, as types for `argparse`: within their range, and never NaN or infinite."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from ros_ood_perception.shown_text import printable
 
 LARGEST_SEED = 2**63 - 1
 MOST_THREADS = 256
-"""As the node's parameter `num_threads` has it."""
+"""The limit of the node's parameter `num_threads`."""
 
 
 def whole(least: int, most: int) -> Callable[[str], int]:
-    """A whole number from `least` to `most`."""
+    """A whole number from `least` to `most`.
+
+    >>> whole(1, 64)("8")
+    8
+    """
 
     def number(text: str) -> int:
         # Python reads underscores and the digits of every script, and refuses more than 4300 of them.
@@ -34,6 +38,9 @@ def real(least: float, most: float, above: bool = False) -> Callable[[str], floa
 
     Args:
         above: `least` itself is not allowed.
+
+    >>> real(0.0, 1.0)("0.25")
+    0.25
     """
 
     def number(text: str) -> float:
@@ -48,6 +55,32 @@ def real(least: float, most: float, above: bool = False) -> Callable[[str], floa
         return value
 
     return number
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """Height and width in pixels, each at least 1.
+
+    >>> image_size("1080x1920")
+    (1080, 1920)
+    """
+    return _sides(text, "HEIGHTxWIDTH, such as 1080x1920")
+
+
+def width_by_height(text: str) -> tuple[int, int]:
+    """Width and height in pixels, each at least 1.
+
+    >>> width_by_height("640x480")
+    (640, 480)
+    """
+    return _sides(text, "WIDTHxHEIGHT, such as 640x480")
+
+
+def _sides(text: str, wanted: str) -> tuple[int, int]:
+    found = re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", text)
+    first, second = map(int, found.groups()) if found else (0, 0)
+    if not (first and second):
+        raise argparse.ArgumentTypeError(f"is {printable(text, 60)}; it must be {wanted}, in pixels")
+    return first, second
 
 
 def _span(least: float, most: float) -> str:

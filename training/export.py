@@ -38,8 +38,8 @@ from ros_ood_perception.files.strict_yaml import SchemaError, from_mapping
 from ros_ood_perception.inference.engine import EngineError, EngineOutput
 from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 from ros_ood_perception.inference.parity import Parity, ParityMeter, fixed_frames
-from ros_ood_perception.number_arguments import real
-from ros_ood_perception.shown_text import error_line, printable
+from ros_ood_perception.number_arguments import image_size, real
+from ros_ood_perception.shown_text import error_line
 from training.bundles.bundle_folder import check_bundle_folder
 from training.bundles.onnx_graph import ExportError, onnx_bytes
 from training.bundles.operating_points import measured_operating_points
@@ -190,14 +190,6 @@ def variant_files() -> tuple[str, ...]:
     return tuple(file for _, _, file in VARIANTS.values())
 
 
-def size_argument(text: str) -> tuple[int, int]:
-    """HEIGHTxWIDTH of a command line."""
-    height, _, width = text.partition("x")
-    if not (len(text) < 16 and text.isascii() and height.isdigit() and width.isdigit()):
-        raise argparse.ArgumentTypeError(f"'{printable(text, 60)}' is not HEIGHTxWIDTH, such as 384x512")
-    return int(height), int(width)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -209,7 +201,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--data", type=Path, help="folder with the splits of the training set")
     parser.add_argument(
-        "--size", type=size_argument, help="HEIGHTxWIDTH of the network's input (default: the validated one)"
+        "--size", type=image_size, help="HEIGHTxWIDTH of the network's input (default: the validated one)"
     )
     parser.add_argument(
         "--temperature", type=real(*TEMPERATURES), default=1.0, help="T of the anomaly score (default: 1)"

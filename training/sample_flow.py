@@ -20,9 +20,8 @@ from torch import Tensor
 from ros_ood_perception.files.atomic_files import write_file
 from ros_ood_perception.files.output_folder import check_apart
 from ros_ood_perception.files.strict_yaml import SchemaError, from_mapping
-from ros_ood_perception.number_arguments import LARGEST_SEED, whole
+from ros_ood_perception.number_arguments import LARGEST_SEED, image_size, whole
 from ros_ood_perception.shown_text import error_line
-from training.export import size_argument
 from training.flow.image_flow import FlowConfig, ImageFlow
 from training.joint.negatives import MAGNIFICATIONS, enlarged, within_range
 from training.runs.checkpoint import CheckpointError, load_checkpoint, reading
@@ -71,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("picture", type=Path, help="PNG to write")
-    parser.add_argument("--size", type=size_argument, default=(96, 96), help="HEIGHTxWIDTH (default: 96x96)")
+    parser.add_argument("--size", type=image_size, default=(96, 96), help="HEIGHTxWIDTH (default: 96x96)")
     parser.add_argument("--magnification", type=int, nargs="+", choices=MAGNIFICATIONS, default=[1])
     parser.add_argument("--count", type=whole(1, 1000), default=8, help="samples in a row (default: 8)")
     parser.add_argument("--seed", type=whole(0, LARGEST_SEED), default=0)

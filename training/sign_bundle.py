@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ros_ood_perception.bundle.model_bundle import DESCRIPTION_FILE, BundleError, read_bundle
 from ros_ood_perception.bundle.signature import SIGNATURE_FILE
 from ros_ood_perception.errors import PerceptionError
+from ros_ood_perception.files.atomic_files import write_file
 from ros_ood_perception.files.plain_file import NotPlainError, read_plain_file
 from ros_ood_perception.files.strict_yaml import LARGEST_FILE_BYTES
 
@@ -81,9 +82,7 @@ def sign(folder: Path, key: Ed25519PrivateKey) -> None:
     """
     read_bundle(folder)
     signature = key.sign(read_plain_file(folder / DESCRIPTION_FILE, LARGEST_FILE_BYTES))
-    temporary = folder / f"{SIGNATURE_FILE}.part"
-    temporary.write_bytes(signature)
-    temporary.replace(folder / SIGNATURE_FILE)
+    write_file(folder / SIGNATURE_FILE, signature)
     read_bundle(folder, public_key(key))
 
 

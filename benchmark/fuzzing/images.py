@@ -36,6 +36,7 @@ from benchmark.process_memory import peak_resident_bytes
 from ros_ood_perception.camera.image_bytes import FILE_KINDS, PNG, check_image_bytes, kind_of
 from ros_ood_perception.camera.image_decoder import colour_of, decode_labels
 from ros_ood_perception.camera.raw_image import MalformedImageError
+from ros_ood_perception.files.atomic_files import write_file
 
 HANG_SECONDS = 5.0
 MEMORY_BYTES = 1 << 30
@@ -105,9 +106,7 @@ def work(state: mmap.mmap, report: Path, seed: int, begin: int, end: int, kinds:
         if number % 1000 == 999 or number == end - 1:
             peak = peak_resident_bytes()
             facts = {"next": number + 1, "counts": counts, "longest_s": longest, "peak_bytes": peak}
-            partial = report.with_suffix(".part")
-            partial.write_text(json.dumps(facts), "utf-8")
-            partial.replace(report)
+            write_file(report, json.dumps(facts), sync=False)
             if os.getppid() != parent:
                 return  # whoever wanted to know is gone
 

@@ -37,7 +37,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from ros_ood_perception.build_engine import image_size
 from ros_ood_perception.bundle.model_bundle import Bundle, read_bundle
 from ros_ood_perception.files.json_files import write_json
 from ros_ood_perception.inference.engine import PRECISIONS, EngineError, EngineOutput, GpuOptions, InferenceEngine
@@ -46,7 +45,7 @@ from ros_ood_perception.inference.parity import ParityMeter, fixed_frames
 from ros_ood_perception.inference.perception import Perception
 from ros_ood_perception.inference.tensorrt.plan import open_tensorrt
 from ros_ood_perception.inference.torch.engine import open_torch
-from ros_ood_perception.number_arguments import whole
+from ros_ood_perception.number_arguments import image_size, whole
 from training.bundles.onnx_graph import onnx_bytes
 from training.evaluate import DataArgument, data_argument, open_frames
 from training.evaluation.metrics.pixel_exact import ExactPixelMetrics

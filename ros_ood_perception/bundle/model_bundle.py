@@ -33,6 +33,7 @@ from ros_ood_perception.bundle.description import (
 from ros_ood_perception.bundle.onnx_model.graph import check_graph
 from ros_ood_perception.bundle.onnx_model.wire_format import OnnxFileError
 from ros_ood_perception.bundle.signature import SIGNATURE_BYTES, SIGNATURE_FILE, SignatureError, require_signature
+from ros_ood_perception.files.atomic_files import write_file
 from ros_ood_perception.files.plain_file import NotPlainError, read_plain_file
 from ros_ood_perception.files.strict_yaml import LARGEST_FILE_BYTES, SchemaError, from_mapping, parse_yaml, shown
 
@@ -156,10 +157,10 @@ def _refuse_odd_texts(data: Any, path: str) -> None:
 def _contents(path: Path, most_bytes: int, remedy: str) -> bytes:
     try:
         return read_plain_file(path, most_bytes)
-    except OSError as error:
-        raise BundleError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
     except NotPlainError as error:
         raise BundleError(f"{error}; {remedy}") from error
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
 
 
 def _verified_graph(path: Path, sha256: str, size: InputDescription) -> bytes:
@@ -201,9 +202,7 @@ def write_bundle(
     )
     folder.mkdir(parents=True, exist_ok=True)
     for name, contents in {MODEL_FILE: model, **{v.file: files[v.file] for v in description.variants}}.items():
-        temporary = folder / f"{name}.part"
-        temporary.write_bytes(contents)
-        temporary.replace(folder / name)
+        write_file(folder / name, contents)
     write_description(folder, description)
     return read_bundle(folder)
 
@@ -211,10 +210,8 @@ def write_bundle(
 def write_description(folder: Path, description: BundleDescription) -> None:
     """Write `bundle.yaml`, replacing it atomically. A signature of the one before it goes."""
     (folder / SIGNATURE_FILE).unlink(missing_ok=True)
-    temporary = folder / f"{DESCRIPTION_FILE}.part"
     text = yaml.dump(_plain(asdict(description)), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(folder / DESCRIPTION_FILE)
+    write_file(folder / DESCRIPTION_FILE, text)
 
 
 class _Dumper(yaml.SafeDumper):

@@ -5,8 +5,8 @@ Only plain files are read, and no more of them than an image can need; they are 
 
 from __future__ import annotations
 
-import os
-import stat
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from ros_ood_perception.camera.decoder_process import DecoderProcess, shared_dec
 from ros_ood_perception.camera.image_bytes import FILE_KINDS, SIGNATURE_BYTES, kind_of, max_bytes
 from ros_ood_perception.camera.raw_image import MalformedImageError
 from ros_ood_perception.errors import PerceptionError
+from ros_ood_perception.files.plain_file import NotPlainError, PlainFile, read_plain_file
 
 MAX_FILE_PIXELS = 8192 * 8192
 """Height times width of the largest image file that is read unless told otherwise."""
@@ -41,7 +42,7 @@ def read_image_file(
     Raises:
         ImageFileError: not a plain file, or not such an image.
     """
-    data = _content(path, max_bytes(max_pixels))
+    data = _content(path, max_pixels)
     try:
         return (decoder or shared_decoder()).colour(data, max_pixels, FILE_KINDS)
     except MalformedImageError as error:
@@ -57,7 +58,7 @@ def read_label_file(path: Path, max_pixels: int = MAX_FILE_PIXELS) -> NDArray[np
     Raises:
         ImageFileError: not a plain file, or not a PNG of one value a pixel.
     """
-    data = _content(path, max_bytes(max_pixels))
+    data = _content(path, max_pixels)
     try:
         return shared_decoder().labels(data, max_pixels)
     except MalformedImageError as error:
@@ -70,31 +71,24 @@ def check_image_file(path: Path) -> None:
     Raises:
         ImageFileError: it is none, or does not.
     """
-    begin = _content(path, None)
+    with _image_errors(path), PlainFile(path) as file:
+        begin = file.read(0, SIGNATURE_BYTES)
     if kind_of(begin) is None:
         raise ImageFileError(f"{path}: begins as none of {', '.join(FILE_KINDS)} does; convert it to PNG")
 
 
-def _content(path: Path, limit: int | None) -> bytes:
-    """The bytes of a plain file of at most `limit` bytes; None: its first bytes only."""
+def _content(path: Path, max_pixels: int) -> bytes:
+    """The bytes of a regular file that is not larger than an image of so many pixels can be."""
+    with _image_errors(path):
+        return read_plain_file(path, max_bytes(max_pixels))
+
+
+@contextlib.contextmanager
+def _image_errors(path: Path) -> Iterator[None]:
+    """Errors of reading, as `ImageFileError`."""
     try:
-        # Before it is opened, which can wait for ever or do something; and after, for it may be another one by then.
-        _check_plain(path, os.stat(path))
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            found = os.fstat(descriptor)
-            _check_plain(path, found)
-            if limit is not None and found.st_size > limit:
-                raise ImageFileError(f"{path}: has {found.st_size} bytes; an image has {limit} at most")
-            with open(descriptor, "rb", closefd=False) as file:
-                # A file may grow while it is read.
-                return file.read(SIGNATURE_BYTES if limit is None else limit)
-        finally:
-            os.close(descriptor)
+        yield
+    except NotPlainError as error:
+        raise ImageFileError(str(error)) from error
     except OSError as error:
         raise ImageFileError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def _check_plain(path: Path, found: os.stat_result) -> None:
-    if not stat.S_ISREG(found.st_mode):
-        raise ImageFileError(f"{path}: is no plain file; give the image itself")

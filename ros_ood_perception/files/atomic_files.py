@@ -1,7 +1,7 @@
-"""Files that are there whole or not at all, also after a power cut; and errors of writing that name the file.
+"""Files that are complete or absent, also after a power cut; and write errors that name the file.
 
-Every file of ours that another run reads is written by one of these functions. What cannot write straight into them (a
-library that wants a path, or its own file) writes into memory, or within `naming`.
+Every file that another run reads is written by one of these functions. A library that needs a path or a file of its own
+writes into memory, into the file of `replacing`, or into a file that `move_into_place` then publishes.
 """
 
 from __future__ import annotations
@@ -23,39 +23,63 @@ def write_file(path: Path, contents: bytes | str, sync: bool = True) -> None:
         sync: False for one of many files that count only with a last one, before which `sync_all` is called.
 
     Raises:
-        OSError: it cannot be written, with the path; nothing is left beside it.
+        OSError: it cannot be written, with the path; no temporary file is left behind.
     """
     with replacing(path, sync) as file:
         file.write(contents.encode("utf-8") if isinstance(contents, str) else contents)
 
 
 @contextlib.contextmanager
-def replacing(path: Path, sync: bool = True) -> Iterator[IO[bytes]]:
-    """A new file to write into, which takes the place of `path` when the block is left without an error.
+def replacing(path: Path, sync: bool = True, folder: int | None = None, mode: int = 0o666) -> Iterator[IO[bytes]]:
+    """A new file to write into. It replaces `path` when the block ends without an error.
 
-    Contents and folder are on the disk (fsync) when the block has been left, unless `sync` is false.
+    Contents and folder are on the disk (fsync) when the block has ended, unless `sync` is false.
+
+    Args:
+        folder: descriptor of the folder to write into; `path` is then a bare name in it.
+        mode: permissions of the new file, less those of the umask.
 
     Raises:
-        OSError: it cannot be written, with the path; nothing is left beside it.
+        OSError: it cannot be written, with the path; no temporary file is left behind.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         with naming(path):
-            # Of a process with the same number that was killed.
-            temporary.unlink(missing_ok=True)
-            # Created anew: a link of that name would lead elsewhere.
-            with temporary.open("xb") as file:
+            # Left by a killed process with the same number.
+            _unlink(temporary, folder)
+            # Created anew: a symbolic link with this name would lead elsewhere.
+            with os.fdopen(os.open(temporary, flags, mode, dir_fd=folder), "wb") as file:
                 yield file
                 file.flush()
                 if sync:
                     os.fsync(file.fileno())
-            os.replace(temporary, path)
-            if sync:
+            os.replace(temporary, path, src_dir_fd=folder, dst_dir_fd=folder)
+            if sync and folder is None:
                 sync_folder(path.parent)
+            elif sync and folder is not None:
+                os.fsync(folder)
     finally:
-        # Where the folder itself is no folder, there is nothing to remove.
+        # The folder may not exist, or not be a folder.
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            _unlink(temporary, folder)
+
+
+def _unlink(path: Path, folder: int | None) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path, dir_fd=folder)
+
+
+def move_into_place(source: Path, target: Path) -> None:
+    """Publish a finished file under another name of the same disk; contents and name are on the disk afterwards.
+
+    Raises:
+        OSError: with the path.
+    """
+    sync_file(source)
+    with naming(target):
+        os.replace(source, target)
+    sync_folder(target.parent)
 
 
 def name_of_temporary(name: str) -> str | None:

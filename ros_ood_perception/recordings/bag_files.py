@@ -6,9 +6,9 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ros_ood_perception.files.plain_file import NotPlainError, PlainFile, check_plain
 from ros_ood_perception.recordings.bag_metadata import METADATA, BagMetadata, MetadataError, read_metadata
 from ros_ood_perception.recordings.decompression import DecompressionError, decompress_file
-from ros_ood_perception.recordings.plain_file import PlainFile, check_plain
 
 STORAGE_ENDINGS = (".mcap", ".db3")
 BAG_ENDINGS = (*STORAGE_ENDINGS, ".bag")
@@ -89,11 +89,14 @@ def bag_files(path: Path) -> BagFiles:
         used.append(name)
     paths = []
     for name in used:
+        if not is_bag_name(name):
+            damage.append(f"{name} ends in none of {', '.join(BAG_ENDINGS)}; it is left out")
+            continue
         try:
-            if not is_bag_name(name):
-                raise OSError(f"{name} ends in none of {', '.join(BAG_ENDINGS)}")
             check_plain(path / name)
             paths.append(path / name)
+        except NotPlainError as error:
+            damage.append(f"{name} {error.problem}; it is left out")
         except OSError as error:
             damage.append(f"{error}; it is left out")
     return BagFiles(metadata, paths, damage)

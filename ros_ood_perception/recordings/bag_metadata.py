@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from ros_ood_perception.errors import PerceptionError
-from ros_ood_perception.recordings.plain_file import PlainFile
+from ros_ood_perception.files.plain_file import PlainFile
 
 METADATA = "metadata.yaml"
 MAX_METADATA_BYTES = 1 << 22

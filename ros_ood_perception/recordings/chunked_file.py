@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ros_ood_perception.errors import PerceptionError
-from ros_ood_perception.recordings.plain_file import PlainFile
+from ros_ood_perception.files.plain_file import PlainFile
 
 MAX_CHUNK_BYTES = 1 << 28
 """Decompressed. Recorders write some megabytes; only a chunk of one message is larger. A larger one is a bomb, or

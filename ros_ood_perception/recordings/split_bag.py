@@ -13,7 +13,7 @@ import yaml
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from ros_ood_perception.files.atomic_files import naming, sync_file, sync_folder
+from ros_ood_perception.files.atomic_files import move_into_place, naming
 from ros_ood_perception.files.output_folder import OutputFolder
 from ros_ood_perception.recordings.bag import Bag, BagError
 
@@ -179,9 +179,7 @@ class SplitBag:
                 information = _read(writer.path / METADATA)[INFORMATION]
                 self._output.add(self._listed(name))
                 self._output.write(self._listed(part_file(name)), _text(information))
-                sync_file(writer.path / name)
-                (writer.path / name).replace(self.folder / name)
-                sync_folder(self.folder)
+                move_into_place(writer.path / name, self.folder / name)
         except BaseException:
             self._writer = writer
             self.abandon_file()

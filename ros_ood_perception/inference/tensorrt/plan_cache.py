@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ros_ood_perception.files.atomic_files import replacing
 from ros_ood_perception.files.plain_file import NotPlainError, others_can_write, read_plain_file
 from ros_ood_perception.files.strict_yaml import SchemaError, from_mapping
 from ros_ood_perception.inference.engine import EngineError
@@ -195,22 +196,8 @@ class PlanCache:
             raise PlanRejected(f"{self.folder}/{error}") from error
 
     def _write(self, path: Path, contents: bytes) -> None:
-        temporary = f"{path.name}.{os.getpid()}.part"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
-            # Of a process with this number that was killed.
-            self._unlink(temporary)
-            with os.fdopen(os.open(temporary, flags, 0o600, dir_fd=self._open), "wb") as file:
+            with replacing(Path(path.name), folder=self._open, mode=0o600) as file:
                 file.write(contents)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path.name, src_dir_fd=self._open, dst_dir_fd=self._open)
-            os.fsync(self._open)
         except OSError as error:
             raise EngineError(f"{path}: cannot be written ({error.strerror}); is the disk full?") from error
-        finally:
-            self._unlink(temporary)
-
-    def _unlink(self, name: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=self._open)

@@ -12,6 +12,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from ros_ood_perception.files.plain_file import PlainFile
 from ros_ood_perception.recordings.chunked_file import (
     MAX_CHUNK_BYTES,
     MAX_CHUNK_RECORDS,
@@ -30,7 +31,6 @@ from ros_ood_perception.recordings.decompression import (
 from ros_ood_perception.recordings.mcap import records
 from ros_ood_perception.recordings.mcap.records import BrokenRecordError, ChunkHeader, McapChannel, McapSchema
 from ros_ood_perception.recordings.mcap.scan import McapScan, Record
-from ros_ood_perception.recordings.plain_file import PlainFile
 
 _RECORD = struct.Struct("<BQ")
 _MESSAGE = struct.Struct("<HIQQ")

@@ -11,9 +11,9 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ros_ood_perception.files.plain_file import PlainFile
 from ros_ood_perception.recordings.mcap import records
 from ros_ood_perception.recordings.mcap.records import BrokenRecordError
-from ros_ood_perception.recordings.plain_file import PlainFile
 
 _RECORD = struct.Struct("<BQ")
 _MESSAGE = struct.Struct("<HIQQ")

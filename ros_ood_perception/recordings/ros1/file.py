@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ros_ood_perception.errors import PerceptionError
+from ros_ood_perception.files.plain_file import PlainFile
 from ros_ood_perception.recordings.chunked_file import (
     MAX_CHUNK_BYTES,
     Chunk,
@@ -26,7 +27,6 @@ from ros_ood_perception.recordings.decompression import (
     DecompressionError,
     decompressed,
 )
-from ros_ood_perception.recordings.plain_file import PlainFile
 from ros_ood_perception.recordings.ros1.records import (
     BAG_HEADER,
     CHUNK,

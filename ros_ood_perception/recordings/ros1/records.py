@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_ood_perception.errors import PerceptionError
+from ros_ood_perception.files.plain_file import PlainFile
 from ros_ood_perception.recordings.chunked_file import MAX_CHUNK_RECORDS, StoredTopic
-from ros_ood_perception.recordings.plain_file import PlainFile
 
 MAGIC = b"#ROSBAG V2.0\n"
 MESSAGE, BAG_HEADER, INDEX, CHUNK, CHUNK_INFO, CONNECTION = range(2, 8)

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from ros_ood_perception.errors import PerceptionError
+from ros_ood_perception.files.plain_file import PlainFile, check_plain
 from ros_ood_perception.recordings.chunked_file import Message, StoredTopic
-from ros_ood_perception.recordings.plain_file import PlainFile, check_plain
 from ros_ood_perception.recordings.sqlite.database import READ_ERRORS, Database
 from ros_ood_perception.recordings.sqlite.rows import LAST_ROW, MessageRows
 

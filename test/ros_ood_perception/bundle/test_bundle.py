@@ -296,7 +296,7 @@ class TestFilesThatAreNotPlain:
         path = bundle / file
         path.unlink()
         os.mkfifo(path)
-        self.refused(bundle, file, "is a named pipe; put an ordinary file there")
+        self.refused(bundle, file, "is a named pipe; put a regular file there")
         path.unlink()
         for device in ("/dev/zero", "/dev/null", "/dev/full"):
             path.symlink_to(device)
@@ -318,7 +318,7 @@ class TestFilesThatAreNotPlain:
         self.refused(bundle, file, "has 1099511627776 bytes; at most")
         path.unlink()
         path.symlink_to("/proc/self/maps")
-        self.refused(bundle, file, "its size is 0 bytes and 1 came")
+        self.refused(bundle, file, "its size was 0 bytes, 1 were read")
 
     @pytest.mark.parametrize("file", FILES)
     def test_a_link_that_leads_nowhere_or_round(self, bundle: Path, file: str) -> None:

@@ -176,9 +176,9 @@ def test_what_is_no_plain_file_is_refused_before_it_is_read(tmp_path: Path) -> N
         file.write(hostile.jpeg())
         file.truncate(1 << 40)
     for name, message in (
-        ("pipe", "is no plain file"),
-        ("zeros", "is no plain file"),
-        ("folder", "is no plain file"),
+        ("pipe", "is a named pipe"),
+        ("zeros", "is a device"),
+        ("folder", "is a folder"),
         ("gone", "No such file"),
         ("none", "No such file"),
         ("huge", f"has {1 << 40} bytes"),

@@ -148,7 +148,7 @@ def test_a_file_that_no_one_wrote_by_hand_is_refused_unread(tmp_path: Path) -> N
 
 def test_what_is_no_ordinary_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.yaml")
-    with pytest.raises(SchemaError, match=r"pipe\.yaml: is a named pipe; put an ordinary file there"):
+    with pytest.raises(SchemaError, match=r"pipe\.yaml: is a named pipe; put a regular file there"):
         read_yaml(tmp_path / "pipe.yaml", Outer)
     (tmp_path / "zero.yaml").symlink_to("/dev/zero")
     with pytest.raises(SchemaError, match=r"zero\.yaml: is a device"):

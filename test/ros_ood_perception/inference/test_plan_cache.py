@@ -203,7 +203,7 @@ def test_what_is_written_follows_no_link_and_is_closed_to_others(cache: PlanCach
     victim = tmp_path / "victim"
     victim.write_bytes(b"untouched")
     names = [path.name for path in (cache.plan_path(KEY), cache.sidecar_path(KEY))]
-    for name in (*names, *(f"{name}.{os.getpid()}.part" for name in names)):
+    for name in (*names, *(f".{name}.{os.getpid()}.part" for name in names)):
         (cache.folder / name).symlink_to(victim)
     cache.store(KEY, b"plan", 1.0, PARITY)
     assert cache.read(KEY).plan == b"plan"
