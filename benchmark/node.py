@@ -34,6 +34,7 @@ import numpy as np
 
 from ros_ood_perception.files.package_files import package_file
 from ros_ood_perception.launching.transport_environment import local_graph_environment
+from ros_ood_perception.messages.stamps import NANOSECONDS_PER_SECOND, stamp_ns
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT_S = 180.0
@@ -114,7 +115,7 @@ class LiveNode:
                 bench.create_subscription(of_output, f"/{name}/{camera}/output/{output}", self._on_output, reliable)
 
     def _on_output(self, message: Any) -> None:
-        stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+        stamp = stamp_ns(message.header.stamp)
         if stamp in self._missing:
             self._missing[stamp] -= 1
             if not self._missing[stamp]:
@@ -143,7 +144,7 @@ class LiveNode:
 
     def _send(self, camera: int, message: Any) -> int:
         stamp = time.time_ns()
-        message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, 10**9)
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, NANOSECONDS_PER_SECOND)
         message.header.frame_id = self.cameras[camera]
         self._missing[stamp] = self._outputs
         self._info.header = message.header

@@ -33,6 +33,7 @@ from ros_ood_perception.files.package_files import package_file
 from ros_ood_perception.launching.transport_environment import local_graph_environment
 from ros_ood_perception.number_arguments import real, whole
 from ros_ood_perception.parent_process import ends_with_this_process
+from ros_ood_perception.pipeline.fates import SENT_FATES
 
 NODE = "/perception_node"
 SEGMENT = "/dev/shm/fast"
@@ -42,7 +43,6 @@ START_TIMEOUT_S = 180.0
 SETTLED_AFTER = 0.25
 SETTLED_AFTER_S = 60.0
 MAX_MB_PER_10_MINUTES = 1.0
-FATES = ("lost_in_transport", "replaced_unread", "too_old", "malformed", "failed", "published", "in_progress")
 
 
 class Load:
@@ -130,7 +130,7 @@ def soak(options: argparse.Namespace) -> dict[str, Any]:
             if "sent" not in found:
                 continue
             facts[status.name] = found
-            if int(found["sent"]) != sum(int(found[fate]) for fate in FATES):
+            if int(found["sent"]) != sum(int(found[fate]) for fate in (*SENT_FATES, "in_progress")):
                 inexact.append(found)
 
     def on_mask(_message: Image) -> None:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from ros_ood_perception.camera.image_file import ImageFileError, read_label_file
 from ros_ood_perception.errors import PerceptionError
+from ros_ood_perception.recordings.bag_files import BAG_FOLDER
 from sample_drive.ground_truth import TrueObstacle
 
 TRUTH_FILE = "ground_truth.json"
-BAG_FOLDER = "bag"
 FORMAT, VERSION = "sample_drive", 1
 
 

@@ -18,6 +18,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 
+from ros_ood_perception.messages.stamps import NANOSECONDS_PER_SECOND
 from ros_ood_perception.number_arguments import real
 from ros_ood_perception.recordings.frame_source import FrameSourceError, SourceFrame, open_frames
 from ros_ood_perception.replay.inputs import open_input
@@ -55,7 +56,7 @@ def to_camera_info(info: Any) -> CameraInfo:
 
 
 def _time(stamp_ns: int) -> Time:
-    return Time(sec=stamp_ns // 1_000_000_000, nanosec=stamp_ns % 1_000_000_000)
+    return Time(sec=stamp_ns // NANOSECONDS_PER_SECOND, nanosec=stamp_ns % NANOSECONDS_PER_SECOND)
 
 
 class Calibration:

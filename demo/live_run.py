@@ -20,16 +20,16 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.node import Node
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from demo.bag_geometry import BagGeometry
 from demo.drive_truth import DriveTruth
-from demo.recording import BAG_FOLDER
 from ros_ood_perception.bundle.model_bundle import Bundle
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.launching.transport_environment import local_graph_environment
 from ros_ood_perception.messages.topics import OUTPUT_TOPICS
 from ros_ood_perception.parent_process import ends_with_this_process
+from ros_ood_perception.progress_bar import progress_bar
+from ros_ood_perception.recordings.bag_files import BAG_FOLDER
 from ros_ood_perception.recordings.frame_source import FrameSource
 
 INPUT_TOPIC = "/camera/image_raw"
@@ -244,8 +244,3 @@ def play_and_record(
 def _after(seconds: float) -> Callable[[], bool]:
     due = time.monotonic() + seconds
     return lambda: time.monotonic() >= due
-
-
-def progress_bar(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, disable=not console.is_terminal)

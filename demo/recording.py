@@ -22,10 +22,10 @@ from ros_ood_perception.inference.engine import open_engine
 from ros_ood_perception.inference.opening import open_engine
 from ros_ood_perception.inference.perception import Perception
 from ros_ood_perception.messages.results import score_to_mono8
+from ros_ood_perception.messages.stamps import stamp_ns
 from ros_ood_perception.obstacles.point_cloud import POINT
+from ros_ood_perception.recordings.bag_files import BAG_FOLDER
 from ros_ood_perception.recordings.frame_source import FrameSource
-
-BAG_FOLDER = "bag"
 
 
 class RecordingError(PerceptionError, RuntimeError):
@@ -138,10 +138,10 @@ def _recorded(bag: Path, topics: Mapping[str, str], sent: Sequence[SentFrame]) -
             for connection, _, raw in reader.messages(connections):
                 message = reader.deserialize(raw, connection.msgtype)
                 name = names[connection.topic]
-                stamp_ns = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
-                if not waiting[name][stamp_ns]:
-                    raise RecordingError(f"{connection.topic}: a message has the stamp {stamp_ns}, which no frame has")
-                yield name, waiting[name][stamp_ns].popleft(), message
+                time_ns = stamp_ns(message.header.stamp)
+                if not waiting[name][time_ns]:
+                    raise RecordingError(f"{connection.topic}: a message has the stamp {time_ns}, which no frame has")
+                yield name, waiting[name][time_ns].popleft(), message
     except (AnyReaderError, OSError) as error:
         raise RecordingError(f"{bag}: cannot be read back ({error})") from error
 

@@ -8,10 +8,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from demo.drive_truth import BAG_FOLDER, TRUTH_FILE
+from demo.drive_truth import TRUTH_FILE
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.output_folder import OutputFolder, OutputFolderError
 from ros_ood_perception.parent_process import ends_with_this_process
+from ros_ood_perception.recordings.bag_files import BAG_FOLDER
 
 PROGRAM = "sample_drive"
 

@@ -31,10 +31,8 @@ from demo.live_run import (
     Played,
     node_parameters,
     play_and_record,
-    progress_bar,
 )
 from demo.recording import (
-    BAG_FOLDER,
     Recording,
     compare_with_engine,
     compare_with_replay,
@@ -52,6 +50,8 @@ from ros_ood_perception.files.output_folder import OutputFolder, check_apart
 from ros_ood_perception.files.package_files import package_file
 from ros_ood_perception.number_arguments import LARGEST_SEED, MOST_THREADS, real, whole
 from ros_ood_perception.parent_process import ends_with_this_process
+from ros_ood_perception.progress_bar import progress_bar
+from ros_ood_perception.recordings.bag_files import BAG_FOLDER
 from ros_ood_perception.recordings.frame_source import open_frames
 from ros_ood_perception.shown_text import error_line, printable
 

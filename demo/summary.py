@@ -14,18 +14,11 @@ from rich.console import Console
 from demo.live_run import IMAGE_TOPICS, Played, node_parameters
 from demo.recording import Recording, end_to_end_ms
 from ros_ood_perception.bundle.model_bundle import Bundle
+from ros_ood_perception.pipeline.fates import SENT_FATES
 from ros_ood_perception.shown_text import printable
 
-ACCOUNTING_FIELDS = (
-    "sent",
-    "lost_in_transport",
-    "replaced_unread",
-    "too_old",
-    "malformed",
-    "failed",
-    "published",
-    "in_progress",
-)
+ACCOUNTING_FIELDS = ("sent", *SENT_FATES, "in_progress")
+"""The counts of the node's diagnostics: `sent` is the sum of the others."""
 
 
 def summarise(

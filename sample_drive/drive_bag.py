@@ -13,6 +13,7 @@ from ros_ood_perception.camera.camera_model import CameraModel
 from ros_ood_perception.files.atomic_files import naming, sync_file
 from ros_ood_perception.files.output_folder import OutputFolder
 from ros_ood_perception.messages.results import image_message
+from ros_ood_perception.messages.stamps import stamp_message
 from ros_ood_perception.obstacles.ground import CameraPose
 from ros_ood_perception.recordings.frame_source import TRUTH_PREFIX
 from sample_drive.drive import SampleDrive
@@ -115,8 +116,7 @@ class DriveBag:
             self._writer.write(self._connections[topic], stamp_ns, self._new.serialized(message))
 
     def _header(self, stamp_ns: int, frame_id: str) -> Any:
-        stamp = self._new("builtin_interfaces/msg/Time", sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
-        return self._new("std_msgs/msg/Header", stamp=stamp, frame_id=frame_id)
+        return self._new("std_msgs/msg/Header", stamp=stamp_message(self._new, stamp_ns), frame_id=frame_id)
 
     def _image(self, pixels: NDArray[np.uint8], encoding: str, stamp_ns: int) -> Any:
         return image_message(self._new, pixels, encoding, self._header(stamp_ns, CAMERA_FRAME))

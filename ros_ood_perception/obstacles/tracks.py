@@ -14,7 +14,7 @@ from ros_ood_perception.inference.perception import FramePerception
 from ros_ood_perception.obstacles.ground import GroundProjection
 from ros_ood_perception.obstacles.regions import Box, Region, RegionFinder, RegionSettings
 
-NANOSECONDS = 1e-9
+SECONDS_PER_NANOSECOND = 1e-9
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class ObstacleDetector:
         regions = self.finder(result)
         tracks = self._follow(regions, stamp_ns)
         obstacles = [
-            Obstacle(track.id, track.age_frames, (stamp_ns - track.first_stamp_ns) * NANOSECONDS, region)
+            Obstacle(track.id, track.age_frames, (stamp_ns - track.first_stamp_ns) * SECONDS_PER_NANOSECOND, region)
             for region, track in zip(regions, tracks, strict=True)
             if sum(track.seen) >= self.persistence.seen_frames
         ]
@@ -183,7 +183,7 @@ class ObstacleDetector:
 
     def _forget_if_interrupted(self, stamp_ns: int) -> None:
         if self._last_stamp_ns is not None:
-            gap_s = (stamp_ns - self._last_stamp_ns) * NANOSECONDS
+            gap_s = (stamp_ns - self._last_stamp_ns) * SECONDS_PER_NANOSECOND
             if gap_s > self.persistence.max_gap_s and self._uninterrupted_frames < self.persistence.seen_frames:
                 self.too_far_apart_s = gap_s
             if gap_s < 0 or gap_s > self.persistence.max_gap_s:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ros_ood_perception.errors import PerceptionError
+from ros_ood_perception.messages.stamps import NANOSECONDS_PER_SECOND
 from ros_ood_perception.recordings.bag_files import BAG_ENDINGS, STORAGE_ENDINGS, bag_files, is_bag_name
 from ros_ood_perception.recordings.bag_metadata import BagMetadata, MetadataError, parse_metadata
 from ros_ood_perception.recordings.decompression import ZSTD_MAGIC, DecompressionError, decompressed
@@ -26,7 +27,7 @@ from ros_ood_perception.recordings.sqlite.file import SqliteFile
 
 __all__ = ["BAG_ENDINGS", "STORAGE_ENDINGS", "Bag", "BagError", "BagMessage"]
 
-MAX_TIME_NS = (1 << 31) * 1_000_000_000
+MAX_TIME_NS = (1 << 31) * NANOSECONDS_PER_SECOND
 """ROS has 31 bits for seconds: times end in January 2038."""
 MAX_MESSAGE_BYTES = 1 << 28
 MAX_SENTENCES = 100

@@ -13,6 +13,8 @@ from ros_ood_perception.recordings.decompression import DecompressionError, deco
 STORAGE_ENDINGS = (".mcap", ".db3")
 BAG_ENDINGS = (*STORAGE_ENDINGS, ".bag")
 COMPRESSED_ENDING = ".zstd"
+BAG_FOLDER = "bag"
+"""The folder of the bag within the output folder of a replay, a demo run or a rendered drive."""
 
 
 @dataclass

@@ -19,6 +19,7 @@ from ros_ood_perception.camera.image_file import (
 )
 from ros_ood_perception.camera.raw_image import MalformedImageError
 from ros_ood_perception.errors import PerceptionError
+from ros_ood_perception.messages.stamps import stamp_ns
 from ros_ood_perception.recordings.bag import STORAGE_ENDINGS, Bag, BagError
 from ros_ood_perception.recordings.bag_files import holds_bag
 
@@ -235,11 +236,10 @@ class BagTopic:
             except BagError as error:
                 broken.append(str(error))
                 continue
-            stamp = message.header.stamp
             yield SourceFrame(
                 name=f"{self.topic} #{index}",
                 time_ns=raw.time_ns,
-                stamp_ns=stamp.sec * 1_000_000_000 + stamp.nanosec,
+                stamp_ns=stamp_ns(message.header.stamp),
                 frame_id=message.header.frame_id,
                 height=message.height,
                 width=message.width,

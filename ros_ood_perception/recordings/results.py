@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_ood_perception.errors import PerceptionError
+from ros_ood_perception.messages.stamps import stamp_ns
 from ros_ood_perception.messages.topics import OUTPUT_TOPICS
 from ros_ood_perception.recordings.bag import Bag, BagError, BagMessage
 
@@ -145,16 +146,15 @@ def _messages(
     for raw in bag.messages(topics):
         try:
             message = bag.deserialize(raw)
-            stamp = message.header.stamp
-            stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
+            time_ns = stamp_ns(message.header.stamp)
         except (AttributeError, TypeError) as error:
             _note(damage, f"{bag.path}: {raw.topic}: a {raw.type_name} has no stamp ({error})")
             continue
         except BagError as error:
             _note(damage, str(error))
             continue
-        yield (topics[raw.topic][0], stamp_ns, seen[raw.topic, stamp_ns]), raw, message
-        seen[raw.topic, stamp_ns] += 1
+        yield (topics[raw.topic][0], time_ns, seen[raw.topic, time_ns]), raw, message
+        seen[raw.topic, time_ns] += 1
 
 
 def _pixels(message: Any, name: str) -> NDArray[Any]:

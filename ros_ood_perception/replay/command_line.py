@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ros_ood_perception.bundle.model_bundle import Bundle, read_bundle
 from ros_ood_perception.errors import PerceptionError
@@ -43,12 +42,13 @@ from ros_ood_perception.parameters.settings import (
     fixed_settings,
     live_settings,
 )
+from ros_ood_perception.progress_bar import progress_bar
+from ros_ood_perception.recordings.bag_files import BAG_FOLDER
 from ros_ood_perception.replay.comparison import Limits, check_other, compare, print_comparison
 from ros_ood_perception.replay.engine_pool import EnginePool
 from ros_ood_perception.replay.inputs import Input, open_input
 from ros_ood_perception.replay.run import Replay, ReplayPlan, ResultObserver, is_own_topic
 from ros_ood_perception.replay.state import (
-    BAG_FOLDER,
     PROGRAM,
     ReplayError,
     ReplayStoppedError,
@@ -270,10 +270,9 @@ def replay(options: argparse.Namespace, opened: Opened, observers: Sequence[Resu
         if run.went_back:
             say(f"the output was damaged: {run.went_back}", style="red")
         stopped = _stopped_by_signals()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         whole = opened.plan.start_ns is None and opened.plan.stop_ns is None
         total = opened.source.frame_count if whole else None
-        with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        with progress_bar(console) as progress:
             task = progress.add_task("replay", total=total)
             said = time.monotonic()
 

@@ -20,9 +20,11 @@ from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.json_files import JsonFileError, json_text, read_json
 from ros_ood_perception.files.output_folder import OutputFolder
 from ros_ood_perception.messages.overlay import semantic_picture
+from ros_ood_perception.messages.stamps import stamp_ns
 from ros_ood_perception.messages.topics import camera_topic
 from ros_ood_perception.number_arguments import real, whole
 from ros_ood_perception.recordings.bag import Bag
+from ros_ood_perception.recordings.bag_files import BAG_FOLDER
 from ros_ood_perception.recordings.results import (
     DetectedBox,
     FrameKey,
@@ -33,7 +35,7 @@ from ros_ood_perception.recordings.results import (
 )
 from ros_ood_perception.replay.camera_replay import colour_image
 from ros_ood_perception.replay.inputs import Input, InputFrame
-from ros_ood_perception.replay.state import BAG_FOLDER, SUMMARY_FILE
+from ros_ood_perception.replay.state import SUMMARY_FILE
 
 COMPARISON_FILE = "comparison.json"
 WORST_FOLDER = "worst"
@@ -406,8 +408,7 @@ def _camera_images(source: Input, node_name: str, frames: Sequence[ResultFrame])
     for item in source.items(min(times), max(times) + 1, ()):
         if not isinstance(item, InputFrame) or item.message is None:
             continue
-        stamp = item.message.header.stamp
-        key = (names[item.camera], item.time_ns, stamp.sec * 1_000_000_000 + stamp.nanosec)
+        key = (names[item.camera], item.time_ns, stamp_ns(item.message.header.stamp))
         if key in found:
             compressed = source.cameras[item.camera].compressed
             try:

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any, Protocol
 
 from ros_ood_perception.camera.raw_image import PlainImage
+from ros_ood_perception.messages.stamps import NANOSECONDS_PER_SECOND, stamp_message
 from ros_ood_perception.recordings.bag import Bag, BagError
 from ros_ood_perception.recordings.bag_files import is_bag_name
 from ros_ood_perception.recordings.frame_source import FrameSource, is_bag, open_frames
@@ -18,7 +19,6 @@ from ros_ood_perception.replay.cameras import CameraTopics, choose_cameras
 from ros_ood_perception.replay.static_transforms import TOPIC as STATIC_TRANSFORMS
 from ros_ood_perception.replay.static_transforms import StaticTransforms
 
-NANOSECONDS = 1_000_000_000
 FRAMES_TOPIC = "/camera/image_raw"
 INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 TRANSFORMS_TYPE = "tf2_msgs/msg/TFMessage"
@@ -243,7 +243,11 @@ class FramesInput:
 
     def _time_ns(self, index: int, own_ns: int | None) -> int:
         # A stamp of zero means "no stamp" to many a consumer.
-        return round((index + 1) / self._rate_hz * NANOSECONDS) if own_ns is None else NANOSECONDS + own_ns
+        return (
+            round((index + 1) / self._rate_hz * NANOSECONDS_PER_SECOND)
+            if own_ns is None
+            else NANOSECONDS_PER_SECOND + own_ns
+        )
 
     def items(
         self, start_ns: int | None, stop_ns: int | None, copied: Collection[str]
@@ -254,8 +258,7 @@ class FramesInput:
             time_ns = self._time_ns(index, frame.time_ns)
             if (start_ns is not None and time_ns < start_ns) or (stop_ns is not None and time_ns >= stop_ns):
                 continue
-            stamp = types("builtin_interfaces/msg/Time", sec=time_ns // NANOSECONDS, nanosec=time_ns % NANOSECONDS)
-            header = types("std_msgs/msg/Header", stamp=stamp, frame_id=frame.frame_id)
+            header = types("std_msgs/msg/Header", stamp=stamp_message(types, time_ns), frame_id=frame.frame_id)
             if FRAMES_TOPIC in copied:
                 image = types(
                     "sensor_msgs/msg/Image",

@@ -15,6 +15,7 @@ from ros_ood_perception.messages.topics import OUTPUT_TOPICS, STATE_TOPIC
 from ros_ood_perception.parameters.settings import FixedSettings, LiveSettings
 from ros_ood_perception.pipeline.camera_pipeline import FrameResult
 from ros_ood_perception.pipeline.fates import MALFORMED
+from ros_ood_perception.recordings.bag_files import BAG_FOLDER
 from ros_ood_perception.recordings.message_types import message_types
 from ros_ood_perception.recordings.split_bag import SplitBag, part_file
 from ros_ood_perception.replay.camera_replay import CameraReplay
@@ -23,7 +24,6 @@ from ros_ood_perception.replay.engine_pool import EnginePool
 from ros_ood_perception.replay.inputs import Input, InputCopy, InputFrame, InputInfo
 from ros_ood_perception.replay.read_ahead import ReadAhead, ReadyFrame
 from ros_ood_perception.replay.state import (
-    BAG_FOLDER,
     STATE_FILE,
     SUMMARY_FILE,
     FileRecord,

@@ -16,11 +16,11 @@ from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.json_files import JsonFileError, read_json, sealed_text, unsealed
 from ros_ood_perception.files.output_folder import OutputFolder
 from ros_ood_perception.files.strict_yaml import SchemaError, from_mapping
+from ros_ood_perception.recordings.bag_files import BAG_FOLDER
 from ros_ood_perception.recordings.split_bag import part_file
 
 STATE_FILE = "state.json"
 SUMMARY_FILE = "summary.json"
-BAG_FOLDER = "bag"
 STATE_FORMAT = 3
 PROGRAM = "replay"
 

@@ -17,9 +17,10 @@ from benchmark.faults.graph import Graph
 from benchmark.faults.plan import FAULTS, SELF_CHECK, plan
 from benchmark.faults.processes.sender import Sent
 from benchmark.faults.processes.watcher import Report, Result
-from benchmark.faults.verdict.accounting import FATES, Accounting
+from benchmark.faults.verdict.accounting import Accounting
 from benchmark.faults.verdict.checks import ResultCheck, SentFrames, Thresholds
 from benchmark.faults.verdict.expected import MASK, SCORE, SEMANTIC, Expected
+from ros_ood_perception.pipeline.fates import SENT_FATES
 
 FIXED_FAULTS = ("node_killed", "camera_killed", "hostile_camera", "parameters", "engine", SELF_CHECK)
 
@@ -108,7 +109,7 @@ def test_a_frame_that_the_node_did_not_count_is_seen(graph: Graph) -> None:
     accounting = Accounting(SentFrames(graph), complaints.append)
 
     def report(sent: int, **fates: int) -> Report:
-        counts = {**dict.fromkeys((*FATES, "in_progress"), 0), **fates, "sent": sent}
+        counts = {**dict.fromkeys((*SENT_FATES, "in_progress"), 0), **fates, "sent": sent}
         return Report({"state": "active", **{name: str(count) for name, count in counts.items()}}, b"node", 0.0)
 
     def close(number: int, sent: int, **fates: int) -> None:

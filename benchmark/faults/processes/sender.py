@@ -28,6 +28,7 @@ from std_msgs.msg import Header
 
 from benchmark.faults.frames import CAMERAS, POOL_SIZE, TRANSPORTS, PoolFrame, image_topic, info_topic, pool
 from benchmark.faults.hostile import OF_TRANSPORT, spoil_info
+from ros_ood_perception.messages.stamps import NANOSECONDS_PER_SECOND
 
 QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 STAMP_STEP_NS = 1_000_000
@@ -105,7 +106,8 @@ class Sender:
         number = self._numbers[transport]
         # No two stamps are equal, wherever the clock is set: their last digits count the messages.
         stamp_ns = (time.time_ns() + self.offset_ns) // STAMP_STEP_NS * STAMP_STEP_NS + number % STAMP_STEP_NS
-        sec, nanosec = fields.get("sec", stamp_ns // 10**9), stamp_ns % 10**9
+        seconds, nanosec = divmod(stamp_ns, NANOSECONDS_PER_SECOND)
+        sec = fields.get("sec", seconds)
         header = Header(stamp=Time(sec=sec, nanosec=nanosec), frame_id=fields.get("frame_id", self._camera))
         message: Any
         if transport == "raw":

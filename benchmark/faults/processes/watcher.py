@@ -24,6 +24,7 @@ from sensor_msgs.msg import Image
 from benchmark.faults.frames import CAMERAS
 from benchmark.faults.graph import CLOCK_TOPIC, NODE
 from benchmark.faults.verdict.expected import OUTPUTS
+from ros_ood_perception.messages.stamps import NANOSECONDS_PER_SECOND
 
 RELIABLE = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -138,7 +139,9 @@ class Watcher:
     def _publish_clock(self) -> None:
         if self._clock_offset_s is not None:
             now_ns = time.time_ns() + int(self._clock_offset_s * 1e9)
-            self._clock.publish(Clock(clock=Time(sec=now_ns // 10**9, nanosec=now_ns % 10**9)))
+            self._clock.publish(
+                Clock(clock=Time(sec=now_ns // NANOSECONDS_PER_SECOND, nanosec=now_ns % NANOSECONDS_PER_SECOND))
+            )
 
     def set_clock(self, offset_s: float | None) -> None:
         """Publish /clock, so many seconds from the wall's; None: no longer."""

@@ -18,14 +18,14 @@ from benchmark.faults.hostile import may_be_published
 from benchmark.faults.processes.sender import Sent
 from benchmark.faults.processes.watcher import Report
 from benchmark.faults.verdict.checks import SentFrames
+from ros_ood_perception.pipeline.fates import SENT_FATES
 
-FATES = ("lost_in_transport", "replaced_unread", "too_old", "malformed", "failed", "published")
 Counts = dict[str, int]
 
 
 def counts_of(report: Report) -> Counts:
     """`sent`, every fate, and `in_progress`."""
-    return {name: int(report.facts[name]) for name in ("sent", *FATES, "in_progress")}
+    return {name: int(report.facts[name]) for name in ("sent", *SENT_FATES, "in_progress")}
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Accounting:
             self._complain(f"{camera}: the counts do not add up: {counts}")
         if last is not None:
             before = counts_of(last)
-            gone = [name for name in ("sent", *FATES) if counts[name] < before[name]]
+            gone = [name for name in ("sent", *SENT_FATES) if counts[name] < before[name]]
             if gone and camera in self._reset_due:
                 # What was said before the clean-up came after its answer.
                 self._begin_session(camera)

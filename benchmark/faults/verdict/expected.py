@@ -15,6 +15,7 @@ from benchmark.faults.frames import CAMERAS, TRANSPORTS, PoolFrame, image_topic,
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.output_folder import OutputFolder
 from ros_ood_perception.messages.results import score_to_mono8
+from ros_ood_perception.messages.stamps import stamp_message, stamp_ns
 from ros_ood_perception.recordings.bag import Bag
 from ros_ood_perception.recordings.message_types import message_types
 from ros_ood_perception.recordings.split_bag import SplitBag
@@ -95,7 +96,7 @@ def _write_bag(folder: Path, size: tuple[int, int]) -> Path:
     pools = {camera: pool(camera, size) for camera in CAMERAS}
     for index in range(len(pools[CAMERAS[0]])):
         time_ns = FIRST_NS + index * FRAME_INTERVAL_NS
-        stamp = types("builtin_interfaces/msg/Time", sec=time_ns // 10**9, nanosec=time_ns % 10**9)
+        stamp = stamp_message(types, time_ns)
         for camera, transport in _streams():
             header = types("std_msgs/msg/Header", stamp=stamp, frame_id=camera)
             fields = _fields(pools[camera][index], transport)
@@ -128,8 +129,7 @@ def _read(folder: Path, size: tuple[int, int]) -> dict[Key, Expected]:
     for message in bag.messages(list(topics)):
         camera, transport, output = topics[message.topic]
         image = bag.deserialize(message)
-        stamp_ns = image.header.stamp.sec * 10**9 + image.header.stamp.nanosec
-        index = (stamp_ns - FIRST_NS) // FRAME_INTERVAL_NS
+        index = (stamp_ns(image.header.stamp) - FIRST_NS) // FRAME_INTERVAL_NS
         kind = np.float32 if image.encoding == "32FC1" else np.uint8
         plane = np.frombuffer(bytes(image.data), kind).reshape(size)
         planes.setdefault((camera, transport, index), {})[output] = plane

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.plain_file import PlainFile
+from ros_ood_perception.messages.stamps import NANOSECONDS_PER_SECOND
 from ros_ood_perception.recordings.chunked_file import MAX_CHUNK_RECORDS, StoredTopic
 
 MAGIC = b"#ROSBAG V2.0\n"
@@ -46,7 +47,7 @@ class Record:
 
 def entry_times(entries: NDArray[Any]) -> NDArray[np.int64]:
     """Times (N,) int64 in nanoseconds of `ENTRY`s."""
-    return np.asarray(entries["sec"].astype(np.int64) * 1_000_000_000 + entries["nsec"], np.int64)
+    return np.asarray(entries["sec"].astype(np.int64) * NANOSECONDS_PER_SECOND + entries["nsec"], np.int64)
 
 
 def record_at(file: PlainFile, position: int) -> Record:
@@ -125,7 +126,7 @@ def number_of(fields: dict[bytes, bytes], name: bytes, layout: struct.Struct = U
 def time_of(fields: dict[bytes, bytes], name: bytes) -> int:
     """A time that must be there, nanoseconds."""
     seconds, nanoseconds = _TIME.unpack(field_of(fields, name, _TIME.size))
-    return int(seconds) * 1_000_000_000 + int(nanoseconds)
+    return int(seconds) * NANOSECONDS_PER_SECOND + int(nanoseconds)
 
 
 def connection_of(fields: dict[bytes, bytes], data: bytes) -> tuple[int, StoredTopic]:
