@@ -33,7 +33,7 @@ setup(
         "console_scripts": [
             f"perception_node = {PACKAGE}.node.perception_node:main",
             f"build_engine = {PACKAGE}.build_engine:main",
-            f"replay = {PACKAGE}.replay.command_line:main",
+            f"replay = {PACKAGE}.replay.command_line.main:main",
         ],
     },
 )

@@ -70,7 +70,8 @@ def engine_alone(bundle_folder: Path, bag: Path, scratch: Path) -> Callable[[], 
 
 def whole_replay(bundle_folder: Path, bag: Path, scratch: Path, jobs: int) -> Callable[[], int]:
     """Runs from the bag to a bag of results below `scratch`; gives back how many frames there were."""
-    from ros_ood_perception.replay.command_line import make_parser, open_all
+    from ros_ood_perception.replay.command_line.opening import open_all
+    from ros_ood_perception.replay.command_line.options import make_parser
     from ros_ood_perception.replay.engine_pool import EnginePool
     from ros_ood_perception.replay.run import Replay
     from ros_ood_perception.replay.state import make_room

@@ -90,7 +90,7 @@ def test_a_replay_sends_nothing_and_writes_nothing_but_its_output(shipped_bundle
     for number in range(2):
         pixels = np.random.default_rng(number).integers(0, 256, (96, 128, 3), np.uint8)
         cv2.imwrite(str(frames / f"{number}.png"), pixels)
-    command = [sys.executable, "-m", "ros_ood_perception.replay.command_line", frames, "--bundle", shipped_bundle]
+    command = [sys.executable, "-m", "ros_ood_perception.replay", frames, "--bundle", shipped_bundle]
     watched = watch([*command, "--out", tmp_path / "out"], tmp_path)
     check(watched, tmp_path)
     assert (tmp_path / "out" / "summary.json").is_file()

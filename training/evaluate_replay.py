@@ -27,8 +27,9 @@ from ros_ood_perception.files.json_files import json_text
 from ros_ood_perception.files.output_folder import OutputFolder, OutputFolderError, check_apart
 from ros_ood_perception.pipeline.camera_pipeline import FrameResult
 from ros_ood_perception.replay.cameras import CameraTopics
-from ros_ood_perception.replay.command_line import Opened, make_parser
-from ros_ood_perception.replay.command_line import main as replay_main
+from ros_ood_perception.replay.command_line.main import main as replay_main
+from ros_ood_perception.replay.command_line.opening import Opened
+from ros_ood_perception.replay.command_line.options import make_parser
 from ros_ood_perception.replay.inputs import InputFrame
 from ros_ood_perception.replay.run import ResultObserver
 from ros_ood_perception.replay.state import PROGRAM, ReplayError

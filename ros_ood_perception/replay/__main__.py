@@ -2,7 +2,7 @@
 
 import sys
 
-from ros_ood_perception.replay.command_line import main
+from ros_ood_perception.replay.command_line.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

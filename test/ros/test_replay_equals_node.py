@@ -15,7 +15,7 @@ from ros_ood_perception.files.output_folder import OutputFolder
 from ros_ood_perception.recordings.bag import Bag
 from ros_ood_perception.recordings.message_types import message_types
 from ros_ood_perception.recordings.split_bag import SplitBag
-from ros_ood_perception.replay.command_line import main as replay
+from ros_ood_perception.replay.command_line.main import main as replay
 
 FRAMES = 10
 

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("cryptography", reason="cryptography is not installed")
 
 from ros_ood_perception.bundle.model_bundle import BundleError, read_bundle, write_description
-from ros_ood_perception.replay.command_line import main as replay
+from ros_ood_perception.replay.command_line.main import main as replay
 from training.sign_bundle import main as sign
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recorded_drive import image, write_bag
 
-from ros_ood_perception.replay.command_line import main
+from ros_ood_perception.replay.command_line.main import main
 from ros_ood_perception.shown_text import markdown_cell, printable
 from training.evaluation.report_page import write_page
 

@@ -16,7 +16,7 @@ from recorded_drive import header, picture, write_bag
 
 from ros_ood_perception.camera.decoder_process import shared_decoder
 from ros_ood_perception.recordings.message_types import message_types
-from ros_ood_perception.replay.command_line import main
+from ros_ood_perception.replay.command_line.main import main
 
 GOOD = cv2.imencode(".png", picture(0))[1].tobytes()
 

@@ -16,7 +16,9 @@ from recorded_drive import IMAGE, header, image, write_bag
 from ros_ood_perception.bundle.model_bundle import BundleDescription, read_bundle
 from ros_ood_perception.files.output_folder import OutputFolder
 from ros_ood_perception.recordings.message_types import message_types
-from ros_ood_perception.replay.comparison import ComparisonError, Limits, check_other, compare, print_comparison
+from ros_ood_perception.replay.comparison.limits import ComparisonError, Limits
+from ros_ood_perception.replay.comparison.printing import print_comparison
+from ros_ood_perception.replay.comparison.runs import check_other, compare
 from ros_ood_perception.replay.inputs import Input, open_input
 
 MASK = "/perception_node/output/semantic/mask"
@@ -258,12 +260,12 @@ def test_a_message_that_is_no_message_is_named_and_the_other_frames_are_compared
 )
 def test_a_summary_that_is_none_is_bad_input(text: str, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(text, encoding="latin-1")
-    with pytest.raises(ComparisonError, match=r"a\.json: is no summary of a replay"):
+    with pytest.raises(ComparisonError, match=r"a\.json: is not the summary\.json of a replay"):
         check_other(tmp_path / "a.json")
 
 
 def test_a_summary_that_is_no_file_is_bad_input(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.json")
     for name in ("pipe.json", "none.json"):
-        with pytest.raises(ComparisonError, match="is no summary of a replay"):
+        with pytest.raises(ComparisonError, match=r"is not the summary\.json of a replay"):
             check_other(tmp_path / name)

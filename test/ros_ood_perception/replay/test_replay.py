@@ -43,7 +43,9 @@ from ros_ood_perception.recordings.bag import Bag
 from ros_ood_perception.recordings.message_types import message_types
 from ros_ood_perception.recordings.results import result_frames
 from ros_ood_perception.recordings.split_bag import topic_digests
-from ros_ood_perception.replay.command_line import main, make_parser, open_all
+from ros_ood_perception.replay.command_line.main import main
+from ros_ood_perception.replay.command_line.opening import open_all
+from ros_ood_perception.replay.command_line.options import make_parser
 from ros_ood_perception.replay.inputs import InputFrame
 from ros_ood_perception.replay.run import is_own_topic
 
@@ -157,7 +159,7 @@ def test_results_that_the_recording_holds_are_not_copied_among_the_new_ones(
     capfd.readouterr()
     assert run(recording, tmp_path / "out", "--with-input") == 0
     said = " ".join(capfd.readouterr().err.split())
-    assert "not copied, for they would pass for this replay's: /diagnostics, /perception_node/debug/" in said
+    assert "not copied, as they would look like results of this replay: /diagnostics, /perception_node/debug/" in said
     assert digests(tmp_path / "out") == digests(replayed) | topic_digests(Bag(drive)).hex()
     # Nor what this replay does not write: an old score beside a new mask would pass for a new one.
     assert main([str(recording), "--out", str(tmp_path / "few"), "--with-input", "--outputs", "semantic_mask"]) == 0
@@ -223,7 +225,7 @@ def test_no_rclpy_and_no_training_is_imported(drive: Path, tmp_path: Path) -> No
     code = (
         "import sys\n"
         "for name in ('rclpy', 'sensor_msgs', 'std_msgs', 'torch', 'training', 'rerun'): sys.modules[name] = None\n"
-        "from ros_ood_perception.replay.command_line import main\n"
+        "from ros_ood_perception.replay.command_line.main import main\n"
         f"sys.exit(main([{str(drive)!r}, '--out', {str(tmp_path / 'out')!r}]))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
@@ -467,9 +469,9 @@ def test_bad_options_are_named_before_anything_starts(
         (["--camera", "/left"], "has no image topic '/left'; it has"),
         (["--out", str(tmp_path / "other")], "is not empty and was not written by replay"),
         (["--resume"], "there is no replay to go on with"),
-        (["--min-anomaly-iou", "0.5"], "a limit is given, but no --compare"),
+        (["--min-anomaly-iou", "0.5"], "a limit is given without --compare"),
         (["--compare", str(tmp_path / "none")], "none: no such file or folder; give the --out of another replay"),
-        (["--compare", str(tmp_path / "none.json")], "none.json: is no summary of a replay"),
+        (["--compare", str(tmp_path / "none.json")], "none.json: is not the summary.json of a replay"),
         (["--compare", str(tmp_path / "out" / "bag")], "holds what is read (--compare:"),
         (["--compare", str(drive)], "holds no results: no topic ends in output/semantic/mask"),
     ):
@@ -656,7 +658,7 @@ def test_with_only_a_summary_it_is_said_that_no_more_than_equality_can_be_told(
     assert run(drive, tmp_path / "out", *changed) == 0
     comparison = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert "/perception_node/output/anomaly/mask" in comparison["different_topics"]
-    assert "which frames differ, where and by how much cannot be told" in " ".join(capfd.readouterr().err.split())
+    assert "which frames differ, where and by how much is unknown" in " ".join(capfd.readouterr().err.split())
     assert run(drive, tmp_path / "out", *changed, "--min-anomaly-iou", "0.1") == 1
     assert "--min-anomaly-iou 0.1 cannot be checked" in " ".join(capfd.readouterr().err.split())
 

@@ -20,7 +20,7 @@ from ros_ood_perception.files.output_folder import LIST_FILE
 from ros_ood_perception.recordings.bag import Bag
 from ros_ood_perception.recordings.split_bag import topic_digests
 from ros_ood_perception.replay import state as replay_state
-from ros_ood_perception.replay.command_line import main
+from ros_ood_perception.replay.command_line.main import main
 
 FRAMES = 8
 OPTIONS = ("--frames-per-file", "2", "--threads", "1", "--outputs", "semantic_mask,anomaly_mask,obstacle_detections")
@@ -45,7 +45,7 @@ def interrupted(whole: Path, drive: Path, tmp_path_factory: pytest.TempPathFacto
     out = tmp_path_factory.mktemp("interrupted") / "out"
     code = (
         "import os, sys; from ros_ood_perception.recordings.split_bag import SplitBag\n"
-        "from ros_ood_perception.replay.command_line import main\n"
+        "from ros_ood_perception.replay.command_line.main import main\n"
         "write = SplitBag.write\n"
         "def until_the_fourth(self, topic, time_ns, raw):\n"
         "    write(self, topic, time_ns, raw)\n"
@@ -308,7 +308,7 @@ def test_a_disk_that_is_full_is_named_and_the_replay_goes_on_when_there_is_room(
         said = " ".join(capfd.readouterr().err.split())
         assert "No space left on device" in said
         assert str(out) in said
-        assert "--resume goes on" in said
+        assert "--resume continues" in said
         assert not [path for path in out.rglob("*") if "part" in path.name or "unfinished" in path.name]
         assert json.loads((out / "state.json").read_text())["files"] in (1, 2)
         subprocess.run(["mount", "-o", f"remount,size={20 * size}", place], check=True)

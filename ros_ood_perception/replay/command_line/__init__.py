@@ -1,0 +1,1 @@
+"""The command `replay`: its options, what they open, and what is printed."""

@@ -1,0 +1,99 @@
+"""`summary.json` of a replay: its figures, the problems in them, and how they are printed."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ros_ood_perception.recordings.bag_files import BAG_FOLDER
+from ros_ood_perception.replay.command_line.opening import Opened
+from ros_ood_perception.replay.engine_pool import EnginePool
+from ros_ood_perception.replay.run import Replay
+
+INTERRUPTED = 130
+"""Exit code after SIGINT or SIGTERM."""
+
+
+def summarise(
+    options: argparse.Namespace, opened: Opened, run: Replay, pool: EnginePool, complete: bool, seconds: float
+) -> dict[str, Any]:
+    """What `summary.json` holds."""
+    description, source = opened.bundle.description, opened.source
+    digests = run.bag.digests.hex()
+    return {
+        "complete": complete,
+        "input": {"path": str(options.input), "kind": source.kind, "damage": source.damage},
+        "bundle": {
+            "name": description.name,
+            "model_sha256": description.model_sha256,
+            "weights_licence": description.weights_licence,
+        },
+        "engine": pool.name,
+        "anomaly_threshold": run.cameras[0].threshold,
+        "plan": opened.plan.identity,
+        "cameras": [
+            {
+                "name": camera.topics.name,
+                "image": camera.topics.image,
+                "accounting": camera.accounting,
+                "implausible": camera.doubts,
+                "frames_too_far_apart": camera.too_far_apart,
+                "ground": camera.geometry.problem or "known",
+                "problems": camera.problems,
+                "topics": camera.output_topics,
+            }
+            for camera in run.cameras
+        ],
+        "topics": {topic: {"messages": run.bag.digests.counts[topic], "sha256": digests[topic]} for topic in digests},
+        "this_run": {
+            "jobs": options.jobs,
+            "threads": pool.num_threads,
+            "seconds": round(seconds, 3),
+            "went_back": run.went_back,
+        },
+    }
+
+
+def problems(summary: dict[str, Any]) -> list[str]:
+    """What a user must know before trusting the run; empty where there is nothing."""
+    found = [f"damaged: {text}" for text in summary["input"]["damage"]]
+    for camera in summary["cameras"]:
+        name = f"camera '{camera['name']}': " if camera["name"] else ""
+        for fate in ("malformed", "failed"):
+            if camera["accounting"][fate]:
+                found.append(f"{name}{camera['accounting'][fate]} frames {fate}")
+        found += [f"{name}{text}" for text in camera["problems"]]
+    if not any(camera["accounting"]["published"] for camera in summary["cameras"]):
+        found.append("no frame was replayed")
+    return found
+
+
+def print_summary(summary: dict[str, Any], out: Path, say: Callable[..., None]) -> int:
+    """Print the figures and problems; returns the exit code."""
+    for camera in summary["cameras"]:
+        _print_camera(camera, say)
+    for topic, facts in summary["topics"].items():
+        say(f"{facts['sha256'][:16]}  {facts['messages']:6d}  {topic}")
+    this_run = summary["this_run"]
+    say(f"results: {out / BAG_FOLDER} ({summary['engine']}, {this_run['seconds']:.1f} s)")
+    found = problems(summary)
+    for problem in found:
+        say(f"problem: {problem}", style="red")
+    if not summary["complete"]:
+        say("interrupted: the bag is complete up to here; the same command with --resume continues", style="red")
+        return INTERRUPTED
+    return 1 if found else 0
+
+
+def _print_camera(camera: dict[str, Any], say: Callable[..., None]) -> None:
+    counts = "  ".join(f"{name} {count}" for name, count in camera["accounting"].items() if count or name == "frames")
+    say(f"{camera['image']}: {counts}")
+    if camera["ground"] != "known":
+        say(f"  obstacles have no place on the ground: {camera['ground']}")
+    for kind, count in camera["implausible"].items():
+        say(f"  {count} frames are implausible: {kind.replace('_', ' ')}")
+    apart = camera["frames_too_far_apart"]
+    if apart["frames"]:
+        say(f"  after {apart['frames']} frames no obstacle can be found: {apart['problem']}")

@@ -1,0 +1,1 @@
+"""Two runs over one recording, compared frame by frame."""
