@@ -37,8 +37,8 @@ from ros_ood_perception.number_arguments import image_size, real, whole  # noqa:
 from training.data.registry import open_training_frames  # noqa: E402
 from training.flow.image_flow import LEVELS, FlowConfig, ImageFlow  # noqa: E402
 from training.flow.training_config import FlowTrainingConfig  # noqa: E402
+from training.flow.validation import fixed_crops  # noqa: E402
 from training.runs.provenance import machine  # noqa: E402
-from training.train_flow import fixed_crops  # noqa: E402
 
 CONFIGS = {name: ROOT / "training" / "configs" / f"flow_{name}.yaml" for name in ("paper", "fast")}
 LEARNING_RATE = 1e-3
@@ -253,7 +253,7 @@ def show(results: list[Result], options: argparse.Namespace) -> None:
     (Console() if sys.stdout.isatty() else Console(width=180)).print(table)
 
 
-def _size(text: str) -> tuple[int, int]:
+def _sample_size(text: str) -> tuple[int, int]:
     height, width = image_size(text)
     if height % 8 or width % 8:
         raise argparse.ArgumentTypeError(f"is {text}; both sides must be multiples of 8, such as 64x96")
@@ -269,7 +269,7 @@ def main() -> int:
     parser.add_argument("--batch", type=whole(1, 10**6), default=8, help="crops a training step")
     parser.add_argument("--crops", type=whole(1, 10**6), default=1024, help="crops to train on")
     parser.add_argument("--validation", type=whole(1, 10**6), default=64, help="crops to measure bits per dimension on")
-    parser.add_argument("--size", type=_size, action="append", help="of samples; may be repeated")
+    parser.add_argument("--size", type=_sample_size, action="append", help="of samples; may be repeated")
     parser.add_argument("--count", type=whole(1, 10**6), default=4, help="samples drawn at once")
     parser.add_argument("--repeats", type=whole(1, 10**6), default=5, help="of each timing")
     parser.add_argument("--device", default="cpu")

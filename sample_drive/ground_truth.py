@@ -23,7 +23,7 @@ CLASSES = (
     "pedestrian",
     "bicyclist",
 )
-"""CamVid's eleven classes in the order of their ids, as `training.data.camvid` reads them."""
+"""CamVid's eleven classes in the order of their ids, as `training.data.sets.camvid` reads them."""
 CLASS_ID = {name: index for index, name in enumerate(CLASSES)}
 VOID_ID = 11
 """In the label files of CamVid's layout: pixels of no class. Unknown objects have it."""

@@ -111,8 +111,8 @@ def bundle(checkpoint: Path, tree: Path, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(scope="session")
 def whole_bundle(checkpoint: Path, tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`checkpoint` as a bundle that holds the model at every precision and for every engine."""
+    from training.bundles.precisions import VARIANTS
     from training.export import main as export
-    from training.precisions import VARIANTS
 
     folder = tmp_path_factory.mktemp("bundle") / "whole"
     assert export([str(checkpoint), str(folder), "--data", str(tree), "--with", *VARIANTS]) == 0

@@ -11,112 +11,27 @@ the bundle. Frames with anomalies are refused: what is tuned on them is not meas
 from __future__ import annotations
 
 import argparse
-import math
 import shlex
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-
-import cv2
-import numpy as np
-import torch
-from rich.console import Console
-from rich.progress import track
-from torch.nn import functional
 
 from ros_ood_perception.bundle.model_bundle import Bundle, BundleError, Measurement, read_bundle, write_bundle
 from ros_ood_perception.files.output_folder import check_apart
 from ros_ood_perception.inference.engine import EngineError
 from ros_ood_perception.number_arguments import real
 from ros_ood_perception.shown_text import error_line
-from training.bundles.bundle_folder import check_bundle_folder
-from training.bundles.bundle_graph import GraphError, with_temperature
-from training.bundles.bundle_runner import BundleRunner
+from training.bundles.folder import check_bundle_folder
+from training.bundles.graph import GraphError, with_temperature
 from training.bundles.operating_points import measured_operating_points
+from training.bundles.temperature import best_temperature, labelled_logits
+from training.data.arguments import DataArgument, data_argument, open_frames
 from training.data.held_out import HeldOut
-from training.data.label_set import IGNORE
-from training.data.labelled_frames import LabelledFrames
-from training.evaluate import SCORE_METRICS, DataArgument, data_argument, measured_classes, open_frames
-from training.evaluation.metrics.calibration_error import CalibrationError
+from training.evaluation.record import SCORE_METRICS
+from training.evaluation.set_run import measured_classes
 
-TEMPERATURES = (0.05, 20.0)
 GIVEN_TEMPERATURES = (1e-3, 1e3)
-MOST_PIXELS = 2_000_000
-console = Console(stderr=True)
-
-
-@dataclass(frozen=True)
-class LabelledLogits:
-    """Pixels to fit a temperature on: logits (n, K) float32 and labels (n,) int64."""
-
-    logits: torch.Tensor
-    labels: torch.Tensor
-
-    def cross_entropy(self, temperature: float) -> float:
-        """Mean cross-entropy in nats of softmax(logits / T)."""
-        return float(functional.cross_entropy(self.logits / temperature, self.labels))
-
-    def calibration_error(self, temperature: float) -> float:
-        """Expected calibration error of the largest probability, a fraction."""
-        confidence, predicted = torch.softmax(self.logits / temperature, dim=1).max(dim=1)
-        metric = CalibrationError()
-        ids = predicted.numpy().astype(np.uint8)
-        metric.update(confidence.clamp(0, 1).numpy(), ids, self.labels.numpy().astype(np.uint8))
-        return metric.compute()
-
-
-def labelled_logits(bundle: Bundle, frames: LabelledFrames) -> LabelledLogits:
-    """Logits at their own resolution with the label of the frame's pixel there; at most `MOST_PIXELS`, chosen evenly.
-
-    Raises:
-        ValueError: no labelled pixel.
-    """
-    runner = BundleRunner(bundle, "onnxruntime")
-    generator = np.random.default_rng(0)
-    quota = max(MOST_PIXELS // len(frames), 1)
-    logits, labels = [], []
-    for frame in track(frames, "logits", console=console, disable=not console.is_terminal):
-        runner.perceive(frame.image)
-        found = runner.logits
-        size = (found.shape[2], found.shape[1])
-        small = cv2.resize(frame.labels, size, interpolation=cv2.INTER_NEAREST_EXACT)
-        valid = np.flatnonzero(small.ravel() != IGNORE)
-        chosen = generator.permutation(valid)[:quota]
-        logits.append(found.reshape(len(found), -1)[:, chosen].T.copy())
-        labels.append(small.ravel()[chosen].astype(np.int64))
-    runner.close()
-    if not sum(part.size for part in labels):
-        raise ValueError("none of the frames has a labelled pixel")
-    return LabelledLogits(torch.from_numpy(np.concatenate(logits)), torch.from_numpy(np.concatenate(labels)))
-
-
-def best_temperature(cross_entropy: Callable[[float], float]) -> float:
-    """The T in `TEMPERATURES` with the smallest cross-entropy, to four digits: golden-section search over log T.
-
-    Raises:
-        ValueError: it lies at an end of the range.
-    """
-    ratio = (math.sqrt(5) - 1) / 2
-    low, high = (math.log(t) for t in TEMPERATURES)
-    left, right = high - ratio * (high - low), low + ratio * (high - low)
-    at_left, at_right = cross_entropy(math.exp(left)), cross_entropy(math.exp(right))
-    while high - low > 1e-4:
-        if at_left < at_right:
-            high, right, at_right = right, left, at_left
-            left = high - ratio * (high - low)
-            at_left = cross_entropy(math.exp(left))
-        else:
-            low, left, at_left = left, right, at_right
-            right = low + ratio * (high - low)
-            at_right = cross_entropy(math.exp(right))
-    found = float(f"{math.exp((low + high) / 2):.4g}")
-    if not 1.01 * TEMPERATURES[0] < found < 0.99 * TEMPERATURES[1]:
-        raise ValueError(
-            f"the cross-entropy is smallest at the end of the temperatures {TEMPERATURES[0]:g} to {TEMPERATURES[1]:g}; "
-            "the labels do not fit this bundle (--temperature sets one all the same)"
-        )
-    return found
 
 
 def calibrate(

@@ -29,10 +29,10 @@ from ros_ood_perception.files.atomic_files import naming, sync_all, write_file
 from ros_ood_perception.files.output_folder import OutputFolder, check_apart
 from ros_ood_perception.number_arguments import LARGEST_SEED, whole
 from ros_ood_perception.shown_text import error_line
-from training.data.images_and_masks import ImagesAndMasks
+from training.data.arguments import DataArgument, data_argument
 from training.data.labelled_frames import ANOMALY, BrokenFrameError, LabelledFrame, LabelledFrames
 from training.data.registry import open_data_set
-from training.evaluate import DataArgument, data_argument
+from training.data.sets.images_and_masks import ImagesAndMasks
 
 GROUND = ("road", "pavement", "sidewalk")
 MIN_PIXELS = 200

@@ -3,207 +3,27 @@
     python -m training.precisions models/camvid_small --config training/configs/camvid_small.yaml \\
         --data camvid:FOLDER/val --calibration camvid:FOLDER/train
 
-fp16: an ONNX graph with types of its own, the network in half precision, everything around it in float32. int8: an
-ONNX graph with quantisation nodes before its convolutions, ranges from the calibration frames. Each is compared with
-`model.onnx` on the frames of --data, and refused or written into the bundle with what was found. `training.export
---with` makes them from a checkpoint; this command adds them to a bundle that is there.
+fp16 is an ONNX graph with the network in half precision and everything around it in float32. int8 is an ONNX graph with
+quantisation nodes before its convolutions; its ranges come from the calibration frames. Each is compared with
+`model.onnx` on the frames of --data. It is written into the bundle with the differences found, or refused.
+`training.export --with` makes the same from a checkpoint; this command adds them to a finished bundle.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import sys
-import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import onnx
-import torch
-from numpy.typing import NDArray
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-from torch import Tensor, nn
-
-from ros_ood_perception.bundle.model_bundle import Bundle, BundleError, ModelVariant, read_bundle, write_bundle
+from ros_ood_perception.bundle.model_bundle import BundleError, read_bundle
 from ros_ood_perception.files.strict_yaml import SchemaError, from_mapping, load_yaml
 from ros_ood_perception.inference.engine import EngineError
-from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
-from ros_ood_perception.inference.parity import Parity, ParityMeter, fixed_frames, require_parity
 from ros_ood_perception.shown_text import error_line
-from training.bundles.bundle_folder import check_bundle_folder
-from training.bundles.bundle_graph import LOGITS, GraphError
-from training.bundles.bundle_segmenter import segmenter_of_bundle
-from training.bundles.fold_batch_norms import folded
-from training.bundles.onnx_graph import ExportError, finished, onnx_bytes
-from training.evaluate import DataArgument, data_argument, open_frames
-from training.segmenter.deployed_segmenter import DeployedSegmenter
+from training.bundles.graph import GraphError
+from training.bundles.onnx_export import ExportError
+from training.bundles.precisions import VARIANTS, add_variants
+from training.data.arguments import data_argument
 from training.segmenter.ladder_segmenter import SegmenterConfig
-
-VARIANTS = {
-    "fp16": ("onnx", "fp16", "model_fp16.onnx"),
-    "int8": ("onnx", "int8", "model_int8.onnx"),
-}
-"""By name on the command line: format, precision and file."""
-
-CALIBRATION_FRAMES = 48
-COMPARED_FRAMES = 16
-
-
-def half_network(model: DeployedSegmenter) -> DeployedSegmenter:
-    """A copy whose network computes in half precision, normalisations folded; the rest stays float32."""
-    height, width = model.input_size
-    half = copy.deepcopy(model)
-    half.segmenter = folded(model.segmenter, torch.zeros(1, 3, height, width)).half()  # type: ignore[assignment]
-    # DeployedSegmenter itself casts the logits to float32.
-    half.segmenter.register_forward_pre_hook(_to_half)
-    return half.eval()
-
-
-def _to_half(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return tuple(tensor.half() for tensor in inputs)
-
-
-def quantised_onnx(model: bytes, frames: Iterable[NDArray[np.uint8]], properties: dict[str, str]) -> bytes:
-    """A bundle's float32 graph with Q/DQ nodes before its convolutions, for TensorRT and the CPU engines.
-
-    Symmetric signed 8 bits, weights by output channel, as TensorRT demands; the weights stay float32 behind Q/DQ nodes
-    of their own, and biases float32, because TensorRT reads no other form in all its versions. The convolution of the
-    logits is left alone: classes and score hang on small differences there.
-
-    Args:
-        model: opset 17, with the tensor `LOGITS`.
-        frames: (H, W, 3) uint8 each, of the kind that the camera will give.
-    """
-    graph = onnx.load_from_string(model)
-    last = [node.name for node in graph.graph.node if LOGITS in node.output]
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "int8.onnx"
-        quantize_static(
-            graph,
-            str(path),
-            _Frames(frames),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QInt8,
-            weight_type=QuantType.QInt8,
-            op_types_to_quantize=["Conv"],
-            nodes_to_exclude=last,
-            extra_options={
-                "ActivationSymmetric": True,
-                "WeightSymmetric": True,
-                "AddQDQPairToWeight": True,
-                "QuantizeBias": False,
-                "OpTypesToExcludeOutputQuantization": ["Conv"],
-                "CalibMovingAverage": True,
-            },
-        )
-        quantised = onnx.load(path)
-    # The quantiser declares a domain that it then does not use.
-    used = {node.domain for node in quantised.graph.node}
-    kept = [entry for entry in quantised.opset_import if entry.domain in used]
-    del quantised.opset_import[:]
-    quantised.opset_import.extend(kept)
-    quantised.producer_name, quantised.producer_version = graph.producer_name, graph.producer_version
-    return finished(quantised, properties)
-
-
-class _Frames(CalibrationDataReader):
-    def __init__(self, frames: Iterable[NDArray[np.uint8]]) -> None:
-        self._frames = iter(frames)
-
-    def get_next(self) -> dict[str, Any] | None:
-        frame = next(self._frames, None)
-        return None if frame is None else {"image": frame[None]}
-
-
-def make_variants(
-    bundle: Bundle,
-    model: DeployedSegmenter,
-    names: Sequence[str],
-    frames: Sequence[NDArray[np.uint8]],
-    what: str,
-    calibration: Sequence[NDArray[np.uint8]],
-) -> tuple[tuple[ModelVariant, ...], dict[str, bytes]]:
-    """Variants of a bundle, each compared with `model.onnx`.
-
-    Args:
-        model: the network that the bundle's graph computes.
-        names: of `VARIANTS`.
-        frames, what: to compare on, (H, W, 3) uint8 each, and what they are.
-        calibration: frames for `int8`.
-
-    Returns:
-        What goes into the description, and the contents of the files by name.
-
-    Raises:
-        EngineError: a variant differs by more than its precision may.
-        ExportError: `int8` without calibration frames, or a graph that cannot be made.
-    """
-    properties = {"name": bundle.description.name, "weights_licence": bundle.description.weights_licence}
-    reference = OnnxRuntimeEngine(bundle)
-    outputs = [reference.run(frame[None]) for frame in frames]
-    reference.close()
-    variants, files = [], {}
-    for name in names:
-        kind, precision, file = VARIANTS[name]
-        if name == "fp16":
-            contents = onnx_bytes(half_network(model), properties)
-        else:
-            if not calibration:
-                raise ExportError("int8 needs calibration frames; give a data set")
-            contents = quantised_onnx(bundle.model, calibration, properties)
-        engine = OnnxRuntimeEngine(replace(bundle, model=contents))
-        meter = ParityMeter()
-        for frame, output in zip(frames, outputs, strict=True):
-            meter.add(output, engine.run(frame[None]))
-        parity = meter.parity()
-        require_parity(parity, precision, f"the variant {name}")
-        measured_on = f"{what}, {parity.frames} frames, {engine.name} on the CPU"
-        variants.append(_variant(kind, precision, file, parity, measured_on))
-        files[file] = contents
-        engine.close()
-    return tuple(variants), files
-
-
-def _variant(kind: Any, precision: Any, file: str, parity: Parity, measured_on: str) -> ModelVariant:
-    # The digest is set when the bundle is written.
-    return ModelVariant(kind, precision, file, "", parity.label_agreement, parity.mean_score_difference, measured_on)
-
-
-def spread(frames: Any, count: int) -> list[NDArray[np.uint8]]:
-    """The images of `count` frames at even distances, or of all where there are fewer."""
-    step = max(len(frames) / count, 1.0)
-    return [frames[int(i * step)].image for i in range(min(count, len(frames)))]
-
-
-def add_variants(
-    bundle: Bundle,
-    config: SegmenterConfig,
-    names: Sequence[str],
-    data: DataArgument | None,
-    calibration: DataArgument | None,
-) -> Bundle:
-    """Make variants of a bundle from the weights in its graph, and write them into it; others that it has stay.
-
-    Raises:
-        EngineError, ExportError, GraphError, BundleError: as their messages say.
-    """
-    given = {"--data": data, "--calibration": calibration}
-    read = {option: None if argument is None else argument.path for option, argument in given.items()}
-    check_bundle_folder("the bundle", bundle.folder, [VARIANTS[name][2] for name in names], read)
-    model = segmenter_of_bundle(bundle, config)
-    frames, what = fixed_frames(*model.input_size), "drawn street scenes"
-    if data is not None:
-        found = open_frames(data, ())
-        frames, what = spread(found, COMPARED_FRAMES), f"{data.name} ({data.split or data.path.name})"
-    calibrating = [] if calibration is None else spread(open_frames(calibration, ()), CALIBRATION_FRAMES)
-    made, files = make_variants(bundle, model, names, frames, what, calibrating)
-    kept = [v for v in bundle.description.variants if v.file not in files]
-    files.update({v.file: bundle.variant_bytes(v) for v in kept})
-    return write_bundle(bundle.folder, replace(bundle.description, variants=(*kept, *made)), bundle.model, files)
 
 
 def main(arguments: list[str] | None = None) -> int:

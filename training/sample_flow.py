@@ -23,7 +23,9 @@ from ros_ood_perception.files.strict_yaml import SchemaError, from_mapping
 from ros_ood_perception.number_arguments import LARGEST_SEED, image_size, whole
 from ros_ood_perception.shown_text import error_line
 from training.flow.image_flow import FlowConfig, ImageFlow
-from training.joint.negatives import MAGNIFICATIONS, enlarged, within_range
+from training.joint.gradients import within_range
+from training.joint.negative_config import MAGNIFICATIONS
+from training.joint.placement import enlarged
 from training.runs.checkpoint import CheckpointError, load_checkpoint, reading
 
 

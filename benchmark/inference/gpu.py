@@ -46,10 +46,10 @@ from ros_ood_perception.inference.perception import Perception
 from ros_ood_perception.inference.tensorrt.plan import open_tensorrt
 from ros_ood_perception.inference.torch.engine import open_torch
 from ros_ood_perception.number_arguments import image_size, whole
-from training.bundles.onnx_graph import onnx_bytes
-from training.evaluate import DataArgument, data_argument, open_frames
+from training.bundles.onnx_export import onnx_bytes
+from training.bundles.precisions import half_network
+from training.data.arguments import DataArgument, data_argument, open_frames
 from training.evaluation.metrics.pixel_exact import ExactPixelMetrics
-from training.precisions import half_network
 from training.segmenter.deployed_segmenter import DeployedSegmenter
 from training.segmenter.ladder_segmenter import LadderSegmenter, SegmenterConfig
 

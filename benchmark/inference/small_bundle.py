@@ -47,9 +47,23 @@ operating_points:
 
 
 def small_model() -> bytes:
-    """A graph that is right and has most of the operators; outputs (N, 16, 24)."""
-    node, random = helper.make_node, np.random.default_rng(0)
-    constants: dict[str, Any] = {
+    """A valid graph with most of the operators; outputs (N, 16, 24)."""
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        _nodes(),
+        "small",
+        [value("image", 2, ["N", "H", "W", 3])],
+        [value("semantic", 2, ["N", *SIZE]), value("anomaly", 1, ["N", *SIZE])],
+        [numpy_helper.from_array(array, name) for name, array in _constants().items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
+def _constants() -> dict[str, Any]:
+    random = np.random.default_rng(0)
+    return {
         "first": np.array([0]),
         "second": np.array([1]),
         "rest": np.array([3, *SIZE]),
@@ -73,6 +87,10 @@ def small_model() -> bytes:
         "end": np.array([-1, -1]),
         "sides": np.array([2, 3]),
     }
+
+
+def _nodes() -> list[onnx.NodeProto]:
+    node = helper.make_node
     nodes = [
         node("Cast", ["image"], ["pixels"], to=1),
         node("Transpose", ["pixels"], ["channels"], perm=[0, 3, 1, 2]),
@@ -110,14 +128,4 @@ def small_model() -> bytes:
         node("Squeeze", ["clipped", "axis"], ["anomaly"]),
     ]
     nodes[29], nodes[30] = nodes[30], nodes[29]
-    value = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        nodes,
-        "small",
-        [value("image", 2, ["N", "H", "W", 3])],
-        [value("semantic", 2, ["N", *SIZE]), value("anomaly", 1, ["N", *SIZE])],
-        [numpy_helper.from_array(array, name) for name, array in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.checker.check_model(model, full_check=True)
-    return bytes(model.SerializeToString())
+    return nodes

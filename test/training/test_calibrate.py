@@ -27,10 +27,11 @@ from ros_ood_perception.bundle.model_bundle import (
 from ros_ood_perception.inference.engine import EngineOutput
 from ros_ood_perception.inference.opening import open_engine
 from ros_ood_perception.inference.perception import Perception
-from training.bundles.bundle_graph import LOGITS, TEMPERATURE
-from training.bundles.onnx_graph import LOGITS_WEIGHT
+from training.bundles.graph import LOGITS, TEMPERATURE
+from training.bundles.onnx_export import LOGITS_WEIGHT
 from training.bundles.operating_points import LEVELS, InlierScores, drivable_ids, inlier_operating_points
-from training.calibrate import LabelledLogits, best_temperature, main
+from training.bundles.temperature import LabelledLogits, best_temperature
+from training.calibrate import main
 from training.data.label_set import CAMVID
 from training.data.registry import open_data_set
 from training.export import main as export

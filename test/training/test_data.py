@@ -10,8 +10,8 @@ from PIL import Image
 from synthetic_camvid import write_camvid
 
 from training.data.augmentation import AugmentationConfig, class_mixed, random_crop, recoloured
-from training.data.camvid import CamVid
 from training.data.labelled_frames import BrokenFrameError, read_image, read_label_map
+from training.data.sets.camvid import CamVid
 from training.data.training_crops import AddressSampler, TrainingCrops
 
 

@@ -16,9 +16,9 @@ from synthetic_camvid import write_camvid
 from training.data.held_out import HeldOut
 from training.data.label_set import CAMVID, CITYSCAPES, STREET_HAZARDS, LabelClass
 from training.data.labelled_frames import BrokenFrameError
-from training.data.mapillary_vistas import CLASS_ID, NAMES_OF, WITHOUT_CLASS
 from training.data.registry import DATA_SETS, open_data_set, registered
-from training.data.smiyc_lostandfound import FRAMES, WITHOUT_LABELS
+from training.data.sets.mapillary_vistas import CLASS_ID, NAMES_OF, WITHOUT_CLASS
+from training.data.sets.smiyc_lostandfound import FRAMES, WITHOUT_LABELS
 
 IMAGE = None
 V = 255

@@ -25,12 +25,12 @@ from ros_ood_perception.bundle.model_bundle import OperatingPoint, read_bundle, 
 from ros_ood_perception.inference.engine import EngineOutput
 from ros_ood_perception.inference.opening import open_engine
 from ros_ood_perception.inference.perception import Perception
-from training import evaluate as evaluate_module
-from training.bundles.bundle_graph import LogitsEngine
+from training.bundles.graph import LogitsEngine
 from training.data.label_set import CAMVID
 from training.data.labelled_frames import LabelledFrame
 from training.data.registry import DATA_SETS, open_data_set
 from training.evaluate import main
+from training.evaluation import bundle_evaluation
 from training.evaluation.metrics.component_smiyc import OBSTACLE_TRACK, SmiycComponentMetrics
 from training.evaluation.metrics.error_monitor import ErrorMonitorMetrics
 from training.evaluation.metrics.per_image_overlap import PerImageOverlap, SharedFalsePositiveRate
@@ -408,7 +408,7 @@ def test_scores_that_are_nan_end_the_run_with_the_frame_named(
 def test_mistakes_in_the_data_are_named_before_anything_is_measured(
     bundle: Path, tree: Path, anomalies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluate_module, "run_set", lambda *arguments: pytest.fail("a set was measured"))
+    monkeypatch.setattr(bundle_evaluation, "run_set", lambda *arguments: pytest.fail("a set was measured"))
     good = f"images_and_masks:{anomalies}"
     empty = tmp_path / "empty"
     (empty / "images").mkdir(parents=True)
@@ -430,7 +430,7 @@ def test_mistakes_in_the_data_are_named_before_anything_is_measured(
 def test_a_folder_that_cannot_be_written_to_is_named_before_anything_is_measured(
     option: str, bundle: Path, anomalies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluate_module, "run_set", lambda *arguments: pytest.fail("a set was measured"))
+    monkeypatch.setattr(bundle_evaluation, "run_set", lambda *arguments: pytest.fail("a set was measured"))
     (tmp_path / "file").write_text("in the way")
     run = evaluate(
         bundle, tmp_path, "--data", f"images_and_masks:{anomalies}", option, str(tmp_path / "file" / "x" / "y")

@@ -12,10 +12,11 @@ import torch
 from ros_ood_perception.bundle.model_bundle import read_bundle
 from ros_ood_perception.inference.opening import open_engine
 from ros_ood_perception.inference.parity import Parity
-from training import export
-from training.bundles.onnx_graph import ExportError, onnx_bytes
-from training.data.camvid import CamVid
-from training.export import deployed_segmenter, export_bundle, main, measure_parity, require_parity
+from training.bundles import export
+from training.bundles.export import deployed_segmenter, export_bundle, parity_with_network, require_parity
+from training.bundles.onnx_export import ExportError, onnx_bytes
+from training.data.sets.camvid import CamVid
+from training.export import main
 from training.runs.checkpoint import load_checkpoint
 from training.segmenter.deployed_segmenter import DeployedSegmenter
 
@@ -61,7 +62,7 @@ def test_the_graph_computes_what_the_network_computes_on_real_frames(
     camvid: Path, checkpoint: Path, bundle: Path
 ) -> None:
     frames = CamVid(camvid / "val")
-    parity = measure_parity(
+    parity = parity_with_network(
         deployed_segmenter(load_checkpoint(checkpoint), None, 1.0),
         read_bundle(bundle),
         (frames[i].image for i in range(0, len(frames), 10)),

@@ -39,7 +39,7 @@ def test_on_sets_with_anomalies_the_figures_are_those_of_evaluation(
     if not folder.is_dir():
         pytest.skip(f"no frames at {folder}")
     from ros_ood_perception.bundle.model_bundle import read_bundle
-    from training.evaluate import data_argument
+    from training.data.arguments import data_argument
     from training.evaluate import main as evaluate
 
     data = f"smiyc_anomaly:{folder}"

@@ -27,16 +27,12 @@ from ros_ood_perception.inference.opening import open_engine
 from training.data.label_set import IGNORE
 from training.export import main as export
 from training.flow.image_flow import FlowConfig, ImageFlow
-from training.joint.colouring import Colouring
-from training.joint.negatives import (
-    NegativeConfig,
-    Placement,
-    channel_orders,
-    channels_shuffled,
-    place,
-    scaled_gradient,
-    within_range,
-)
+from training.joint.colouring import Colouring, channel_orders, channels_shuffled
+from training.joint.gradients import scaled_gradient, within_range
+from training.joint.negative_config import NegativeConfig
+from training.joint.negative_draw import NegativeDraw
+from training.joint.objective import JointObjective
+from training.joint.placement import Placement, place
 from training.joint.procedural_textures import procedural_textures
 from training.joint.training_config import JointTrainingConfig
 from training.losses.cross_entropy import dense_cross_entropy, up_sampled
@@ -44,7 +40,6 @@ from training.losses.negative import uniformity_loss
 from training.runs.checkpoint import load_checkpoint
 from training.segmenter.ladder_segmenter import LadderSegmenter, SegmenterConfig
 from training.train_flow import main as train_flow
-from training.train_joint import JointObjective, NegativeDraw
 from training.train_joint import main as train_joint
 from training.train_segmenter import main as train_segmenter
 
@@ -453,7 +448,7 @@ def test_joint_training_trains_both_and_exports(trained: tuple[Path, Path, Path]
 def test_a_resumed_joint_run_has_the_numbers_of_an_uninterrupted_one(
     initial_flow_share: float, trained: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from training.train_joint import JointTrainer
+    from training.joint.trainer import JointTrainer
 
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir()

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from synthetic_camvid import write_camvid
 
-from training.data.images_and_masks import ImagesAndMasks
 from training.data.labelled_frames import ANOMALY
 from training.data.registry import open_data_set
+from training.data.sets.images_and_masks import ImagesAndMasks
 from training.paste_objects import main
 
 COLOUR = (250, 5, 240)

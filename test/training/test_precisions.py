@@ -17,12 +17,13 @@ from ros_ood_perception.bundle.model_bundle import ANOMALY_AT_LOGITS, BundleErro
 from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 from ros_ood_perception.inference.parity import fixed_frames
 from ros_ood_perception.inference.torch.engine import TorchEngine
-from training import precisions
+from training.bundles import precisions
+from training.bundles.export import deployed_segmenter
 from training.bundles.fold_batch_norms import folded
+from training.bundles.precisions import VARIANTS, half_network
 from training.calibrate import main as calibrate
-from training.export import deployed_segmenter
 from training.export import main as export
-from training.precisions import VARIANTS, half_network, main
+from training.precisions import main
 from training.runs.checkpoint import load_checkpoint
 
 ONNX_FILES = ("model.onnx", "model_fp16.onnx", "model_int8.onnx")

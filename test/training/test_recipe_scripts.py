@@ -19,8 +19,7 @@ from ros_ood_perception.bundle.model_bundle import read_bundle
 from ros_ood_perception.files.strict_yaml import from_mapping
 from ros_ood_perception.inference.opening import open_engine
 from training import calibrate, export, train_flow, train_joint, train_segmenter
-from training.bundles.bundle_segmenter import segmenter_of_bundle
-from training.bundles.bundle_weights import checkpoint_of_bundle
+from training.bundles.network import checkpoint_of_bundle, segmenter_of_bundle
 from training.runs.checkpoint import load_checkpoint
 from training.segmenter.deployed_segmenter import DeployedSegmenter
 from training.segmenter.ladder_segmenter import LadderSegmenter, SegmenterConfig

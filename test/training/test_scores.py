@@ -18,7 +18,7 @@ import torch
 from tensorrt_parsers import complaints
 from torch import Tensor
 
-from training.bundles.onnx_graph import onnx_bytes
+from training.bundles.onnx_export import onnx_bytes
 from training.segmenter.anomaly_scores import (
     BORDER_WIDTHS,
     SCORES,

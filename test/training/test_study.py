@@ -22,8 +22,8 @@ from training.studies.config import StudyConfig
 from training.studies.report import by_reliability, mean_and_spread
 from training.studies.report import main as report
 from training.studies.report import report as report_text
+from training.studies.study import merged
 from training.study import main as study
-from training.study import merged
 
 VARIANTS: dict[str, Any] = {"cross_entropy": {"negatives": {"source": "none"}}, "flow": {"beta": 0.5}}
 

@@ -27,8 +27,9 @@ from training.export import main as export
 from training.flow.training_config import FlowTrainingConfig
 from training.runs.checkpoint import FORMAT, CheckpointError, load_checkpoint, save_checkpoint
 from training.segmenter.ladder_segmenter import LadderSegmenter, SegmenterConfig
+from training.segmenter.trainer import SegmenterTrainer, SupervisedObjective
 from training.segmenter.training_config import OptimiserConfig, SegmenterTrainingConfig
-from training.train_segmenter import SegmenterTrainer, SupervisedObjective, main
+from training.train_segmenter import main
 
 TINY = {
     "name": "tiny",
@@ -97,7 +98,7 @@ def test_a_resumed_run_has_the_numbers_of_an_uninterrupted_one(
     parts.mkdir()
     assert train(tree, whole) == 0
 
-    from training.train_segmenter import SegmenterTrainer
+    from training.segmenter.trainer import SegmenterTrainer
 
     close_epoch = SegmenterTrainer._close_epoch
 

@@ -1,7 +1,7 @@
-"""Batch normalisation folded into the convolutions before it, in float32.
+"""Batch normalisations folded into the convolutions before them, in float32.
 
-A network that is to compute in half precision is folded first: the exporter would fold tensors that are already
-rounded, and round them again.
+A network is folded before it is cast to half precision. The exporter would fold tensors that are already rounded, and
+round them again.
 """
 
 from __future__ import annotations
@@ -13,40 +13,52 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
-def folded(network: nn.Module, example: Tensor) -> nn.Module:
-    """A copy of a network in evaluation mode, where each BatchNorm2d that follows a convolution is an Identity.
+def normalisations_after(network: nn.Module, example: Tensor) -> dict[str, str]:
+    """The name of each Conv2d whose output goes into a BatchNorm2d -> the name of that BatchNorm2d.
 
-    Which follows which is seen in a run on `example`, so that it needs no knowledge of the network's parts.
+    They are found in a run on `example`, without knowledge of the network's parts.
     """
-    network = copy.deepcopy(network).eval()
-    made_by: dict[int, nn.Conv2d] = {}
-    kept_alive: list[Tensor] = []  # an id names one tensor only as long as it lives
-    pairs: dict[nn.BatchNorm2d, nn.Conv2d] = {}
+    made_by: dict[int, str] = {}
+    outputs: list[Tensor] = []  # kept alive: an id names one tensor only as long as it lives
+    found: dict[str, str] = {}
 
-    def after_convolution(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
-        assert isinstance(module, nn.Conv2d)
-        made_by[id(output)] = module
-        kept_alive.append(output)
+    def after_convolution(name: str, output: Tensor) -> None:
+        made_by[id(output)] = name
+        outputs.append(output)
 
-    def before_norm(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        assert isinstance(module, nn.BatchNorm2d)
-        if id(inputs[0]) in made_by:
-            pairs[module] = made_by[id(inputs[0])]
+    def before_normalisation(name: str, entering: Tensor) -> None:
+        if id(entering) in made_by:
+            found[made_by[id(entering)]] = name
 
     handles = []
-    for module in network.modules():
+    for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d):
-            handles.append(module.register_forward_hook(after_convolution))
+            handles.append(module.register_forward_hook(lambda _m, _i, out, name=name: after_convolution(name, out)))
         elif isinstance(module, nn.BatchNorm2d):
-            handles.append(module.register_forward_pre_hook(before_norm))
-    with torch.no_grad():
-        network(example)
-    for handle in handles:
-        handle.remove()
-    names = {module: name for name, module in network.named_modules()}
-    for norm, convolution in pairs.items():
-        _replace(network, names[convolution], fuse_conv_bn_eval(convolution, norm))
-        _replace(network, names[norm], nn.Identity())
+            handles.append(
+                module.register_forward_pre_hook(lambda _m, inputs, name=name: before_normalisation(name, inputs[0]))
+            )
+    training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            network(example)
+    finally:
+        network.train(training)
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def folded(network: nn.Module, example: Tensor) -> nn.Module:
+    """A copy of a network in evaluation mode, where each BatchNorm2d that follows a convolution is an Identity."""
+    network = copy.deepcopy(network).eval()
+    for name, norm_name in normalisations_after(network, example).items():
+        convolution, norm = network.get_submodule(name), network.get_submodule(norm_name)
+        assert isinstance(convolution, nn.Conv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
+        _replace(network, name, fuse_conv_bn_eval(convolution, norm))
+        _replace(network, norm_name, nn.Identity())
     return network
 
 

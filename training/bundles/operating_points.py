@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from ros_ood_perception.bundle.model_bundle import Bundle, OperatingPoint
-from training.bundles.bundle_runner import BundleRunner
+from training.bundles.runner import BundleRunner
 from training.data.label_set import IGNORE
 from training.data.labelled_frames import INLIER, LabelledFrames
 from training.evaluation.metrics.score_counts import ScoreCounts

@@ -6,23 +6,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from training.data.bdd100k import Bdd100k
-from training.data.camvid import CamVid
-from training.data.camvid_static import CamVidStatic
-from training.data.cityscapes import Cityscapes
-from training.data.fishyscapes_lostandfound import FishyscapesLostAndFound
-from training.data.fishyscapes_static import FishyscapesStatic
 from training.data.held_out import HeldOut
-from training.data.images_and_masks import ImagesAndMasks
-from training.data.kitti import Kitti
 from training.data.labelled_frames import LabelledFrames
-from training.data.mapillary_vistas import MapillaryVistas
-from training.data.road_anomaly import RoadAnomaly
-from training.data.sample_drive import SampleDrive, SampleDriveTest
-from training.data.smiyc import SmiycAnomaly, SmiycObstacle
-from training.data.smiyc_lostandfound import SmiycLostAndFound
-from training.data.streethazards import StreetHazards, StreetHazardsTest
-from training.data.wilddash2 import WildDash2
+from training.data.sets.bdd100k import Bdd100k
+from training.data.sets.camvid import CamVid
+from training.data.sets.camvid_static import CamVidStatic
+from training.data.sets.cityscapes import Cityscapes
+from training.data.sets.fishyscapes_lostandfound import FishyscapesLostAndFound
+from training.data.sets.fishyscapes_static import FishyscapesStatic
+from training.data.sets.images_and_masks import ImagesAndMasks
+from training.data.sets.kitti import Kitti
+from training.data.sets.mapillary_vistas import MapillaryVistas
+from training.data.sets.road_anomaly import RoadAnomaly
+from training.data.sets.sample_drive import SampleDrive, SampleDriveTest
+from training.data.sets.smiyc import SmiycAnomaly, SmiycObstacle
+from training.data.sets.smiyc_lostandfound import SmiycLostAndFound
+from training.data.sets.streethazards import StreetHazards, StreetHazardsTest
+from training.data.sets.wilddash2 import WildDash2
 
 
 class DataSet(Protocol):

@@ -1,4 +1,4 @@
-"""Random colours for what is pasted: mean colour, contrast, and how the channels mix."""
+"""Random colours for patches: mean colour, contrast, mixture and order of the channels."""
 
 from __future__ import annotations
 
@@ -50,3 +50,15 @@ class Colouring:
         centred = patches - patches.mean(dim=(2, 3), keepdim=True)
         structure = centred / (centred.std(dim=(2, 3), keepdim=True) + 1e-6)
         return self.mean + self.contrast * torch.einsum("nij,njhw->nihw", self.mixing, structure)
+
+
+def channel_orders(count: int, share: float, generator: torch.Generator) -> Tensor:
+    """For each of `count` patches an order of its colour channels: (count, 3) int64; about `share` are not its own."""
+    orders = torch.tensor([[0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]])
+    drawn = orders[torch.randint(len(orders), (count,), generator=generator)]
+    return torch.where(torch.rand(count, 1, generator=generator) < share, drawn, torch.arange(3))
+
+
+def channels_shuffled(patches: Tensor, orders: Tensor) -> Tensor:
+    """Each patch with its channels in another order: patches (N, 3, h, w), orders (N, 3) -> (N, 3, h, w)."""
+    return torch.stack([patch[order] for patch, order in zip(patches, orders.to(patches.device), strict=True)])

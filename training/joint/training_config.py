@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from training.flow.image_flow import FlowConfig
-from training.joint.negatives import NegativeConfig
+from training.joint.negative_config import NegativeConfig
 from training.losses.negative import Divergence
 from training.runs.training_run import ScheduleConfig
 from training.segmenter.training_config import OptimiserConfig, SegmenterTrainingConfig
@@ -45,4 +45,4 @@ class JointTrainingConfig(SegmenterTrainingConfig):
     @property
     def flow_learns(self) -> bool:
         """Whether the flow is trained in this run."""
-        return self.negatives.source == "flow" and self.negatives.train_flow
+        return self.negatives.uses_flow and self.negatives.train_flow

@@ -24,33 +24,25 @@ from training.runs.training_run import TrainingRun
 MOST_HOSTS = 10_000
 
 
-def command_line(
-    run_class: type[TrainingRun[Any]],
-    config_class: type[Any],
-    description: str | None,
-    arguments: list[str] | None,
-    initial: dict[str, str],
-    start: Callable[[Any, dict[str, Path]], None],
-) -> int:
+def command_line(run_class: type[TrainingRun[Any]], description: str | None, arguments: list[str] | None) -> int:
     """The command line of a trainer; returns the exit code.
 
     Args:
         run_class: called with (config, config path, folders of the data, out folder, fabric).
-        initial: options that take checkpoints to start from, with their help texts.
-        start: called with the run and the paths given for those options, unless the run is resumed.
+        description: for `--help`.
     """
     program = run_class.program.rpartition(".")[2]
-    options = _parser(run_class.program, description, initial).parse_args(arguments)
+    options = _parser(run_class.program, description, run_class.initial).parse_args(arguments)
     changes = [*options.set, *([] if options.precision is None else [f"precision={options.precision}"])]
     try:
-        config = from_mapping(changed(load_yaml(options.config), changes), config_class, str(options.config))
+        config = from_mapping(changed(load_yaml(options.config), changes), run_class.config_class, str(options.config))
         folders = config.data.folders(options.data)
         out = options.out or Path("runs") / config.name
         if not options.resume and (out / "last.pt").exists():
             raise CheckpointError(f"{out / 'last.pt'} exists; give --resume to go on, or another --out")
         if not options.resume and (out / "best.pt").exists():
             raise CheckpointError(f"{out / 'best.pt'} exists, and would be replaced; give another --out")
-        given = {name: getattr(options, name.replace("-", "_")) for name in initial}
+        given = {name: getattr(options, name.replace("-", "_")) for name in run_class.initial}
         read = {f"--data {name}": folder for name, folder in folders.items()}
         check_apart("--out", out, read if options.resume else {**read, **{f"--{n}": p for n, p in given.items()}})
         devices, nodes = _layout(options.devices, options.nodes)
@@ -74,7 +66,7 @@ def command_line(
         if options.resume:
             run.resume()
         else:
-            start(run, {name: path for name, path in given.items() if path is not None})
+            run.start_from({name: path for name, path in given.items() if path is not None})
         run.run()
     except (SchemaError, CheckpointError, OSError, FloatingPointError, ValueError) as error:
         print(f"{program}: {error_line(error)}", file=sys.stderr)

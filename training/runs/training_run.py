@@ -130,6 +130,8 @@ class TrainingRun(abc.ABC, Generic[Config]):
         program: the module that is run.
         kind: what its checkpoints hold; one kind cannot be resumed as another.
         quality: the validation figure that chooses `best.pt`, as shown, and whether larger is better.
+        config_class: of its configuration.
+        initial: options of the command line that take checkpoints to start from, with their help texts.
 
     Attributes:
         changes: to the configuration's file, from the command line.
@@ -141,6 +143,8 @@ class TrainingRun(abc.ABC, Generic[Config]):
     program: ClassVar[str]
     kind: ClassVar[str]
     quality: ClassVar[tuple[str, bool]]
+    config_class: ClassVar[type[Any]]
+    initial: ClassVar[dict[str, str]] = {}
     loader: DataLoader[Any]
     sampler: AddressSampler
     objective: Any
@@ -176,6 +180,16 @@ class TrainingRun(abc.ABC, Generic[Config]):
     def record(self) -> dict[str, Any]:
         """What else the checkpoint says."""
         return {}
+
+    def start_from(self, paths: dict[str, Path]) -> None:
+        """Take the weights of other runs.
+
+        Args:
+            paths: of their checkpoints, by the options of `initial` that were given.
+
+        Raises:
+            CheckpointError: one is missing, is no checkpoint, or is of another network.
+        """
 
     def share_out(self, data: Dataset[Any], length: int) -> None:
         """Make the loader of training batches: the same crops for the same seed, whatever the number of processes.

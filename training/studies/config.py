@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from training.bundles.bundle_runner import LogitScore
+from training.bundles.runner import LogitScore
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 

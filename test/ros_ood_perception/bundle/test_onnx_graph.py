@@ -95,7 +95,7 @@ def test_every_encoder_that_can_be_exported_passes() -> None:
     pytest.importorskip("transformers", reason="transformers is not installed")
     import torch
 
-    from training.bundles.onnx_graph import onnx_bytes
+    from training.bundles.onnx_export import onnx_bytes
     from training.segmenter.deployed_segmenter import DeployedSegmenter
     from training.segmenter.ladder_segmenter import LadderSegmenter, SegmenterConfig
 

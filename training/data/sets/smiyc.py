@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from training.data.images_and_masks import ImagesAndMasks
 from training.data.labelled_frames import FramePaths
+from training.data.sets.images_and_masks import ImagesAndMasks
 
 
 class SmiycTrack(ImagesAndMasks):

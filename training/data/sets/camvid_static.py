@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from training.data.images_and_masks import ImagesAndMasks
+from training.data.sets.images_and_masks import ImagesAndMasks
 
 
 class CamVidStatic(ImagesAndMasks):

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.images_and_masks import IMAGE_FOLDERS, ImagesAndMasks
 from training.data.labelled_frames import BrokenFrameError, FramePaths, LabelledFrame
+from training.data.sets.images_and_masks import IMAGE_FOLDERS, ImagesAndMasks
 
 RELEASES = ("fs_val_v3", "fs_val_v2", "fs_val_v1")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from training.data.cityscapes import frames_by_city
 from training.data.label_set import IGNORE
 from training.data.labelled_frames import ANOMALY, INLIER, LabelledFrames
+from training.data.sets.cityscapes import frames_by_city
 
 ROAD_VALUE = 1
 OBSTACLE_VALUES = range(2, 201)

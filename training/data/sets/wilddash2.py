@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from training.data.cityscapes import LABEL_MAP
 from training.data.label_set import CITYSCAPES, IGNORE
 from training.data.labelled_frames import FramePaths, LabelledFrames, images_in, inliers
+from training.data.sets.cityscapes import LABEL_MAP
 
 MORE_IDS = {
     "road": (38, 41, 43, 61, 64, 70, 74, 75, 76, 79),  # markings, manhole, pothole, tram track, bike lane, ...

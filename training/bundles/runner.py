@@ -13,7 +13,7 @@ from ros_ood_perception.bundle.model_bundle import Bundle
 from ros_ood_perception.inference.engine import EngineError, InferenceEngine
 from ros_ood_perception.inference.opening import open_engine
 from ros_ood_perception.inference.perception import FramePerception, Perception
-from training.bundles.bundle_graph import GraphError, LogitsEngine, confidence_of_logits, score_of_logits
+from training.bundles.graph import GraphError, LogitsEngine, confidence_of_logits, score_of_logits
 from training.segmenter.anomaly_scores import SCORES
 
 

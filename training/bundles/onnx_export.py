@@ -13,8 +13,8 @@ from ros_ood_perception.bundle.model_bundle import MODEL_FILE
 from ros_ood_perception.bundle.onnx_model.graph import check_graph
 from ros_ood_perception.bundle.onnx_model.wire_format import OnnxFileError
 from ros_ood_perception.errors import PerceptionError
-from training.bundles.bundle_graph import name_anomaly_at_logits, name_logits
 from training.bundles.fold_pads import fold_pads
+from training.bundles.graph import name_anomaly_at_logits, name_logits
 from training.segmenter.deployed_segmenter import DeployedSegmenter
 
 OPSET = 17

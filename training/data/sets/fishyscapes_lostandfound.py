@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from training.data.images_and_masks import IMAGE_FOLDERS, ImagesAndMasks
 from training.data.labelled_frames import FramePaths
+from training.data.sets.images_and_masks import IMAGE_FOLDERS, ImagesAndMasks
 
 MASKS = "fishyscapes_lostandfound"
 

@@ -1,0 +1,1 @@
+"""One module for each public data set: where its files lie, and how its labels map to ours."""

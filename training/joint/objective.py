@@ -1,0 +1,110 @@
+"""The three losses of joint training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from training.data.label_set import IGNORE
+from training.flow.image_flow import ImageFlow
+from training.joint.colouring import channels_shuffled
+from training.joint.gradients import scaled_gradient, within_range
+from training.joint.negative_draw import NegativeDraw
+from training.joint.training_config import JointTrainingConfig
+from training.losses.cross_entropy import dense_cross_entropy, up_sampled, weight_of_valid_pixels
+from training.losses.negative import uniformity_loss
+from training.runs.shared_batch import mean_over_processes
+from training.segmenter.ladder_segmenter import LadderSegmenter
+
+
+@dataclass(frozen=True)
+class Denominators:
+    """What the sums over pixels are divided by: () float, of the whole batch as a process sees it.
+
+    Attributes:
+        classes: weight of the pixels that have a class and are not pasted over.
+        unsure: number of pasted pixels.
+    """
+
+    classes: Tensor
+    unsure: Tensor
+
+
+class JointObjective(nn.Module):
+    """Segmenter, flow and the three losses as one module, so that data parallelism sees the whole step.
+
+    image (N, 3, H, W) uint8 RGB, labels (N, H, W) uint8 and a draw -> L_cls, L_mle, L_jsd, each () float32. Where the
+    images are a part of the batch, the denominators of the batch make L_cls and L_jsd its shares of the batch's.
+    """
+
+    weights: Tensor
+
+    def __init__(
+        self,
+        segmenter: LadderSegmenter,
+        flow: ImageFlow,
+        weights: Tensor,
+        config: JointTrainingConfig,
+        initial_flow: ImageFlow | None = None,
+    ) -> None:
+        super().__init__()
+        self.segmenter = segmenter
+        self.flow = flow
+        self.initial_flow = initial_flow
+        self.config = config
+        self.register_buffer("weights", weights, persistent=False)
+
+    def train(self, mode: bool = True) -> JointObjective:
+        super().train(mode)
+        if self.config.frozen_batch_norm:
+            for module in self.segmenter.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+    def forward(
+        self, image: Tensor, labels: Tensor, draw: NegativeDraw, denominators: Denominators | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        placement = draw.placement
+        pixels = image.float()
+        likelihood = pixels.new_zeros(())
+        # The inverse of a flow in half precision is not its inverse.
+        with torch.autocast(image.device.type, enabled=False):
+            if draw.patches is None:
+                # The flow knows a grey level g as g + [0, 1).
+                samples = placement.enlarge(within_range(self.samples(draw) - 0.5))
+                patches = draw.colours(samples)
+                patches = scaled_gradient(patches, self.config.negatives.push)
+            else:
+                patches = draw.patches
+            if draw.channels is not None:
+                patches = channels_shuffled(patches, draw.channels)
+            if self.config.flow_learns:
+                # The replaced crop enters the flow as the camera gave it, 0..255, and detached.
+                crops = placement.take_reduced(image)
+                likelihood = self.flow.bits_per_dim(crops, draw.noise, draw.augmentation).mean()
+        pasted = self.segmenter.normalise(placement.paste(pixels, patches))
+        mixed = pasted.contiguous(memory_format=torch.channels_last)
+        dense = up_sampled(self.segmenter(mixed))
+        mask = placement.mask((image.shape[2], image.shape[3]))
+        of_classes, of_unsure = (None, None) if denominators is None else (denominators.classes, denominators.unsure)
+        classes = dense_cross_entropy(dense, labels.masked_fill(mask, IGNORE), self.weights, of_classes)
+        return classes, likelihood, uniformity_loss(dense, mask, self.config.divergence, of_unsure)
+
+    def samples(self, draw: NegativeDraw) -> Tensor:
+        """(N, 3, h, w) float: each of the flow, or of the flow as it was before joint training."""
+        samples = self.flow.inverse(draw.latents)
+        if self.initial_flow is None or draw.from_initial_flow is None:
+            return samples
+        return torch.where(
+            draw.from_initial_flow[:, None, None, None], self.initial_flow.inverse(draw.latents), samples
+        )
+
+    def denominators(self, labels: Tensor, draw: NegativeDraw) -> Denominators:
+        """Of the batch of which this process has labels (N, H, W) uint8."""
+        mask = draw.placement.mask((labels.shape[1], labels.shape[2]))
+        weight = weight_of_valid_pixels(labels.masked_fill(mask, IGNORE), self.weights)
+        classes, unsure = mean_over_processes(torch.stack([weight, mask.sum().to(weight)]))
+        return Denominators(classes, unsure)

@@ -1,0 +1,133 @@
+"""Where patches go: size, places, outline and magnification."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from training.flow.image_flow import STRIDE
+from training.joint.negative_config import NegativeConfig
+
+Outline = Callable[[int, int, int, torch.Generator], Tensor]
+"""Number of patches, height, width and generator -> which pixels are pasted, (N, height, width) bool."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the patches of one batch go.
+
+    Attributes:
+        height, width: of every patch, multiples of 8.
+        top, left: (N,) int64 places of their upper left corners.
+        inside: (N, height, width) bool, which pixels of the rectangle are pasted.
+        magnification: the flow's sample is 1/magnification of the patch's height and width.
+    """
+
+    height: int
+    width: int
+    top: Tensor
+    left: Tensor
+    inside: Tensor
+    magnification: int = 1
+
+    def part(self, chosen: slice) -> Placement:
+        """The places for some of the images."""
+        return replace(self, top=self.top[chosen], left=self.left[chosen], inside=self.inside[chosen])
+
+    @property
+    def sample_size(self) -> tuple[int, int]:
+        """Height and width of the flow's sample, before it is enlarged."""
+        return self.height // self.magnification, self.width // self.magnification
+
+    def take(self, image: Tensor) -> Tensor:
+        """The rectangles' contents: (N, C, H, W) -> (N, C, height, width)."""
+        return torch.stack(
+            [
+                one[:, top : top + self.height, left : left + self.width]
+                for one, top, left in zip(image, self.top.tolist(), self.left.tolist(), strict=True)
+            ]
+        )
+
+    def take_reduced(self, image: Tensor) -> Tensor:
+        """The contents as the flow learns them: (N, 3, H, W) uint8 -> (N, 3, height / m, width / m) uint8."""
+        contents = self.take(image)
+        if self.magnification == 1:
+            return contents
+        return functional.avg_pool2d(contents.float(), self.magnification).round().to(torch.uint8)
+
+    def enlarge(self, samples: Tensor) -> Tensor:
+        """The flow's samples as they are pasted: (N, 3, height / m, width / m) float -> (N, 3, height, width)."""
+        return enlarged(samples, self.magnification)
+
+    def mask(self, size: tuple[int, int]) -> Tensor:
+        """s of the method: (N, H, W) bool, true where a negative is pasted."""
+        mask = torch.zeros((len(self.top), *size), dtype=torch.bool, device=self.inside.device)
+        for one, inside, top, left in zip(mask, self.inside, self.top.tolist(), self.left.tolist(), strict=True):
+            one[top : top + self.height, left : left + self.width] = inside
+        return mask
+
+    def paste(self, image: Tensor, patches: Tensor) -> Tensor:
+        """x' = (1 - s) x + pad(patches): image (N, 3, H, W) float, patches (N, 3, height, width) -> (N, 3, H, W)."""
+        height, width = image.shape[2:]
+        padded = torch.stack(
+            [
+                functional.pad(patch, (left, width - left - self.width, top, height - top - self.height))
+                for patch, top, left in zip(patches, self.top.tolist(), self.left.tolist(), strict=True)
+            ]
+        )
+        return torch.where(self.mask((height, width))[:, None], padded, image)
+
+
+def place(count: int, crop: tuple[int, int], config: NegativeConfig, generator: torch.Generator) -> Placement:
+    """Draw one size for the batch and a place for each of its `count` images."""
+
+    def draw(below: int, *shape: int) -> Tensor:
+        return torch.randint(below, shape, generator=generator)
+
+    magnifications = config.magnifications()
+    magnification = magnifications[int(draw(len(magnifications), 1))] if len(magnifications) > 1 else magnifications[0]
+    low, high = config.side_range(crop, magnification)
+    unit = STRIDE * magnification
+    height, width = (low + unit * int(draw((high - low) // unit + 1, 1)) for _ in range(2))
+    top, left = (draw(limit - side + 1, count) for limit, side in zip(crop, (height, width), strict=True))
+    inside = outline(config)(count, height, width, generator)
+    return Placement(height, width, top, left, inside, magnification)
+
+
+def outline(config: NegativeConfig) -> Outline:
+    """What draws the outlines of a configuration's patches."""
+    if config.source == "none":
+        return empty_outlines
+    return {"rectangle": rectangles, "blob": blobs}[config.shape]
+
+
+def empty_outlines(count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
+    """Nothing is pasted: (count, height, width) bool, false."""
+    return torch.zeros((count, height, width), dtype=torch.bool)
+
+
+def rectangles(count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
+    """Whole rectangles: (count, height, width) bool, true."""
+    return torch.ones((count, height, width), dtype=torch.bool)
+
+
+def blobs(count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
+    """Smooth random regions that fill about half of their rectangle: (count, height, width) bool."""
+    coarse = torch.randn((count, 1, 5, 5), generator=generator)
+    field = functional.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=True)[:, 0]
+    y = torch.linspace(-1, 1, height)[:, None]
+    x = torch.linspace(-1, 1, width)[None]
+    # Falls off towards the rectangle's edge, so that the outline is the region's own.
+    field = field * 0.5 - 1.6 * (x.square() + y.square())
+    return field > field.flatten(1).quantile(0.5, dim=1)[:, None, None]
+
+
+def enlarged(samples: Tensor, magnification: int) -> Tensor:
+    """(N, 3, h, w) float -> (N, 3, h m, w m), bilinear."""
+    if magnification == 1:
+        return samples
+    return functional.interpolate(samples, scale_factor=float(magnification), mode="bilinear")

@@ -1,0 +1,218 @@
+"""The supervised training run: cross-entropy on labelled crops."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.tensorboard import SummaryWriter
+
+from ros_ood_perception.files.strict_yaml import SchemaError
+from training.data.training_crops import TrainingCrops
+from training.data.training_frames import open_data
+from training.losses.cross_entropy import class_weights, dense_cross_entropy, up_sampled, weight_of_valid_pixels
+from training.runs.checkpoint import CheckpointError, load_checkpoint, reading
+from training.runs.shared_batch import mean_over_processes, take_buffers_of_first_process
+from training.runs.training_run import TrainingRun
+from training.segmenter.deployed_segmenter import DeployedSegmenter
+from training.segmenter.ladder_segmenter import LadderSegmenter
+from training.segmenter.training_config import OptimiserConfig, SegmenterTrainingConfig
+from training.segmenter.validation import log_classes, validate_segmenter
+
+
+class SupervisedObjective(nn.Module):
+    """Segmenter and loss as one module, so that mixed precision and data parallelism see the whole step.
+
+    image (N, 3, H, W) uint8 RGB, labels (N, H, W) uint8, the denominator of `dense_cross_entropy` () -> () float32,
+    L_cls.
+    """
+
+    weights: Tensor
+
+    def __init__(self, segmenter: LadderSegmenter, weights: Tensor) -> None:
+        super().__init__()
+        self.segmenter = segmenter
+        self.register_buffer("weights", weights, persistent=False)
+
+    def forward(self, image: Tensor, labels: Tensor, denominator: Tensor | None = None) -> Tensor:
+        pixels = self.segmenter.normalise(image.float()).contiguous(memory_format=torch.channels_last)
+        return dense_cross_entropy(up_sampled(self.segmenter(pixels)), labels, self.weights, denominator)
+
+
+def build_optimiser(segmenter: LadderSegmenter, config: OptimiserConfig) -> torch.optim.AdamW:
+    """AdamW over four groups: encoder and decoder, each with and without weight decay."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in segmenter.named_parameters():
+        groups.setdefault((name.startswith("encoder."), parameter.ndim > 1), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "weight_decay": config.weight_decay if decayed else 0.0,
+                "base_lr": config.learning_rate * (config.encoder_factor if in_encoder else 1.0),
+            }
+            for (in_encoder, decayed), parameters in groups.items()
+        ],
+        lr=config.learning_rate,
+        fused=True,
+    )
+
+
+class SegmenterTrainer(TrainingRun[SegmenterTrainingConfig]):
+    """A supervised run: the segmenter, its running average and the optimiser."""
+
+    program = "training.train_segmenter"
+    kind = "segmenter"
+    quality = ("mIoU", True)
+    config_class = SegmenterTrainingConfig
+    initial: ClassVar[dict[str, str]] = {"initial": "start from the weights of another run"}
+
+    def __init__(
+        self, config: SegmenterTrainingConfig, config_path: Path, folders: Mapping[str, Path], out: Path, fabric: Fabric
+    ) -> None:
+        super().__init__(config, config_path, out, fabric)
+        if self.learns_batch_norm and config.batch_size == fabric.world_size * config.accumulation_steps:
+            raise SchemaError(
+                f"batch_size {config.batch_size} leaves one crop to each micro-batch of each process; batch "
+                "normalisation needs two: raise it, or lower accumulation_steps or the number of processes"
+            )
+        self.frames, self.validation_frames = open_data(config.data, folders)
+        crops = TrainingCrops(
+            self.frames, config.augmentation, config.seed, config.passes_per_epoch, config.data.keep_in_memory
+        )
+        self.share_out(crops, len(crops))
+        # What is there is resumed from, and has all weights: pretrained ones are not asked for again.
+        started = out / "last.pt"
+        encoder = load_checkpoint(started).get("encoder") if started.is_file() else None
+        segmenter = LadderSegmenter(config.segmenter, len(self.frames.classes), encoder)
+        try:
+            segmenter.check_input_size(config.input_size)
+        except ValueError as error:
+            raise SchemaError(f"input_size is {config.input_size}; {error}") from error
+        nn.Module.to(segmenter, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        weights = class_weights(
+            (self.frames[i].labels for i in range(len(self.frames))),
+            len(self.frames.classes),
+            config.class_weighting,
+            config.class_weighting_offset,
+        )
+        self.segmenter = segmenter
+        self.average = AveragedModel(segmenter, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True)
+        self.set_up(weights)
+        # A copy of the segmenter from before set_up moved it to its device.
+        self.average = self.fabric.to_device(self.average)
+
+    @property
+    def learns_batch_norm(self) -> bool:
+        """Whether batches are normalised by their own statistics."""
+        return True
+
+    def set_up(self, weights: Tensor) -> None:
+        """Make objective and optimiser, with the weights of the classes (K,)."""
+        optimiser = build_optimiser(self.segmenter, self.config.optimiser)
+        objective = SupervisedObjective(self.segmenter, weights)
+        self.objective, self.optimiser = self.fabric.setup(objective, optimiser)
+
+    def models(self) -> dict[str, Any]:
+        return {"segmenter": self.segmenter, "average": self.average, "optimiser": self.optimiser}
+
+    def record(self) -> dict[str, Any]:
+        return {
+            "data_set": {"name": self.frames.title, "licence": self.frames.terms, "parts": self.frames.parts},
+            "classes": [(c.name, c.colour) for c in self.frames.classes],
+            "encoder": self.segmenter.encoder_settings,
+            "exported": self.deployed().segmenter.state_dict(),
+        }
+
+    def start_from(self, paths: dict[str, Path]) -> None:
+        """Take the exported weights of another run, and its training time and command into this run's record.
+
+        Raises:
+            CheckpointError: not a checkpoint, or of another network.
+        """
+        path = paths.get("initial")
+        if path is None:
+            return
+        saved = load_checkpoint(path)
+        with reading(path):
+            self.load_both(saved, path)
+            self.take_over_record(saved, "initial")
+
+    def load_both(self, saved: dict[str, Any], path: Path) -> None:
+        """The weights that a checkpoint would export, into the segmenter and its average.
+
+        Raises:
+            CheckpointError: it holds no segmenter, or one of another network or of other classes.
+        """
+        wanted = [known.name for known in self.frames.classes]
+        found = [name for name, _ in saved.get("classes", ())]
+        if found and found != wanted:
+            raise CheckpointError(
+                f"{path}: has learnt the classes {', '.join(found)}; the data's are {', '.join(wanted)}"
+            )
+        load_exported(self.segmenter, saved, path)
+        load_exported(self.average.module, saved, path)
+
+    def deployed(self) -> DeployedSegmenter:
+        """The model as it would ship now: the running average where there is one."""
+        model: Any = self.average.module if self.config.ema_decay else self.segmenter
+        return DeployedSegmenter(model, self.config.input_size, temperature=1.0)
+
+    def step(self, batch: Any) -> dict[str, float]:
+        image, labels = (self.fabric.to_device(part) for part in batch)
+        self.objective.train()
+        denominator = mean_over_processes(weight_of_valid_pixels(labels, self.objective.weights))
+
+        def losses_of(part: slice) -> tuple[Tensor, dict[str, Tensor]]:
+            loss = self.objective(image[part], labels[part], denominator)
+            return loss, {"loss": loss}
+
+        losses = self.accumulate(losses_of)
+        self.optimise_segmenter()
+        return losses
+
+    def optimise_segmenter(self) -> None:
+        """Take the optimiser's step on the gradients that are there, and clear them."""
+        config = self.config.optimiser
+        factor = config.factor(self.progression.step, self.total_steps)
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        self.clip_gradients(self.segmenter, self.optimiser, config.gradient_clip_norm)
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        if self.config.ema_decay:
+            self.average.update_parameters(self.segmenter)
+
+    def validate(self, writer: SummaryWriter | None) -> dict[str, float]:
+        # Batch statistics are each process's own after its last step; what is measured is what will be saved.
+        for module in (self.segmenter, self.average):
+            take_buffers_of_first_process(module)
+        confusion = validate_segmenter(
+            self.deployed(),
+            self.validation_frames,
+            self.fabric,
+            writer,
+            self.progression.step,
+            self.config.picture_frames,
+        )
+        log_classes(writer, confusion, self.validation_frames.classes, self.progression.step)
+        return {"mIoU": confusion.mean_iou()}
+
+
+def load_exported(segmenter: nn.Module, saved: dict[str, Any], path: Path) -> None:
+    """Load the weights that a checkpoint would export.
+
+    Raises:
+        CheckpointError: it holds no segmenter, or that of another network.
+    """
+    if "exported" not in saved:
+        raise CheckpointError(f"{path}: holds no segmenter (it is of a {saved.get('kind')} run)")
+    try:
+        segmenter.load_state_dict(saved["exported"])
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: is of another network than this configuration's ({error})") from error
