@@ -17,13 +17,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ros_ood_perception.bundle.model_bundle import Bundle, BundleError, Measurement, read_bundle, write_bundle
+from ros_ood_perception.bundle.model_bundle import Bundle, Measurement, read_bundle, write_bundle
+from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.output_folder import check_apart
-from ros_ood_perception.inference.engine import EngineError
 from ros_ood_perception.number_arguments import real
 from ros_ood_perception.shown_text import error_line
 from training.bundles.folder import check_bundle_folder
-from training.bundles.graph import GraphError, with_temperature
+from training.bundles.graph import with_temperature
 from training.bundles.operating_points import measured_operating_points
 from training.bundles.temperature import best_temperature, labelled_logits
 from training.data.arguments import DataArgument, data_argument, open_frames
@@ -106,7 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
         calibrated = calibrate(
             bundle, options.data, options.out or options.bundle, options.temperature, options.held_out
         )
-    except (BundleError, EngineError, GraphError, OSError, ValueError) as error:
+    except (PerceptionError, OSError, ValueError) as error:
         print(f"calibrate: {error_line(error)}", file=sys.stderr)
         return 2
     description = calibrated.description

@@ -22,12 +22,13 @@ from typing import Any
 
 from rich.table import Table
 
+from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.inference.engine import ENGINES
 from ros_ood_perception.shown_text import error_line, printable
 from training.bundles.runner import LogitScore
 from training.data.arguments import data_argument
 from training.data.registry import DATA_SETS
-from training.evaluation.bundle_evaluation import EVALUATION_ERRORS, REPORT, EvaluationRequest, evaluate_bundle
+from training.evaluation.bundle_evaluation import REPORT, EvaluationRequest, evaluate_bundle
 from training.evaluation.tables import output_console, print_tables, say
 from training.segmenter.anomaly_scores import SCORES
 
@@ -63,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     try:
         evaluation = evaluate_bundle(request)
-    except EVALUATION_ERRORS as error:
+    except (PerceptionError, OSError, ValueError) as error:
         print(f"evaluate: {error_line(error)}", file=sys.stderr)
         return 2
     print_tables(evaluation.figures)

@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.json_files import json_text
-from ros_ood_perception.files.output_folder import OutputFolder, OutputFolderError, check_apart
+from ros_ood_perception.files.output_folder import OutputFolder, check_apart
 from ros_ood_perception.pipeline.camera_pipeline import FrameResult
 from ros_ood_perception.replay.cameras import CameraTopics
 from ros_ood_perception.replay.command_line.main import main as replay_main
@@ -162,7 +163,7 @@ def main(arguments: list[str] | None = None) -> int:
     output: dict[str, Any] = {"bundle": description.name, "score": description.score.name, "sets": {"replay": results}}
     try:
         OutputFolder.reopen(options.out, PROGRAM).write(METRICS_FILE, json_text(output))
-    except (OutputFolderError, OSError) as error:
+    except (PerceptionError, OSError) as error:
         say(f"evaluate_replay: {error_line(error)}")
         return 2
     print_tables(output)

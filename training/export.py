@@ -14,9 +14,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.number_arguments import image_size, real
 from ros_ood_perception.shown_text import error_line
-from training.bundles.export import EXPORT_ERRORS, export_bundle
+from training.bundles.export import export_bundle
 from training.bundles.precisions import VARIANTS
 from training.segmenter.anomaly_scores import SCORES
 from training.segmenter.deployed_segmenter import DEFAULT_SCORE
@@ -64,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
             options.score,
             options.variants,
         )
-    except EXPORT_ERRORS as error:
+    except (PerceptionError, OSError, ValueError) as error:
         print(f"export: {error_line(error)}", file=sys.stderr)
         return 2
     print(

@@ -22,7 +22,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from rich.progress import track
 
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.atomic_files import naming, sync_all, write_file
@@ -30,7 +29,8 @@ from ros_ood_perception.files.output_folder import OutputFolder, check_apart
 from ros_ood_perception.number_arguments import LARGEST_SEED, whole
 from ros_ood_perception.shown_text import error_line
 from training.data.arguments import DataArgument, data_argument
-from training.data.labelled_frames import ANOMALY, BrokenFrameError, LabelledFrame, LabelledFrames
+from training.data.labelled_frames import ANOMALY, LabelledFrame, LabelledFrames
+from training.data.progress import tracked
 from training.data.registry import open_data_set
 from training.data.sets.images_and_masks import ImagesAndMasks
 
@@ -123,7 +123,7 @@ def paste_objects(data: DataArgument, objects: Path, out: Path, seed: int) -> in
     for name in ("images", "labels_masks"):
         with naming(out / name):
             (out / name).mkdir()
-    for index in track(range(len(frames)), "pasting", transient=True):
+    for index in tracked(range(len(frames)), "pasting"):
         frame = frames[index]
         generator = np.random.default_rng((seed, index))
         image, mask = pasted(frame, things, np.isin(frame.labels, ids), generator)
@@ -152,7 +152,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         count = paste_objects(options.data, options.objects, options.out, options.seed)
-    except (ObjectsError, BrokenFrameError, ValueError, OSError) as error:
+    except (PerceptionError, OSError, ValueError) as error:
         print(f"paste_objects: {error_line(error)}", file=sys.stderr)
         return 2
     print(f"{count} frames in {options.out}")

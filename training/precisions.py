@@ -15,12 +15,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from ros_ood_perception.bundle.model_bundle import BundleError, read_bundle
-from ros_ood_perception.files.strict_yaml import SchemaError, from_mapping, load_yaml
-from ros_ood_perception.inference.engine import EngineError
+from ros_ood_perception.bundle.model_bundle import read_bundle
+from ros_ood_perception.errors import PerceptionError
+from ros_ood_perception.files.strict_yaml import from_mapping, load_yaml
 from ros_ood_perception.shown_text import error_line
-from training.bundles.graph import GraphError
-from training.bundles.onnx_export import ExportError
 from training.bundles.precisions import VARIANTS, add_variants
 from training.data.arguments import data_argument
 from training.segmenter.ladder_segmenter import SegmenterConfig
@@ -50,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         section = read.get("segmenter", {}) if isinstance(read, dict) else {}
         config = from_mapping(section, SegmenterConfig, f"{options.config}: segmenter")
         bundle = add_variants(read_bundle(options.bundle), config, options.names, options.data, options.calibration)
-    except (BundleError, EngineError, ExportError, GraphError, SchemaError, OSError, ValueError) as error:
+    except (PerceptionError, OSError, ValueError) as error:
         print(f"precisions: {error_line(error)}", file=sys.stderr)
         return 2
     for variant in bundle.description.variants:

@@ -17,9 +17,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.atomic_files import write_file
 from ros_ood_perception.files.output_folder import check_apart
-from ros_ood_perception.files.strict_yaml import SchemaError, from_mapping
+from ros_ood_perception.files.strict_yaml import from_mapping
 from ros_ood_perception.number_arguments import LARGEST_SEED, image_size, whole
 from ros_ood_perception.shown_text import error_line
 from training.flow.image_flow import FlowConfig, ImageFlow
@@ -84,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
         picture = io.BytesIO()
         Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(picture, format="PNG", optimize=True)
         write_file(options.picture, picture.getvalue())
-    except (CheckpointError, SchemaError, OSError, ValueError) as error:
+    except (PerceptionError, OSError, ValueError) as error:
         print(f"sample_flow: {error_line(error)}", file=sys.stderr)
         return 2
     return 0

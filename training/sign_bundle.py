@@ -20,7 +20,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ros_ood_perception.bundle.model_bundle import DESCRIPTION_FILE, BundleError, read_bundle
+from ros_ood_perception.bundle.model_bundle import DESCRIPTION_FILE, read_bundle
 from ros_ood_perception.bundle.signature import SIGNATURE_FILE
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.atomic_files import write_file
@@ -106,7 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
             key = read_key(options.key)
             sign(options.bundle, key)
             print(f"{options.bundle / SIGNATURE_FILE}: signed")
-    except (BundleError, KeyFileError, OSError) as error:
+    except (PerceptionError, OSError) as error:
         print(f"sign_bundle: {error}", file=sys.stderr)
         return 2
     print(f"bundle_public_key: {public_key(key)}")

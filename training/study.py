@@ -17,14 +17,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from ros_ood_perception.bundle.model_bundle import BundleError
-from ros_ood_perception.files.output_folder import OutputFolderError, check_apart
+from ros_ood_perception.errors import PerceptionError
+from ros_ood_perception.files.output_folder import check_apart
 from ros_ood_perception.files.strict_yaml import SchemaError, read_yaml
 from ros_ood_perception.number_arguments import LARGEST_SEED, whole
 from ros_ood_perception.shown_text import error_line
-from training.runs.checkpoint import CheckpointError
 from training.studies.config import StudyConfig
-from training.studies.study import ALL_CLASSES, HELD_OUT, Study, StudyError
+from training.studies.study import ALL_CLASSES, HELD_OUT, Study
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -60,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
         check_apart("--results", options.results, read)
         study = Study(config, options.data, runs, options.results, options.precision, options.only)
         study.run(options.variant or list(config.variants), options.seed or list(config.seeds))
-    except (StudyError, SchemaError, CheckpointError, BundleError, OutputFolderError, OSError) as error:
+    except (PerceptionError, OSError) as error:
         print(f"study: {error_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -25,8 +25,8 @@ from ros_ood_perception.bundle.model_bundle import (
     TrainingRecord,
     write_bundle,
 )
-from ros_ood_perception.files.strict_yaml import SchemaError, from_mapping
-from ros_ood_perception.inference.engine import EngineError, EngineOutput
+from ros_ood_perception.files.strict_yaml import from_mapping
+from ros_ood_perception.inference.engine import EngineOutput
 from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 from ros_ood_perception.inference.parity import Parity, fixed_frames, measure_parity
 from training.bundles.folder import check_bundle_folder
@@ -35,16 +35,13 @@ from training.bundles.operating_points import measured_operating_points
 from training.bundles.precisions import CALIBRATION_FRAMES, COMPARED_FRAMES, VARIANTS, make_variants, spread
 from training.data.data_config import DataConfig
 from training.data.registry import open_training_frames, open_validation_frames
-from training.runs.checkpoint import CheckpointError, load_checkpoint, reading
+from training.runs.checkpoint import load_checkpoint, reading
 from training.segmenter.deployed_segmenter import DEFAULT_SCORE, DeployedSegmenter
 from training.segmenter.efficientnet_lite import encoder_origin
 from training.segmenter.ladder_segmenter import LadderSegmenter, SegmenterConfig
 
 LABEL_AGREEMENT = 0.999
 SCORE_DIFFERENCE = 1e-4
-
-EXPORT_ERRORS = (CheckpointError, ExportError, EngineError, SchemaError, OSError, ValueError)
-"""What `export_bundle` raises; the messages name the file and the remedy."""
 
 Images = Sequence[NDArray[np.uint8]]
 
@@ -151,7 +148,7 @@ def export_bundle(
         variants: of `training.bundles.precisions.VARIANTS`.
 
     Raises:
-        `EXPORT_ERRORS`: as their messages say; `folder` is then unchanged.
+        PerceptionError, OSError, ValueError: as their messages say; `folder` is then unchanged.
     """
     read = {"the checkpoint": checkpoint_path, "--data": data}
     check_bundle_folder("the bundle's folder", folder, variant_files(), read)

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
 from ros_ood_perception.bundle.model_bundle import Bundle, OperatingPoint
 from training.bundles.runner import BundleRunner
 from training.data.label_set import IGNORE
 from training.data.labelled_frames import INLIER, LabelledFrames
+from training.data.progress import tracked
 from training.evaluation.metrics.score_counts import ScoreCounts
 
 FALSE_POSITIVE_RATES = (0.01, 0.05, 0.001)
@@ -140,8 +139,7 @@ def measured_operating_points(bundle: Bundle, frames: LabelledFrames, data: str)
     runner = BundleRunner(bundle, "onnxruntime")
 
     def scored() -> Iterator[tuple[NDArray[np.float32], NDArray[np.uint8]]]:
-        console = Console(stderr=True)
-        for frame in track(frames, "thresholds", console=console, disable=not console.is_terminal):
+        for frame in tracked(frames, "thresholds"):
             yield runner.perceive(frame.image).anomaly_score, frame.labels
 
     points = inlier_operating_points(scored(), data, drivable_ids([c.name for c in bundle.description.classes]))

@@ -9,21 +9,19 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch.nn import functional
 
 from ros_ood_perception.bundle.model_bundle import Bundle
 from training.bundles.runner import BundleRunner
 from training.data.label_set import IGNORE
 from training.data.labelled_frames import LabelledFrames
+from training.data.progress import tracked
 from training.evaluation.metrics.calibration_error import CalibrationError
 
 TEMPERATURES = (0.05, 20.0)
 """Range of the search."""
 
 MOST_PIXELS = 2_000_000
-console = Console(stderr=True)
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ def labelled_logits(bundle: Bundle, frames: LabelledFrames) -> LabelledLogits:
     generator = np.random.default_rng(0)
     quota = max(MOST_PIXELS // len(frames), 1)
     logits, labels = [], []
-    for frame in track(frames, "logits", console=console, disable=not console.is_terminal):
+    for frame in tracked(frames, "logits"):
         runner.perceive(frame.image)
         found = runner.logits
         size = (found.shape[2], found.shape[1])

@@ -7,22 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ros_ood_perception.bundle.model_bundle import Bundle, BundleError, read_bundle
+from ros_ood_perception.bundle.model_bundle import Bundle, read_bundle
 from ros_ood_perception.files.json_files import write_json
 from ros_ood_perception.files.output_folder import OutputFolder, check_apart
-from ros_ood_perception.inference.engine import EngineError
-from training.bundles.graph import GraphError
 from training.bundles.runner import BundleRunner, LogitScore
 from training.data.arguments import DataArgument, open_frames
-from training.evaluation.metrics.anomaly_pixels import MetricInputError
 from training.evaluation.record import record
 from training.evaluation.report import EvaluatedSet, write_report
 from training.evaluation.set_run import SetRun, measured_classes, run_set
 
 REPORT = "report.html"
-
-EVALUATION_ERRORS = (BundleError, EngineError, GraphError, MetricInputError, OSError, ValueError)
-"""What `evaluate_bundle` raises; the messages name the file and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +63,7 @@ def evaluate_bundle(request: EvaluationRequest) -> Evaluation:
     """Measure every set, and write what the request asks for.
 
     Raises:
-        `EVALUATION_ERRORS`: as their messages say.
+        PerceptionError, OSError, ValueError: as their messages say.
     """
     runs: list[SetRun] = []
     try:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import track
 
 from ros_ood_perception.bundle.model_bundle import Bundle
 from ros_ood_perception.inference.engine import EngineError
@@ -17,10 +16,11 @@ from ros_ood_perception.inference.perception import FramePerception
 from training.bundles.runner import BundleRunner, LogitScore
 from training.data.arguments import DataArgument
 from training.data.labelled_frames import BrokenFrameError, LabelledFrames, read_image
+from training.data.progress import tracked
 from training.data.registry import registered
 from training.evaluation.set_evaluation import SetEvaluation
 from training.evaluation.smiyc_scores import harness_folder, submitted, write_scores
-from training.evaluation.tables import console, say
+from training.evaluation.tables import say
 
 Item = TypeVar("Item")
 Read = TypeVar("Read")
@@ -118,9 +118,9 @@ def run_set(
     return SetRun(data, frames, evaluation, results, ordered, left_out)
 
 
-def _readable(items: Iterable[Item], read: Callable[[Item], Read], title: str, left_out: list[str]) -> Iterator[Read]:
+def _readable(items: Sequence[Item], read: Callable[[Item], Read], title: str, left_out: list[str]) -> Iterator[Read]:
     """What `read` makes of the items, behind a progress bar; items that it cannot read are added to `left_out`."""
-    for item in track(items, title, console=console, disable=not console.is_terminal):  # type: ignore[arg-type]
+    for item in tracked(items, title):
         try:
             found = read(item)
         except BrokenFrameError as error:

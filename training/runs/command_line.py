@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
+from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.number_arguments import whole
 from ros_ood_perception.files.output_folder import check_apart
 from ros_ood_perception.shown_text import error_line
@@ -68,7 +69,7 @@ def command_line(run_class: type[TrainingRun[Any]], description: str | None, arg
         else:
             run.start_from({name: path for name, path in given.items() if path is not None})
         run.run()
-    except (SchemaError, CheckpointError, OSError, FloatingPointError, ValueError) as error:
+    except (PerceptionError, OSError, FloatingPointError, ValueError) as error:
         print(f"{program}: {error_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -16,11 +16,11 @@ import cv2
 import torch
 from lightning_fabric import Fabric
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 
+from ros_ood_perception.progress_bar import progress_bar
 from ros_ood_perception.files.atomic_files import naming
 from ros_ood_perception.files.strict_yaml import SchemaError
 from training.runs.checkpoint import CheckpointError, load_checkpoint, reading, save_checkpoint
@@ -336,15 +336,7 @@ class TrainingRun(abc.ABC, Generic[Config]):
     def run(self) -> None:
         """Train to the last epoch; validate, checkpoint and log after each."""
         writer = SummaryWriter(str(self.out)) if self.fabric.is_global_zero else None
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        shown = self.console.is_terminal and self.fabric.is_global_zero
-        with Progress(*columns, console=self.console, disable=not shown) as bar:
+        with progress_bar(self.console if self.fabric.is_global_zero else Console(quiet=True)) as bar:
             task = bar.add_task("training", total=self.total_steps, completed=self.progression.step)
             while self.progression.epoch < self.config.epochs:
                 started = time.monotonic()

@@ -19,10 +19,10 @@ from ros_ood_perception.files.atomic_files import naming, write_file
 from ros_ood_perception.files.json_files import JsonFileError, read_json, write_json
 from ros_ood_perception.files.strict_yaml import SchemaError, from_mapping, load_yaml
 from ros_ood_perception.shown_text import error_line
-from training.bundles.export import EXPORT_ERRORS, export_bundle
+from training.bundles.export import export_bundle
 from training.bundles.runner import LogitScore
 from training.data.arguments import data_argument
-from training.evaluation.bundle_evaluation import EVALUATION_ERRORS, EvaluationRequest, evaluate_bundle
+from training.evaluation.bundle_evaluation import EvaluationRequest, evaluate_bundle
 from training.evaluation.tables import print_tables
 from training.flow.trainer import FlowTrainer
 from training.joint.trainer import JointTrainer
@@ -205,7 +205,7 @@ class Study:
         bundle = out / "bundle"
         try:
             say(f"{bundle}: {export_bundle(out / 'last.pt', bundle)}")
-        except EXPORT_ERRORS as error:
+        except (PerceptionError, OSError, ValueError) as error:
             raise StudyError(f"{out}: export failed: {error_line(error)}") from error
         started = time.monotonic()
         measured = self._measure(place, bundle)
@@ -244,7 +244,7 @@ class Study:
                     json=output,
                 )
             )
-        except (*EVALUATION_ERRORS, argparse.ArgumentTypeError) as error:
+        except (PerceptionError, OSError, ValueError, argparse.ArgumentTypeError) as error:
             raise StudyError(f"{bundle}: cannot be measured: {error_line(error)}") from error
         print_tables(evaluation.figures)
         found = json.loads(output.read_text(encoding="utf-8"))
