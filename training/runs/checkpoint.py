@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
+from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.atomic_files import naming, write_file
 from ros_ood_perception.shown_text import error_line, printable
-from ros_ood_perception.errors import PerceptionError
 
 FORMAT = "ros_ood_perception.checkpoint.2"
 FORMAT_WITHOUT_DIGEST = "ros_ood_perception.checkpoint.1"

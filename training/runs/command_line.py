@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,10 @@ import torch
 from lightning_fabric import Fabric
 
 from ros_ood_perception.errors import PerceptionError
-from ros_ood_perception.number_arguments import whole
 from ros_ood_perception.files.output_folder import check_apart
+from ros_ood_perception.files.strict_yaml import from_mapping, load_yaml
+from ros_ood_perception.number_arguments import whole
 from ros_ood_perception.shown_text import error_line
-from ros_ood_perception.files.strict_yaml import SchemaError, from_mapping, load_yaml
 from training.runs.autocast_precision import precision_plugins
 from training.runs.checkpoint import CheckpointError
 from training.runs.config_changes import changed

@@ -20,13 +20,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 
-from ros_ood_perception.progress_bar import progress_bar
 from ros_ood_perception.files.atomic_files import naming
 from ros_ood_perception.files.strict_yaml import SchemaError
-from training.runs.checkpoint import CheckpointError, load_checkpoint, reading, save_checkpoint
-from training.runs.config_changes import as_options
+from ros_ood_perception.progress_bar import progress_bar
 from training.data.data_config import DataConfig
 from training.data.training_crops import AddressSampler
+from training.runs.checkpoint import CheckpointError, load_checkpoint, reading, save_checkpoint
+from training.runs.config_changes import as_options
 from training.runs.provenance import code_version, machine
 
 
@@ -336,7 +336,9 @@ class TrainingRun(abc.ABC, Generic[Config]):
     def run(self) -> None:
         """Train to the last epoch; validate, checkpoint and log after each."""
         writer = SummaryWriter(str(self.out)) if self.fabric.is_global_zero else None
-        with progress_bar(self.console if self.fabric.is_global_zero else Console(quiet=True)) as bar:
+        bar = progress_bar(self.console)
+        bar.disable = bar.disable or not self.fabric.is_global_zero
+        with bar:
             task = bar.add_task("training", total=self.total_steps, completed=self.progression.step)
             while self.progression.epoch < self.config.epochs:
                 started = time.monotonic()
