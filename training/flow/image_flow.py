@@ -22,9 +22,12 @@ LEVELS = 256
 
 @dataclass(frozen=True)
 class FlowConfig:
-    """What the flow is made of: three scales of units, each of some steps; noise channels are added between units.
+    """The size of a flow: three scales of units, and steps in each unit. Noise channels are added between units.
 
     A step is activation norm, invertible 1x1 convolution and affine coupling.
+
+    >>> FlowConfig(units=(1, 1, 1), steps=(2, 3, 4)).couplings
+    9
 
     Attributes:
         units: units of each scale.
@@ -48,20 +51,23 @@ class FlowConfig:
 
     @property
     def couplings(self) -> int:
-        """How many affine couplings there are in all."""
+        """Number of affine couplings in the whole flow."""
         return sum(units * steps for units, steps in zip(self.units, self.steps, strict=True))
 
 
 PAPER = FlowConfig()
-"""25 couplings, growth 6: DenseFlow's family at the size of Grcic et al., arXiv 2112.12833 (how the couplings divide
-over the scales is not published; this is ours)."""
+"""25 couplings, growth 6: a DenseFlow of the size in Grcic et al., arXiv 2112.12833. How they divide the couplings over
+the scales is not published; this division is ours."""
 
 FAST = FlowConfig(units=(1, 1, 1), steps=(2, 3, 4), growth=0, width=(24, 48, 96), depth=(2, 2, 2))
-"""Meant to sample at least 20 times as fast, which `benchmark/flow.py` measures."""
+"""Samples at least 20 times as fast as `PAPER`; `benchmark/flow.py` measures it."""
 
 
 class Step(Transform):
-    """Activation norm, invertible 1x1 convolution, affine coupling: one step of Glow (arXiv 1807.03039, figure 2)."""
+    """Activation norm, invertible 1x1 convolution, affine coupling: one step of Glow (arXiv 1807.03039, figure 2).
+
+    (N, C, H, W) <-> (N, C, H, W).
+    """
 
     def __init__(self, channels: int, width: int, depth: int) -> None:
         super().__init__()
@@ -70,6 +76,7 @@ class Step(Transform):
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, C, H, W) float -> (N, C, H, W) float and the sum of the log-determinants (N,)."""
         total = x.new_zeros(len(x))
         for layer in self.layers:
             x, log_determinant = layer(x)
@@ -77,6 +84,7 @@ class Step(Transform):
         return x, total
 
     def inverse(self, z: Tensor) -> Tensor:
+        """(N, C, H, W) float -> (N, C, H, W) float."""
         for layer in reversed(self.layers):
             z = layer.inverse(z)  # type: ignore[operator]
         return z
@@ -102,9 +110,14 @@ class Scale(nn.Module):
         self.channels = channels
 
     def forward(self, x: Tensor, augmentation: Sequence[Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """x (N, C, H, W) -> z and the sum of the log-determinants and noise terms (N,).
+        """Apply all units.
 
-        `augmentation` are the noise channels, one tensor (N, growth, H, W) between two units; None draws them.
+        Args:
+            x: (N, C, H, W) float.
+            augmentation: noise channels, one tensor (N, growth, H, W) between each two units; None draws them.
+
+        Returns:
+            z (N, C + (units - 1) growth, H, W) float and the sum of the log-determinants and noise terms (N,), in nats.
         """
         total = x.new_zeros(len(x))
         seen: list[Tensor] = []
@@ -120,7 +133,7 @@ class Scale(nn.Module):
         return x, total
 
     def inverse(self, z: Tensor) -> Tensor:
-        """The input whose units gave z; the noise channels are dropped."""
+        """(N, C + (units - 1) growth, H, W) float -> (N, C, H, W) float; the noise channels are dropped."""
         for number in reversed(range(len(self.units))):
             for step in reversed(list(self.units[number])):  # type: ignore[call-overload]
                 z = step.inverse(z)
@@ -130,14 +143,22 @@ class Scale(nn.Module):
 
 
 class ImageFlow(nn.Module):
-    """A normalizing flow of 8-bit RGB patches of any height and width that are multiples of 8.
+    """A normalizing flow of 8-bit RGB patches. Height and width are any multiples of 8.
 
-    Three times: squeeze, then a scale of units; after the first two, half the channels are factored out to the latents
-    (RealNVP, arXiv 1605.08803, section 3.6). All latents are standard normal.
+    Three times a squeeze and a scale of units. After the first two scales, half of the channels are factored out to the
+    latents (RealNVP, arXiv 1605.08803, section 3.6). All latents are standard normal.
 
-    >>> flow = ImageFlow(FAST)
-    >>> flow.bits_per_dim(crops)  # (N, 3, h, w) uint8 -> (N,)
-    >>> flow.sample(16, 64, 96)  # (16, 3, 64, 96) float, 0..255, with a gradient into the flow
+    >>> flow = ImageFlow(FlowConfig(units=(1, 1, 1), steps=(1, 1, 1), width=(8, 8, 8)))
+    >>> crops = torch.randint(0, 256, (2, 3, 16, 24), dtype=torch.uint8)
+    >>> flow.bits_per_dim(crops).shape
+    torch.Size([2])
+    >>> flow.sample(4, 32, 48).shape  # a gradient flows from the samples to the parameters
+    torch.Size([4, 3, 32, 48])
+    >>> latents, _ = flow.transform(crops.float())
+    >>> [tuple(z.shape) for z in latents]
+    [(2, 6, 8, 12), (2, 12, 4, 6), (2, 48, 2, 3)]
+    >>> torch.allclose(flow.inverse(latents), crops.float(), atol=0.01)
+    True
     """
 
     def __init__(self, config: FlowConfig) -> None:
@@ -177,11 +198,15 @@ class ImageFlow(nn.Module):
         return shapes
 
     def transform(self, patches: Tensor, augmentation: Sequence[Tensor] | None = None) -> tuple[list[Tensor], Tensor]:
-        """Continuous patches (N, 3, h, w) float in [0, 256] -> the latents of each scale, and the sum of the
-        log-determinants and noise terms (N,) in nats.
+        """Map continuous patches to latents.
 
         Args:
-            augmentation: the noise channels of `draw_augmentation`; None draws them.
+            patches: (N, 3, h, w) float in [0, 256].
+            augmentation: noise channels, as `draw_augmentation` gives them; None draws them.
+
+        Returns:
+            The latents of each scale, with the shapes of `latent_shapes` after N, and the sum of the log-determinants
+            and noise terms (N,), in nats.
 
         Raises:
             ValueError: the size is not a positive multiple of 8.
@@ -204,7 +229,8 @@ class ImageFlow(nn.Module):
     def forward(self, patches: Tensor, augmentation: Sequence[Tensor] | None = None) -> Tensor:
         """Log-likelihood of continuous patches, in nats: (N, 3, h, w) float in [0, 256] -> (N,) float.
 
-        With growth it is a one-sample lower bound (see `NoiseAugmentation`). The density is over the values 0..256.
+        With growth it is a lower bound from one sample of the noise (see `NoiseAugmentation`). The density is over the
+        values 0..256.
         """
         latents, total = self.transform(patches, augmentation)
         for z in latents:
@@ -220,10 +246,10 @@ class ImageFlow(nn.Module):
 
         Args:
             noise: (N, 3, h, w) float in [0, 1) to dequantise with; None draws it.
-            augmentation: the noise channels of `draw_augmentation`; None draws them.
+            augmentation: noise channels, as `draw_augmentation` gives them; None draws them.
 
         Raises:
-            ValueError: values that are not 0..255 (a crop scaled to 0..1, or scaled twice), or another size.
+            ValueError: values other than the integers 0 to 255 (a crop scaled to 0..1, for example), or another size.
         """
         values = crops.detach().to(next(self.parameters()).dtype)
         integers = (values == values.round()) & (values >= 0) & (values < LEVELS)
@@ -233,16 +259,18 @@ class ImageFlow(nn.Module):
         return -self(values + noise, augmentation) / (math.log(2) * crops[0].numel())
 
     def augmented(self, level: int) -> range:
-        """Which of the tensors of `draw_augmentation` the scale `level` takes."""
+        """Places of the tensors that scale `level` takes, among those of `draw_augmentation`."""
         counts = [len(scale.noise) for scale in self.scales]  # type: ignore[arg-type]
         return range(sum(counts[:level]), sum(counts[: level + 1]))
 
     def draw_augmentation(
         self, count: int, height: int, width: int, generator: torch.Generator | None = None
     ) -> list[Tensor]:
-        """Standard normal noise channels for `bits_per_dim`, on the CPU: one tensor (count, growth, ...) a place.
+        """Standard normal noise channels for `bits_per_dim`, on the CPU.
 
-        None without growth.
+        Returns:
+            One tensor (count, growth, h', w') for each place between two units of a scale, with (h', w') the scale's
+            size; an empty list without growth.
         """
         dtype = next(self.parameters()).dtype
         return [
@@ -258,7 +286,7 @@ class ImageFlow(nn.Module):
     def draw_latents(
         self, count: int, height: int, width: int, generator: torch.Generator | None = None
     ) -> list[Tensor]:
-        """Standard normal latents for `inverse`, on the CPU: one tensor (count, ...) a scale."""
+        """Standard normal latents for `inverse`, on the CPU: (count, *shape) for each of `latent_shapes`."""
         dtype = next(self.parameters()).dtype
         return [
             torch.randn((count, *shape), dtype=dtype, generator=generator)
@@ -266,10 +294,10 @@ class ImageFlow(nn.Module):
         ]
 
     def sample(self, count: int, height: int, width: int, temperature: float = 1.0) -> Tensor:
-        """Draw patches: (count, 3, height, width) float, in 0..255 up to the tails, not rounded.
+        """Draw patches: (count, 3, height, width) float in the units of 0..256, neither rounded nor clipped.
 
-        Differentiable: a loss on the sample reaches the flow's parameters (the reparametrised x = f^-1(z)). Rounding
-        here would cut that path.
+        Differentiable: x = f^-1(z) is reparametrised, so a loss on the sample reaches the flow's parameters. Rounding
+        would cut this path.
 
         Args:
             temperature: standard deviation of the latents.
@@ -278,7 +306,7 @@ class ImageFlow(nn.Module):
         return self.inverse([temperature * z.to(device) for z in self.draw_latents(count, height, width)])
 
     def inverse(self, latents: list[Tensor]) -> Tensor:
-        """Latents of each scale -> patches (N, 3, h, w) float in the units of 0..256."""
+        """Latents of each scale, shaped (N, *shape) as in `latent_shapes` -> patches (N, 3, h, w) float, 0..256."""
         x = latents[-1]
         for level in reversed(range(3)):
             if level < 2:
@@ -289,5 +317,5 @@ class ImageFlow(nn.Module):
 
 
 def _standard_normal(z: Tensor) -> Tensor:
-    """log N(z; 0, I) of each of a batch, in nats: (N, ...) -> (N,)."""
+    """log N(z; 0, I) of each element of a batch, in nats: (N, ...) -> (N,)."""
     return -0.5 * (z.square() + math.log(2 * math.pi)).flatten(1).sum(dim=1)

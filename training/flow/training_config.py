@@ -1,4 +1,4 @@
-"""Everything that a training run of the flow alone can be told."""
+"""The configuration of a training run of the flow alone."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class FlowTrainingConfig:
     Attributes:
         name: of the model, and of its folder below `runs/`.
         epochs, passes_per_epoch: an epoch takes `passes_per_epoch` crops of every training frame, then validates.
-        batch_size: crops per step, over all processes together.
-        accumulation_steps: micro-batches that each process divides its part of a batch into; their gradients add up to
-            the batch's, in less memory.
-        precision: `32-true`: a flow in half precision is not its inverse's inverse.
-        validation_crops: fixed crops of the validation frames that bits per dimension are measured on.
-        sample_sizes: heights and widths of the samples that TensorBoard shows, pixels.
-        augmentation: scale and crop of the crops; colours are left as they are.
+        batch_size: crops per step, over all processes.
+        accumulation_steps: micro-batches that each process divides its part of a batch into. It saves memory; the
+            gradient stays that of the whole batch.
+        precision: `32-true` only. In half precision a flow's inverse is not exact.
+        validation_crops: number of fixed crops of the validation frames, for bits per dimension.
+        sample_sizes: heights and widths of the samples in TensorBoard, pixels.
+        augmentation: scale and size of the crops; colours are unchanged.
         optimiser: of Adamax.
         gradient_clip_norm: largest norm of the gradient.
     """

@@ -1,8 +1,8 @@
 """A bundle's ONNX graph as a torch module: built by code of ours from bytes that were checked, so that nothing in a
 bundle is ever a program.
 
->>> graph = TorchGraph(bundle.model, "cuda")
->>> semantic, anomaly = graph.for_frames(1, 1080, 1920)(images)
+    graph = TorchGraph(bundle.model, "cuda")
+    semantic, anomaly = graph.for_frames(1, 1080, 1920)(images)
 """
 
 from __future__ import annotations
