@@ -20,10 +20,14 @@ ClassWeighting = Literal["none", "inverse_log"]
 def class_weights(
     labels: Iterable[NDArray[np.uint8]], num_classes: int, weighting: ClassWeighting, offset: float
 ) -> Tensor:
-    """Weights of the classes from how often they occur, with mean 1 over the pixels.
+    """Class weights from class frequencies, with mean 1 over the pixels.
 
-    `inverse_log`: w_k = 1 / log(offset + share_k), as in ENet (Paszke et al., arXiv 1606.02147, offset 1.02); a larger
-    offset weights less.
+    `inverse_log`: w_k = 1 / log(offset + share_k), as in ENet (Paszke et al., arXiv 1606.02147, offset 1.02). A larger
+    offset makes the weights more equal.
+
+    >>> labels = [np.array([[0, 0, 0, 1]], np.uint8)]
+    >>> [round(weight, 2) for weight in class_weights(labels, 2, "inverse_log", 1.02).tolist()]
+    [0.74, 1.77]
 
     Args:
         labels: label maps (H, W) uint8, 255 ignored.
@@ -45,7 +49,8 @@ def class_weights(
 def up_sampled(logits: Tensor) -> Tensor:
     """Logits at the labels' resolution: (N, K, H/4, W/4) -> (N, K, H, W), bilinear.
 
-    In the logits' own precision: up-sampling is a convex combination, and half the bytes are twice the speed.
+    It keeps the precision of the logits. Up-sampling is a convex combination, which half precision computes well, in
+    half the time.
     """
     return functional.interpolate(logits, scale_factor=float(LOGIT_STRIDE), mode="bilinear", align_corners=False)
 
@@ -59,15 +64,20 @@ def weight_of_valid_pixels(labels: Tensor, weights: Tensor) -> Tensor:
 def dense_cross_entropy(dense: Tensor, labels: Tensor, weights: Tensor, denominator: Tensor | None = None) -> Tensor:
     """Cross-entropy at the labels' resolution: L_cls of the method.
 
+    >>> dense = torch.zeros(1, 4, 2, 2)  # uniform over four classes: log 4 nats at each valid pixel
+    >>> labels = torch.tensor([[[0, 1], [3, 255]]])
+    >>> round(dense_cross_entropy(dense, labels, torch.ones(4)).item(), 4)
+    1.3863
+
     Args:
         dense: logits (N, K, H, W) float, `up_sampled`.
         labels: (N, H, W) uint8 or int64, 255 ignored.
         weights: (K,) float.
-        denominator: () float, what the sum is divided by where these images are a part of the batch; None: the
+        denominator: () float, divisor of the sum, for images that are a part of a batch. None takes the
             `weight_of_valid_pixels` of these images.
 
     Returns:
-        () float: sum of the weighted losses over the denominator; 0 without a valid pixel.
+        () float: sum of the weighted losses divided by the denominator; 0 without a valid pixel.
     """
     total = functional.cross_entropy(dense.float(), labels.long(), weights, ignore_index=IGNORE, reduction="sum")
     return total / (weight_of_valid_pixels(labels, weights) if denominator is None else denominator).clamp(min=1e-6)

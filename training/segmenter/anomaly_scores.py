@@ -1,7 +1,12 @@
-"""Anomaly scores: pure functions of logits, each higher where more anomalous.
+"""Anomaly scores: pure functions of logits, higher where more anomalous.
 
-`SCORES` holds them by name. Each has its natural value, as its paper writes it, and a monotone map of that value to
-[0, 1], which is what a bundle's graph computes: the order of the pixels, and so every metric, is the same for both.
+`SCORES` holds them by name. Each has its natural value, as its paper defines it, and a monotone map of that value to
+[0, 1]. A bundle's graph computes the mapped value. Both give the pixels the same order, and so the same metrics.
+
+>>> certain, uniform = torch.tensor([20.0, 0, 0, 0]), torch.zeros(4)
+>>> logits = torch.stack([certain, uniform], dim=1)[None, :, None]  # (1, 4 classes, 1, 2 pixels)
+>>> SCORES["jensen_shannon_to_uniform"].in_unit_range(logits, temperature=1.0).flatten().round(decimals=3).tolist()
+[0.0, 1.0]
 """
 
 from __future__ import annotations
@@ -15,15 +20,15 @@ from torch import Tensor
 from torch.nn import functional
 
 BORDER_WIDTHS = (2, 1)
-"""Pixels of the logits on either side of a border between classes, widest first. Jung et al. begin with 8 pixels of the
-frame, which are 2 of the logits, and halve."""
+"""Pixels of the logits on either side of a border between classes, widest first. Jung et al. start with 8 pixels of the
+frame, which are 2 of the logits, and halve the width."""
 
 
 def _shifted(logits: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """logits / T minus their maximum, the exponentials of that, and their sum over the classes.
 
-    Maximum, exponential and sum are written out: in ONNX Runtime a `log_softmax` over the channels costs three times
-    as much. The maximum through max() has indices nobody needs; amax() would lift the graph to opset 18.
+    Maximum, exponential and sum are written out: in ONNX Runtime, `log_softmax` over the channels takes three times as
+    long. max() also returns unused indices, but amax() needs opset 18.
     """
     scaled = logits / temperature
     shifted = scaled - scaled.max(dim=1, keepdim=True).values
@@ -35,9 +40,12 @@ def maximum_softmax(logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor
     """-max_k p_k, p = softmax(logits / T) (Hendrycks and Gimpel, arXiv 1610.02136).
 
     (N, K, h, w) float -> (N, 1, h, w) float in [-1, -1/K].
+
+    >>> round(maximum_softmax(torch.tensor([0.7, 0.2, 0.1]).log().view(1, 3, 1, 1)).item(), 4)
+    -0.7
     """
-    # The largest exponential is exp(0) = 1. Not 1 / total: that becomes a Reciprocal, which not every version of
-    # TensorRT's parser reads.
+    # The largest exponential is exp(0) = 1. Not written as 1 / total: some versions of TensorRT's parser do not read
+    # the Reciprocal that it becomes.
     return -torch.exp(-torch.log(_shifted(logits, temperature)[2]))
 
 
@@ -45,6 +53,9 @@ def maximum_logit(logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
     """-max_k logit_k / T (Hendrycks et al., arXiv 1911.11132).
 
     (N, K, h, w) float -> (N, 1, h, w) float. T does not change the order.
+
+    >>> maximum_logit(torch.tensor([3.0, -1.0, 2.0]).view(1, 3, 1, 1)).item()
+    -3.0
     """
     return -(logits / temperature).max(dim=1, keepdim=True).values
 
@@ -53,6 +64,9 @@ def entropy(logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
     """H(p) = -sum_k p_k log p_k in nats, p = softmax(logits / T) (Chan et al., arXiv 2012.06575).
 
     (N, K, h, w) float -> (N, 1, h, w) float in [0, log K].
+
+    >>> round(entropy(torch.zeros(1, 8, 1, 1)).item() / math.log(8), 4)
+    1.0
     """
     shifted, exponentials, total = _shifted(logits, temperature)
     return torch.log(total) - (exponentials / total * shifted).sum(dim=1, keepdim=True)
@@ -62,6 +76,9 @@ def energy(logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
     """-T log sum_k exp(logit_k / T) (Liu et al., arXiv 2010.03759).
 
     (N, K, h, w) float -> (N, 1, h, w) float.
+
+    >>> round(energy(torch.zeros(1, 8, 1, 1)).item(), 4), round(math.log(8), 4)
+    (-2.0794, 2.0794)
     """
     total = _shifted(logits, temperature)[2]
     return -logits.max(dim=1, keepdim=True).values - temperature * torch.log(total)
@@ -70,10 +87,10 @@ def energy(logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
 def kullback_leibler_to_uniform(logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
     """-KL(U || p) = log K + (1/K) sum_k log p_k in nats, p = softmax(logits / T).
 
-    What outlier exposure trains towards zero (Hendrycks et al., arXiv 1812.04606).
+    Outlier exposure trains it towards zero (Hendrycks et al., arXiv 1812.04606).
     (N, K, h, w) float -> (N, 1, h, w) float, at most 0.
     """
-    num_classes = int(logits.shape[1])  # a number: a tensor's size would be worked out in the exported graph
+    num_classes = int(logits.shape[1])  # a Python number: a tensor's size would become a node of the exported graph
     shifted, _, total = _shifted(logits, temperature)
     return math.log(num_classes) + shifted.sum(dim=1, keepdim=True) / num_classes - torch.log(total)
 
@@ -81,20 +98,28 @@ def kullback_leibler_to_uniform(logits: Tensor, temperature: float | Tensor = 1.
 def jensen_shannon_to_uniform(logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
     """-JSD(U, p) in nats, p = softmax(logits / T) (Grcic et al., arXiv 2112.12833).
 
-    JSD(U, p) = H(m) - H(U)/2 - H(p)/2 with m = (U + p)/2. (N, K, h, w) float -> (N, 1, h, w) float in (-log 2, 0].
+    JSD(U, p) = H(m) - H(U)/2 - H(p)/2 with m = (U + p)/2.
+    (N, K, h, w) float -> (N, 1, h, w) float in (-log 2, 0].
+
+    >>> uniform, certain = torch.zeros(1, 19, 1, 1), torch.full((1, 19, 1, 1), -50.0)
+    >>> certain[0, 3] = 50.0
+    >>> abs(jensen_shannon_to_uniform(uniform).item()) < 1e-6
+    True
+    >>> abs(jensen_shannon_to_uniform(certain).item() + largest_jensen_shannon_to_uniform(19)) < 1e-6
+    True
     """
     num_classes = int(logits.shape[1])
     shifted, exponentials, total = _shifted(logits, temperature)
     probabilities = exponentials / total
     own = torch.log(total) - (probabilities * shifted).sum(dim=1, keepdim=True)
     mean = 0.5 * probabilities + 0.5 / num_classes
-    # Of p and m only are logarithms taken, and m is never 0.
+    # Logarithms are taken of p and m only, and m is never 0.
     of_mean = -(mean * torch.log(mean)).sum(dim=1, keepdim=True)
     return 0.5 * own + 0.5 * math.log(num_classes) - of_mean
 
 
 def largest_jensen_shannon_to_uniform(num_classes: int) -> float:
-    """JSD(U, p) of a one-hot p in nats: the largest value there is for that many classes."""
+    """JSD(U, p) of a one-hot p in nats: the largest value for this number of classes."""
     peak = (1 + 1 / num_classes) / 2
     rest = 1 / (2 * num_classes)
     entropy_of_mean = -peak * math.log(peak) - (num_classes - 1) * rest * math.log(rest)
@@ -102,15 +127,15 @@ def largest_jensen_shannon_to_uniform(num_classes: int) -> float:
 
 
 def border_suppressed(value: Tensor, logits: Tensor) -> Tensor:
-    """A score whose values at the borders between predicted classes come from beside them.
+    """A score with the values at borders between predicted classes replaced by those next to the border.
 
-    Networks hesitate at borders, and there the false alarms of most scores are. After the boundary suppression of
-    Standardized Max Logits (Jung et al., arXiv 2107.11264): for each width of `BORDER_WIDTHS`, a pixel so close to
-    another class takes the mean of those of its eight neighbours that are not; where there are none it keeps its value.
-    The next, smaller width goes on inwards. Their standardisation by class is not done: it needs statistics of the
-    training frames, which a graph's logits do not tell.
+    Networks are unsure at borders, where most scores have their false alarms. This is the boundary suppression of
+    Standardized Max Logits (Jung et al., arXiv 2107.11264). For each of `BORDER_WIDTHS`, a pixel within that distance
+    of another class takes the mean of its eight neighbours that are farther away. Without such a neighbour it keeps its
+    value. The next, smaller width continues inwards. Their standardisation by class is left out: it needs statistics
+    of the training frames.
 
-    Poolings of constant size alone, so that the graph has no shapes to work out.
+    It uses poolings of constant size only, so that the graph needs no Shape nodes.
 
     Args:
         value: (N, 1, h, w) float.
@@ -127,7 +152,7 @@ def border_suppressed(value: Tensor, logits: Tensor) -> Tensor:
         # Ids differ by 1 or more where another class is near.
         border = (highest - lowest).clamp(0.0, 1.0)
         inside = 1.0 - border
-        # Both means count the same nine places, the pixel's own and those beyond the map with 0.
+        # Both means are over the same nine places; the pixel itself and places outside the map count with 0.
         share = functional.avg_pool2d(inside, 3, stride=1, padding=1)
         mean = functional.avg_pool2d(value * inside, 3, stride=1, padding=1) / share.clamp(min=1 / 9)
         replaced = border * (9.0 * share).clamp(0.0, 1.0)
@@ -142,7 +167,8 @@ class Score:
     Attributes:
         title: for tables.
         natural: (logits (N, K, h, w), T) -> (N, 1, h, w), higher where more anomalous.
-        unit: (natural value, K) -> the same in [0, 1]: monotone, 1 at a uniform distribution where the score knows one.
+        unit: (natural value, K) -> value in [0, 1], monotone. It is 1 at a uniform distribution for the scores of
+            probabilities.
     """
 
     title: str
@@ -166,7 +192,7 @@ SCORES = {
     "maximum_softmax": Score(
         "maximum softmax", maximum_softmax, lambda value, classes: (1.0 + value) * (classes / (classes - 1))
     ),
-    # Logits of 2^5 and more are rare; the sigmoid keeps their order well beyond.
+    # Logits above 2^5 are rare; the sigmoid keeps their order far beyond.
     "maximum_logit": Score("maximum logit", maximum_logit, lambda value, classes: torch.sigmoid(value)),
     "entropy": Score("entropy", entropy, lambda value, classes: value / math.log(classes)),
     "energy": Score("energy", energy, lambda value, classes: torch.sigmoid(value)),

@@ -1,4 +1,4 @@
-"""What every anomaly metric takes: a score and a label a pixel, checked."""
+"""The input of every anomaly metric: a score and a label for each pixel, checked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from training.data.labelled_frames import ANOMALY, INLIER
 
 
 class MetricInputError(PerceptionError, ValueError):
-    """Scores or labels that no metric can be computed from; the message says what was there."""
+    """Scores or labels that no metric can be computed from. The message says what was found."""
 
 
 def checked(score: NDArray[Any], anomaly: NDArray[np.uint8]) -> tuple[NDArray[Any], NDArray[np.uint8]]:
@@ -36,7 +36,7 @@ def checked(score: NDArray[Any], anomaly: NDArray[np.uint8]) -> tuple[NDArray[An
     unknown = [value for value in np.flatnonzero(counts) if value not in (INLIER, ANOMALY, IGNORE)]
     if unknown:
         raise MetricInputError(f"label value(s) {unknown}; anomaly labels are 0 (inlier), 1 (anomaly), 255 (left out)")
-    # The sum is NaN where any is; infinities of both signs give a NaN as well, so that is looked at again.
+    # The sum is NaN if any score is. Infinities of both signs give NaN as well, so the scores are then counted.
     with np.errstate(invalid="ignore"):
         total = score.sum(dtype=np.float64)
     if np.isnan(total):
@@ -49,6 +49,11 @@ def checked(score: NDArray[Any], anomaly: NDArray[np.uint8]) -> tuple[NDArray[An
 
 
 def split(score: NDArray[Any], anomaly: NDArray[np.uint8]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The scores at anomalies and the scores at inliers, each (n,), after the checks of `checked`."""
+    """The scores of anomaly pixels and of inlier pixels, each (n,), after the checks of `checked`.
+
+    >>> score, anomaly = np.array([[0.9, 0.2, 0.4]]), np.array([[1, 0, 255]], np.uint8)
+    >>> [values.tolist() for values in split(score, anomaly)]
+    [[0.9], [0.2]]
+    """
     checked(score, anomaly)
     return score[anomaly == ANOMALY], score[anomaly == INLIER]

@@ -1,4 +1,4 @@
-"""Expected calibration error: do pixels that are predicted with confidence c turn out right in a share c of cases?"""
+"""Expected calibration error: is a share c of the pixels predicted with confidence c correct?"""
 
 from __future__ import annotations
 
@@ -14,9 +14,15 @@ BINS = 15
 
 
 class CalibrationError:
-    """Streaming: `update` a frame at a time, `merge`, `compute` (Guo et al., arXiv 1706.04599, equation 3).
+    """Streaming: `update` with each frame, `merge`, `compute` (Guo et al., arXiv 1706.04599, equation 3).
 
     ECE = sum over bins of share(bin) |accuracy(bin) - mean confidence(bin)|, with `BINS` equal bins of (0, 1].
+
+    >>> metric = CalibrationError()
+    >>> labels = np.zeros((1, 4), np.uint8)
+    >>> metric.update(np.full((1, 4), 0.9), np.array([[0, 0, 0, 5]], np.uint8), labels)  # 0.9 sure, 3 of 4 correct
+    >>> round(metric.compute(), 4)
+    0.15
     """
 
     def __init__(self, bins: int = BINS) -> None:
@@ -26,7 +32,12 @@ class CalibrationError:
         self.confidence = np.zeros(bins, np.float64)
 
     def update(self, confidence: NDArray[Any], predicted: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
-        """Add one frame, all (H, W): confidence in [0, 1] (largest class probability), class ids, labels (255: none).
+        """Add one frame.
+
+        Args:
+            confidence: (H, W) floating point in [0, 1], the largest class probability.
+            predicted: (H, W) uint8 class ids.
+            labels: (H, W) uint8 true ids, 255 left out.
 
         Raises:
             MetricInputError: sizes that differ, or confidences outside [0, 1].
@@ -52,7 +63,7 @@ class CalibrationError:
         self.confidence += other.confidence
 
     def reliability(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Mean confidence, accuracy and share of the pixels of each bin that holds any, each (n,) float64."""
+        """Mean confidence, accuracy and share of the pixels for each non-empty bin, each (n,) float64."""
         used = self.pixels > 0
         pixels = self.pixels[used]
         return self.confidence[used] / pixels, self.correct[used] / pixels, pixels / max(pixels.sum(), 1)

@@ -1,4 +1,4 @@
-"""Component metrics of SegmentMeIfYouCan (Chan et al., arXiv 2104.14812, section 4): is each object found?"""
+"""Component metrics of SegmentMeIfYouCan (Chan et al., arXiv 2104.14812, section 4): which objects are found?"""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ OBSTACLE_TRACK = ComponentSizes(predicted=50, true=10)
 
 @dataclass(frozen=True)
 class ComponentFigures:
-    """Fractions; NaN where undefined (no component of the kind).
+    """Fractions; NaN where undefined (no such component).
 
     Attributes:
-        siou: mean over the ground-truth components of the adjusted intersection over union.
-        ppv: mean over the predicted components of their share on ground truth.
+        siou: adjusted intersection over union, a mean over the ground-truth components.
+        ppv: share that lies on ground truth, a mean over the predicted components.
         mean_f1: F1 over all components, averaged over the thresholds 0.25, 0.30, ..., 0.75 on sIoU and PPV.
-        true_components, predicted_components: how many there were.
+        true_components, predicted_components: their numbers.
     """
 
     siou: float
@@ -54,12 +54,20 @@ class ComponentFigures:
 
 @dataclass
 class SmiycComponentMetrics:
-    """Streaming: `update` a frame at a time, `merge`, `compute`. Keeps two lists of one number a component.
+    """Streaming: `update` with each frame, `merge`, `compute`. Keeps one number for each component.
+
+    >>> score = np.zeros((20, 20), np.float32)
+    >>> score[5:15, 5:15] = 0.9
+    >>> anomaly = (score > 0).astype(np.uint8)
+    >>> metric = SmiycComponentMetrics(0.5, ComponentSizes(predicted=10, true=10))
+    >>> metric.update(score, anomaly)
+    >>> metric.compute()
+    ComponentFigures(siou=1.0, ppv=1.0, mean_f1=1.0, true_components=1, predicted_components=1)
 
     Args:
-        threshold: a pixel is predicted anomalous where its score is above it (strictly); the board takes the pixel
-            metrics' best-F1 threshold.
-        sizes: what is too small to count.
+        threshold: a pixel with a score strictly above it is predicted anomalous. The benchmark takes the best-F1
+            threshold of the pixel metrics.
+        sizes: components below them are ignored.
     """
 
     threshold: float
@@ -74,8 +82,8 @@ class SmiycComponentMetrics:
             MetricInputError: sizes that differ, NaN, or another label.
         """
         checked(score, anomaly)
-        # Void is cleared before components are formed, and so are those that are too small to be ground truth after.
-        # The board compares in the type of the score, which is float16, whatever its thresholds are.
+        # Void pixels are cleared before components are formed; ground truth that is too small is cleared after.
+        # The benchmark compares in the type of the score, which is float16, whatever the type of its thresholds.
         predicted = _components((score > score.dtype.type(self.threshold)) & (anomaly != IGNORE))
         predicted = _without(predicted, np.bincount(predicted.ravel()) < self.sizes.predicted)
         true = _components(anomaly == ANOMALY)

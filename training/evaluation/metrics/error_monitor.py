@@ -1,7 +1,7 @@
-"""The anomaly score as a monitor of the network: does it mark the pixels that the network gets wrong?
+"""The anomaly score as a monitor of the network: does it mark the pixels that the network predicts wrongly?
 
-What harms a vehicle is a wrong prediction, of a known thing as much as of an unknown one ("Out-of-distribution
-detection is not all you need", Guerin et al., arXiv 2211.16158: out-of-model-scope detection).
+A wrong prediction harms a vehicle whether the object is known or unknown ("Out-of-distribution detection is not all
+you need", Guerin et al., arXiv 2211.16158: out-of-model-scope detection).
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class ErrorMonitorFigures:
     Attributes:
         error_rate: share of wrong pixels, the risk at full coverage.
         auroc: of the score, with the wrong pixels as positives.
-        fpr95: share of the right pixels marked where 95 % of the wrong ones are.
-        aurc: area under the risk-coverage curve: the error rate of the pixels that score lowest, averaged over all
-            shares of pixels kept. Smaller is better.
-        excess_aurc: `aurc` minus that of a perfect order, which keeps the right pixels first: what the score is to
-            blame for, whatever the error rate.
+        fpr95: share of right pixels that are marked at the threshold that marks 95 % of the wrong pixels.
+        aurc: area under the risk-coverage curve: the error rate of the lowest-scoring pixels, averaged over all
+            shares of kept pixels. Smaller is better.
+        excess_aurc: `aurc` minus that of a perfect order, which keeps all right pixels first. It measures the score
+            independently of the error rate.
     """
 
     error_rate: float
@@ -44,13 +44,20 @@ class ErrorMonitorFigures:
 
 @dataclass
 class ErrorMonitorMetrics:
-    """Streaming: `update` a frame at a time, `merge`, `compute`. Memory does not grow with the number of frames.
+    """Streaming: `update` with each frame, `merge`, `compute`. Memory does not grow with the number of frames.
 
-    A pixel with a class is wrong where another one is predicted. An anomaly pixel is wrong in any case: no class that
-    the network could give it is right.
+    A pixel with a class is wrong if another class is predicted. An anomaly pixel is always wrong: no class of the
+    network is right for it.
 
-    AURC = 1/n sum over i of (wrong pixels among the i that score lowest) / i (Geifman and El-Yaniv, arXiv 1805.08206).
-    Pixels of one score count as in the mean over all their orders.
+    AURC = 1/n sum over i of (wrong pixels among the i lowest-scoring) / i (Geifman and El-Yaniv, arXiv 1805.08206).
+    For pixels with one score it is the mean over all their orders.
+
+    >>> metric = ErrorMonitorMetrics()
+    >>> predicted, labels = np.array([[0, 1, 2, 2]], np.uint8), np.array([[0, 1, 2, 0]], np.uint8)
+    >>> metric.update(np.array([[0.1, 0.2, 0.3, 0.9]]), predicted, labels, np.zeros((1, 4), np.uint8))
+    >>> figures = metric.compute()
+    >>> figures.error_rate, figures.auroc, figures.excess_aurc  # the wrong pixel scores highest
+    (0.25, 1.0, 0.0)
     """
 
     pixels: ExactPixelMetrics = field(default_factory=ExactPixelMetrics)
@@ -62,7 +69,13 @@ class ErrorMonitorMetrics:
         labels: NDArray[np.uint8],
         anomaly: NDArray[np.uint8],
     ) -> None:
-        """Add one frame, all (H, W): score floating point, class ids, true ids (255: none), 0, 1 or 255.
+        """Add one frame.
+
+        Args:
+            score: (H, W) floating point.
+            predicted: (H, W) uint8 class ids.
+            labels: (H, W) uint8 true ids, 255 where no class is known.
+            anomaly: (H, W) uint8: 0 inlier, 1 anomaly, 255 left out.
 
         Raises:
             MetricInputError: sizes that differ, or see `anomaly_pixels.checked`.
@@ -101,11 +114,11 @@ class ErrorMonitorMetrics:
 def _risks(
     below: NDArray[np.int64], wrong_below: NDArray[np.int64], pixels: NDArray[np.int64], wrong: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """For bins of `pixels` tied pixels, `wrong` of them wrong, above `below` pixels of which `wrong_below` are: the sum
-    of the error rates while they are kept one after the other, in the mean over their orders.
+    """The sum of the error rates while the tied pixels of a bin are kept one after the other, as a mean over orders.
 
-    With share w = wrong / pixels it is sum over j = 1 ... pixels of (wrong_below + w j) / (below + j), which is
-    wrong + (wrong_below - w below) (H(below + pixels) - H(below)), H the harmonic numbers.
+    A bin has `pixels` pixels, `wrong` of them wrong. Below it are `below` pixels, `wrong_below` of them wrong.
+    With share w = wrong / pixels, the sum over j = 1 ... pixels of (wrong_below + w j) / (below + j) is
+    wrong + (wrong_below - w below) (H(below + pixels) - H(below)), with H the harmonic numbers.
     """
     share = wrong / pixels
     return wrong + (wrong_below - share * below) * (_harmonic(below + pixels) - _harmonic(below))
@@ -115,7 +128,7 @@ _SMALL = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, _EXACT_BELOW))])
 
 
 def _harmonic(number: NDArray[np.int64]) -> NDArray[np.float64]:
-    """H(n) = 1 + 1/2 + ... + 1/n; beyond 255 by its expansion, whose error is below 1e-16 there."""
+    """H(n) = 1 + 1/2 + ... + 1/n; above 255 by its asymptotic expansion, with an error below 1e-16."""
     n = np.maximum(number, _EXACT_BELOW).astype(np.float64)
     large = np.log(n) + _EULER + 1 / (2 * n) - 1 / (12 * n**2) + 1 / (120 * n**4)
     return np.where(number < _EXACT_BELOW, _SMALL[np.minimum(number, _EXACT_BELOW - 1)], large)

@@ -1,7 +1,7 @@
-"""Open-set segmentation: how well classes are told apart where unknown things are to be called unknown (open-mIoU).
+"""Open-set segmentation (open-mIoU): mIoU where unknown objects must be recognised as unknown.
 
-Grcic et al., DenseHybrid, arXiv 2207.02606, section 5: two test towns; the anomaly threshold of each is chosen on the
-other one.
+Grcic et al., DenseHybrid, arXiv 2207.02606, section 5. There are two test towns, and the anomaly threshold of each is
+chosen on the other one.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from training.evaluation.metrics.score_counts import ScoreCounts
 
 
 def threshold_at_recall(counts: ScoreCounts, recall: float = RECALL) -> float:
-    """The highest score whose true-positive rate is above `recall`, strictly.
+    """The highest threshold with a true-positive rate strictly above `recall`.
 
     Raises:
-        MetricInputError: there is no anomaly pixel to choose it on.
+        MetricInputError: there is no anomaly pixel.
     """
     if not counts.num_anomalies:
         raise MetricInputError("no anomaly pixel to choose a threshold on")
@@ -39,7 +39,7 @@ def threshold_at_recall(counts: ScoreCounts, recall: float = RECALL) -> float:
 
 
 def half_size(score: NDArray[Any], anomaly: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """What the threshold is chosen on: every second pixel's label, the score averaged over two by two."""
+    """The input for choosing a threshold: the label of every second pixel, and the score averaged over two by two."""
     height, width = anomaly.shape[0] // 2, anomaly.shape[1] // 2
     return (
         cv2.resize(score.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR),
@@ -48,11 +48,17 @@ def half_size(score: NDArray[Any], anomaly: NDArray[np.uint8]) -> tuple[NDArray[
 
 
 class OpenSemanticMetrics:
-    """Streaming: `update` a frame at a time, `merge`, `compute`.
+    """Streaming: `update` with each frame, `merge`, `compute`.
+
+    >>> metric = OpenSemanticMetrics(num_classes=2, threshold=0.5)
+    >>> predicted, labels = np.array([[0, 1, 1]], np.uint8), np.array([[0, 1, 255]], np.uint8)
+    >>> metric.update(predicted, np.array([[0.1, 0.2, 0.3]]), labels, np.array([[0, 0, 1]], np.uint8))
+    >>> metric.iou().tolist()  # the anomaly was missed, a false positive of class 1
+    [1.0, 0.5]
 
     Args:
         num_classes: K known classes; the class K is "anomaly".
-        threshold: a pixel whose score is above it (strictly) is predicted as an anomaly, whatever its class.
+        threshold: a pixel with a score strictly above it is predicted as an anomaly, whatever its class.
     """
 
     def __init__(self, num_classes: int, threshold: float) -> None:
@@ -68,7 +74,13 @@ class OpenSemanticMetrics:
         labels: NDArray[np.uint8],
         anomaly: NDArray[np.uint8],
     ) -> None:
-        """Add one frame, all (H, W): predicted class ids, score, true class ids (255: none), anomaly 0, 1 or 255.
+        """Add one frame.
+
+        Args:
+            predicted: (H, W) uint8 class ids.
+            score: (H, W) floating point.
+            labels: (H, W) uint8 true ids, 255 where no class is known.
+            anomaly: (H, W) uint8: 0 inlier, 1 anomaly, 255 left out.
 
         Raises:
             MetricInputError: sizes that differ, NaN, or another label.
@@ -99,8 +111,11 @@ class OpenSemanticMetrics:
         self.frames += other.frames
 
     def iou(self) -> NDArray[np.float64]:
-        """Of the known classes: (K,) float64, NaN for a class that does not occur. Anomaly pixels taken for a class
-        are its false positives; its pixels called anomaly are its false negatives."""
+        """Intersection over union of the known classes: (K,) float64, NaN for a class that does not occur.
+
+        Anomaly pixels predicted as a class are its false positives. Its pixels predicted as anomalies are its false
+        negatives.
+        """
         hits = np.diag(self.counts).astype(np.float64)
         union = self.counts.sum(0) + self.counts.sum(1) - hits
         iou = np.divide(hits, union, out=np.full(hits.shape, np.nan), where=union > 0)
@@ -121,5 +136,9 @@ class Town:
 
 
 def open_miou(towns: Sequence[Town]) -> float:
-    """Mean over the towns, weighted by their numbers of frames."""
+    """Mean over the towns, weighted by their numbers of frames.
+
+    >>> open_miou([Town(0.5, frames=3), Town(0.7, frames=1)])
+    0.55
+    """
     return float(np.average([town.open_miou for town in towns], weights=[town.frames for town in towns]))

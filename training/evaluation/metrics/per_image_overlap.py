@@ -1,7 +1,7 @@
-"""AUPIMO: how much of each image's anomaly is found at very few false alarms.
+"""AUPIMO: the recall of each image's anomaly at very few false alarms.
 
-A vehicle that brakes for one pixel in a thousand does not drive. AUPIMO is the recall of each image with anomalies,
-averaged over the thresholds that let through one normal pixel in 100,000 to one in 10,000 (Bertoldo et al., "AUPIMO:
+A vehicle cannot drive if it brakes for one pixel in a thousand. AUPIMO is the recall in each image with anomalies,
+averaged over the thresholds that mark one normal pixel in 100,000 to one in 10,000 (Bertoldo et al., "AUPIMO:
 Redefining Visual Anomaly Detection Benchmarks with High Speed and Low Tolerance", arXiv 2401.01984).
 """
 
@@ -23,22 +23,22 @@ CODES = 1 << 16
 
 
 def _codes(values: NDArray[np.float16]) -> NDArray[np.int64]:
-    """The place of each float16 number in the order of all of them, 0 to 65535."""
-    # Adding zero turns -0.0 into 0.0: they are one score.
+    """The rank of each float16 number among all of them, 0 to 65535."""
+    # Adding zero turns -0.0 into 0.0, which is the same score.
     bits = (values + np.float16(0)).view(np.uint16).astype(np.int64)
     return np.where(bits >> 15, CODES - 1 - bits, bits + CODES // 2)
 
 
 def _at_or_above(values: NDArray[np.float16]) -> NDArray[np.int64]:
-    """(65536,) how many of the values have each code or a higher one."""
+    """(65536,) number of values with at least each code."""
     return np.bincount(_codes(values), minlength=CODES)[::-1].cumsum()[::-1]
 
 
 class SharedFalsePositiveRate:
-    """Streaming, the first pass: the false-positive rate that each threshold has on normal images.
+    """Streaming, first pass: the false-positive rate of each threshold on normal images.
 
-    It is the mean over images of each image's rate. Normal images are those without an anomaly pixel. Road sets often
-    have none: then the inlier pixels of all images take their place, and `of_normal_images` is False.
+    It is the mean of the rates of the images. Normal images have no anomaly pixel. Road sets often have no normal
+    images. Then the inlier pixels of all images are taken instead, and `of_normal_images` is False.
     """
 
     def __init__(self) -> None:
@@ -47,8 +47,8 @@ class SharedFalsePositiveRate:
         self.normal_images = self.images = 0
 
     def update(self, score: NDArray[np.float16], anomaly: NDArray[np.uint8]) -> None:
-        """Add one frame: score (H, W) float16, anomaly (H, W) uint8 0, 1 or 255. Without inlier pixels it does not
-        count.
+        """Add one frame: score (H, W) float16, anomaly (H, W) uint8 0, 1 or 255. A frame without inlier pixels is
+        ignored.
 
         Raises:
             MetricInputError: see `anomaly_pixels.checked`, or the score is not float16.
@@ -76,7 +76,7 @@ class SharedFalsePositiveRate:
         return self.normal_images > 0
 
     def rates(self) -> NDArray[np.float64] | None:
-        """(65536,) the rate of each threshold, falling with its code; None without an inlier pixel."""
+        """(65536,) rate of each threshold, highest threshold last; None without an inlier pixel."""
         if self.of_normal_images:
             return self._normal / self.normal_images
         return self._all / self.images if self.images else None
@@ -88,8 +88,8 @@ class PerImageOverlapFigures:
 
     Attributes:
         aupimo: mean over the images with anomalies.
-        lowest_tenth: what nine images in ten reach: the largest area of the worst tenth of them.
-        images: with anomalies.
+        lowest_tenth: the largest area in the worst tenth of the images. Nine images in ten reach it.
+        images: number of images with anomalies.
     """
 
     aupimo: float
@@ -98,11 +98,19 @@ class PerImageOverlapFigures:
 
 
 class PerImageOverlap:
-    """Streaming, the second pass: the area under the curve of each image with anomalies.
+    """Streaming, second pass: the area under the curve of each image with anomalies.
 
-    AUPIMO = 1 / log(U / L) * integral from L to U of TPR(t(f)) d log f, L = 1e-5 and U = 1e-4, with t(f) the lowest
-    threshold whose shared false-positive rate is at most f. So it is the mean recall over those rates, and a curve
-    between two float16 scores is a step, where the authors' code draws a line between 300,000 thresholds.
+    AUPIMO = 1 / log(U / L) * integral from L to U of TPR(t(f)) d log f, L = 1e-5 and U = 1e-4. t(f) is the lowest
+    threshold whose shared false-positive rate is at most f. Between two float16 scores the curve is a step; the
+    authors' code draws lines between 300,000 thresholds.
+
+    >>> shared = SharedFalsePositiveRate()
+    >>> score, anomaly = np.array([[0.9, 0.1, 0.2]], np.float16), np.array([[1, 0, 0]], np.uint8)
+    >>> shared.update(score, anomaly)
+    >>> overlap = PerImageOverlap(shared)
+    >>> overlap.update(score, anomaly)
+    >>> round(overlap.compute().aupimo, 4)  # the anomaly scores above every inlier
+    1.0
     """
 
     def __init__(self, shared: SharedFalsePositiveRate) -> None:
@@ -123,13 +131,13 @@ class PerImageOverlap:
 
 
 def _weights(rates: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
-    """The share of the integral in which each code is the threshold: (65536,) that add up to at most 1.
+    """The share of the integral in which each code is the threshold: (65536,), with a sum of at most 1.
 
-    Rates at which no threshold is low enough have none: nothing is marked there.
+    The sum is below 1 if some rates are reached by no threshold: nothing is marked there.
     """
     if rates is None:
         return None
-    # A threshold applies from its own rate up to the next larger one; of thresholds with one rate the lowest applies.
+    # A threshold applies from its own rate up to the next larger rate. Of thresholds with one rate, the lowest applies.
     lowest = np.append(True, rates[1:] != rates[:-1])
     found = np.flatnonzero(lowest)
     upper = np.append(np.inf, rates[found[:-1]])

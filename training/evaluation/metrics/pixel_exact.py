@@ -1,4 +1,4 @@
-"""Average precision, FPR95 and AUROC of all pixels of all frames pooled, as Fishyscapes measures them."""
+"""Average precision, FPR95 and AUROC over the pooled pixels of all frames, as Fishyscapes measures them."""
 
 from __future__ import annotations
 
@@ -44,9 +44,15 @@ class PixelCurve:
 
 @dataclass
 class ExactPixelMetrics:
-    """Streaming: `update` a frame at a time, `merge` what other processes saw, `compute` at any moment.
+    """Streaming: `update` with each frame, `merge` the metrics of other processes, `compute` at any moment.
 
     Memory does not grow with the number of frames.
+
+    >>> metric = ExactPixelMetrics()
+    >>> metric.update(np.array([[0.9, 0.8], [0.7, 0.1]]), np.array([[1, 0], [1, 0]], np.uint8))
+    >>> figures = metric.compute()
+    >>> round(figures.ap, 4), figures.fpr95, figures.auroc
+    (0.8333, 0.5, 0.75)
     """
 
     counts: ScoreCounts = field(default_factory=ScoreCounts)
@@ -72,7 +78,7 @@ class ExactPixelMetrics:
             tp = true + np.cumsum(counts.anomalies)
             fp = false + np.cumsum(counts.inliers)
             ap += float((counts.anomalies * (tp / (tp + fp))).sum())
-            # Each inlier beats the anomalies below it; those in its own bin count half.
+            # An inlier counts the anomalies in higher bins, and half of those in its own bin.
             area += float((counts.inliers * (tp - 0.5 * counts.anomalies)).sum())
             if positives and np.isnan(fpr95) and tp[-1] / positives >= RECALL:
                 fpr95 = float(fp[np.argmax(tp / positives >= RECALL)])
@@ -85,7 +91,7 @@ class ExactPixelMetrics:
         )
 
     def curve(self, points: int = CURVE_POINTS) -> PixelCurve:
-        """The curves, at about `points` thresholds spread over true-positive and (logarithmic) false-positive rates."""
+        """The curves at about `points` thresholds, spread over true-positive and (logarithmic) false-positive rates."""
         positives, negatives = self.counts.num_anomalies, self.counts.num_inliers
         wanted_tp = np.linspace(0, max(positives, 1), points // 2)
         wanted_fp = np.concatenate([[0], np.geomspace(1, max(negatives, 1), points // 2)])

@@ -1,4 +1,4 @@
-"""The protocol of StreetHazards (Hendrycks et al., arXiv 1911.11132): each image measured alone, then the mean."""
+"""The protocol of StreetHazards (Hendrycks et al., arXiv 1911.11132): the mean of the figures of single images."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ from training.evaluation.metrics.pixel_exact import RECALL, PixelFigures
 def pixel_figures(positives: NDArray[Any], negatives: NDArray[Any]) -> PixelFigures:
     """AP, FPR95 and AUROC of one image.
 
-    FPR95 is taken where the recall is closest to 0.95, on whichever side. Of several such thresholds it is the lowest
-    that the authors' own code looks at (https://github.com/hendrycks/anomaly-seg, `anom_utils.py`): the one with the
-    most false positives, and none below the first that finds all anomaly pixels.
+    FPR95 is taken where the recall is closest to 0.95, above or below. Of several such thresholds it is the lowest one
+    that the authors' code considers (https://github.com/hendrycks/anomaly-seg, `anom_utils.py`). That is the one with
+    the most false positives, but none below the first threshold that finds all anomaly pixels.
+
+    >>> figures = pixel_figures(np.array([0.9, 0.7]), np.array([0.8, 0.1]))
+    >>> round(figures.ap, 4), figures.fpr95, figures.auroc
+    (0.8333, 0.5, 0.75)
 
     Args:
         positives, negatives: (n,) floating point scores, n >= 1 each.
@@ -41,9 +45,9 @@ def pixel_figures(positives: NDArray[Any], negatives: NDArray[Any]) -> PixelFigu
 
 @dataclass
 class PerImagePixelMetrics:
-    """Streaming: `update` a frame at a time, `merge`, `compute`. Keeps three numbers a frame.
+    """Streaming: `update` with each frame, `merge`, `compute`. Keeps three numbers for each frame.
 
-    Frames that hold no anomaly pixel or no inlier pixel do not count.
+    Frames without anomaly pixels or without inlier pixels are ignored.
     """
 
     figures: list[PixelFigures] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Pixel metrics as the SegmentMeIfYouCan board prints them (Chan et al., arXiv 2104.14812): scores in bins a frame."""
+"""Pixel metrics as SegmentMeIfYouCan computes them (Chan et al., arXiv 2104.14812), with score bins for each frame."""
 
 from __future__ import annotations
 
@@ -32,16 +32,22 @@ class SmiycPixelFigures:
 
 
 class SmiycPixelMetrics:
-    """Streaming: `update` a frame at a time, `merge` what other processes saw, `compute` at any moment.
+    """Streaming: `update` with each frame, `merge` the metrics of other processes, `compute` at any moment.
 
-    Keeps at most 769 thresholds a frame (18 kB), as the board's own procedure does.
+    Keeps at most 769 thresholds for each frame (18 kB), as the benchmark's own code does.
+
+    >>> metric = SmiycPixelMetrics()
+    >>> metric.update(np.array([[0.9, 0.8, 0.1]]), np.array([[1, 1, 0]], np.uint8))
+    >>> figures = metric.compute()
+    >>> round(figures.ap, 4), figures.fpr95, figures.best_f1
+    (1.0, 0.0, 1.0)
     """
 
     def __init__(self) -> None:
         self._bins: list[tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]] = []
 
     def update(self, score: NDArray[Any], anomaly: NDArray[np.uint8]) -> None:
-        """Add one frame: score (H, W) floating point (the board takes float16), anomaly (H, W) uint8 0, 1 or 255.
+        """Add one frame: score (H, W) floating point (float16 in the benchmark), anomaly (H, W) uint8 0, 1 or 255.
 
         Raises:
             MetricInputError: sizes that differ, NaN, another label, or scores that float16 cannot hold.
@@ -59,7 +65,7 @@ class SmiycPixelMetrics:
         edges = [np.array([float(lowest) - margin, float(highest) + margin])]
         edges += [np.quantile(scores, np.linspace(0, 1, min(QUANTILES, scores.size))) for scores in kinds]
         bins = np.unique(np.concatenate(edges))
-        # numpy's histogram closes its last bin on the right; no score reaches that edge.
+        # NumPy's histogram closes its last bin on the right; no score reaches that edge.
         true, false = (np.histogram(scores, bins)[0] for scores in (positives, negatives))
         self._bins.append((bins[:-1].astype(np.float64), true, false))
 
@@ -80,7 +86,7 @@ class SmiycPixelMetrics:
         order = np.argsort(threshold)[::-1]
         threshold = threshold[order]
         tp, fp = np.cumsum(true[order]).astype(np.float64), np.cumsum(false[order]).astype(np.float64)
-        # Of equal thresholds the last point counts, where all their pixels have been added.
+        # Of equal thresholds the last point counts: all their pixels are added there.
         last = np.append(threshold[:-1] != threshold[1:], True)
         threshold, tp, fp = threshold[last], tp[last], fp[last]
         if tp[0] or fp[0]:

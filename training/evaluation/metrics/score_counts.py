@@ -1,4 +1,4 @@
-"""How many inlier and anomaly pixels have each score, for any number of frames in memory that does not grow."""
+"""Numbers of inlier and anomaly pixels with each score, for any number of frames in bounded memory."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ PAGES = 1 << 16
 PAGE_KEYS = 1 << 16
 CHUNK_BINS = 1 << 18
 SLICE = 1 << 17
-"""Pixels at a time: their indices stay in the processor's cache."""
+"""Pixels counted at once, so that their indices stay in the processor's cache."""
 CARRY_AT = 1 << 31
 SORTED_PIXELS = 1 << 22
-"""Up to so many pixels are kept and sorted (20 MB)."""
+"""Up to this number, pixels are kept and sorted (20 MB)."""
 FINER_BINS = 1 << 22
-"""Bins (of 8 bytes) beyond those of `_page_shifts`, for where the first pixels lie."""
+"""Additional bins (of 8 bytes) for the range of the first pixels."""
 
 
 def _page_shifts() -> NDArray[np.int64]:
-    """By how many bits the float32 keys of each page are coarser than float32 itself.
+    """For each page, the number of bits by which its bins are coarser than float32.
 
-    A page is the keys with the same upper 16 bits: sign, exponent and 7 bits of the mantissa. Near 1, where the
-    anomalies are, nothing is lost: bins are 2^-24 wide from 1/64 to 1 (float32 itself from 1/2 on). Smaller scores
-    keep 2^-17 of their value, those from 1 to 64 (logits) 2^-22.
+    A page holds the keys with the same upper 16 bits: sign, exponent and 7 bits of the mantissa. Near 1, where the
+    anomalies are, nothing is lost: bins are 2^-24 wide from 1/64 to 1 (as float32 from 1/2 on). Smaller scores keep
+    2^-17 of their value, and scores from 1 to 64 (logits) keep 2^-22.
     """
     page = np.arange(PAGES)
     bits = np.where(page >= PAGES // 2, page - PAGES // 2, PAGES // 2 - 1 - page)
@@ -46,8 +46,10 @@ _SHIFT = _page_shifts()
 
 
 def _ordered_pages(keys: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-    """Page and place in it, ordered as the numbers are, of float32 bit patterns: negative ones upside down, positive
-    ones above them."""
+    """Page and place in the page of float32 bit patterns, in the order of the numbers.
+
+    The patterns of negative numbers are inverted, and those of positive numbers are above them.
+    """
     upper, mask = np.uint32(16), np.uint32(PAGE_KEYS - 1)
     if (keys >> np.uint32(31)).any():
         keys = np.where(keys >> np.uint32(31), ~keys, keys | np.uint32(1 << 31))
@@ -56,8 +58,10 @@ def _ordered_pages(keys: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], NDArra
 
 
 def _shifts_for(values: NDArray[np.float32]) -> NDArray[np.int64]:
-    """`_page_shifts`, but 0 for the pages that hold most of these pixels, as far as `FINER_BINS` go: scores that lie
-    close together, wherever that is, are told apart as float32 does."""
+    """`_page_shifts`, with 0 for the pages that hold most of these pixels, as far as `FINER_BINS` allow.
+
+    So scores that lie close together are told apart as in float32, wherever they are.
+    """
     held = np.bincount(_ordered_pages(values.view(np.uint32))[0], minlength=PAGES)
     pages = np.argsort(held)[::-1]
     pages = pages[(held[pages] > 0) & (_SHIFT[pages] > 0)]
@@ -72,7 +76,7 @@ class Counts:
     """Neighbouring bins that hold pixels, highest score first.
 
     Attributes:
-        threshold: (n,) float32, the bins' lower edges: a pixel of the bin or of a higher one has score >= threshold.
+        threshold: (n,) float32, lower edges of the bins. Pixels of a bin and of higher ones have score >= threshold.
         anomalies, inliers: (n,) int64 pixels in each bin.
     """
 
@@ -84,11 +88,11 @@ class Counts:
 class BinTable:
     """The counts of each bin and label.
 
-    A gigabyte of addresses, of which the operating system gives memory only to those that are used: about 170 MB for
+    It reserves a gigabyte of addresses. The operating system gives memory only to the used ones: about 170 MB for
     scores in [0, 1].
 
     Args:
-        shift: (65536,) by how many bits the bins of each page are coarser than float32.
+        shift: (65536,) number of bits by which the bins of each page are coarser than float32.
     """
 
     def __init__(self, shift: NDArray[np.int64] = _SHIFT) -> None:
@@ -106,7 +110,7 @@ class BinTable:
 
     @property
     def shift(self) -> NDArray[np.int64]:
-        """(65536,) by how many bits the bins of each page are coarser than float32."""
+        """(65536,) number of bits by which the bins of each page are coarser than float32."""
         return self._shift
 
     def add(self, values: NDArray[np.float32], labels: NDArray[np.uint8]) -> None:
@@ -133,7 +137,7 @@ class BinTable:
         return page, cell
 
     def _carry(self) -> None:
-        """Move what is above half of uint32 elsewhere, before it overflows."""
+        """Move counts above half of uint32 to a dictionary, before they overflow."""
         for first, last in self._runs():
             cells = self._table[2 * first : 2 * last]
             for cell in np.flatnonzero(cells >= CARRY_AT):
@@ -143,7 +147,7 @@ class BinTable:
         self._since_carry = 0
 
     def merge(self, other: BinTable) -> None:
-        """Add the counts of another table. Pages that both use get the coarser of their bins: ties must stay ties."""
+        """Add the counts of another table. Pages used by both get the coarser of their bins, so that ties stay ties."""
         self._carry()
         other._carry()
         if np.array_equal(self._shift, other._shift):
@@ -174,7 +178,7 @@ class BinTable:
         self._carry()
 
     def _runs(self) -> list[tuple[int, int]]:
-        """Ranges of bins [first, last) that may hold pixels, none longer than `CHUNK_BINS`, lowest first."""
+        """Ranges of bins [first, last) that may hold pixels, at most `CHUNK_BINS` long, lowest first."""
         pages = np.flatnonzero(self._touched)
         runs: list[tuple[int, int]] = []
         for page in pages.tolist():
@@ -186,7 +190,7 @@ class BinTable:
         return runs
 
     def descending(self) -> Iterator[Counts]:
-        """All bins that hold pixels, highest first, some at a time."""
+        """All bins that hold pixels, highest first, in chunks."""
         for first, last in reversed(self._runs()):
             cells = self._table[2 * first : 2 * last].astype(np.int64)
             for index, count in self._carried.items():
@@ -197,10 +201,10 @@ class BinTable:
             bins = found + first
             page = np.searchsorted(self._start, bins, side="right") - 1
             keys = ((page << 16) | ((bins - self._start[page]) << self._shift[page])).astype(np.uint32)
-            # Truncated keys of negative numbers are their bin's lower edge as well: the order of keys is the numbers'.
+            # Truncated keys are lower edges of negative bins as well: keys have the order of the numbers.
             bits = np.where(keys >> 31, keys & np.uint32((1 << 31) - 1), ~keys)
             threshold = bits.view(np.float32)
-            # The lower edge of the bin of -infinity lies among the keys of NaN.
+            # The lower edge of the bin of -infinity is a key of NaN.
             threshold[np.isnan(threshold)] = -np.inf
             yield Counts(
                 threshold=threshold,
@@ -209,7 +213,7 @@ class BinTable:
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is sent to another process: the cells that are not empty."""
+        """For another process: the non-empty cells only."""
         self._carry()
         cells, counts = [], []
         for first, last in self._runs():
@@ -235,10 +239,16 @@ class BinTable:
 class ScoreCounts:
     """Pixels by score and label, over all frames.
 
-    The first `SORTED_PIXELS` are kept as they are and sorted: their curves are exact. Beyond, pixels are counted in
-    bins, as fine as float32 near 1 and where most of the first pixels lie (`_page_shifts`, `_shifts_for`): average
-    precision and FPR95 agree with sorting all pixels to 1e-6, unless later pixels crowd, closer than 2^-17 of their
-    value, where none of the first were.
+    The first `SORTED_PIXELS` are kept and sorted: their curves are exact. Beyond, pixels are counted in bins, which are
+    as fine as float32 near 1 and where most of the first pixels lie (`_page_shifts`, `_shifts_for`). Average precision
+    and FPR95 then agree with sorting all pixels to 1e-6. The exception: later pixels that lie closer together than
+    2^-17 of their value, in a range without any of the first pixels.
+
+    >>> counts = ScoreCounts()
+    >>> counts.update(np.array([[0.5, 0.5, 0.25]]), np.array([[1, 0, 0]], np.uint8))
+    >>> [part] = counts.descending()
+    >>> part.threshold.tolist(), part.anomalies.tolist(), part.inliers.tolist()
+    ([0.5, 0.25], [1, 0], [1, 1])
     """
 
     def __init__(self) -> None:
@@ -255,7 +265,7 @@ class ScoreCounts:
         """
         checked(score, anomaly)
         counted = anomaly != IGNORE
-        # Adding zero turns -0.0 into 0.0: they are one score.
+        # Adding zero turns -0.0 into 0.0, which is the same score.
         values = score[counted].astype(np.float32) + np.float32(0)
         labels = anomaly[counted]
         anomalies = int(np.count_nonzero(labels))
@@ -265,7 +275,7 @@ class ScoreCounts:
             self._bins.add(values, labels)
         else:
             self._pixels.append((values, labels))
-            self._settle()
+            self._count_if_many()
 
     def merge(self, other: ScoreCounts) -> None:
         """Add the frames of another process."""
@@ -275,10 +285,10 @@ class ScoreCounts:
         if other._bins is not None:
             self._bins = self._bins or BinTable(other._bins.shift)
             self._bins.merge(other._bins)
-        self._settle()
+        self._count_if_many()
 
-    def _settle(self) -> None:
-        """Move the kept pixels into bins, where there are bins already or too many pixels to keep."""
+    def _count_if_many(self) -> None:
+        """Move the kept pixels into bins, if bins exist already or the pixels are too many to keep."""
         if self._bins is None and self.num_anomalies + self.num_inliers <= SORTED_PIXELS:
             return
         if self._bins is None:
@@ -288,7 +298,7 @@ class ScoreCounts:
         self._pixels = []
 
     def descending(self) -> Iterator[Counts]:
-        """All scores or bins that hold pixels, highest first, some at a time."""
+        """All scores or bins that hold pixels, highest first, in chunks."""
         if self._bins is not None:
             yield from self._bins.descending()
         elif self.num_anomalies + self.num_inliers:

@@ -1,4 +1,4 @@
-"""Anomaly scores by true class: which classes are doubted, and which raise the false alarms."""
+"""Anomaly scores by true class: which classes score high, and which cause the false alarms."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ RECALL = 0.95
 
 
 class ScoresByClass:
-    """Streaming: `update` a frame at a time. Scores fall into `BINS` equal bins of [0, 1]; figures are exact to one.
+    """Streaming: `update` with each frame. Scores fall into `BINS` equal bins of [0, 1]; figures are exact to one bin.
+
+    >>> metric = ScoresByClass(2)
+    >>> labels, inliers = np.array([[0, 0, 1]], np.uint8), np.zeros((1, 3), np.uint8)
+    >>> metric.update(np.array([[0.1, 0.6, 0.9]], np.float32), labels, inliers)
+    >>> metric.marked(0.5).tolist()
+    [0.5, 1.0]
 
     Args:
         num_classes: ids are 0 to `num_classes` - 1.
@@ -24,7 +30,12 @@ class ScoresByClass:
         self.anomalies = np.zeros(BINS, np.int64)
 
     def update(self, score: NDArray[np.float32], labels: NDArray[np.uint8], anomaly: NDArray[np.uint8]) -> None:
-        """Add one frame, all (H, W): score in [0, 1], true class ids (255: none), `ANOMALY`, `INLIER` or 255.
+        """Add one frame.
+
+        Args:
+            score: (H, W) float32 in [0, 1].
+            labels: (H, W) uint8 true ids, 255 where no class is known.
+            anomaly: (H, W) uint8: 0 inlier, 1 anomaly, 255 left out.
 
         Raises:
             MetricInputError: sizes that differ.
@@ -41,13 +52,13 @@ class ScoresByClass:
         self.anomalies += np.bincount(bins[anomaly == ANOMALY], minlength=BINS)
 
     def medians(self) -> NDArray[np.float64]:
-        """(num_classes + 1,) of each class, and of the anomalies last; NaN without pixels."""
+        """(num_classes + 1,) median of each class, and last that of the anomalies; NaN without pixels."""
         counts = np.vstack([self.inliers, self.anomalies]).cumsum(axis=1)
         middle = (counts >= counts[:, -1:] / 2).argmax(axis=1)
         return np.where(counts[:, -1] > 0, (middle + 0.5) / BINS, np.nan)
 
     def marked(self, threshold: float) -> NDArray[np.float64]:
-        """(num_classes,) share of each class's pixels whose score is `threshold` or more; NaN without pixels."""
+        """(num_classes,) share of each class's pixels with a score of at least `threshold`; NaN without pixels."""
         return self._from(round(threshold * BINS))
 
     def marked_at_recall(self) -> NDArray[np.float64]:

@@ -9,7 +9,13 @@ from training.data.label_set import IGNORE
 
 
 class ConfusionMatrix:
-    """Pixels by true class (rows) and predicted class (columns), over any number of frames."""
+    """Pixels by true class (rows) and predicted class (columns), over any number of frames.
+
+    >>> confusion = ConfusionMatrix(2)
+    >>> confusion.update(np.array([[0, 1, 1, 1]], np.uint8), np.array([[0, 0, 1, 255]], np.uint8))
+    >>> confusion.iou().tolist(), confusion.mean_iou()
+    ([0.5, 0.5], 0.5)
+    """
 
     def __init__(self, num_classes: int) -> None:
         self.num_classes = num_classes
@@ -19,7 +25,7 @@ class ConfusionMatrix:
         """Add one frame. Both (H, W) uint8; pixels labelled 255 are left out.
 
         Raises:
-            ValueError: other sizes, a label that no class has, or a predicted id that no class has.
+            ValueError: the sizes differ, or a label or predicted id belongs to no class.
         """
         if predicted.shape != labels.shape:
             raise ValueError(f"prediction is {predicted.shape}, labels are {labels.shape}; they must have one size")

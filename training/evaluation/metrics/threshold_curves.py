@@ -1,7 +1,7 @@
-"""AUTC, the area under the threshold curves: how wrong a threshold is that is chosen blindly.
+"""AUTC, the area under the threshold curves: the mean error over all thresholds.
 
-AUROC and FPR95 look at the best threshold for each rate, which nobody knows on the road. AUTC takes the mean over all
-thresholds of [0, 1]: it is small only where inliers score near 0 and anomalies near 1 (Humblot-Renaux et al., "Beyond
+AUROC and FPR95 take the best threshold for each rate, which is unknown on the road. AUTC is the mean over all
+thresholds in [0, 1]. It is small only if inliers score near 0 and anomalies near 1 (Humblot-Renaux et al., "Beyond
 AUROC & co. for evaluating out-of-distribution detection performance", arXiv 2306.14658).
 """
 
@@ -32,11 +32,16 @@ class ThresholdCurveFigures:
 
 
 class ThresholdCurveMetrics:
-    """Streaming: `update` a frame at a time, `merge`, `compute`. Keeps four numbers.
+    """Streaming: `update` with each frame, `merge`, `compute`. Keeps four numbers.
 
-    A pixel is marked where its score is t or more. The share of pixels that score t or more, integrated over t from 0
-    to 1, is their mean score: AUFPR is the mean score of the inliers, AUFNR is 1 minus that of the anomalies. The
-    figure depends on how a score is mapped to [0, 1]; it is a figure of the map as well.
+    A pixel is marked at threshold t if its score is at least t. The share of marked pixels, integrated over t from 0 to
+    1, is their mean score. So AUFPR is the mean score of the inliers, and AUFNR is 1 minus that of the anomalies. Both
+    depend on how the score is mapped to [0, 1].
+
+    >>> metric = ThresholdCurveMetrics()
+    >>> metric.update(np.array([[0.25, 0.75]]), np.array([[0, 1]], np.uint8))
+    >>> metric.compute()
+    ThresholdCurveFigures(aufpr=0.25, aufnr=0.25, autc=0.25)
     """
 
     def __init__(self) -> None:
