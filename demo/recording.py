@@ -18,7 +18,6 @@ from demo.frame_player import to_image
 from ros_ood_perception.bundle.model_bundle import Bundle
 from ros_ood_perception.camera.raw_image import MalformedImageError, check_image, to_colour
 from ros_ood_perception.errors import PerceptionError
-from ros_ood_perception.inference.engine import open_engine
 from ros_ood_perception.inference.opening import open_engine
 from ros_ood_perception.inference.perception import Perception
 from ros_ood_perception.messages.results import score_to_mono8

@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from training.bundles.bundle_weights import BundleWeightsError, checkpoint_of_bundle
 
 from ros_ood_perception.bundle.model_bundle import read_bundle
 from ros_ood_perception.files.strict_yaml import from_mapping
-from ros_ood_perception.inference.engine import open_engine
 from ros_ood_perception.inference.opening import open_engine
 from training.bundles.network import BundleWeightsError, checkpoint_of_bundle
 from training.runs.checkpoint import load_checkpoint

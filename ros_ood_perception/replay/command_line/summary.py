@@ -38,9 +38,9 @@ def summarise(
                 "name": camera.topics.name,
                 "image": camera.topics.image,
                 "accounting": camera.accounting,
-                "implausible": camera.doubts,
+                "implausible": camera.warning_counts,
                 "frames_too_far_apart": camera.too_far_apart,
-                "ground": camera.geometry.problem or "known",
+                "ground": camera.ground,
                 "problems": camera.problems,
                 "topics": camera.output_topics,
             }

@@ -43,8 +43,8 @@ class Totals:
         """Count a frame.
 
         Returns:
-            The share of its pixels that changed, 0 to 1: the larger of class and anomaly. None where its pictures differ
-            in size; then `damage` says so, and the frame is not counted.
+            The share of its pixels that changed, 0 to 1: the larger of class and anomaly. None where its pictures
+            differ in size; then `damage` says so, and the frame is not counted.
         """
         a, b = ours.pictures["semantic_mask"], theirs.pictures["semantic_mask"]
         sizes = {picture.shape for frame in (ours, theirs) for picture in frame.pictures.values()}
@@ -118,7 +118,7 @@ def _score(frame: ResultFrame) -> NDArray[np.float32]:
 
 
 def _matched(ours: Sequence[DetectedBox], theirs: Sequence[DetectedBox]) -> int:
-    """Number of pairs of boxes that overlap by `SAME_OBSTACLE_IOU`. Each box is in one pair at most; best pairs first."""
+    """Number of pairs of boxes that overlap by `SAME_OBSTACLE_IOU`. A box is in one pair at most; best pairs first."""
     if not ours or not theirs:
         return 0
     iou = _iou(_corners(ours)[:, None], _corners(theirs)[None])
