@@ -26,6 +26,14 @@ SCRIPT = re.compile(r"python3? ((?:[a-z_0-9]+/)*[a-z_0-9]+\.py)")
 CONFIG = re.compile(r"--config (training/\S+)")
 
 
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+COMMAND = re.compile(
+    r"(?:python3? -m (?:ros_ood_perception|training|demo|sample_drive|benchmark)[a-z_.]*|python3? \S+\.py|\./demo\.sh"
+    r"|ros2 run ros_ood_perception (?:replay|build_engine))\b([^`\n]*)"
+)
+LAUNCH = re.compile(r"ros2 launch ros_ood_perception (\S+\.launch\.py)((?:[^`\n]|\\\n)*)")
+
+
 def without_fences(text: str) -> str:
     return FENCE.sub("", text)
 
@@ -92,6 +100,26 @@ def test_every_command_of_a_page_runs_a_file_that_is_there(page: Path) -> None:
         path = ROOT / name
         module = path.with_suffix(".py").is_file() or (path / "__main__.py").is_file()
         assert path.is_file() or module, name
+
+
+def test_every_option_of_a_command_is_one_that_the_code_parses() -> None:
+    parsed = {"--help"}
+    for folder in ("ros_ood_perception", "training", "demo", "sample_drive", "benchmark", "test"):
+        for path in (ROOT / folder).rglob("*.py"):
+            parsed |= set(re.findall(r"""["'](--[a-z][a-z-]*)["']""", path.read_text()))
+    for page in PAGES:
+        for rest in COMMAND.findall(page.read_text().replace("\\\n", " ")):
+            for option in OPTION.findall(rest.split("#")[0]):
+                # argparse makes --no-NAME itself.
+                assert option in parsed or option.replace("--no-", "--") in parsed, f"{page.name}: {option}"
+
+
+def test_every_launch_argument_of_a_page_is_one_of_the_launch_file() -> None:
+    for page in PAGES:
+        for file, rest in LAUNCH.findall(page.read_text()):
+            source = (ROOT / "launch" / file).read_text()
+            for argument in re.findall(r"([a-z_]+):=", rest):
+                assert f'"{argument}"' in source, f"{page.name}: {file} has no argument {argument}"
 
 
 def test_the_readme_leads_to_every_page() -> None:
