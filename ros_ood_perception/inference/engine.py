@@ -20,16 +20,16 @@ Precision = Literal["fp16", "fp32", "int8"]
 
 
 class EngineError(PerceptionError, RuntimeError):
-    """An engine cannot be opened, or cannot run. The message says which, why, and what to do."""
+    """An engine cannot be opened or cannot run. The message names the engine, the reason and the remedy."""
 
 
 class ImageSizeError(EngineError):
-    """The engine is well, and does not take images of this size."""
+    """The engine works, but does not take images of this size."""
 
 
 @dataclass(frozen=True)
 class EngineOutput:
-    """What the graph gives, at the bundle's input size (h, w).
+    """The graph's outputs at the bundle's input size (h, w).
 
     Attributes:
         semantic: (N, h, w) uint8 class ids.
@@ -46,7 +46,7 @@ class InferenceEngine(Protocol):
     name: str
 
     def run(self, images: NDArray[np.uint8]) -> EngineOutput:
-        """(N, H, W, 3) uint8 in the bundle's colour order, any N, H, W of at least 1.
+        """Run the graph on images (N, H, W, 3) uint8 in the bundle's colour order; N, H and W at least 1.
 
         An engine on a GPU takes frames of at most the size that it was opened for.
 
@@ -56,16 +56,16 @@ class InferenceEngine(Protocol):
         ...
 
     def close(self) -> None:
-        """Give back what the engine holds. The engine is not used after it."""
+        """Free what the engine holds. It must not be used after that."""
         ...
 
 
 @runtime_checkable
 class CancellableEngine(Protocol):
-    """An engine whose run can be ended before it is done."""
+    """An engine whose run can be cancelled."""
 
     def cancel(self) -> None:
-        """Ask the run that another thread is in to end with an `EngineError`. The engine is only good to close then."""
+        """Make the run of another thread end with an `EngineError`. After that the engine can only be closed."""
         ...
 
 
@@ -75,14 +75,15 @@ def _log(text: str) -> None:
 
 @dataclass(frozen=True)
 class GpuOptions:
-    """What an engine on a GPU is made for. The CPU engine has no use for any of it.
+    """Options of engines on a GPU. The CPU engine ignores them.
 
     Attributes:
-        precision: what the network computes in; the bundle must have that form of the model.
+        precision: of the network; the bundle must have the model in that precision.
         image_size: height and width of the largest frame, pixels. TensorRT 8.6: of every frame.
-        batch: the most frames (cameras) of one inference; more are run one batch after the other.
-        build: make what takes minutes if it is not there: a TensorRT plan, or torch's compiled kernels.
-        cache: folder of plans; None takes `plan_cache.default_folder()`.
+        batch: the most frames of one inference. More frames are run one batch after the other.
+        build: build what is missing and takes minutes: a TensorRT plan, or torch's compiled kernels.
+        cache: folder of plans; None: `plan_cache.default_folder()`.
+        log: takes a line about what is opened or built.
     """
 
     precision: Precision = "fp16"

@@ -19,10 +19,10 @@ class OnnxRuntimeEngine:
     """Runs the bundle's graph on the CPU.
 
     Args:
-        num_threads: of one inference; 0 takes every CPU that this process may use.
+        num_threads: of one inference; 0: every CPU that this process may use.
 
     Raises:
-        EngineError: ONNX Runtime cannot load the graph, or it does not have the bundle's inputs and outputs.
+        EngineError: ONNX Runtime cannot load the graph, or the graph has other inputs or outputs than a bundle's.
     """
 
     name = "onnxruntime"
@@ -33,16 +33,16 @@ class OnnxRuntimeEngine:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.intra_op_num_threads = num_threads or len(os.sched_getaffinity(0))
-        # Other processes of the vehicle share the cores: a worker that waits must sleep, not spin.
+        # Other processes share the cores, so a waiting worker must sleep and not spin.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # The model is what is in the verified bytes, no more. Weights that a graph only points to would be read from
-        # the working directory: in a file that is no folder there are none. A bundle's check for them knows ONNX files
-        # only, and ONNX Runtime would read its own format too.
+        # Only the verified bytes are used. Weights in other files would be read from the working directory; in
+        # /dev/null there are none. ONNX Runtime's own model format is refused, because the bundle's checks know ONNX
+        # only.
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         options.add_session_config_entry("session.load_model_format", "ONNX")
         try:
             self._session = onnxruntime.InferenceSession(bundle.model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's exceptions have no common public base class
+        except Exception as error:  # ONNX Runtime's errors have no common public base class
             raise EngineError(f"ONNX Runtime cannot load the model of {bundle.folder}: {error}") from error
         for kind, found, wanted in (
             ("inputs", {i.name: i.type for i in self._session.get_inputs()}, INPUTS),
@@ -75,9 +75,9 @@ class OnnxRuntimeEngine:
         return found
 
     def cancel(self) -> None:
-        """See `CancellableEngine`. It is looked at between the nodes of the graph, those in a loop's body too."""
+        """See `CancellableEngine`. Takes effect between two nodes of the graph, also within a loop."""
         self._run_options.terminate = True
 
     def close(self) -> None:
-        """Frees the session and its memory arena."""
+        """Free the session and its memory arena."""
         del self._session

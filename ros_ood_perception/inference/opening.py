@@ -14,13 +14,13 @@ OPENING_WITH_BUILD_S = 3600.0
 def open_engine(bundle: Bundle, name: str, num_threads: int = 0, gpu: GpuOptions | None = None) -> InferenceEngine:
     """Open an engine on a verified bundle.
 
-    One line in `gpu.log` says which engine it is and, for `auto`, why not a faster one.
+    One line in `gpu.log` names the engine and, for `auto`, says why it is not a faster one.
 
     Args:
-        name: one of `ENGINES`; `auto` takes the first that this machine can run of TensorRT, torch on a GPU, and ONNX
-            Runtime on the CPU.
-        num_threads: of the CPU engine; 0 takes every CPU that this process may use.
-        gpu: of the engines on a GPU.
+        name: one of `ENGINES`. `auto` takes the first that works here: TensorRT, torch on a GPU, ONNX Runtime on the
+            CPU.
+        num_threads: of the CPU engine; 0: every CPU that this process may use.
+        gpu: options of engines on a GPU.
 
     Raises:
         EngineError: no such engine, or it cannot run the bundle here.
@@ -38,7 +38,7 @@ def open_engine(bundle: Bundle, name: str, num_threads: int = 0, gpu: GpuOptions
     from ros_ood_perception.inference.tensorrt.cuda_driver import find_gpu
 
     try:
-        # Asked first and once: a TensorRT object made on a machine without a GPU can end the process.
+        # Before anything else: creating a TensorRT object on a machine without a GPU can end the process.
         find_gpu()
     except EngineError as error:
         passed_over.append(str(error))
@@ -53,9 +53,6 @@ def open_engine(bundle: Bundle, name: str, num_threads: int = 0, gpu: GpuOptions
             return engine
     options.log("; ".join(["engine (auto): onnxruntime on the CPU", *passed_over]))
     return _open_on_cpu(bundle, num_threads)
-
-
-# Imported where they are opened: a vehicle installs only the engines that it runs.
 
 
 def _open_on_cpu(bundle: Bundle, num_threads: int) -> InferenceEngine:
@@ -74,5 +71,5 @@ def _open_on_gpu(bundle: Bundle, name: str, options: GpuOptions) -> tuple[Infere
 
         return open_torch(bundle, options)
     except BundleError as error:
-        # A file of the bundle that was changed after the bundle was read.
+        # A file of the bundle was changed after the bundle was read.
         raise EngineError(str(error)) from error

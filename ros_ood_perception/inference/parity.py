@@ -1,7 +1,7 @@
-"""Whether an engine computes what the bundle's graph computes: fixed frames through both, and limits per precision.
+"""Whether an engine computes what another one computes, on the same frames, within limits for each precision.
 
-An engine of half or 8-bit precision may differ from ONNX Runtime in float32 a little. How little is stated here,
-measured whenever a GPU engine is opened, and an engine that differs by more is not used.
+An engine in half or 8-bit precision may differ a little from ONNX Runtime in float32. That is measured whenever a GPU
+engine is opened. An engine that differs by more than the limits is not used.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ FIXED_FRAMES = 2
 
 @dataclass(frozen=True)
 class Parity:
-    """One engine against another on the same frames.
+    """How far two engines agree on the same frames.
 
     Attributes:
-        frames: how many were compared.
+        frames: number of frames that were compared.
         label_agreement: share of the pixels with the same class, 0 to 1.
         score_difference: largest absolute difference of the anomaly score.
-        mean_score_difference: mean absolute difference of it.
+        mean_score_difference: mean absolute difference of the anomaly score.
     """
 
     frames: int
@@ -43,7 +43,7 @@ class Parity:
 
 @dataclass(frozen=True)
 class ParityLimits:
-    """What an engine has to hold: more labels than the first, and score differences of at most the other two."""
+    """An engine must have more `label_agreement` than this, and at most these score differences."""
 
     label_agreement: float
     score_difference: float
@@ -55,11 +55,11 @@ LIMITS = {
     "fp16": ParityLimits(0.995, 1e-1, 1e-3),
     "int8": ParityLimits(0.95, 1.0, 2e-2),
 }
-"""By precision. docs/gpu.md has what these were chosen from."""
+"""By precision. docs/gpu.md has the measurements behind them."""
 
 
 class ParityMeter:
-    """Counts over frames, so that no more than one is held."""
+    """Accumulates parity over frames, so that only one frame is in memory."""
 
     def __init__(self) -> None:
         self._frames = 0
@@ -69,10 +69,10 @@ class ParityMeter:
         self._largest = 0.0
 
     def add(self, reference: EngineOutput, found: EngineOutput) -> None:
-        """Outputs of both on the same (N, H, W, 3) images.
+        """Add the outputs of both engines on the same images (N, H, W, 3).
 
         Raises:
-            EngineError: they have not the same size.
+            EngineError: their sizes differ.
         """
         if reference.semantic.shape != found.semantic.shape or reference.anomaly_score.shape != (
             found.anomaly_score.shape
@@ -86,20 +86,20 @@ class ParityMeter:
         self._pixels += reference.semantic.size
         self._equal += int((reference.semantic == found.semantic).sum())
         self._sum += float(difference.sum(dtype=np.float64))
-        # max() of a NaN is NaN, and of that every comparison is false: `require_parity` is written so that it fails.
+        # max() keeps a NaN. Every comparison with it is false, and `require_parity` is written so that it then fails.
         self._largest = float(np.maximum(self._largest, difference.max()))
 
     def parity(self) -> Parity:
-        """Over all that was added."""
+        """Of all frames that were added."""
         pixels = max(self._pixels, 1)
         return Parity(self._frames, self._equal / pixels, self._largest, self._sum / pixels)
 
 
 def measure_parity(reference: InferenceEngine, engine: InferenceEngine, images: Iterable[NDArray[np.uint8]]) -> Parity:
-    """Both engines on the same frames, (H, W, 3) uint8 each.
+    """Run both engines on the same frames, (H, W, 3) uint8 each.
 
     Raises:
-        EngineError: one of them fails.
+        EngineError: one of the engines fails.
     """
     meter = ParityMeter()
     for image in images:
@@ -111,10 +111,11 @@ def require_parity(parity: Parity, precision: str, what: str) -> None:
     """Refuse an engine that differs by more than the limits of its precision.
 
     Args:
-        what: the engine's name in the message.
+        precision: a key of `LIMITS`.
+        what: name of the engine for the message.
 
     Raises:
-        EngineError: with what was measured and what is allowed.
+        EngineError: with the measured and the allowed values.
     """
     limits = LIMITS[precision]
     if not (
@@ -132,11 +133,10 @@ def require_parity(parity: Parity, precision: str, what: str) -> None:
 
 
 def fixed_frames(height: int, width: int, count: int = FIXED_FRAMES) -> list[NDArray[np.uint8]]:
-    """Street scenes drawn with a seed: the same on every machine, and no one's photographs.
+    """Street scenes that are drawn with a seed, and so are the same on every machine.
 
-    Sky, buildings, a road with marks, vehicles, poles and trees, with texture and noise: smooth and busy parts,
-    straight and ragged borders, so that a network's layers see values as in use. On plain noise a segmenter is
-    undecided nearly everywhere, and its labels say little.
+    They have sky, buildings, a road with markings, vehicles, poles and trees, with texture and noise. So the network's
+    layers see values as in use. On noise alone a segmenter is undecided nearly everywhere, and its labels say little.
 
     Returns:
         `count` images (height, width, 3) uint8.
@@ -145,7 +145,7 @@ def fixed_frames(height: int, width: int, count: int = FIXED_FRAMES) -> list[NDA
 
 
 def _street_scene(height: int, width: int, random: np.random.Generator) -> NDArray[np.uint8]:
-    # Drawn at one size and scaled, so that all sizes see the same scene.
+    # Drawn at one size and scaled, so that all sizes show the same scene.
     rows, columns = 480, 640
     image = np.empty((rows, columns, 3), np.float32)
     image[:] = np.linspace(0.65, 0.95, rows, dtype=np.float32)[:, None, None] * np.array([190, 215, 245], np.float32)

@@ -1,4 +1,4 @@
-"""Which of a bundle's ONNX files an engine on a GPU reads."""
+"""The ONNX file of a bundle for a precision."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Results as ROS messages, of rclpy or of `rosbags`. Knows neither."""
+"""Results as ROS messages. It works with the classes of rclpy and of `rosbags`, and imports neither."""

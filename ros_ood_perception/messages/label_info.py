@@ -1,4 +1,4 @@
-"""`vision_msgs/LabelInfo`: which class each id of the masks is. Knows no ROS."""
+"""`vision_msgs/LabelInfo`: the class of each id in the masks. Knows no ROS."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from ros_ood_perception.bundle.model_bundle import BundleDescription
 from ros_ood_perception.messages.message_factory import NewMessage
 
 ANOMALY_ID = 254
-"""Id of anomalous pixels in `mask_with_anomaly`; no bundle has so many classes, and 255 means unlabelled."""
+"""Id of anomalous pixels in `mask_with_anomaly`. No bundle has so many classes, and 255 means unlabelled."""
 
 
 def label_info(new: NewMessage, description: BundleDescription, anomaly_threshold: float, header: Any) -> Any:
-    """The classes of a bundle, and "anomaly" besides, as a LabelInfo.
+    """The classes of a bundle, and "anomaly", as a LabelInfo.
 
-    `threshold` is the least confidence at which a pixel's class counts: the confidence is 1 - anomaly score, so below
-    1 - anomaly_threshold the pixel is anomalous.
+    `threshold` of the message is the least confidence at which a pixel's class counts. The confidence is 1 - anomaly
+    score, so a pixel is anomalous below 1 - anomaly_threshold.
 
     Raises:
         ImportError: `new` is rclpy's, and vision_msgs is not installed.

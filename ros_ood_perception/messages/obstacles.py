@@ -1,15 +1,15 @@
-"""Obstacles and ground as messages: for Nav2's obstacle layers, RViz, and consumers of detections and grids.
+"""Obstacles and ground as messages for Nav2's obstacle layers, RViz, and consumers of detections and grids.
 
-    obstacles = detector(result, stamp_ns, ground)                   # one `ObstacleDetector` per camera
+    obstacles = detector(perception, stamp_ns, ground)               # one `ObstacleDetector` per camera
     placed = ground_header(new, header.stamp, "base_link")
     cloud = point_cloud(new, obstacle_points(obstacles, height_m), placed)
-    free = point_cloud(new, free_points(ground_map.free_edge(result), height_m), placed)
+    free = point_cloud(new, free_points(ground_map.free_edge(perception), height_m), placed)
     marks = markers(new, obstacles, placed)
     boxes = detections(new, obstacles, header)                       # in the picture, so under the frame's own header
-    grid = occupancy_grid(new, ground_map.grid(result, obstacles), ground_map.grid_settings, placed)
+    grid = occupancy_grid(new, ground_map.grid(perception, obstacles), ground_map.grid_settings, placed)
 
-Every one of them is published for every frame, with obstacles or without: an obstacle layer keeps the last cloud that
-it got, and would go on marking what is no longer there. `new` makes the messages, see `message_factory`.
+All of them are published for every frame, with or without obstacles: an obstacle layer keeps the last cloud, and would
+keep marking obstacles that are gone. `new` makes the messages, see `message_factory`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ros_ood_perception.obstacles.tracks import Obstacle
 
 ORANGE = {"r": 1.0, "g": 0.55, "b": 0.0, "a": 1.0}
 MARKER_LIFETIME_S = 1
-"""RViz drops them so long after the last frame: what is shown is never older."""
+"""RViz removes markers this long after the last frame."""
 MARKER_HEIGHT_M = 1.0
 LINE_WIDTH_M = 0.1
 TEXT_HEIGHT_M = 0.4
@@ -40,7 +40,7 @@ ADD, DELETEALL = 0, 3
 
 
 def ground_header(new: NewMessage, stamp: Any, base_frame: str) -> Any:
-    """The header of what is in the vehicle's frame: the stamp of the camera's frame."""
+    """A header in the vehicle's frame, with the stamp of the camera's frame."""
     return new("std_msgs/msg/Header", stamp=stamp, frame_id=base_frame)
 
 
@@ -66,7 +66,7 @@ def point_cloud(new: NewMessage, points: NDArray[np.void], header: Any) -> Any:
 
 
 def markers(new: NewMessage, obstacles: Sequence[Obstacle], header: Any) -> Any:
-    """For RViz: of each obstacle with a place, the line on which it stands, a post at its middle, and its label.
+    """For RViz: for each obstacle with a place, the line on which it stands, a post in its middle, and a label.
 
     The first marker deletes those of the frame before.
     """
@@ -86,7 +86,7 @@ def markers(new: NewMessage, obstacles: Sequence[Obstacle], header: Any) -> Any:
         label.text = (
             f"{obstacle.id}: {obstacle.range_m:.1f} m, score {obstacle.region.score:.2f}, {obstacle.age_s:.1f} s"
         )
-        # A line of one point is an error to RViz.
+        # RViz reports an error for a line of one point.
         found += [line, post, label] if len(places) > 1 else [post, label]
     return new("visualization_msgs/msg/MarkerArray", markers=found)
 
@@ -127,8 +127,8 @@ def _no_rotation(new: NewMessage) -> Any:
 def detections(new: NewMessage, obstacles: Sequence[Obstacle], header: Any) -> Any:
     """vision_msgs/Detection2DArray: box, mean score and id of each obstacle, in the picture.
 
-    The hypothesis has the class_id "anomaly" and no pose: poses would have to be in the camera's frame, and places are
-    in the vehicle's.
+    The hypothesis has the class_id "anomaly" and no pose: a pose would have to be in the camera's frame, but places are
+    in the vehicle's frame.
 
     Args:
         header: of the camera's frame.

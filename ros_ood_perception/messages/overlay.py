@@ -1,4 +1,4 @@
-"""Pictures for people: class colours, anomaly heat map, and both over the camera's frame."""
+"""Pictures to look at: class colours, anomaly heat map, and the frame with both."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def semantic_picture(ids: NDArray[np.uint8], colours: Sequence[tuple[int, int, i
 
 
 def score_picture(score: NDArray[np.float32]) -> Picture:
-    """Anomaly score (H, W) in [0, 1] as a heat map: (H, W, 3) uint8 RGB, dark = known, bright = unknown."""
+    """Anomaly score (H, W) in [0, 1] as a heat map (H, W, 3) uint8 RGB: dark is known, bright is unknown."""
     grey = np.clip(score * 255, 0, 255).astype(np.uint8)
     return cv2.cvtColor(cv2.applyColorMap(grey, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
 
@@ -30,7 +30,7 @@ def overlay_picture(
     anomaly_mask: NDArray[np.bool_],
     colours: Sequence[tuple[int, int, int]],
 ) -> Picture:
-    """The frame tinted with its classes; anomalous pixels stay as they are, tinted and outlined in orange.
+    """The frame tinted with the colours of its classes. Anomalous pixels are tinted and outlined in orange.
 
     Args:
         image: (H, W, 3) uint8 RGB.

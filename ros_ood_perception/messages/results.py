@@ -54,7 +54,7 @@ def image_message(new: NewMessage, image: NDArray[Any], encoding: str, header: A
 
 
 def score_to_mono8(score: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Anomaly score (H, W) float32 in [0, 1] to the nearest of 256 grey levels."""
+    """Anomaly score (H, W) float32 in [0, 1], rounded to 256 grey levels."""
     return np.rint(score * np.float32(255)).astype(np.uint8)
 
 
@@ -71,6 +71,9 @@ def picture_output(
         name: of `OUTPUT_TOPICS`, and an image.
         image: (H, W, 3) uint8 in the bundle's colour order.
         score_encoding: of `anomaly_score`: `mono8` or `32FC1`.
+
+    Raises:
+        KeyError: the output is no image.
     """
     if name == "semantic_mask":
         return result.semantic, "mono8"

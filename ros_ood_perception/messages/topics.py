@@ -30,5 +30,5 @@ INPUT_TOPICS = {"raw": "input/image", "compressed": "input/image/compressed"}
 
 
 def camera_topic(camera: str, topic: str) -> str:
-    """The private topic of a camera; the camera without a name has no level of its own."""
+    """The private topic of a camera. A camera without a name has no level of its own."""
     return f"~/{camera}/{topic}" if camera else f"~/{topic}"

@@ -44,10 +44,10 @@ class Transforms:
         self._listener = TransformListener(self._buffer, node, **static)
 
     def pose(self, camera_frame: str) -> CameraPose:
-        """Of a camera's optical frame in the vehicle's frame.
+        """The pose of a camera's optical frame in the vehicle's frame.
 
         Raises:
-            CameraError: not known; the message says why.
+            CameraError: it is not known; the message says why.
         """
         if self._buffer is None:
             raise CameraError("tf2_ros is not installed; set the parameters mounting.height_m, mounting.pitch_deg, ...")

@@ -1,4 +1,4 @@
-"""The engine, ahead of the frame whose turn it is: in a thread of this process, or in several processes."""
+"""Runs engines ahead of the frame that is processed: in a thread of this process, or in several processes."""
 
 from __future__ import annotations
 
@@ -23,15 +23,21 @@ _own: InferenceEngine | None = None
 
 
 class EnginePool:
-    """Gives the frames to its engines in turn, and each result to the frame that it is of.
+    """Gives frames to its engines in turn.
 
     Args:
         bundle: verified.
-        engine_name: of `ENGINES`. What `auto` is, is found out once: all processes run the same engine.
-        jobs: processes; 1: none beside this one.
-        num_threads: of each engine; 0: every CPU that this process may use. Never fewer for more jobs: an engine's last
-            bit can depend on it.
-        gpu: what an engine on a GPU is opened for.
+        engine_name: of `ENGINES`. `auto` is resolved once, so that all processes run the same engine.
+        jobs: number of processes; 1: only this one.
+        num_threads: of each engine; 0: every CPU that this process may use. It does not depend on `jobs`, because an
+            engine's last bits can depend on it.
+        gpu: options of engines on a GPU.
+
+    Attributes:
+        name: of the engine.
+        num_threads: of each engine.
+        look_ahead: how many frames may be submitted ahead.
+        largest_size: height and width of the largest frame, pixels; None: no limit.
 
     Raises:
         EngineError: no engine can be opened, or not in so many processes.
@@ -42,7 +48,7 @@ class EnginePool:
         self.num_threads = threads
         self.look_ahead = 2 * jobs
         self._engine: InferenceEngine | None = None
-        # A process has an executor of its own, so that each can be told to open its engine, and can say why it did not.
+        # One executor for each process, so that each process can open its engine, and report why it could not.
         self._executors: list[ThreadPoolExecutor] | list[ProcessPoolExecutor]
         if jobs == 1:
             self._engine = engine = open_engine(bundle, engine_name, threads, gpu)
@@ -50,7 +56,7 @@ class EnginePool:
             self._executors = [ThreadPoolExecutor(1, "engine")]
             self._run: Callable[[NDArray[np.uint8]], EngineOutput] = lambda image: engine.run(image[None])
         else:
-            # Not forked: an engine's threads, and a GPU's driver, do not survive it.
+            # Not forked: an engine's threads and a GPU's driver do not survive a fork.
             context = multiprocessing.get_context("spawn")
             self._executors = [ProcessPoolExecutor(1, context, _begin_worker) for _ in range(jobs)]
             self._run = _run_in_worker
@@ -69,11 +75,11 @@ class EnginePool:
             raise
 
     def _open_in_all(self, bundle: Bundle, engine_name: str, gpu: GpuOptions) -> str:
-        """Open the engine in every process, and give back its name."""
+        """Open the engine in every process. Returns its name."""
         folder, description, threads = bundle.folder, bundle.description, self.num_threads
         first, *others = self._executors
-        # One alone first. Where each process chose for itself, `auto` would pass over a GPU that the others have
-        # filled, and frames of one replay would be of different engines.
+        # In one process first. If each process resolved `auto`, one might skip a GPU whose memory the others have
+        # taken, and the frames of one replay would run on different engines.
         try:
             name = first.submit(_open_in_worker, folder, description, engine_name, threads, gpu).result()
         except BrokenExecutor as error:
@@ -90,22 +96,22 @@ class EnginePool:
         return name
 
     def submit(self, image: NDArray[np.uint8]) -> Future[EngineOutput]:
-        """Begin with a frame (H, W, 3) uint8 in the bundle's colour order."""
-        # In turn: frames take an engine the same time, and results are asked for in their order.
+        """Start inference on a frame (H, W, 3) uint8 in the bundle's colour order."""
+        # In turn: all frames take the same time, and results are wanted in order.
         return next(self._next).submit(self._run, image)
 
     def result(self, future: Future[EngineOutput]) -> EngineOutput:
         """Wait for a frame's result.
 
         Raises:
-            EngineError: the engine failed on it, or cannot be opened.
-            BrokenExecutor: a process of the pool died: nothing more can come.
+            EngineError: the engine failed on the frame, or cannot be opened.
+            BrokenExecutor: a process of the pool died. There will be no more results.
         """
         return future.result()
 
     def close(self) -> None:
-        """End the processes; what was begun and not asked for is dropped."""
-        # One call each: after one that does not wait, a second would have nothing to wait for, and cancel nothing.
+        """End the processes. Frames whose results were not taken are dropped."""
+        # One call for each executor: a second call could not cancel or wait for anything.
         for executor in self._executors:
             executor.shutdown(cancel_futures=True)
         if self._engine is not None:
@@ -113,7 +119,7 @@ class EnginePool:
 
 
 class ComputedEngine:
-    """An `InferenceEngine` for `Perception` whose results are on their way from a pool: `expect` before each run."""
+    """An `InferenceEngine` whose results come from a pool. Call `expect` before each run."""
 
     def __init__(self, pool: EnginePool) -> None:
         self._pool = pool
@@ -121,11 +127,11 @@ class ComputedEngine:
         self.name = pool.name
 
     def expect(self, future: Future[EngineOutput]) -> None:
-        """The result of the next run."""
+        """Set the result of the next run."""
         self._expected = future
 
     def run(self, images: NDArray[np.uint8]) -> EngineOutput:
-        """See `InferenceEngine.run`; `images` must be what was submitted."""
+        """See `InferenceEngine.run`. `images` must be what was submitted."""
         future, self._expected = self._expected, None
         if future is None:
             raise EngineError("no frame has been submitted")
@@ -137,17 +143,17 @@ class ComputedEngine:
 
 def _begin_worker() -> None:
     end_with_parent()
-    # Ctrl-C goes to every process of the terminal: this one ends when the pool does.
+    # Ctrl-C goes to every process of the terminal; this one ends with the pool.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _open_in_worker(
     folder: Path, description: BundleDescription, engine_name: str, threads: int, gpu: GpuOptions
 ) -> str:
-    """Open the engine of this process, and give back its name."""
+    """Open the engine of this process. Returns its name."""
     global _own
     bundle = read_bundle(folder)
-    # All of it: the description that was checked, and maybe signed, holds the digest of every file.
+    # The whole description, which was checked and maybe signed: it holds the digest of every file.
     if bundle.description != description:
         raise EngineError(f"{folder}: the bundle was changed while the replay began; start it again")
     _own = open_engine(bundle, engine_name, threads, gpu)

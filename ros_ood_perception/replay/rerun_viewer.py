@@ -1,7 +1,7 @@
-"""A replay in the Rerun viewer: frames, classes, scores and obstacles on the recording's time line.
+"""Shows a replay in the Rerun viewer: frames, classes, scores and obstacles on the recording's time line.
 
-rerun-sdk is installed for it only: `pip install "rerun-sdk==0.23.1" "pyarrow<18"`. Later ones of either want NumPy 2,
-and cv_bridge NumPy 1.
+It needs rerun-sdk: `pip install "rerun-sdk==0.23.1" "pyarrow<18"`. Later versions of either need NumPy 2, but cv_bridge
+needs NumPy 1.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from ros_ood_perception.replay.inputs import InputFrame
 
 
 class RerunViewer:
-    """Streams every result; a `ResultObserver`.
+    """A `ResultObserver` that streams every result.
 
     Args:
-        target: `spawn` opens the viewer; anything else is the name of an `.rrd` file to write.
+        target: `spawn` opens the viewer. Anything else is the path of an `.rrd` file to write.
         description: of the bundle, for the colours of classes.
     """
 
@@ -49,7 +49,7 @@ class RerunViewer:
         self._recording.set_time("recorded", timestamp=np.datetime64(frame.time_ns, "ns"))
         rgb = image if self._order == "rgb" else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
         log(f"{at}/image", rr.Image(rgb).compress(jpeg_quality=85))
-        # A picture: Rerun's own class colours do not work with NumPy 1.
+        # As a picture: Rerun's own class colours do not work with NumPy 1.
         log(f"{at}/classes", rr.Image(semantic_picture(perception.semantic, self._colours)))
         log(f"{at}/score", rr.DepthImage(perception.anomaly_score, colormap="inferno", depth_range=(0.0, 1.0)))
         log(f"{at}/anomalous_share", rr.Scalars(float(perception.anomaly_mask.mean())))
@@ -66,21 +66,21 @@ class RerunViewer:
         log(f"base_link/obstacles/{at}", rr.Points3D(places, radii=0.2, colors=(255, 140, 0)))
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write what is pending, and end the stream."""
         self._recording.flush()
         self._recording.disconnect()
 
 
 def _spawn_without_analytics(recording: Any) -> None:
-    """Open the viewer with settings of its own, in which its usage reports are off.
+    """Open the viewer with separate settings, in which its usage reports are off.
 
-    The viewer knows no environment variable for that, only its settings; those of the user stay as they are.
+    The viewer has a setting for that, but no environment variable. The user's own settings do not change.
     """
     settings = str(default_folder() / "rerun_settings")
     before = os.environ.get("XDG_CONFIG_HOME")
     os.environ["XDG_CONFIG_HOME"] = settings
     try:
-        # Its own command, as the file's format may change from one version to the next.
+        # By its own command, because the format of the settings may change between versions.
         off = [sys.executable, "-m", "rerun_cli", "analytics", "disable"]
         subprocess.run(off, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         recording.spawn()

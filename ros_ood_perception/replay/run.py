@@ -1,4 +1,4 @@
-"""The replay itself: every frame in order, every result into a bag, and a record from which it can be gone on with."""
+"""The replay: processes every frame in order, writes every result into a bag, and records its state to resume from."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ DIAGNOSTICS_TYPE = "diagnostic_msgs/msg/DiagnosticArray"
 
 
 class ResultObserver(Protocol):
-    """Sees every result as it is computed, before anything is rounded."""
+    """Sees every result as it was computed, before any rounding."""
 
     def __call__(self, camera: CameraTopics, frame: InputFrame, result: FrameResult) -> None:
         """Take the result of a frame."""
@@ -49,15 +49,16 @@ class ResultObserver(Protocol):
 
 @dataclass(frozen=True)
 class ReplayPlan:
-    """What is to be done; `jobs` and `num_threads` have no part in what comes out.
+    """What to replay. The results do not depend on `jobs` and `num_threads`, so they are not part of it.
 
     Attributes:
         outputs: names of `OUTPUT_TOPICS`.
+        node_name: replaces `~` in the outputs' topics.
         start_ns, stop_ns: on the recording's time line; None: from the beginning, to the end.
-        every: of each camera's frames, the first and every so many-th after it.
-        copied: topics of the input that go into the output as well.
-        frames_per_file: a file of the output is ended after so many.
-        identity: all that decides what comes out; a replay is only gone on with under the same.
+        every: use the first frame of each camera and every n-th frame after it.
+        copied: topics of the input that are copied into the output.
+        frames_per_file: frames in one file of the output.
+        identity: all that the results depend on. A replay can only be resumed under the same identity.
     """
 
     outputs: tuple[str, ...]
@@ -74,14 +75,15 @@ class Replay:
     """One replay into a folder.
 
     Args:
-        output: a folder without files, or with those of an interrupted replay of the same identity.
-        pool: the caller's to close.
+        output: a folder that is empty or holds an interrupted replay of the same identity.
+        pool: the caller closes it.
+        observers: see every result.
 
     Attributes:
-        went_back: why files of an interrupted replay are made again; "": they were all as they were written.
+        went_back: why files of an interrupted replay are written again; empty: none has to be.
 
     Raises:
-        ReplayError: the folder's state is damaged, or that of another replay.
+        ReplayError: the folder's state is damaged, or of another replay.
         OSError: with the path.
     """
 
@@ -170,18 +172,19 @@ class Replay:
         self._save_state()
 
     def run(self, advance: Callable[[], None], stopped: Callable[[], bool]) -> bool:
-        """Replay until the end, or until `stopped` says so.
+        """Replay until the end, or until `stopped` returns True.
 
         Args:
             advance: called for each frame of the input.
+            stopped: asked after each item of the input.
 
         Returns:
-            Whether the end was reached; `complete` then finishes the replay. If not, the output is a bag up to there,
-            and the same replay goes on there.
+            Whether the end was reached; then call `complete`. If not, the output is a bag up to there, and the same
+            replay continues from there.
 
         Raises:
             BrokenExecutor: a process of the pool died.
-            OSError: the output cannot be written, with the path. The same replay goes on after its last whole file.
+            OSError: the output cannot be written, with the path. The same replay continues after its last whole file.
         """
         try:
             return self._run(advance, stopped)
@@ -190,7 +193,7 @@ class Replay:
             raise
 
     def complete(self, summary: dict[str, Any]) -> None:
-        """Write `summary.json`, and that the replay is complete.
+        """Write `summary.json`, and mark the replay as complete.
 
         Raises:
             OSError: with the path.
@@ -286,7 +289,7 @@ class Replay:
             ended=self._ended,
             cameras=[camera.state() for camera in self.cameras],
         )
-        # Once it is written, the file is a part of the replay: if the process dies before, the file is made again.
+        # The file is part of the replay once this is written. If the process dies before, it is written again.
         write_record(self._output, record)
         self._save_state()
 
@@ -295,7 +298,7 @@ class Replay:
 
 
 def is_own_topic(topic: str, node_name: str) -> bool:
-    """Whether a replay under this name writes it, or a node of this name publishes it as a result: copied beside new
-    results, old ones would pass for them."""
+    """Whether a node or replay of this name publishes a topic as a result. Copied beside new results, old ones would be
+    mistaken for them."""
     results = tuple(f"/{name}" for name in (*OUTPUT_TOPICS.values(), STATE_TOPIC))
     return topic == DIAGNOSTICS or (topic.startswith(f"{node_name}/") and topic.endswith(results))

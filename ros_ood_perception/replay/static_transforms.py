@@ -1,4 +1,4 @@
-"""Where each camera is on the vehicle: the /tf_static of a bag, without tf2."""
+"""Poses of cameras in the vehicle's frame, from the /tf_static of a bag, without tf2."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ MAX_CHAIN = 64
 
 
 class StaticTransforms:
-    """A tree of frames, each in its parent."""
+    """A tree of frames, each with its pose in its parent."""
 
     def __init__(self) -> None:
         self._parents: dict[str, tuple[str, CameraPose]] = {}
 
     def add(self, message: Any) -> None:
-        """A `tf2_msgs/TFMessage`. A later transform of a frame replaces an earlier one; one that is not finite, or no
-        rotation, is left out."""
+        """Add a `tf2_msgs/TFMessage`.
+
+        A later transform of a frame replaces an earlier one. A transform that is not finite, or whose quaternion is not
+        normalised, is ignored.
+        """
         for transform in message.transforms:
             place, turn = transform.transform.translation, transform.transform.rotation
             try:
@@ -31,10 +34,10 @@ class StaticTransforms:
             self._parents[_plain(transform.child_frame_id)] = (_plain(transform.header.frame_id), pose)
 
     def pose(self, camera_frame: str, base_frame: str) -> CameraPose:
-        """Of a camera's optical frame in the vehicle's frame.
+        """The pose of a camera's optical frame in the vehicle's frame.
 
         Raises:
-            CameraError: the bag's /tf_static does not lead from one to the other.
+            CameraError: the bag's /tf_static does not connect the two frames.
         """
         frame = _plain(camera_frame)
         rotation, translation = np.eye(3), np.zeros(3)
@@ -54,5 +57,5 @@ class StaticTransforms:
 
 
 def _plain(frame: str) -> str:
-    # ROS 1 wrote a leading slash.
+    # ROS 1 writes a leading slash.
     return frame.removeprefix("/")

@@ -1,8 +1,8 @@
-"""From an ONNX graph to a TensorRT plan, for TensorRT 8.6, 10 and 11.
+"""Builds a TensorRT plan of an ONNX graph, with TensorRT 8.6, 10 or 11.
 
-10 and 11: a strongly typed network, so that each layer computes in the type that the graph gives it. 8.6 has no such
-thing: its builder may take FP16 where the flag allows it, and every layer that the graph types float32 is pinned to it.
-Q/DQ nodes say the same to all versions.
+In 10 and 11 the network is strongly typed: each layer computes in the type that it has in the graph. 8.6 has no
+strongly typed networks. There the builder may choose FP16 where its flag is set, and every layer that is float32 in the
+graph is pinned to float32. Q/DQ nodes mean the same in all versions.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ros_ood_perception.bundle.model_bundle import ANOMALY_AT_LOGITS
 from ros_ood_perception.inference.engine import EngineError
 
 FLAGS_VERSION = "1"
-"""Goes into the key of every plan: to be raised when a change here makes other plans of the same graph."""
+"""Part of every plan's key. Raise it when a change here makes other plans of the same graph."""
 
 PROGRESS_PERIOD_S = 5.0
 LARGEST_WORKSPACE_BYTES = 4 << 30
@@ -28,9 +28,9 @@ class BuildRequest:
 
     Attributes:
         model: an ONNX file of a bundle.
-        precision: fp32, fp16 or int8, the one that `model` is typed or quantised for.
-        image_size, batch: the largest that the plan takes; on 8.6 the only ones.
-        timings: of earlier builds, or empty.
+        precision: fp32, fp16 or int8: that of `model`.
+        image_size, batch: the largest that the plan takes. With 8.6 the only ones.
+        timings: kernel timings of earlier builds, or empty.
     """
 
     model: bytes
@@ -42,7 +42,7 @@ class BuildRequest:
 
 @dataclass(frozen=True)
 class BuiltPlan:
-    """A plan, and the timings that building it took from the GPU."""
+    """A plan, the kernel timings that were measured for it, and how long it took to build."""
 
     plan: bytes
     timings: bytes
@@ -55,18 +55,18 @@ def major_version(trt: Any) -> int:
 
 
 def is_dynamic(trt: Any) -> bool:
-    """Whether plans of this version take smaller frames and batches too: 8.6 reads some dynamic shapes wrongly."""
+    """Whether plans of this version take smaller frames and batches too. 8.6 reads some dynamic shapes wrongly."""
     return major_version(trt) >= 10
 
 
 def builder_flags(trt: Any, precision: str) -> tuple[str, ...]:
-    """What `build_plan` sets beside shapes and precision, for the key of the plan."""
+    """What `build_plan` sets besides shapes and precision, for the plan's key."""
     typing = "strongly_typed" if hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED") else "weakly_typed"
     return (FLAGS_VERSION, typing, "dynamic" if is_dynamic(trt) else "static", "tf32" if precision == "int8" else "")
 
 
 def make_logger(trt: Any, log: Callable[[str], None]) -> Any:
-    """TensorRT's warnings and errors as lines of our log; the last errors are kept in `errors`."""
+    """A logger of TensorRT that writes warnings and errors to `log` and keeps the last errors in `errors`."""
 
     class Logger(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -86,12 +86,12 @@ def make_logger(trt: Any, log: Callable[[str], None]) -> Any:
 def build_plan(
     trt: Any, logger: Any, request: BuildRequest, memory_bytes: int, log: Callable[[str], None]
 ) -> BuiltPlan:
-    """Build; takes minutes, with progress in the log.
+    """Build a plan. Takes minutes; the log shows the progress.
 
     Args:
         trt: the module `tensorrt`.
         logger: of `make_logger`.
-        memory_bytes: of the GPU; a fourth of it, at most `LARGEST_WORKSPACE_BYTES`, is for kernels to work in.
+        memory_bytes: of the GPU. A quarter of it, at most `LARGEST_WORKSPACE_BYTES`, is the workspace of kernels.
 
     Raises:
         EngineError: TensorRT cannot read the graph, or cannot build it here.
@@ -108,12 +108,12 @@ def build_plan(
     workspace = min(memory_bytes // 4, LARGEST_WORKSPACE_BYTES)
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace)
     if request.precision != "int8":
-        # On by default: 10 bits of mantissa where float32 was asked for.
+        # TF32 is on by default and has 10 bits of mantissa where float32 was asked for.
         config.clear_flag(trt.BuilderFlag.TF32)
     if not hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"):
         _set_precision_by_flags(trt, network, config, request.precision)
     if major_version(trt) < 10:
-        # The others load cuBLAS and cuDNN, hundreds of megabytes that nothing here needs.
+        # Other tactic sources load cuBLAS and cuDNN, hundreds of megabytes that are not needed.
         sources = (trt.TacticSource.EDGE_MASK_CONVOLUTIONS, trt.TacticSource.JIT_CONVOLUTIONS)
         config.set_tactic_sources(sum(1 << int(source) for source in sources))
     _set_shapes(trt, builder, network, config, request)
@@ -139,16 +139,16 @@ def build_plan(
 def _network_flags(trt: Any) -> int:
     flags = 0
     for name in ("EXPLICIT_BATCH", "STRONGLY_TYPED"):
-        # The first means nothing from 10 on and is gone in 11; the second came with 9.
+        # EXPLICIT_BATCH has no effect from 10 on and is gone in 11. STRONGLY_TYPED came with 9.
         if hasattr(trt.NetworkDefinitionCreationFlag, name):
             flags |= 1 << int(getattr(trt.NetworkDefinitionCreationFlag, name))
     return flags
 
 
 def _output_small_score(network: Any) -> None:
-    """Give out the score before it is up-sampled, where the graph names it: a sixteenth of the bytes over the bus.
+    """Output the score before it is up-sampled, where the graph names that tensor: a sixteenth of the bytes to copy.
 
-    The host has to write the large one into memory of its own anyway, and up-sampling costs it no more than a copy.
+    Up-sampling on the host takes no longer than the copy into its own memory that the host has to make anyway.
     """
     outputs = {tensor.name: tensor for tensor in (network.get_output(i) for i in range(network.num_outputs))}
     for index in range(network.num_layers):
@@ -166,9 +166,9 @@ def _set_precision_by_flags(trt: Any, network: Any, config: Any, precision: str)
         return
     config.set_flag(getattr(trt.BuilderFlag, precision.upper()))
     if precision == "int8":
-        return  # Q/DQ nodes say which layers; the rest stays float32.
+        return  # Q/DQ nodes choose the layers; the rest stays float32.
     config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
-    # A cast says itself what it makes.
+    # A cast has its own output type.
     untyped = (trt.LayerType.CONSTANT, trt.LayerType.SHAPE, trt.LayerType.CAST)
     for index in range(network.num_layers):
         layer = network.get_layer(index)

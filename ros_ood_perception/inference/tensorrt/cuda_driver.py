@@ -1,7 +1,7 @@
-"""The NVIDIA driver through ctypes: is there a GPU, and memory, streams, graphs and events on it.
+"""The NVIDIA driver through ctypes: finds a GPU, and gives memory, a stream, graphs and events on it.
 
-The driver's own library (`libcuda.so.1`) is on every machine with a GPU, so an engine that uses it needs no CUDA
-toolkit, no torch and no binding to install. The prototypes are those of cuda.h; the tests compare them.
+The driver's library (`libcuda.so.1`) is on every machine with a GPU. So no CUDA toolkit, torch or Python binding needs
+to be installed. The prototypes are those of cuda.h, which the tests check.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "cuEventElapsedTime": (POINTER(c_float), c_void_p, c_void_p),
     "cuEventDestroy_v2": (c_void_p,),
 }
-"""Arguments of each function that is called; all return a CUresult."""
+"""Argument types of each function that is called. All of them return a CUresult."""
 
 COMPUTE_CAPABILITY_MAJOR = 75
 COMPUTE_CAPABILITY_MINOR = 76
@@ -66,7 +66,7 @@ class Gpu:
 
     Attributes:
         compute_capability: such as (8, 7).
-        memory_bytes: all of it, in use or not.
+        memory_bytes: all memory, in use or not.
         driver_version: the newest CUDA that the driver can run, such as (12, 6).
     """
 
@@ -80,7 +80,7 @@ class Gpu:
 
 
 class _Library:
-    """`libcuda` with its prototypes; a call that fails raises what the driver says."""
+    """`libcuda` with its prototypes. A failed call raises `EngineError` with the driver's message."""
 
     def __init__(self) -> None:
         try:
@@ -103,7 +103,7 @@ class _Library:
 
 
 def find_gpu() -> Gpu:
-    """Ask the driver for the first GPU.
+    """The first GPU that the driver gives this process.
 
     Raises:
         EngineError: no driver, no GPU, or the driver does not work.
@@ -134,9 +134,9 @@ def _gpu(call: Any) -> Gpu:
 
 
 class CudaDevice:
-    """The first GPU: its memory, one stream, graphs and events. One thread at a time; any thread.
+    """The first GPU: its memory, one stream, graphs and events. Any thread may use it, one at a time.
 
-    All that it gave out is given back by `close`.
+    `close` frees all that it allocated.
 
     Raises:
         EngineError: no driver, no GPU, or the driver does not work.
@@ -148,7 +148,7 @@ class CudaDevice:
         self._device = c_int()
         self._call("cuDeviceGet", byref(self._device), 0)
         self._context = c_void_p()
-        # The primary context is the one that the CUDA runtime, and so TensorRT and torch, use as well.
+        # The CUDA runtime, and with it TensorRT and torch, uses the primary context too.
         self._call("cuDevicePrimaryCtxRetain", byref(self._context), self._device)
         self._device_memory: list[int] = []
         self._host_memory: list[int] = []
@@ -158,7 +158,7 @@ class CudaDevice:
         try:
             self.make_current()
             stream = c_void_p()
-            # Non-blocking: work of others in the process on the default stream is not waited for.
+            # Non-blocking: it does not wait for work on the default stream.
             self._call("cuStreamCreate", byref(stream), STREAM_NON_BLOCKING)
             self.stream = stream.value or 0
         except EngineError:
@@ -177,7 +177,7 @@ class CudaDevice:
         return address.value
 
     def pinned_memory(self, size: int) -> NDArray[np.uint8]:
-        """(size,) uint8 in memory that the GPU copies from and to without a detour. Not to be used after `close`."""
+        """(size,) uint8 in pinned host memory. Must not be used after `close`."""
         address = c_void_p()
         self._call("cuMemHostAlloc", byref(address), max(size, 1), 0)
         self._host_memory.append(address.value or 0)
@@ -192,18 +192,18 @@ class CudaDevice:
         self._call("cuMemcpyDtoHAsync_v2", host.ctypes.data, device, host.nbytes, self.stream)
 
     def synchronise(self) -> None:
-        """Wait for all that was queued."""
+        """Wait until all queued work is done."""
         self._call("cuStreamSynchronize", self.stream)
 
     def begin_capture(self) -> None:
-        """From here on, what this thread queues is recorded, not run."""
+        """Record what this thread queues from now on, instead of running it."""
         self._call("cuStreamBeginCapture_v2", self.stream, CAPTURE_MODE_THREAD_LOCAL)
 
     def end_capture(self) -> int:
-        """What was recorded, ready to be launched.
+        """Stop recording. Returns the recorded graph, ready to be launched.
 
         Raises:
-            EngineError: something was queued that cannot be recorded. Nothing is being recorded after it either.
+            EngineError: something was queued that cannot be recorded. Recording has stopped then too.
         """
         graph, executable = c_void_p(), c_void_p()
         self._call("cuStreamEndCapture", self.stream, byref(graph))
@@ -215,59 +215,59 @@ class CudaDevice:
         return executable.value or 0
 
     def launch(self, graph: int) -> None:
-        """Queue what was recorded."""
+        """Queue a recorded graph."""
         self._call("cuGraphLaunch", graph, self.stream)
 
     def destroy_graph(self, graph: int) -> None:
-        """Give a graph back."""
+        """Free a graph."""
         self._call("cuGraphExecDestroy", graph)
         self._graphs.remove(graph)
 
     def event(self) -> int:
-        """A mark to put between queued work."""
+        """Create an event."""
         event = c_void_p()
         self._call("cuEventCreate", byref(event), 0)
         self._events.append(event.value or 0)
         return event.value or 0
 
     def record(self, event: int) -> None:
-        """Queue the mark."""
+        """Queue an event."""
         self._call("cuEventRecord", event, self.stream)
 
     def milliseconds_between(self, first: int, second: int) -> float:
-        """Of two marks that the GPU has passed."""
+        """Time between two events that have happened."""
         elapsed = c_float()
         self._call("cuEventElapsedTime", byref(elapsed), first, second)
         return elapsed.value
 
     def close(self) -> None:
-        """Wait, then give everything back; what the driver refuses does not keep the rest.
+        """Wait for queued work, then free everything. After a failed call the others are still made.
 
         Raises:
-            EngineError: the first that it refused. After a fault on the GPU that is every call.
+            EngineError: of the first call that failed. After a GPU fault every call fails.
         """
         refused: list[EngineError] = []
 
-        def give_back(name: str, *arguments: Any) -> None:
+        def free(name: str, *arguments: Any) -> None:
             try:
                 self._call(name, *arguments)
             except EngineError as error:
                 refused.append(error)
 
-        give_back("cuCtxSetCurrent", self._context)
+        free("cuCtxSetCurrent", self._context)
         if self.stream:
-            give_back("cuStreamSynchronize", self.stream)
+            free("cuStreamSynchronize", self.stream)
         while self._graphs:
-            give_back("cuGraphExecDestroy", self._graphs.pop())
+            free("cuGraphExecDestroy", self._graphs.pop())
         while self._events:
-            give_back("cuEventDestroy_v2", self._events.pop())
+            free("cuEventDestroy_v2", self._events.pop())
         while self._device_memory:
-            give_back("cuMemFree_v2", self._device_memory.pop())
+            free("cuMemFree_v2", self._device_memory.pop())
         while self._host_memory:
-            give_back("cuMemFreeHost", self._host_memory.pop())
+            free("cuMemFreeHost", self._host_memory.pop())
         if self.stream:
-            give_back("cuStreamDestroy_v2", self.stream)
+            free("cuStreamDestroy_v2", self.stream)
             self.stream = 0
-        give_back("cuDevicePrimaryCtxRelease_v2", self._device)
+        free("cuDevicePrimaryCtxRelease_v2", self._device)
         if refused:
             raise refused[0]

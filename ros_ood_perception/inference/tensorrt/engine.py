@@ -1,6 +1,6 @@
-"""A TensorRT plan at work: pinned buffers, a stream of its own, a CUDA graph.
+"""Runs a TensorRT plan, with pinned buffers, a stream of its own and a CUDA graph.
 
-Needs the NVIDIA driver and TensorRT's Python package (8.6, 10 or 11), nothing else: no torch, no CUDA bindings.
+Needs the NVIDIA driver and TensorRT's Python package (8.6, 10 or 11), but neither torch nor CUDA bindings.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ros_ood_perception.inference.engine import EngineError, EngineOutput, Image
 from ros_ood_perception.inference.tensorrt.cuda_driver import CudaDevice
 
 SCORES = ("anomaly", ANOMALY_AT_LOGITS)
-"""The plan gives one of them."""
+"""Names of the score output; a plan has one of them."""
 
 
 @dataclass(frozen=True)
 class StageTimes:
-    """One inference on the GPU's own clock, milliseconds."""
+    """Stages of one inference on the GPU's clock, milliseconds."""
 
     to_device: float
     compute: float
@@ -35,8 +35,9 @@ class TensorRtEngine:
 
     Args:
         trt: the module `tensorrt`.
-        logger: of `tensorrt_build.make_logger`.
-        plan: built on this machine, its digest checked: a plan can hold code.
+        logger: of `build.make_logger`.
+        device: open. The engine closes it.
+        plan: built on this machine and verified by its digest: a plan can hold code.
         input_size: height and width of the outputs, from the bundle's description.
         image_size, batch: what the plan was built for.
 
@@ -73,7 +74,7 @@ class TensorRtEngine:
         self._context = self._engine.create_execution_context()
         if self._context is None:
             raise EngineError(f"no memory on the GPU for an inference: {_last_error(logger)}")
-        # The largest frames and batch, once: addresses that never change can be recorded in a graph.
+        # Allocated once, for the largest frames and batch: only addresses that never change can be recorded in a graph.
         height, width = image_size
         small = 1 if self._score == "anomaly" else self._upsampling()
         self._score_size = (input_size[0] // small, input_size[1] // small)
@@ -88,7 +89,7 @@ class TensorRtEngine:
                 raise EngineError(f"TensorRT does not take the memory for '{name}': {_last_error(logger)}")
 
     def _checked(self, trt: Any) -> tuple[bool, str]:
-        """Whether the plan takes smaller frames, and which score it gives."""
+        """Whether the plan takes smaller frames, and the name of its score output."""
         engine = self._engine
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         inputs = {n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT}
@@ -112,11 +113,11 @@ class TensorRtEngine:
 
     @property
     def uses_graph(self) -> bool:
-        """Whether the last inference was one launch of a recorded graph."""
+        """Whether the last inference launched a recorded graph."""
         return self._graph != 0
 
     def use_graphs(self, use: bool) -> None:
-        """Whether inferences are recorded and replayed (the default), or their kernels launched one by one."""
+        """Choose whether inferences are recorded as a graph (the default), or kernels are launched one by one."""
         if self._graph:
             self._device.make_current()
             self._device.destroy_graph(self._graph)
@@ -124,7 +125,7 @@ class TensorRtEngine:
         self._captures = use
 
     def run(self, images: NDArray[np.uint8]) -> EngineOutput:
-        """See `InferenceEngine.run`; more images than the plan's batch are run batch by batch."""
+        """See `InferenceEngine.run`. More images than the plan's batch are run batch by batch."""
         self._check_images(images)
         self._device.make_current()
         count = len(images)
@@ -142,7 +143,7 @@ class TensorRtEngine:
         return EngineOutput(semantic, score)
 
     def measure(self, images: NDArray[np.uint8], repeats: int) -> list[StageTimes]:
-        """The stages of `repeats` inferences of one batch on the GPU's clock, after two that are not counted."""
+        """Measure `repeats` inferences of one batch, after two that are not counted."""
         self._check_images(images)
         self._device.make_current()
         marks = [self._device.event() for _ in range(4)]
@@ -178,7 +179,7 @@ class TensorRtEngine:
             )
 
     def _fill(self, chunk: NDArray[np.uint8]) -> None:
-        # A plan of fixed shape runs its whole batch; what the rest of it holds is computed and thrown away.
+        # A plan of fixed shape runs its whole batch. The results of unused places are dropped.
         shape = chunk.shape if self._dynamic else (self._batch, *self._image_size, 3)
         if shape != self._shape:
             if self._graph:
@@ -201,7 +202,7 @@ class TensorRtEngine:
         if self._graph:
             self._device.launch(self._graph)
             return
-        # The first run of a shape may set up what cannot be recorded.
+        # The first run of a shape may do setup that cannot be recorded.
         self._enqueue()
         self._warm = True
 
@@ -215,7 +216,7 @@ class TensorRtEngine:
         try:
             graph = self._device.end_capture()
         except EngineError:
-            # Some kernels cannot be recorded. They run all the same, launched one by one.
+            # Some kernels cannot be recorded; then they are launched one by one.
             self._captures = False
             return 0
         if failed:
@@ -235,14 +236,14 @@ class TensorRtEngine:
             if self._score_size == self._input_size:
                 score[index] = found[index]
             else:
-                # As the graph does it: bilinear, half-pixel centres, a constant factor.
+                # As in the graph: bilinear, half-pixel centres, a constant factor.
                 cv2.resize(found[index], (width, height), dst=score[index], interpolation=cv2.INTER_LINEAR)
 
     def close(self) -> None:
-        """Give back the graph, the plan and all memory.
+        """Free the graph, the plan and all memory.
 
         Raises:
-            EngineError: the driver refused something; the rest is given back.
+            EngineError: a call of the driver failed. The rest is freed all the same.
         """
         if self._closed:
             return
@@ -253,7 +254,7 @@ class TensorRtEngine:
             if self._graph:
                 self._device.destroy_graph(self._graph)
         finally:
-            # In this order: TensorRT wants its objects gone before those that made them.
+            # In this order: TensorRT's objects must be destroyed before those that made them.
             del self._context, self._engine, self._runtime
             self._device.close()
 

@@ -1,4 +1,4 @@
-"""Which plan a bundle needs on this machine, and an engine on it: from the cache or built, and never without parity."""
+"""Opens a bundle in TensorRT: finds or builds its plan for this machine, and checks the engine's parity."""
 
 from __future__ import annotations
 
@@ -32,21 +32,22 @@ def open_tensorrt(
     find: Callable[[], Gpu] = find_gpu,
     device: Callable[[], CudaDevice] = CudaDevice,
 ) -> tuple[TensorRtEngine, str]:
-    """An engine, and one line on what it is.
+    """Returns an engine, and one line that describes it.
 
-    The plan comes from the cache. With `options.build` it is built where there is none, or none that can be trusted.
+    The plan comes from the cache. With `options.build` it is built where there is none that can be trusted.
 
     Args:
-        find, device: ask the driver, and open the GPU.
+        find: finds the GPU.
+        device: opens the GPU.
 
     Raises:
-        EngineError: no driver, no GPU, no TensorRT; the bundle lacks the precision; no plan and not to be built; or the
-            plan does not compute what the bundle's graph computes.
+        EngineError: no driver, no GPU, no TensorRT; the bundle lacks the precision; there is no plan and it is not to
+            be built; or the plan does not compute what the bundle's graph computes.
     """
-    found_gpu = find()  # before TensorRT is even imported
+    found_gpu = find()  # before TensorRT is imported
     model = graph_of_precision(bundle, options.precision)
     trt = import_tensorrt()
-    logger = make_logger(trt, options.log)  # one for all: TensorRT keeps the first that it sees in a process
+    logger = make_logger(trt, options.log)  # one for all: TensorRT keeps the first one of a process
     key = plan_key(trt, found_gpu, model, options)
     cache = PlanCache(options.cache or default_folder())
     try:
@@ -87,7 +88,7 @@ def open_tensorrt(
 
 
 def plan_key(trt: Any, gpu: Gpu, model: bytes, options: GpuOptions) -> PlanKey:
-    """All that the plan depends on."""
+    """The key of a plan for these options."""
     return PlanKey(
         model_sha256=hashlib.sha256(model).hexdigest(),
         tensorrt_version=trt.__version__,
@@ -101,7 +102,7 @@ def plan_key(trt: Any, gpu: Gpu, model: bytes, options: GpuOptions) -> PlanKey:
 
 
 def build_command(bundle: Bundle, options: GpuOptions) -> str:
-    """The command that builds what `options` want."""
+    """The command that builds a plan for these options."""
     command = ["ros2", "run", "ros_ood_perception", "build_engine", str(bundle.folder)]
     command += ["--precision", options.precision, "--size", f"{options.image_size[0]}x{options.image_size[1]}"]
     command += ["--batch", str(options.batch)]
@@ -111,7 +112,7 @@ def build_command(bundle: Bundle, options: GpuOptions) -> str:
 
 
 def import_tensorrt() -> Any:
-    """The module `tensorrt`, of a version that this package knows. Ask the driver for a GPU first.
+    """Import `tensorrt` in a version that is supported. Call `find_gpu` first.
 
     Raises:
         EngineError: not installed, or another version.
@@ -144,7 +145,7 @@ def _engine(
 
 
 def _checked(opened: TensorRtEngine, bundle: Bundle, options: GpuOptions) -> Parity:
-    """Parity of an opened engine; one that does not hold it is closed."""
+    """The parity of an opened engine. An engine beyond the limits is closed."""
     reference = OnnxRuntimeEngine(bundle)
     try:
         parity = measure_parity(reference, opened, fixed_frames(*options.image_size))

@@ -1,9 +1,9 @@
 """TensorRT plans on disk: one for each graph, GPU, TensorRT version, precision and shape, each with a sidecar.
 
-A plan fits the GPU and the TensorRT version that it was built for, and it can hold code. So its name is the digest of
-all that it depends on, its sidecar holds its own digest, and what does not match is built anew and never given to
-TensorRT. The digest is no defence against whoever can write to the folder: that nobody else can is asked of the folder
-that is open, once, and every file is found through it, without following a link.
+A plan fits only the GPU and the TensorRT version that it was built for, and it can hold code. So its file name is the
+digest of all that it depends on, and its sidecar holds the plan's own digest. A plan that does not match is built again
+and never given to TensorRT. Digests do not protect against someone who can write to the folder. So the folder is opened
+once, must not be writable by other users, and its files are opened relative to it without following links.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class PlanKey:
 
     Attributes:
         model_sha256: of the ONNX file that was parsed.
-        tensorrt_version: the full one.
-        gpu, compute_capability: a plan fits one kind of GPU.
-        image_size, batch: the largest that it takes.
-        flags: of the builder, and the version of the code that sets them.
+        tensorrt_version: the full version.
+        gpu, compute_capability: of the GPU; a plan fits one kind.
+        image_size, batch: the largest that the plan takes.
+        flags: of the builder, with the version of the code that sets them.
     """
 
     model_sha256: str
@@ -58,14 +58,14 @@ class PlanKey:
 
     @property
     def timing_digest(self) -> str:
-        """Of what kernel timings depend on: TensorRT's version and the GPU."""
+        """Digest of what kernel timings depend on: TensorRT's version and the GPU."""
         parts = [self.tensorrt_version, self.gpu, list(self.compute_capability)]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Sidecar:
-    """What is known about a plan; a JSON file beside it."""
+    """The JSON file beside a plan."""
 
     format: int
     key: PlanKey
@@ -82,8 +82,8 @@ class CachedPlan:
     sidecar: Sidecar
 
 
-class PlanRejected(EngineError):  # noqa: N818 - it is an outcome: the plan is built anew
-    """There is no plan for this key, or what is there cannot be trusted. The message says which."""
+class PlanRejected(EngineError):  # noqa: N818 - it is an outcome: the plan is built again
+    """There is no plan for this key, or it cannot be trusted. The message says which."""
 
 
 def default_folder() -> Path:
@@ -95,10 +95,10 @@ def default_folder() -> Path:
 
 
 class PlanCache:
-    """A folder of plans. It is opened once: whatever its path leads to later, the files are those of this folder.
+    """A folder of plans. It is opened once, and its files stay those of this folder whatever its path leads to later.
 
     Raises:
-        EngineError: the folder cannot be made, or others could write to it: whoever can write a plan can run code.
+        EngineError: the folder cannot be created, or other users can write to it, who could then run code here.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -118,18 +118,18 @@ class PlanCache:
             )
 
     def plan_path(self, key: PlanKey) -> Path:
-        """Where the plan of that key is, or would be."""
+        """Path of the plan of a key."""
         return self.folder / f"{key.digest}.plan"
 
     def sidecar_path(self, key: PlanKey) -> Path:
-        """Where its sidecar is, or would be."""
+        """Path of the sidecar of a key."""
         return self.folder / f"{key.digest}.json"
 
     def read(self, key: PlanKey) -> CachedPlan:
-        """The plan of that key, checked.
+        """Read and check the plan of a key.
 
         Raises:
-            PlanRejected: there is none, its sidecar is broken or of another key, or its digest does not match.
+            PlanRejected: there is none, its sidecar is damaged or of another key, or its digest does not match.
         """
         path, sidecar_path = self.plan_path(key), self.sidecar_path(key)
         try:
@@ -152,7 +152,7 @@ class PlanCache:
         return CachedPlan(plan, sidecar)
 
     def store(self, key: PlanKey, plan: bytes, build_seconds: float, parity: Parity) -> CachedPlan:
-        """Write a plan and its sidecar. Interrupted in between, they do not match, and the plan is built anew."""
+        """Write a plan and its sidecar. After an interruption in between they do not match, and it is built again."""
         sidecar = Sidecar(FORMAT, key, hashlib.sha256(plan).hexdigest(), round(build_seconds, 1), parity)
         self._write(self.plan_path(key), plan)
         self._write(self.sidecar_path(key), (json.dumps(asdict(sidecar), indent=2) + "\n").encode())
@@ -160,7 +160,7 @@ class PlanCache:
 
     @contextlib.contextmanager
     def lock(self, key: PlanKey, log: Callable[[str], None]) -> Iterator[None]:
-        """One process at a time builds the plan of a key. The lock goes with the process that holds it."""
+        """Let one process at a time build the plan of a key. The lock ends with the process that holds it."""
         path = self.folder / f"{key.digest}.lock"
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
@@ -183,7 +183,7 @@ class PlanCache:
             return b""
 
     def store_timings(self, key: PlanKey, timings: bytes) -> None:
-        """Keep the timings of a build, so that the next one of a like model is quicker."""
+        """Keep the kernel timings of a build, so that the next one of a similar model is faster."""
         self._write(self._timings_path(key), timings)
 
     def _timings_path(self, key: PlanKey) -> Path:

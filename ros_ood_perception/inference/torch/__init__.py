@@ -1,1 +1,1 @@
-"""PyTorch as an engine: the graph of `model.onnx`, computed by torch."""
+"""PyTorch as an engine: runs the graph of `model.onnx`."""

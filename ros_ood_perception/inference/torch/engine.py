@@ -1,6 +1,6 @@
-"""PyTorch on a GPU, for machines that have it and no TensorRT: calls torch as the bundle's ONNX graph says.
+"""PyTorch on a GPU, for machines without TensorRT: runs the bundle's ONNX graph by calls of torch.
 
-Needs torch with CUDA, and no training code. No program of torch is ever read from a bundle: it could hold code.
+Needs torch with CUDA, but no training code. No program of torch is read from a bundle, because it could hold code.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from ros_ood_perception.inference.precision_graph import graph_of_precision
 from ros_ood_perception.inference.tensorrt.cuda_driver import find_gpu
 
 RUNS_BEFORE_GRAPH = 2
-"""So many runs of a shape are plain ones, in which torch chooses kernels and allocates; the next records the graph."""
+"""Runs of a shape before its graph is recorded; in these torch chooses kernels and allocates memory."""
 
 
 class TorchEngine:
     """A bundle's graph on a device: weights channels-last, one CUDA graph for the shape in use.
 
     Args:
-        device: "cuda"; "cpu" runs the same without graph and pinned memory, and is there for tests.
-        compiled: through `torch.compile` (takes minutes at the first run, needs Triton) instead of a plain CUDA graph.
+        device: "cuda"; or, for tests, "cpu", which runs the same without graph and pinned memory.
+        compiled: use `torch.compile`, which needs Triton and takes minutes at the first run, instead of a CUDA graph.
 
     Raises:
         EngineError: the bundle has no such graph, or torch cannot run it.
@@ -38,7 +38,7 @@ class TorchEngine:
 
     def __init__(self, bundle: Bundle, precision: str, device: str = "cuda", compiled: bool = False) -> None:
         contents = _graph(bundle, precision)
-        # Imported late: it takes seconds.
+        # Imported here: it takes seconds.
         import torch
 
         from ros_ood_perception.inference.torch.graph import TorchGraph
@@ -47,7 +47,7 @@ class TorchEngine:
         self._device = device
         self._size = (bundle.description.input.height, bundle.description.input.width)
         if device == "cuda":
-            # TensorFloat-32 has 10 bits of mantissa. The setting is the process's.
+            # TensorFloat-32 has 10 bits of mantissa. This setting is of the whole process.
             torch.backends.cudnn.allow_tf32 = False
             torch.backends.cuda.matmul.allow_tf32 = False
         try:
@@ -96,7 +96,7 @@ class TorchEngine:
         on_gpu = self._device == "cuda"
         if len(shape) != 4 or shape[3] != 3 or min(shape) < 1:
             raise ValueError("they must be (N, H, W, 3), none of them 0")
-        # Nothing of the last shape is used again if this one fails.
+        # So that nothing of the last shape is used if this one fails.
         self._shape = ()
         module = self._graph_of_bundle.for_frames(*shape[:3])
         self._module = torch.compile(module, mode="max-autotune", dynamic=False) if self._compiled else module
@@ -120,7 +120,7 @@ class TorchEngine:
             self._runs_of_shape += 1
 
     def measure(self, images: NDArray[np.uint8], repeats: int) -> list[float]:
-        """Milliseconds of `repeats` inferences on the GPU's clock, transfers not counted."""
+        """Milliseconds of `repeats` inferences on the GPU's clock, without transfers."""
         torch = self._torch
         for _ in range(5):
             self.run(images)
@@ -152,7 +152,7 @@ def _graph(bundle: Bundle, precision: str) -> bytes:
 
 
 def open_torch(bundle: Bundle, options: GpuOptions) -> tuple[TorchEngine, str]:
-    """An engine whose parity was measured, and one line on what it is.
+    """Returns an engine whose parity was checked, and one line that describes it.
 
     Raises:
         EngineError: no GPU, no torch with CUDA, no graph of the precision in the bundle, or torch does not compute what
@@ -171,7 +171,7 @@ def open_torch(bundle: Bundle, options: GpuOptions) -> tuple[TorchEngine, str]:
     try:
         frames = fixed_frames(*options.image_size)
         for _ in range(RUNS_BEFORE_GRAPH):
-            # Not measured: what is used is the graph.
+            # Not measured: the frames of a camera run on the graph.
             engine.run(frames[0][None])
         parity = measure_parity(reference, engine, frames)
         require_parity(parity, options.precision, f"the torch engine ({options.precision})")

@@ -1,5 +1,4 @@
-"""A bundle's ONNX graph as a torch module: built by code of ours from bytes that were checked, so that nothing in a
-bundle is ever a program.
+"""A bundle's ONNX graph as a torch module. It is built here from checked bytes; no program is read from a bundle.
 
     graph = TorchGraph(bundle.model, "cuda")
     semantic, anomaly = graph.for_frames(1, 1080, 1920)(images)
@@ -35,7 +34,7 @@ class _Step:
 
 
 class FrameModule(nn.Module):
-    """A graph for frames of one number and size.
+    """A graph for one number and size of frames.
 
     image (N, H, W, 3) uint8 -> semantic (N, h, w) uint8, anomaly (N, h, w) float32 in [0, 1].
     """
@@ -45,7 +44,7 @@ class FrameModule(nn.Module):
         self._steps, self._constants = steps, dict(constants)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """One run: calls of torch alone, of fixed shapes."""
+        """Run the graph: only calls of torch, with fixed shapes."""
         known = dict(self._constants)
         known["image"] = image
         for step in self._steps:
@@ -56,13 +55,13 @@ class FrameModule(nn.Module):
 
 
 class TorchGraph(nn.Module):
-    """The graph's weights on a device, four-dimensional ones channels-last, and modules for frames of given sizes.
+    """The graph's weights on a device, channels-last where they have four dimensions, and modules for sizes of frames.
 
     Args:
-        contents: of an ONNX file that `onnx_graph.check_graph` found fit.
+        contents: of an ONNX file that was checked when the bundle was read.
 
     Raises:
-        OnnxFileError: an operator that torch is not told about here (8-bit graphs).
+        OnnxFileError: it has an operator that is not in `TORCH_OPERATORS` (8-bit graphs).
     """
 
     def __init__(self, contents: bytes, device: str) -> None:
@@ -88,10 +87,10 @@ class TorchGraph(nn.Module):
         return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
 
     def for_frames(self, count: int, height: int, width: int) -> FrameModule:
-        """The module for frames (count, height, width, 3); it shares the weights with every other one.
+        """The module for frames (count, height, width, 3). All modules share the weights.
 
         Raises:
-            OnnxFileError: the graph does not take them.
+            OnnxFileError: the graph does not take such frames.
         """
         info = infer(self._model, (count, height, width))
         made: list[tuple[Callable[..., Tensor], tuple[str, ...], str]] = []
@@ -107,7 +106,7 @@ class TorchGraph(nn.Module):
                     continue
                 function, inputs = self._call(node, info)
                 if found.constant:
-                    # Of weights alone: once, and not with every frame.
+                    # It depends on weights alone, so it is computed once and not for every frame.
                     known[output] = function(*[known[name] for name in inputs])
                 else:
                     made.append((function, inputs, output))

@@ -1,7 +1,7 @@
-"""ONNX's operators as calls of torch, for the torch engine: one function each, with all that is static fixed in it.
+"""ONNX operators as calls of torch: one function for each node, with all static values fixed in it.
 
-Shapes, sizes, axes and the like are known when a step is made (`onnx_graph.infer`), so that a run touches tensors only:
-nothing waits for the GPU, and a run can be recorded in a CUDA graph.
+Shapes, sizes and axes are known when a step is made (`bundle.onnx_model.graph.infer`). So a run works on tensors only:
+it never waits for the GPU, and can be recorded in a CUDA graph.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ TORCH_TYPES = {
 }
 
 Step = tuple[Callable[..., Tensor], Sequence[int]]
-"""A function, and which inputs of the node are its arguments."""
+"""A function, and the indices of the node's inputs that are its arguments."""
 Maker = Callable[[Call, TensorInfo, Any], Step]
-"""Of a call, what is known of its output, and the device."""
+"""Makes a step of a call, its output and the device."""
 
 
 def _plain(function: Callable[..., Tensor], inputs: int) -> Maker:
@@ -183,7 +183,7 @@ def _resize(call: Call, output: TensorInfo, device: Any) -> Step:
         raise OnnxFileError("it resizes to a single row or column by pytorch_half_pixel; half_pixel is right")
     scales = call.optional(2)
     if call.optional(3) is None and not corners and scales is not None and scales.value is not None:
-        # The scale that is written, not the one that follows from the rounded size.
+        # The scale of the graph, not the one that follows from the rounded size.
         factors = tuple(float(factor) for factor in scales.value[2:])
         return lambda x: functional.interpolate(
             x, scale_factor=factors, mode="bilinear", align_corners=False, recompute_scale_factor=False
@@ -281,4 +281,4 @@ TORCH_OPERATORS: dict[str, Maker] = {
     "Unsqueeze": _reshape,
     "Where": _plain(torch.where, 3),
 }
-"""All of `OPERATORS` but `Constant` and `Shape`, whose values are always known, and the two of 8-bit graphs."""
+"""All of `OPERATORS` except `Constant` and `Shape`, whose values are always known, and the two of 8-bit graphs."""
