@@ -4,7 +4,8 @@ Knows no ROS."""
 from __future__ import annotations
 
 import array
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -17,9 +18,10 @@ from ros_ood_perception.messages import obstacles as obstacle_messages
 from ros_ood_perception.messages.label_info import ANOMALY_ID
 from ros_ood_perception.messages.message_factory import NewMessage
 from ros_ood_perception.messages.overlay import overlay_picture, score_picture
+from ros_ood_perception.messages.topics import OF_OBSTACLES, ON_THE_GROUND
 from ros_ood_perception.obstacles.ground_map import GroundMap
 from ros_ood_perception.obstacles.point_cloud import free_points, obstacle_points
-from ros_ood_perception.pipeline.camera_pipeline import ON_THE_GROUND, FrameResult
+from ros_ood_perception.pipeline.camera_pipeline import FrameResult, FrameWarnings
 
 IMAGE = "sensor_msgs/msg/Image"
 TYPES = {
@@ -132,6 +134,15 @@ def result_message(
         return None
     placed = obstacle_messages.ground_header(new, header.stamp, settings.base_frame)
     return _ground_message(new, name, placed, result, result.ground_map, settings.point_height_m)
+
+
+def warnings_for_outputs(warnings: FrameWarnings, names: Collection[str]) -> FrameWarnings:
+    """The warnings that matter to these outputs, which are names of `OUTPUT_TOPICS`."""
+    return replace(
+        warnings,
+        no_place=warnings.no_place if ON_THE_GROUND.intersection(names) else "",
+        too_far_apart=warnings.too_far_apart if OF_OBSTACLES.intersection(names) else "",
+    )
 
 
 def _picture_message(

@@ -23,6 +23,12 @@ OUTPUT_TOPICS = {
 }
 """Name (as in the parameter `outputs`) to topic below `~/` or `~/CAMERA/`."""
 
+ON_THE_GROUND = frozenset(OBSTACLE_TOPICS) - {"obstacle_detections"}
+"""Outputs in the vehicle's frame. They are left out while the camera's place over the ground is not known."""
+
+OF_OBSTACLES = frozenset(OBSTACLE_TOPICS) - {"free_ground", "ground_grid"}
+"""Outputs of regions that persist. They are empty until one does."""
+
 CAMERA_INFO_TOPIC = "input/camera_info"
 STATE_TOPIC = "output/state"
 INPUT_TOPICS = {"raw": "input/image", "compressed": "input/image/compressed"}

@@ -16,6 +16,7 @@ from ros_ood_perception.bundle.model_bundle import BundleDescription
 from ros_ood_perception.camera import compressed_image
 from ros_ood_perception.camera.raw_image import MalformedImageError, check_image, to_colour
 from ros_ood_perception.inference.engine import EngineError, InferenceEngine
+from ros_ood_perception.messages.results import warnings_for_outputs
 from ros_ood_perception.node.camera_input import CameraInput
 from ros_ood_perception.node.camera_outputs import CameraOutputs
 from ros_ood_perception.node.camera_status import CameraStatus
@@ -240,7 +241,7 @@ class Camera:
 
     def _warnings(self, result: FrameResult, now_s: float, wanted: list[str]) -> Mapping[str, str]:
         """What makes the results of the last frame doubtful: kind to sentence."""
-        found, kinds = self._pipeline.warnings(result, now_s, wanted), self._status.kinds
+        found, kinds = warnings_for_outputs(self._pipeline.warnings(result, now_s), wanted), self._status.kinds
         for kind, text in found.picture.items():
             kinds.add(f"implausible: {kind}", f"the frames are implausible ({kind}): {text}")
         if found.no_place:

@@ -26,17 +26,15 @@ The region persists from its second frame on, and keeps its id:
 >>> int(result.perception.anomaly_mask.sum()), result.obstacles[0].id, result.obstacles[0].region.box
 (300, 1, Box(x=20, y=30, width=30, height=10))
 
-Without a calibration there is no place on the ground, and the warnings say so to whom it matters:
+Without a calibration obstacles have no place on the ground, and the warnings say so:
 
->>> pipeline.warnings(result, 0.3, ["semantic_mask"]).by_kind()
-{}
->>> pipeline.warnings(result, 0.3, ["obstacles"]).by_kind()
+>>> pipeline.warnings(result, 0.3).by_kind()
 {'no_place_on_the_ground': 'no camera_info is known'}
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -54,11 +52,6 @@ from ros_ood_perception.obstacles.ground import CameraPose, GroundProjection
 from ros_ood_perception.obstacles.ground_map import GridSettings, GroundMap
 from ros_ood_perception.obstacles.regions import RegionFinder, RegionSettings
 from ros_ood_perception.obstacles.tracks import Obstacle, ObstacleDetector, PersistenceSettings
-
-ON_THE_GROUND = frozenset({"obstacles", "obstacle_markers", "free_ground", "ground_grid"})
-"""Outputs in the vehicle's frame. They are left out while the camera's place over the ground is not known."""
-OF_OBSTACLES = frozenset({"obstacles", "obstacle_markers", "obstacle_detections"})
-"""Outputs of regions that persist. They are empty until one does."""
 
 NO_PLACE = "no_place_on_the_ground"
 TOO_FAR_APART = "frames_too_far_apart"
@@ -127,8 +120,8 @@ class FrameWarnings:
 
     Attributes:
         picture: kind to sentence, see `FramePlausibility.problems`.
-        no_place: why obstacles and ground have no place, where an output needs it.
-        too_far_apart: why no region can become an obstacle, where an output needs obstacles.
+        no_place: why obstacles and ground have no place.
+        too_far_apart: why no region can become an obstacle.
     """
 
     picture: Mapping[str, str]
@@ -238,18 +231,17 @@ class CameraPipeline:
 
         return FrameResult(image, perception, obstacles, ground, map_of)
 
-    def warnings(self, result: FrameResult, now_s: float, outputs: Collection[str]) -> FrameWarnings:
+    def warnings(self, result: FrameResult, now_s: float) -> FrameWarnings:
         """Check the last frame. Call it once for each frame that was processed; the node does so after publishing.
 
         Args:
             result: of that frame.
             now_s: of a monotonic clock, seconds.
-            outputs: names of the outputs that somebody takes, as in the parameter `outputs`.
         """
         return FrameWarnings(
             picture=self._plausibility.problems(result.image, now_s),
-            no_place=self._geometry.problem if ON_THE_GROUND.intersection(outputs) else "",
-            too_far_apart=self._detector.too_far_apart if OF_OBSTACLES.intersection(outputs) else "",
+            no_place=self._geometry.problem,
+            too_far_apart=self._detector.too_far_apart,
         )
 
     def state(self) -> dict[str, Any]:

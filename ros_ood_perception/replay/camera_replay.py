@@ -16,7 +16,7 @@ from ros_ood_perception.camera.decoder_process import shared_decoder
 from ros_ood_perception.camera.raw_image import MalformedImageError, check_image, to_colour
 from ros_ood_perception.inference.engine import EngineError, EngineOutput
 from ros_ood_perception.messages.label_info import label_info
-from ros_ood_perception.messages.results import result_message
+from ros_ood_perception.messages.results import result_message, warnings_for_outputs
 from ros_ood_perception.messages.stamps import stamp_ns
 from ros_ood_perception.messages.topics import OUTPUT_TOPICS, camera_topic
 from ros_ood_perception.parameters.settings import FixedSettings, LiveSettings
@@ -125,7 +125,7 @@ class CameraReplay:
         except EngineError as error:
             self.count(FAILED, f"{frame.name}: {error}")
             return None
-        warnings = self._pipeline.warnings(result, frame.time_ns / 1e9, self._outputs)
+        warnings = warnings_for_outputs(self._pipeline.warnings(result, frame.time_ns / 1e9), self._outputs)
         for kind in warnings.picture:
             self.warning_counts[kind] = self.warning_counts.get(kind, 0) + 1
         self.count(PUBLISHED)

@@ -12,6 +12,7 @@ from recorded_drive import camera_info
 from ros_ood_perception.camera.raw_image import MalformedImageError
 from ros_ood_perception.inference.engine import EngineError, EngineOutput, ImageSizeError
 from ros_ood_perception.messages import stamps
+from ros_ood_perception.messages.results import warnings_for_outputs
 from ros_ood_perception.obstacles.camera_geometry import GroundLimits
 from ros_ood_perception.obstacles.ground import CameraPose
 from ros_ood_perception.obstacles.regions import RegionSettings
@@ -135,6 +136,8 @@ def test_warnings_name_only_what_matters_to_the_outputs_that_are_taken() -> None
     run = CameraPipeline(Darkness(), 1, SIZE, settings(), CameraSetup(), no_camera_info=lambda: "nothing came")
     run(picture(), 0, "camera")
     result = run(picture(), 10_000_000_000, "camera")
+    found = run.warnings(result, 0.0)
+    assert found.no_place == run.ground_problem == "nothing came"
     kinds = {
         "anomaly_mask": set(),
         "obstacle_detections": {TOO_FAR_APART},
@@ -142,11 +145,10 @@ def test_warnings_name_only_what_matters_to_the_outputs_that_are_taken() -> None
         "obstacles": {NO_PLACE, TOO_FAR_APART},
     }
     for name, expected in kinds.items():
-        assert set(run.warnings(result, 0.0, [name]).by_kind()) == expected
-    assert run.warnings(result, 0.0, ["obstacles"]).no_place == run.ground_problem == "nothing came"
+        assert set(warnings_for_outputs(found, [name]).by_kind()) == expected
     black = np.zeros((*SIZE, 3), np.uint8)
     result = run(black, 20_000_000_000, "camera")
-    assert "black" in run.warnings(result, 20.0, []).picture
+    assert "black" in run.warnings(result, 20.0).picture
 
 
 def test_a_pose_is_asked_for_only_where_no_mounting_is_given() -> None:
