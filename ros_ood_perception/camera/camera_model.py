@@ -1,4 +1,4 @@
-"""A calibrated camera: pixels to rays and back, as `sensor_msgs/CameraInfo` defines it. Knows no ROS."""
+"""A calibrated camera: pixels to rays and back, as `sensor_msgs/CameraInfo` defines them. Knows no ROS."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from numpy.typing import ArrayLike, NDArray
 from ros_ood_perception.errors import PerceptionError
 
 DISTORTION_COEFFICIENTS = {"plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (4,)}
-"""How many coefficients each model may have, in OpenCV's order; `fisheye` is read as `equidistant`."""
+"""Allowed numbers of coefficients, in OpenCV's order, by model. `fisheye` is read as `equidistant`."""
 MAX_REPROJECTION_ERROR_PX = 0.05
-MAX_TANGENT = 50.0  # rays of a perspective camera farther than 88.9 degrees from the axis are not looked for
-LARGEST_NUMBER = 1e9  # of a calibration: no camera has such a focal length or coefficient
-SMALLEST_FOCAL_PX = 0.01  # shorter ones are no camera's, and the squares of their tangents leave what doubles hold
+MAX_TANGENT = 50.0  # a perspective camera has no rays farther than 88.9 degrees from the axis
+LARGEST_NUMBER = 1e9  # in a calibration: no camera has such a focal length or coefficient
+SMALLEST_FOCAL_PX = 0.01  # no camera has a shorter one, and the squares of tangents would overflow
 UNDISTORT_ITERATIONS = 1000  # near the fold of a strong distortion it converges slowly
 
 
 class CameraError(PerceptionError, ValueError):
-    """A calibration or pose that cannot be used. The message names the field, what was there and the remedy."""
+    """A calibration or pose that cannot be used. The message names the field, its value and the remedy."""
 
 
 class RegionOfInterest(Protocol):
@@ -56,10 +56,10 @@ class CameraInfoMessage(Protocol):
 
 @dataclass(frozen=True)
 class CameraModel:
-    """Which ray each pixel sees. The centre of the top left pixel is (0, 0), as in OpenCV.
+    """The ray of each pixel. The centre of the top left pixel is (0, 0), as in OpenCV.
 
-    Rays are in the camera's optical frame (x right, y down, z forward) after `rotation`, which is CameraInfo's R: the
-    frame in which `image_geometry` gives rays too. R is the identity but for stereo pairs.
+    Rays are in the camera's optical frame (x right, y down, z forward) after `rotation`, which is CameraInfo's R.
+    `image_geometry` uses the same frame. R is the identity except for stereo pairs.
 
     Attributes:
         height, width: of the image, pixels.
@@ -113,15 +113,17 @@ class CameraModel:
     ) -> CameraModel:
         """The camera of the images that come with this CameraInfo.
 
-        `rectified` says which images those are: raw ones (K and D hold, then R) or rectified ones such as `image_rect`
-        (P holds, without distortion; its fourth column, the place of the other eye of a stereo pair, does not change
-        the rays of this one). Binning and region of interest are applied as `image_geometry` applies them.
+        For raw images K, D and R are used. For rectified images (such as `image_rect`) P is used, without distortion;
+        its fourth column, the offset of the other camera of a stereo pair, does not change the rays. Binning and region
+        of interest are applied as in `image_geometry`.
 
         Args:
+            info: the message.
             image_size: height and width of the images, pixels.
+            rectified: the images are rectified.
 
         Raises:
-            CameraError: uncalibrated, of an unknown model, or of images of another size.
+            CameraError: it is not calibrated, of an unknown model, or of images of another size.
         """
         roi, binning = info.roi, (max(1, int(info.binning_x)), max(1, int(info.binning_y)))
         full_height, full_width = int(roi.height) or int(info.height), int(roi.width) or int(info.width)
@@ -148,7 +150,7 @@ class CameraModel:
             raise CameraError(
                 f"{name} of camera_info is {matrix.ravel().tolist()}; it must be [fx 0 cx, 0 fy cy, 0 0 1]"
             )
-        # R of a publisher that leaves it out is all zero.
+        # R is all zero where the publisher does not set it.
         rotation = np.array(info.r, np.float64).ravel()
         turned = not rectified and rotation.size and bool(np.any(rotation))
         model = {"": "plumb_bob", "fisheye": "equidistant"}.get(info.distortion_model, info.distortion_model)
@@ -167,8 +169,8 @@ class CameraModel:
     def rays(self, pixels: ArrayLike) -> NDArray[np.float64]:
         """Unit rays (N, 3) of pixels (N, 2) u, v; NaN where the distortion has no inverse.
 
-        Where a distortion polynomial turns back (outside the field of view that the camera was calibrated for), two
-        rays would have the same pixel; there is none then.
+        A distortion polynomial may turn back outside the field of view that the camera was calibrated for. Two rays
+        would then have the same pixel, and none is returned.
         """
         pixels = np.asarray(pixels, np.float64).reshape(-1, 2)
         distorted = (pixels - (self.centre_x, self.centre_y)) / (self.focal_x, self.focal_y)
@@ -215,7 +217,7 @@ class CameraModel:
                 pixels[known][:, None], self._matrix, np.array(self.coefficients), None, None, criteria
             )
             rays[known, :2] = found.reshape(-1, 2)
-            # OpenCV gives something for every pixel: what does not come back to its pixel is no ray of it.
+            # OpenCV returns a ray for every pixel. It is wrong where its projection is not that pixel.
             with np.errstate(invalid="ignore", over="ignore"):
                 error = np.abs(self._project(rays[known]) - pixels[known]).max(axis=1)
                 tangent = np.hypot(rays[known, 0], rays[known, 1])
@@ -226,7 +228,7 @@ class CameraModel:
 
     @cached_property
     def _largest_tangent(self) -> float:
-        """Distance from the axis, at z = 1, at which the radial distortion first turns back."""
+        """Distance from the axis at z = 1 where the radial distortion first turns back."""
         if not self.coefficients:
             return MAX_TANGENT
         k1, k2, _p1, _p2, k3, k4, k5, k6 = (*self.coefficients, *[0.0] * 8)[:8]
@@ -247,17 +249,17 @@ class CameraModel:
 
     @cached_property
     def _largest_angle(self) -> float:
-        """Angle from the axis, radians, at which the distortion first turns back; pi where it never does."""
+        """Angle from the axis, radians, where the distortion first turns back; pi: it never does."""
         angle = np.linspace(0, math.pi, 10_001)
         turns = np.flatnonzero(~(np.diff(self._bent_angle(angle)) > 0))
         return float(angle[turns[0]]) if len(turns) else math.pi
 
     def _equidistant_rays(self, distorted: NDArray[np.float64]) -> NDArray[np.float64]:
-        # Not cv2.fisheye.undistortPoints: it gives tangents, and so nothing at 90 degrees from the axis and beyond.
+        # Not cv2.fisheye.undistortPoints: it returns tangents, which end at 90 degrees from the axis.
         bent = np.linalg.norm(distorted, axis=1)
         low, high = np.zeros_like(bent), np.full_like(bent, self._largest_angle)
         inside = bent < self._bent_angle(high)
-        for _ in range(50):  # bisection: the function rises all the way, and 2^-50 of pi is below what doubles resolve
+        for _ in range(50):  # bisection of a rising function; 2^-50 of pi is below the resolution of doubles
             middle = (low + high) / 2
             above = self._bent_angle(middle) > bent
             high, low = np.where(above, middle, high), np.where(above, low, middle)

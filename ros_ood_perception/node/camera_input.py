@@ -72,8 +72,8 @@ class CameraInput:
         """
         self._accounting.forget_publishers()
 
-        # The subscriptions alone hold what they call. Kept here, it would be in a circle with its owner, and both would
-        # hold their memory until Python looks for circles.
+        # Only the subscriptions keep these callbacks. Kept in this object, they would make a reference cycle with their
+        # owner, and its memory would be freed late.
         def with_info(message: Any, info: MessageInfo | None) -> None:
             received_at = time.monotonic()
             publisher, number = self._numbering(info)
@@ -135,7 +135,7 @@ class CameraInput:
         self.lost += count
 
     def _on_matched(self) -> None:
-        # Jazzy does not say whose a number is: numbering starts anew after a publisher came or went.
+        # Jazzy does not give the publisher of a number, so numbering restarts after a publisher came or went.
         self._numbers_reset = True
 
     def _numbering(self, info: MessageInfo | None) -> tuple[bytes, int | None]:

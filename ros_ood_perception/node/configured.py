@@ -1,4 +1,4 @@
-"""What configure makes and cleanup gives back: the bundle, its engine and the cameras."""
+"""What exists from configure to cleanup: the bundle, its engine and the cameras."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ros_ood_perception.parameters.settings import FixedSettings, LiveSettings
 
 @dataclass(frozen=True)
 class Configured:
-    """From configure to cleanup. The engine is closed apart from the others: that may hang.
+    """Bundle, engine and cameras. The engine is closed separately, because that may hang.
 
     Attributes:
         transforms: None where every camera's mounting is given.

@@ -96,14 +96,14 @@ class EngineSupervisor:
             EngineError: it cannot be opened.
         """
         if self._engine is None:
-            self._engine = self._open_anew() if self.given_up else self._open_engine(self._wanted)
-            # From here on `auto` means the engine that it chose. Chosen anew after each failure, it would leave a GPU
-            # that is busy for a moment, for good and silently.
+            self._engine = self._open_first_or_last() if self.given_up else self._open_engine(self._wanted)
+            # From here on `auto` means the engine that it chose. Chosen again after each failure, it would leave a GPU
+            # that is busy for a moment for good, and without a log line.
             self.name = self._wanted = self._engine.name
         self._in_a_row = 0
         self.given_up = False
 
-    def _open_anew(self) -> InferenceEngine:
+    def _open_first_or_last(self) -> InferenceEngine:
         """Open the engine that was first asked for; where that fails, the last one of the fallback."""
         if self._asked_for != self._wanted:
             try:

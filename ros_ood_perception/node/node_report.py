@@ -1,4 +1,4 @@
-"""What the node reports about itself: its part of /diagnostics, and warnings about what its environment lacks."""
+"""What the node reports about itself: /diagnostics, and warnings about what its environment lacks."""
 
 from __future__ import annotations
 
@@ -110,14 +110,14 @@ def environment_problems(memory: SharedMemory) -> Iterator[str]:
     """
     if is_fast_dds() and not any(os.environ.get(name) for name in PROFILE_VARIABLES) and memory.segment_bytes:
         yield (
-            f"no Fast DDS profile is set: images above {memory.segment_bytes // 1024} KB may be lost without a "
-            f"word. To mend it, {FIX}"
+            f"no Fast DDS profile is set: images above {memory.segment_bytes // 1024} KB may be lost silently. Remedy: "
+            f"{FIX}"
         )
     if looks_up_types():
         yield (
-            "Fast DDS looks up the type of each subscriber before it sends to it, and can forget a subscriber over "
-            f"that, which then never gets a message. To mend it, {FIX}, or fastdds.type_propagation to disabled in "
-            "a profile of your own"
+            "Fast DDS looks up the type of each subscriber before it sends to it, and can lose a subscriber that way, "
+            f"which then never gets a message. Remedy: {FIX}, or set fastdds.type_propagation to disabled in your own "
+            "profile"
         )
     if not has_vision_msgs():
         yield (

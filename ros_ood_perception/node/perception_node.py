@@ -47,7 +47,7 @@ STATE_PERIOD_S = 0.5
 
 @dataclass(frozen=True)
 class Active:
-    """What activate makes and deactivate gives back."""
+    """What exists from activate to deactivate."""
 
     slots: FrameSlots[ReceivedFrame]
     loop: InferenceLoop
@@ -200,23 +200,23 @@ class PerceptionNode(LifecycleNode):
 
     @_logs_errors
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Give back engine and publishers."""
-        self._give_back()
+        """Close the engine, and destroy subscriptions and publishers."""
+        self._close_all()
         return super().on_cleanup(state)
 
     @_logs_errors
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """From any state."""
         self._stop()
-        self._give_back()
+        self._close_all()
         self._finalized = True
         return super().on_shutdown(state)
 
     @_logs_errors
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """A transition raised: give everything back, so that the node can be configured again."""
+        """Close everything after an error in a transition, so that the node can be configured again."""
         self._stop()
-        self._give_back()
+        self._close_all()
         return TransitionCallbackReturn.SUCCESS
 
     def _stop(self) -> None:
@@ -235,7 +235,7 @@ class PerceptionNode(LifecycleNode):
             camera.deactivate()
         self.publish_diagnostics()
 
-    def _give_back(self) -> None:
+    def _close_all(self) -> None:
         configured, self._configured = self._configured, None
         self._node_parameters.unlock()
         if configured is None:

@@ -37,9 +37,9 @@ def _check_upright(pose: CameraPose) -> None:
     # The picture's right is level, or its down steeper than it, however far the camera looks down.
     if abs(right_up) > max(-down_up, 0.1) or down_up > 0.1:
         raise CameraError(
-            "the camera is not upright: in its picture, 'down' is not towards the road before the vehicle, and feet of "
-            "obstacles would be sought at the wrong edge; turn the image in the driver (image_rotate, or the driver's "
-            "own option), and give the pose of the turned image"
+            "the camera is not upright: down in its picture is not towards the road, so obstacles' feet would be "
+            "searched at the wrong edge; turn the image in the driver (image_rotate, or the driver's own option), and "
+            "give the pose of the turned image"
         )
 
 

@@ -149,9 +149,9 @@ class ObstacleDetector:
         if self.too_far_apart_s is None:
             return ""
         return (
-            f"the stamps of two frames that were used are {self.too_far_apart_s:.2f} s apart, and after "
-            f"persistence.max_gap_s ({self.persistence.max_gap_s:g} s) without a frame all is forgotten, so that "
-            f"nothing is seen in persistence.seen_frames ({self.persistence.seen_frames}); raise "
+            f"the stamps of two frames that were used are {self.too_far_apart_s:.2f} s apart; after "
+            f"persistence.max_gap_s ({self.persistence.max_gap_s:g} s) without a frame earlier frames are forgotten, "
+            f"so no region is seen in persistence.seen_frames ({self.persistence.seen_frames}) frames; raise "
             "persistence.max_gap_s above the gap, use more frames (camera, engine, max_rate_hz, a replay's --every), "
             "or set persistence.seen_frames to 1"
         )

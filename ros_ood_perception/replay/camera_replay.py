@@ -40,7 +40,7 @@ def colour_image(message: Any, compressed: bool, order: str, max_pixels: int) ->
     """
     if compressed:
         check_compressed(message, max_pixels)
-        # As in the node, but in a process of its own: a recording may come from a stranger.
+        # As in the node, but in a process of its own: a recording may come from an untrusted source.
         return decode(message, order, max_pixels, shared_decoder())
     check_image(message, max_pixels)
     return to_colour(message, order)

@@ -298,7 +298,9 @@ class Replay:
 
 
 def is_own_topic(topic: str, node_name: str) -> bool:
-    """Whether a node or replay of this name publishes a topic as a result. Copied beside new results, old ones would be
-    mistaken for them."""
+    """Whether a node or replay of this name publishes a topic as a result.
+
+    Old results are not copied into the output, where they would be mistaken for new ones.
+    """
     results = tuple(f"/{name}" for name in (*OUTPUT_TOPICS.values(), STATE_TOPIC))
     return topic == DIAGNOSTICS or (topic.startswith(f"{node_name}/") and topic.endswith(results))

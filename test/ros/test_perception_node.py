@@ -308,7 +308,7 @@ def test_a_missing_transport_profile_is_warned_of_with_the_fix(
         monkeypatch.delenv(variable)
     node = start_node()
     assert bench.transition("configure")
-    assert "images above 512 KB may be lost without a word. To mend it, set FASTDDS_DEFAULT_PROFILES_FILE" in node.log
+    assert "images above 512 KB may be lost silently. Remedy: set FASTDDS_DEFAULT_PROFILES_FILE" in node.log
 
 
 def test_a_transition_that_the_state_does_not_allow_is_refused_and_the_node_lives(

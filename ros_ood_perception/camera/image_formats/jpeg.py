@@ -172,7 +172,7 @@ class _Frame:
             if not (1 <= sampling >> 4 <= 4 and 1 <= sampling & 15 <= 4):
                 raise _corrupt("a component of the JPEG is sampled in a way that no JPEG has")
         if len(set(components)) != count or max(body[8::3]) > 3:
-            raise _corrupt("the components of the JPEG are not told apart, or have no quantisation table")
+            raise _corrupt("two components of the JPEG have the same number, or one has no quantisation table")
         return cls(height, width, tuple(components))
 
 

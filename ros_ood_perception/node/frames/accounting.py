@@ -1,4 +1,4 @@
-"""Where every frame went."""
+"""Counts how every frame ended."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class AccountingSnapshot:
 
 
 MAX_PUBLISHERS = 64
-"""How many publishers' numbering is kept: a publisher that restarts for ever must not fill the memory."""
+"""Publishers whose numbering is kept. A publisher that restarts again and again must not fill the memory."""
 
 
 class FrameAccounting:
@@ -61,7 +61,7 @@ class FrameAccounting:
                 del self._last_number[next(iter(self._last_number))]
 
     def forget_publishers(self) -> None:
-        """Start each publisher's numbering anew: what was sent while nothing was subscribed is not lost."""
+        """Restart each publisher's numbering: what was sent while nothing was subscribed is not lost."""
         with self._lock:
             self._last_number.clear()
 

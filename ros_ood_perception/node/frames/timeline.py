@@ -30,7 +30,7 @@ class FrameTime:
         if self.went_back:
             found["stamp went back"] = (
                 "a frame's stamp is before the one of the frame before it: a bag began again, a clock was set back, or "
-                "two publishers share the topic. The frame is used; what was remembered of earlier ones is forgotten"
+                "two publishers share the topic. The frame is used, and earlier frames are forgotten"
             )
         if self.repeated:
             found["stamp repeated"] = "two frames have the same stamp; the camera driver must stamp each"

@@ -1,8 +1,8 @@
 """Deadlines for calls of the engine. A process with a call that does not return ends itself.
 
-Engines can hang, and Python cannot end a thread in a driver's code. The process does not go on without that thread: it
-may hold the GPU, cores, memory and locks of the middleware, and the results of another engine beside it could not be
-trusted. A new process starts in a known state.
+Engines can hang, and Python cannot end a thread in a driver's code. The process does not continue without that thread.
+It may hold the GPU, cores, memory and locks of the middleware, and the results of another engine could not be trusted.
+A new process starts in a known state.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 
 LOOK_PERIOD_S = 0.1
 LEAVING_PATIENCE_S = 3.0
-"""How long a call may go on after the process was asked to end (it has 8 s); then the call is cancelled."""
+"""How long a call may continue after the process was asked to end (it has 8 s); then the call is cancelled."""
 LEAVING_GRACE_S = 2.0
 """How long a cancelled call may take to return; then it is stuck."""
 SILENCE_TIMES = 2.0
@@ -148,7 +148,7 @@ class Watchdog:
             finally:
                 ended.set()
 
-        # One thread for all calls: with each new thread the engine would allocate memory anew.
+        # One thread for all calls: with each new thread the engine would allocate more memory.
         if self._thread is None:
             self._thread = threading.Thread(target=self._run_calls, name="engine calls", daemon=True)
             self._thread.start()

@@ -35,15 +35,15 @@ class SharedMemory:
         """Why nothing may arrive, where the segment is small; else empty."""
         if self.segment_bytes is None or self.segment_bytes > DEFAULT_SEGMENT_BYTES:
             return ""
-        return f"; images above {self.segment_bytes} bytes may be lost ({self.source}). To mend it, {FIX}"
+        return f"; images above {self.segment_bytes} bytes may be lost ({self.source}). Remedy: {FIX}"
 
     def problem_of(self, what: str, message_bytes: int) -> str | None:
-        """A sentence with the fix if messages of that size are too large, else None."""
+        """A sentence with the remedy if messages of that size are too large, else None."""
         if self.segment_bytes is None or message_bytes + MESSAGE_OVERHEAD_BYTES <= self.segment_bytes:
             return None
         return (
             f"{what}: {message_bytes} bytes, and the shared-memory segment of Fast DDS has {self.segment_bytes} "
-            f"({self.source}); such images may be lost without a word. To mend it, {FIX}"
+            f"({self.source}); such images may be lost silently. Remedy: {FIX}"
         )
 
 
