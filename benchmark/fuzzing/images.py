@@ -6,7 +6,7 @@
 Each execution makes image bytes (`benchmark.fuzzing.image_corpus`: the same for the same seed), then checks, rebuilds
 and decodes them. Counted are images, refusals by reason, and what must not be: a process that died, an execution of
 more than 5 s, memory of more than 1 GB, an error that is no refusal. The bytes of these are saved. --raw gives the
-bytes to OpenCV as they are, for comparison, and ends at the first crash. """
+bytes to OpenCV as they are, for comparison, and ends at the first crash."""
 
 from __future__ import annotations
 

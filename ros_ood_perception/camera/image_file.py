@@ -1,6 +1,6 @@
-"""Image files of strangers to pixels: the one reader of every command that reads pictures, masks or labels.
+"""Untrusted image files to pixels: the reader of all commands that read pictures, masks or labels.
 
-Only plain files are read, and no more of them than an image can need; they are decoded in a process that may die.
+Only regular files are read, up to the size that an image can have. They are decoded in a process of their own.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.plain_file import NotPlainError, PlainFile, read_plain_file
 
 MAX_FILE_PIXELS = 8192 * 8192
-"""Height times width of the largest image file that is read unless told otherwise."""
+"""Default limit for the height times width of an image file."""
 
 
 class ImageFileError(PerceptionError, ValueError):
-    """A file that gives no image. The message names the file, says why, and what to do."""
+    """A file that is not a readable image. The message names the file, the reason and the remedy."""
 
 
 def read_image_file(
     path: Path, max_pixels: int = MAX_FILE_PIXELS, decoder: DecoderProcess | None = None
 ) -> NDArray[np.uint8]:
-    """The pixels as a camera would have sent them; see `image_decoder.decode_colour`.
+    """Read the pixels as a camera would have sent them; see `image_decoder.decode_colour`.
 
     Args:
-        path: of a JPEG, PNG, WebP, BMP or TIFF file, whatever its name ends in.
-        max_pixels: height times width of the largest image that is decoded; asked before memory is spent.
-        decoder: that does it; None takes the shared one of this process.
+        path: of a JPEG, PNG, WebP, BMP or TIFF file. The file's name does not matter.
+        max_pixels: height times width of the largest image that is decoded. Checked before memory is allocated.
+        decoder: decodes the file; None: the shared one of this process.
 
     Returns:
         (H, W, 3) uint8 BGR.
 
     Raises:
-        ImageFileError: not a plain file, or not such an image.
+        ImageFileError: not a regular file, or not such an image.
     """
     data = _content(path, max_pixels)
     try:
@@ -50,13 +50,13 @@ def read_image_file(
 
 
 def read_label_file(path: Path, max_pixels: int = MAX_FILE_PIXELS) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """The values of a PNG as they are stored; see `image_decoder.decode_labels`.
+    """Read the values of a PNG as they are stored; see `image_decoder.decode_labels`.
 
     Returns:
         (H, W) uint8, or uint16 where the file has 16 bits.
 
     Raises:
-        ImageFileError: not a plain file, or not a PNG of one value a pixel.
+        ImageFileError: not a regular file, or not a PNG with one value a pixel.
     """
     data = _content(path, max_pixels)
     try:
@@ -66,10 +66,10 @@ def read_label_file(path: Path, max_pixels: int = MAX_FILE_PIXELS) -> NDArray[np
 
 
 def check_image_file(path: Path) -> None:
-    """Check that a plain file begins as an image that is read. Costs microseconds.
+    """Check that a file is regular and begins like an image of `FILE_KINDS`. Takes microseconds.
 
     Raises:
-        ImageFileError: it is none, or does not.
+        ImageFileError: it is not, or does not.
     """
     with _image_errors(path), PlainFile(path) as file:
         begin = file.read(0, SIGNATURE_BYTES)

@@ -1,7 +1,6 @@
 """A bundle's ONNX graph as a torch module. It is built here from checked bytes; no program is read from a bundle.
 
-    graph = TorchGraph(bundle.model, "cuda")
-    semantic, anomaly = graph.for_frames(1, 1080, 1920)(images)
+For one frame of 1920x1080: `semantic, anomaly = TorchGraph(bundle.model, "cuda").for_frames(1, 1080, 1920)(image)`.
 """
 
 from __future__ import annotations
