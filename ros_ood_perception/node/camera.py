@@ -69,27 +69,20 @@ class Camera:
         self._put: Callable[[ReceivedFrame], bool] = lambda frame: False
         self._status = status = CameraStatus(node, name)
         try:
+            self._input = CameraInput(node, name, settings.image_transport, status.accounting, status.kinds, memory)
+            self._pipeline = CameraPipeline(
+                engine,
+                len(description.classes),
+                (description.input.height, description.input.width),
+                live.pipeline_settings(description),
+                settings.camera_setup(number),
+                None if transforms is None else RecentPose(transforms),
+                self._input.no_camera_info,
+            )
             self.outputs = CameraOutputs(node, name, description, settings.base_frame)
         except BaseException:
             status.close()
             raise
-        self._input = CameraInput(
-            node,
-            name,
-            settings.image_transport,
-            status.accounting,
-            status.kinds,
-            memory,
-        )
-        self._pipeline = CameraPipeline(
-            engine,
-            len(description.classes),
-            (description.input.height, description.input.width),
-            live.pipeline_settings(description),
-            settings.camera_setup(number),
-            None if transforms is None else RecentPose(transforms),
-            self._input.no_camera_info,
-        )
 
     # -- lifecycle -----------------------------------------------------------------------------------------------
 

@@ -100,18 +100,19 @@ class FrameResult:
         perception: classes and anomaly score.
         obstacles: the largest first.
         ground: the camera over the ground; None where that is not known.
+        make_ground_map: makes the `ground_map` of `ground`.
     """
 
     image: NDArray[np.uint8] = field(repr=False)
     perception: FramePerception
     obstacles: tuple[Obstacle, ...]
     ground: GroundProjection | None
-    _map_of: Callable[[GroundProjection], GroundMap] = field(repr=False, compare=False)
+    make_ground_map: Callable[[GroundProjection], GroundMap] = field(repr=False, compare=False)
 
     @cached_property
     def ground_map(self) -> GroundMap | None:
         """Free and unknown ground; None where `ground` is. Made when it is first read."""
-        return None if self.ground is None else self._map_of(self.ground)
+        return None if self.ground is None else self.make_ground_map(self.ground)
 
 
 @dataclass(frozen=True)
@@ -223,13 +224,13 @@ class CameraPipeline:
         obstacles = self._detector(perception, stamp_ns, ground)
         height, width = perception.engine_semantic.shape
 
-        def map_of(ground: GroundProjection) -> GroundMap:
+        def make_ground_map(ground: GroundProjection) -> GroundMap:
             drivable_ids = settings.region.drivable_ids or frozenset()
             hysteresis, grid = settings.region.hysteresis, self._camera.grid
             ego_mask = self._camera.ego_mask
             return self._geometry.ground_map(ground, (height, width), drivable_ids, hysteresis, ego_mask, grid)
 
-        return FrameResult(image, perception, obstacles, ground, map_of)
+        return FrameResult(image, perception, obstacles, ground, make_ground_map)
 
     def warnings(self, result: FrameResult, now_s: float) -> FrameWarnings:
         """Check the last frame. Call it once for each frame that was processed; the node does so after publishing.
