@@ -84,7 +84,7 @@ class Camera:
             status.close()
             raise
 
-    # -- lifecycle -----------------------------------------------------------------------------------------------
+    # -- lifecycle ----------------------------------------------------------------------------------------------------
 
     def listen(self, put: Callable[[ReceivedFrame], bool]) -> str:
         """Subscribe; returns the full name of the images' topic.
@@ -116,7 +116,7 @@ class Camera:
         """Forget the last stamp: the node's clock jumped."""
         self._timeline.restart()
 
-    # -- frames --------------------------------------------------------------------------------------------------
+    # -- frames -------------------------------------------------------------------------------------------------------
 
     def _on_image(self, message: Image | CompressedImage, received_at: float) -> None:
         self._status.pulse.received(received_at)
@@ -260,7 +260,7 @@ class Camera:
         self._status.pulse.refused("failed", f"no frame can be used ({type(error).__name__})")
         self.publish_state(live)
 
-    # -- reports -------------------------------------------------------------------------------------------------
+    # -- reports ------------------------------------------------------------------------------------------------------
 
     def publish_state(self, live: LiveSettings) -> None:
         """Publish `output/state` if it changed since it was last published."""

@@ -116,7 +116,7 @@ class PerceptionNode(LifecycleNode):
 
         return answer
 
-    # -- transitions ---------------------------------------------------------------------------------------------
+    # -- transitions --------------------------------------------------------------------------------------------------
 
     @_logs_errors
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -269,7 +269,7 @@ class PerceptionNode(LifecycleNode):
             self.trigger_shutdown()
         self._jumps.unregister()
 
-    # -- changes while the node runs ------------------------------------------------------------------------------
+    # -- changes while the node runs ----------------------------------------------------------------------------------
 
     def _settings(self) -> LiveSettings:
         assert self._live is not None
@@ -300,7 +300,7 @@ class PerceptionNode(LifecycleNode):
             for camera in self._configured.cameras:
                 camera.restart_time()
 
-    # -- reports ----------------------------------------------------------------------------
+    # -- reports ------------------------------------------------------------------------------------------------------
 
     def _publish_states(self) -> None:
         if self._configured is not None and self._live is not None:

@@ -103,7 +103,7 @@ class CameraReplay:
         self._last_fate = ""
         self._last_warnings: list[str] = []
 
-    # -- frames --------------------------------------------------------------------------------------------------
+    # -- frames -------------------------------------------------------------------------------------------------------
 
     def set_camera_info(self, info: CameraInfoMessage) -> None:
         """Use this calibration from the next frame on."""
@@ -166,7 +166,7 @@ class CameraReplay:
             if message is not None:
                 yield self.output_topics[name], types.serialized(message)
 
-    # -- reports -------------------------------------------------------------------------------------------------
+    # -- reports ------------------------------------------------------------------------------------------------------
 
     @property
     def ground(self) -> str:
