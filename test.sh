@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# ./test.sh [pytest arguments]: sets itself up and runs every check; with arguments, only those tests.
-# ROS_FROM_PYPI=jazzy ./test.sh [pytest arguments]: the tests of node and demo, on ROS 2 Jazzy from PyPI.
+# ./test.sh: set up the environment and run every check.
+# ./test.sh PYTEST_ARGUMENTS: run only these tests.
+# ROS_FROM_PYPI=jazzy ./test.sh [PYTEST_ARGUMENTS]: run the tests of node and demo on ROS 2 Jazzy from PyPI.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 if [ "$ros_requirements" = ros-jazzy ]; then
@@ -16,7 +17,8 @@ if [ "$#" -gt 0 ]; then exec "$venv/bin/python" -m pytest "$@"; fi
 "$venv/bin/ruff" check .
 "$venv/bin/lint-imports" --no-cache
 "$venv/bin/mypy"
-# Side by side what only computes; then, alone, what keeps time with real ROS processes. A failure hides no other.
+# Tests that only compute run in parallel. Tests of real ROS processes depend on time, so they run alone afterwards, also
+# where one of the others failed.
 status=0
 "$venv/bin/python" -m pytest --numprocesses auto --dist loadfile --ignore test/ros || status=$?
 "$venv/bin/python" -m pytest test/ros || status=$?

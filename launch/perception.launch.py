@@ -14,6 +14,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
 
 from launch import Action, LaunchContext, LaunchDescription
+from ros_ood_perception.launching.launch_arguments import node_arguments
 from ros_ood_perception.launching.launched_cameras import cameras_of_argument, cameras_of_file
 from ros_ood_perception.launching.topic_presets import check_topic, read_preset, remappings
 from ros_ood_perception.launching.transport_environment import PROFILE, transport_environment
@@ -24,29 +25,22 @@ RESPAWN_DELAY_S = 2.0
 
 
 def generate_launch_description() -> LaunchDescription:
-    """The arguments, the transport's environment, and the node."""
+    """The arguments, the environment of the transport and of security, and the node."""
     share = Path(get_package_share_directory(PACKAGE))
     arguments = {
-        "bundle": ("", "Folder of the model bundle; empty: the parameter file's"),
-        "engine": ("", "What runs the model; empty: the parameter file's"),
-        "cameras": ("", "Names of the cameras, separated by commas; empty: the parameter file's"),
-        "preset": ("plain", "Names of topics: plain, nav2, autoware (config/topics), or the path of a .yaml file"),
-        "input_image": ("", "Topic of the images, with {camera} for a camera's name; empty: the preset's"),
-        "input_camera_info": ("", "Topic of the calibration, likewise"),
-        "params_file": (str(share / "config" / "perception_node.param.yaml"), "Parameter file"),
-        "namespace": ("", "Namespace of the node"),
-        "use_sim_time": ("false", "Take the time from /clock"),
-        "autostart": ("true", "Configure and activate the node, and again whenever it was respawned"),
-        "respawn": ("true", "Start the node again when it dies"),
+        **node_arguments(share),
+        "namespace": ("", "Namespace of the node."),
+        "use_sim_time": ("false", "Take the time from /clock."),
+        "autostart": ("true", "Configure and activate the node, and again after each respawn."),
+        "respawn": ("true", "Start the node again when it dies."),
         "enclave": (
             "",
-            "Enclave of the node in the keystore of ROS_SECURITY_KEYSTORE (SROS 2), such as /perception_node: then "
-            "security is enforced; empty: as the environment says",
+            "Enclave of the node in the keystore of ROS_SECURITY_KEYSTORE (SROS 2), such as /perception_node. Security "
+            "is enforced then. Empty: the environment decides.",
         ),
-        "log_level": ("info", "debug, info, warn, error or fatal"),
         "transport_profile": (
             str(share / PROFILE),
-            "Fast DDS profile for large images, where the environment names none; empty: none",
+            "Fast DDS profile for large images, used if the environment names none. Empty: no profile.",
         ),
     }
     return LaunchDescription(
@@ -69,11 +63,11 @@ def _set_transport(context: LaunchContext) -> list[Action]:
 
 
 def _set_security(context: LaunchContext) -> list[Action]:
-    """Whoever names an enclave wants no node without: Enforce does not start one whose keys are missing."""
+    """With an enclave, security is enforced: a node whose keys are missing does not start."""
     if not LaunchConfiguration("enclave").perform(context):
         return []
     if not context.environment.get("ROS_SECURITY_KEYSTORE"):
-        raise ValueError("the argument enclave needs ROS_SECURITY_KEYSTORE: the folder that holds the keys")
+        raise ValueError("the argument enclave needs ROS_SECURITY_KEYSTORE: set it to the folder that holds the keys")
     return [
         SetEnvironmentVariable("ROS_SECURITY_ENABLE", "true"),
         SetEnvironmentVariable("ROS_SECURITY_STRATEGY", "Enforce"),
@@ -81,7 +75,7 @@ def _set_security(context: LaunchContext) -> list[Action]:
 
 
 def _start(context: LaunchContext) -> list[Action]:
-    """The node; here, because remap rules and parameters depend on the arguments' values."""
+    """The node. Its remap rules and parameters depend on the values of the arguments, which are known only here."""
     values = {
         name: LaunchConfiguration(name).perform(context)
         for name in (
@@ -100,7 +94,7 @@ def _start(context: LaunchContext) -> list[Action]:
     if cameras:
         parameters["cameras"] = cameras
     else:
-        # The file gives the node its cameras: without their names no rule below would fit one of their topics.
+        # The remap rules below need the names of the cameras that the parameter file sets.
         namespace = LaunchConfiguration("namespace").perform(context).strip("/")
         cameras = cameras_of_file(values["params_file"], f"/{namespace}/{NODE}" if namespace else f"/{NODE}")
     node = LifecycleNode(
@@ -136,6 +130,6 @@ def _topics(values: dict[str, str]) -> dict[str, str]:
             check_topic(private, values[argument], f"the argument {argument}")
             topics[private] = values[argument]
     if values["input_image"]:
-        # As image_transport names it.
+        # The name that image_transport gives it.
         topics["input/image/compressed"] = f"{values['input_image']}/compressed"
     return topics

@@ -28,42 +28,37 @@ from launch_ros.events.matchers import matches_node_name
 from lifecycle_msgs.msg import Transition
 
 from launch import Action, LaunchContext, LaunchDescription
+from ros_ood_perception.launching.launch_arguments import node_arguments
 from ros_ood_perception.launching.launched_cameras import cameras_of_argument, cameras_of_file
 from ros_ood_perception.launching.topic_presets import read_preset, remappings
 
 PACKAGE = "ros_ood_perception"
 NODE = "/perception_node"
-FORWARDED = ("bundle", "engine", "cameras", "preset", "input_image", "input_camera_info", "params_file", "log_level")
 
 
 def generate_launch_description() -> LaunchDescription:
-    """The node on simulated time; the bag once the node is active; RViz beside them."""
+    """The node on simulated time, RViz, and the bag as soon as the node is active."""
     share = Path(get_package_share_directory(PACKAGE))
+    of_node = node_arguments(share)
     arguments = {
-        "bag": (None, "Folder of the rosbag2 bag"),
-        "rate": ("1.0", "Speed of the replay"),
-        "loop": ("false", "Begin anew at the end of the bag"),
-        "exit_at_end": ("false", "End everything with the bag"),
-        "rviz": ("true", "Start RViz"),
-        "rviz_config": (str(share / "config" / "view" / "perception.rviz"), "RViz configuration"),
-        "bundle": ("", "Folder of the model bundle; empty: the parameter file's"),
-        "engine": ("", "What runs the model; empty: the parameter file's"),
-        "cameras": ("", "Names of the cameras, separated by commas; empty: the parameter file's. RViz shows the first"),
-        "preset": ("plain", "Names of topics: plain, nav2, autoware, or the path of a .yaml file"),
-        "input_image": ("", "Topic of the images in the bag, with {camera} for a camera's name; empty: the preset's"),
-        "input_camera_info": ("", "Topic of the calibration in the bag, likewise"),
-        "params_file": (str(share / "config" / "perception_node.param.yaml"), "Parameter file"),
-        "log_level": ("info", "debug, info, warn, error or fatal"),
+        "bag": (None, "Folder of the rosbag2 bag."),
+        "rate": ("1.0", "Speed of the bag's player, as a factor of real time."),
+        "loop": ("false", "Start the bag again when it ends."),
+        "exit_at_end": ("false", "End the launch when the bag ends."),
+        "rviz": ("true", "Start RViz. It shows the first camera."),
+        "rviz_config": (str(share / "config" / "view" / "perception.rviz"), "RViz configuration."),
+        **of_node,
     }
     perception = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(share / "launch" / "perception.launch.py")),
         launch_arguments=[
-            *((name, LaunchConfiguration(name)) for name in FORWARDED),
+            *((name, LaunchConfiguration(name)) for name in of_node),
             ("use_sim_time", "true"),
             ("namespace", ""),
-            # From here: the bag waits for the node, and a node that starts itself may be active before it is heard.
+            # The transitions below do it. The bag waits for the node to become active, and a node that starts by itself
+            # may be active before this launch hears of it.
             ("autostart", "false"),
-            # A replay of which the node died half way is none.
+            # A replay during which the node died is not a whole replay.
             ("respawn", "false"),
         ],
     )
@@ -97,7 +92,7 @@ def _transitions() -> list[Action]:
 
 
 def _bag(context: LaunchContext) -> list[Action]:
-    """The player, once the node is active: frames before that would be lost."""
+    """The bag's player. It starts when the node is active, because earlier frames would be lost."""
     loop = LaunchConfiguration("loop").perform(context).lower() in ("true", "1")
     player = ExecuteProcess(
         cmd=[
@@ -117,7 +112,7 @@ def _bag(context: LaunchContext) -> list[Action]:
 
 
 def _rviz(context: LaunchContext) -> list[Action]:
-    """RViz, with the topics of its configuration mapped to those of the first camera."""
+    """RViz, with the topics of its configuration remapped to those of the first camera."""
     names = cameras_of_argument(LaunchConfiguration("cameras").perform(context))
     names = names or cameras_of_file(LaunchConfiguration("params_file").perform(context), NODE)
     camera = names[0] if names else ""
@@ -129,7 +124,7 @@ def _rviz(context: LaunchContext) -> list[Action]:
     shown = {f"{NODE}/{topic}": f"{own}/{topic}" for topic in SHOWN}
     for private, public in remappings(topics, [camera]):
         relative = private.removeprefix(f"~/{camera}/" if camera else "~/")
-        # The configuration shows the camera under the plain preset's name.
+        # The configuration names the image as the preset "plain" does.
         shown["/camera/image_raw" if relative == "input/image" else f"{NODE}/{relative}"] = public
     return [
         Node(
@@ -151,4 +146,4 @@ SHOWN = (
     "output/anomaly/obstacles",
     "output/anomaly/obstacle_markers",
 )
-"""What `config/view/perception.rviz` shows of the node."""
+"""Topics of the node that `config/view/perception.rviz` shows."""

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Make the locked .txt files anew from the .in files, for Linux x86-64 and Python 3.10 to 3.12. Needs uv (pip install uv).
+# Make the locked .txt files from the .in files, for Linux x86-64 and Python 3.10 to 3.12. Needs uv (pip install uv).
+# Versions that are locked already stay; remove a .txt file to update its packages.
 set -euo pipefail
 cd "$(dirname "$0")"
 compile() {
   uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate "$@"
 }
-# torch and all that only its CUDA build needs, as options that leave them out.
+# The options that leave out torch and the packages that only its CUDA build needs.
 cuda_packages() {
   compile training.in | sed -nE 's/^(torch|nvidia-[a-z0-9-]*|cuda-[a-z0-9-]*|triton)(\[.*\])?==.*/--no-emit-package \1/p'
 }
@@ -15,8 +16,8 @@ compile --generate-hashes ros-jazzy.in -o ros-jazzy.txt
 compile --generate-hashes --no-deps cv_bridge.in -o cv_bridge.txt
 compile --generate-hashes --no-deps reference.in -o reference.txt
 compile --generate-hashes demo.in -o demo.txt
-# torch has no hash here: its CPU build and its CUDA build are different files of one version. It stands in torch.txt,
-# and brings its CUDA packages itself where it has any.
+# torch is in torch.txt, without a hash: its CPU build and its CUDA build are different files of one version. The CUDA
+# build installs its own CUDA packages.
 compile --generate-hashes --no-emit-package setuptools $(cuda_packages) training.in -o training.txt
-# After training.txt, which constrains it: both hold onnx.
+# After training.txt, which constrains it: both contain onnx.
 compile --generate-hashes development.in -o development.txt

@@ -197,8 +197,8 @@ def test_with_an_enclave_security_is_enforced(launch: Launch, shipped_bundle: Pa
     [
         (["enclave:=/perception_node"], "the argument enclave needs ROS_SECURITY_KEYSTORE"),
         (["preset:=apollo"], "no such preset of topics; there are autoware, nav2, plain"),
-        (["cameras:=front,left", "input_image:=/image"], r"would both be /image; write {camera} in its name"),
-        (["input_image:=not a topic"], "the argument input_image: input/image becomes 'not a topic'"),
+        (["cameras:=front,left", "input_image:=/image"], r"would both be /image; write {camera} in the public name"),
+        (["input_image:=not a topic"], "the argument input_image: input/image is remapped to 'not a topic'"),
     ],
 )
 def test_an_argument_that_cannot_work_ends_the_launch_with_the_reason(

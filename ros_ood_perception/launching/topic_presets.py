@@ -1,4 +1,4 @@
-"""Which public topic each private topic of the node becomes: presets of `config/topics`, or a file of one's own."""
+"""Which public topic each private topic of the node is remapped to: a preset of `config/topics`, or a file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ros_ood_perception.files.package_files import package_file
 from ros_ood_perception.files.strict_yaml import SchemaError, load_yaml, shown
 
 UNNAMED_CAMERA = "camera"
-"""What `{camera}` stands for where the node has one camera without a name."""
+"""The value of `{camera}` for a camera without a name."""
 
 _PRIVATE = re.compile(r"(input|output|debug)(/[a-z][a-z0-9_]*)+")
 _PUBLIC = re.compile(r"/?[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*")
@@ -20,10 +20,10 @@ def read_preset(preset: str) -> dict[str, str]:
     """Private topic of a camera (`input/image`) to public topic (`/{camera}/image_raw`).
 
     Args:
-        preset: the name of a file in `config/topics` without its ending, or the path of a file.
+        preset: name of a file in `config/topics` without its ending, or path of a `.yaml` file.
 
     Raises:
-        SchemaError: no such preset, or not a mapping of such topics. The message lists the presets.
+        SchemaError: there is no such preset, or it is not a mapping of topics. The message lists the presets.
     """
     folder = package_file("config/topics")
     path = Path(preset).expanduser() if preset.endswith((".yaml", ".yml")) else folder / f"{preset}.yaml"
@@ -39,28 +39,28 @@ def read_preset(preset: str) -> dict[str, str]:
 
 
 def check_topic(private: object, public: object, source: str) -> None:
-    """Check one private topic and the public one that it becomes.
+    """Check a private topic and the public topic that it is remapped to.
 
     Raises:
-        SchemaError: one of them cannot be a topic.
+        SchemaError: one of them is not a valid topic.
     """
     if not isinstance(private, str) or not _PRIVATE.fullmatch(private):
         raise SchemaError(
-            f"{source}: {shown(private)} is no topic of a camera; they begin with input/, output/ or debug/"
+            f"{source}: {shown(private)} is not a topic of a camera; it must begin with input/, output/ or debug/"
         )
     if not isinstance(public, str) or not _PUBLIC.fullmatch(public.replace("{camera}", "camera")):
-        raise SchemaError(f"{source}: {private} becomes {shown(public)}, which is no topic name")
+        raise SchemaError(f"{source}: {private} is remapped to {shown(public)}, which is not a valid topic name")
 
 
 def remappings(topics: Mapping[str, str], cameras: Sequence[str]) -> list[tuple[str, str]]:
     """Remap rules (`~/front/input/image`, `/front/image_raw`) for every camera.
 
     Args:
-        topics: as `read_preset` gives them.
-        cameras: names; none, or one empty name, is the camera whose topics have no level of their own.
+        topics: as `read_preset` returns them.
+        cameras: names. None, or one empty name: a camera whose topics are directly below the node's name.
 
     Raises:
-        SchemaError: two cameras would have one topic.
+        SchemaError: two topics would get the same public name.
     """
     rules: list[tuple[str, str]] = []
     for camera in cameras or [""]:
@@ -69,7 +69,9 @@ def remappings(topics: Mapping[str, str], cameras: Sequence[str]) -> list[tuple[
     taken: dict[str, str] = {}
     for private, public in rules:
         if taken.setdefault(public, private) != private:
-            raise SchemaError(f"{private} and {taken[public]} would both be {public}; write {{camera}} in its name")
+            raise SchemaError(
+                f"{private} and {taken[public]} would both be {public}; write {{camera}} in the public name"
+            )
     return rules
 
 

@@ -28,7 +28,7 @@ def test_a_camera_with_a_name_has_a_level_of_its_own_and_one_without_has_none() 
 
 
 def test_two_cameras_on_one_topic_are_refused() -> None:
-    with pytest.raises(SchemaError, match=r"would both be /image; write \{camera\} in its name"):
+    with pytest.raises(SchemaError, match=r"would both be /image; write \{camera\} in the public name"):
         remappings({"input/image": "/image"}, ["front", "left"])
     assert remappings({"input/image": "/image"}, ["front"]) == [("~/front/input/image", "/image")]
 
@@ -42,10 +42,10 @@ def test_an_unknown_preset_is_refused_with_those_there_are() -> None:
     ("text", "message"),
     [
         ("- input/image", "must be a mapping of private topics to public ones"),
-        ("image: /image", "'image' is no topic of a camera"),
-        ("input/image: 5", "becomes 5, which is no topic name"),
-        ("input/image: /a b", "becomes '/a b', which is no topic name"),
-        ("input/image: /{cam}/x", "which is no topic name"),
+        ("image: /image", "'image' is not a topic of a camera"),
+        ("input/image: 5", "is remapped to 5, which is not a valid topic name"),
+        ("input/image: /a b", "is remapped to '/a b', which is not a valid topic name"),
+        ("input/image: /{cam}/x", "which is not a valid topic name"),
         ("input/image: [", "not a readable YAML file"),
         # of one list that has itself in it
         ("input/image: &a [*a, *a]", r"aliases \(\*a\) are not supported"),
