@@ -1,4 +1,4 @@
-"""The node's parameters for a replay: defaults, a ROS parameter file, and single values from the command line."""
+"""The node's parameters for a replay: the defaults, a ROS parameter file, and values from the command line."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from ros_ood_perception.parameters.settings import CAMERA_PARAMETERS, ParameterE
 from ros_ood_perception.shown_text import printable
 
 LONGEST_VALUE = 4096
-"""Characters of a `--set`."""
+"""Characters of the value in a `--set`."""
 
 
 def parameter_values(file: Path | None, changes: Sequence[str], node_name: str) -> dict[str, Any]:
     """A value for every parameter of the node.
 
     Args:
-        file: a ROS parameter file; what is under `/**` and under the node's name counts. None: the defaults.
-        changes: NAME=VALUE or NAME:=VALUE each, as YAML.
-        node_name: `/perception_node`, for instance.
+        file: a ROS parameter file, of which the sections `/**` and the node's name are used. None: the defaults.
+        changes: `NAME=VALUE` or `NAME:=VALUE`, with the value as YAML. They override the file.
+        node_name: with its namespace, such as `/perception_node`.
 
     Raises:
-        ParameterError: an unknown parameter, or one of another type.
-        OSError, SchemaError: the file cannot be read, or is no YAML.
+        ParameterError: a parameter is unknown, or its value is of the wrong type.
+        OSError, SchemaError: the file cannot be read, or is not YAML.
     """
     declared = {declaration.name: declaration for declaration in DECLARATIONS}
     values: dict[str, Any] = {
@@ -44,7 +44,7 @@ def parameter_values(file: Path | None, changes: Sequence[str], node_name: str) 
         given.append((f"--set {name}", name.removesuffix(":").strip(), _yaml_value(name, text)))
     for source, name, value in given:
         if name.partition(".")[0] in ("use_sim_time", "qos_overrides"):
-            # Of every node; neither clock nor transport has a part in a replay.
+            # Every node has these parameters; a replay has neither clock nor transport.
             continue
         if name not in declared:
             raise ParameterError(f"{source}: the node has no parameter '{printable(name, 200)}'")
@@ -53,27 +53,30 @@ def parameter_values(file: Path | None, changes: Sequence[str], node_name: str) 
 
 
 def _yaml_value(name: str, text: str) -> Any:
-    # A merge key copies what it names: some nested in a line fill the memory. No value needs one.
+    # A merge key copies a mapping; a few nested ones fill the memory. No value needs one.
     if len(text) > LONGEST_VALUE or "<<" in text:
         raise ParameterError(
-            f"--set {name}: the value has {len(text)} characters or a merge key (<<): it is none of ours"
+            f"--set {name}: the value has {len(text)} characters; it must have at most {LONGEST_VALUE} and no merge "
+            "key (<<)"
         )
     try:
         return yaml.safe_load(text)
-    except Exception as error:  # PyYAML's constructors raise all sorts on a tag whose value does not fit
-        raise ParameterError(f"--set {name}: {shown(text)} is no YAML value") from error
+    except Exception as error:  # PyYAML raises errors of many classes for a tag whose value does not fit
+        raise ParameterError(f"--set {name}: {shown(text)} is not a YAML value") from error
 
 
 def of_recording(values: Mapping[str, Any], cameras: Sequence[str]) -> dict[str, Any]:
-    """The values for the cameras of a recording: in a list of one value for each camera, each finds its own by name.
+    """The values for the cameras of a recording.
 
-    The node goes by the order of its `cameras`; those of a recording come in another, and some may be missing.
+    Lists with one value for each camera follow the order of the parameter `cameras`. A recording may have another
+    order, or only some of the cameras, so each camera's value is found by its name.
 
     Args:
-        cameras: names of the recording's.
+        values: of all parameters, by name.
+        cameras: names of the cameras in the recording.
 
     Raises:
-        ParameterError: a list has several values, and `cameras` does not say which is whose.
+        ParameterError: a list has several values, and the parameter `cameras` does not name the recording's cameras.
     """
     found = {**values, "cameras": list(cameras)}
     for name in CAMERA_PARAMETERS:
@@ -84,9 +87,9 @@ def of_recording(values: Mapping[str, Any], cameras: Sequence[str]) -> dict[str,
             theirs, recorded = (", ".join(n or "one without a name" for n in names) for names in (named, cameras))
             raise ParameterError(
                 f"parameter '{name}' has {len(values[name])} values for the cameras {theirs} (parameter 'cameras'), "
-                f"the recording's are {recorded}: which value is whose cannot be told. Name the values' cameras in "
-                "their order (--set cameras=[NAME,...]) and the recording's by the same names (--camera NAME=TOPIC), "
-                f"or give one value for all (--set {name}=VALUE)"
+                f"the recording's cameras are {recorded}, so the values cannot be assigned. Name the cameras of the "
+                "values in their order (--set cameras=[NAME,...]) and the recording's cameras by the same names "
+                f"(--camera NAME=TOPIC), or give one value for all (--set {name}=VALUE)"
             )
         of_camera = dict(zip(named, value_of_each(values, name, named), strict=True))
         found[name] = [of_camera[camera] for camera in cameras]
@@ -102,7 +105,7 @@ def _of_file(file: Path, node_name: str) -> dict[str, Any]:
         if node in known and isinstance(parameters, dict):
             found |= _flat(parameters, "")
     if not found:
-        raise ParameterError(f"{file}: holds no parameters of {node_name}; it must have /**: ros__parameters:")
+        raise ParameterError(f"{file}: it has no parameters of {node_name}; it must contain /**: ros__parameters:")
     return found
 
 
@@ -110,8 +113,8 @@ def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in values.items():
         if not isinstance(name, str):
-            raise ParameterError(f"a parameter is called {shown(name)}; a name must be text")
-        # No deeper than names go: nested YAML aliases are small in the file and endless when followed.
+            raise ParameterError(f"the name of a parameter is {shown(name)}; it must be text")
+        # No deeper than the names go: nested YAML aliases are small in the file and endless when they are followed.
         if isinstance(value, dict) and any(d.name.startswith(f"{prefix}{name}.") for d in DECLARATIONS):
             found |= _flat(value, f"{prefix}{name}.")
         else:

@@ -1,4 +1,4 @@
-"""What the parameters' values mean: typed, checked against each other, and with errors that name the parameter."""
+"""The parameters' values as typed settings, checked against each other. Errors name the parameter."""
 
 from __future__ import annotations
 
@@ -32,24 +32,26 @@ CAMERA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*")
 TOPIC_WORDS = frozenset({"input", "output", "debug"})
 MOST_CAMERAS = 64
 LONGEST_PATH = 4095
-"""Characters; Linux takes no more bytes."""
+"""Characters; Linux allows no more bytes."""
 MOUNTING_FIELDS = ("height_m", "pitch_deg", "roll_deg", "yaw_deg", "forward_m", "left_m")
 CAMERA_PARAMETERS = (*(f"mounting.{field}" for field in MOUNTING_FIELDS), "region.ego_mask")
-"""Lists of one value for all cameras, or of one for each in the order of `cameras`."""
+"""Lists with one value for all cameras, or one for each camera in the order of `cameras`."""
 
 
 class ParameterError(PerceptionError, ValueError):
-    """A parameter with a value that the node cannot work with. The message names it."""
+    """A parameter has a value that the node cannot work with. The message names it."""
 
 
 @dataclass(frozen=True)
 class FixedSettings:
-    """What is read at configure and holds until cleanup; fields as in `parameter_declarations`.
+    """The settings that are read at configure and hold until cleanup. Fields are named as in `declarations`.
 
     Attributes:
-        inference_deadline_s: 0: measured.
-        mountings: pose of each camera; None: from tf2.
-        ego_masks: of each camera, see `read_ego_mask`; None: the camera does not see the own vehicle.
+        num_threads: of the CPU engine; 0: every CPU that the process may use.
+        inference_deadline_s: s; 0: derived from measured inferences.
+        opening_deadline_s: s, above 0.
+        mountings: pose of each camera in the vehicle's frame; None: from tf2.
+        ego_masks: (H, W) bool of each camera, see `read_ego_mask`; None: the camera does not see the own vehicle.
     """
 
     bundle: Path
@@ -76,10 +78,14 @@ class FixedSettings:
 
 @dataclass(frozen=True)
 class LiveSettings:
-    """What may change while the node runs; a frame sees one of these from beginning to end.
+    """The settings that can change while the node is active. A frame is processed with one of these from start to end.
 
     Attributes:
-        anomaly_threshold: of the parameter, or None for the operating point's.
+        anomaly_threshold: in [0, 1]; None: the operating point's.
+        outputs: keys of `OUTPUT_TOPICS`.
+        max_rate_hz: frames per second of each camera; 0: no limit.
+        max_frame_age_ms: 0: no limit.
+        region: without the ids of the drivable classes, which depend on the bundle.
     """
 
     operating_point: str
@@ -102,7 +108,7 @@ class LiveSettings:
         return OutputSettings(self.score_encoding, self.point_height_m, base_frame)
 
     def region_settings(self, description: BundleDescription) -> RegionSettings:
-        """Which regions count with this bundle.
+        """The region settings with the ids of the bundle's drivable classes.
 
         Raises:
             ParameterError: the bundle has no class of a given name.
@@ -149,7 +155,7 @@ def _check_values(values: Mapping[str, Any], live: bool) -> None:
         value = values[declaration.name]
         low, high = declaration.bounds or (-sys.float_info.max, sys.float_info.max)
         for item in [value] if isinstance(value, (str, int, float)) else value:
-            # rclpy's own ranges do not reach into lists, and let NaN pass: it compares false with both ends.
+            # The ranges of rclpy do not apply to the items of a list, and they accept NaN.
             if isinstance(item, (int, float)) and not isinstance(item, bool) and not low <= item <= high:
                 raise ParameterError(
                     f"parameter '{declaration.name}' is {shown(value)}; it must be from {low:g} to {high:g}"
@@ -162,7 +168,10 @@ def _check_values(values: Mapping[str, Any], live: bool) -> None:
 
 
 def fixed_settings(values: Mapping[str, Any]) -> FixedSettings:
-    """From the values of all parameters.
+    """The settings that are read at configure.
+
+    Args:
+        values: of all parameters, by name.
 
     Raises:
         ParameterError: a value that the node cannot work with.
@@ -215,10 +224,10 @@ def _grid(values: Mapping[str, Any]) -> GridSettings:
 
 
 def value_of_each(values: Mapping[str, Any], name: str, cameras: tuple[str, ...]) -> list[Any]:
-    """One value for each camera, of one of `CAMERA_PARAMETERS`.
+    """The value of one of `CAMERA_PARAMETERS` for each camera.
 
     Raises:
-        ParameterError: neither one value nor as many as cameras.
+        ParameterError: it has neither one value nor as many as there are cameras.
     """
     found = list(values[name])
     if len(found) not in (1, len(cameras)):
@@ -230,13 +239,13 @@ def value_of_each(values: Mapping[str, Any], name: str, cameras: tuple[str, ...]
 
 
 def _path(name: str, value: str) -> Path:
-    # No file has a zero in its path, and OpenCV crashes on half of a surrogate pair.
+    # A path cannot contain a zero byte, and OpenCV crashes on a lone surrogate.
     if len(value) > LONGEST_PATH or any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
-        raise ParameterError(f"parameter '{name}' is {shown(value)}, which is no path")
+        raise ParameterError(f"parameter '{name}' is {shown(value)}, which is not a path")
     try:
         return Path(value).expanduser()
     except RuntimeError as error:
-        raise ParameterError(f"parameter '{name}' is '{value}': {error}; give the folder's whole path") from error
+        raise ParameterError(f"parameter '{name}' is '{value}': {error}; give the folder's absolute path") from error
 
 
 def _mountings(values: Mapping[str, Any], cameras: tuple[str, ...]) -> tuple[CameraPose | None, ...]:
@@ -257,16 +266,16 @@ def _ego_masks(values: Mapping[str, Any], cameras: tuple[str, ...]) -> tuple[NDA
 
 
 def camera_names(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """What the parameter `cameras` names; one empty name for a camera without one.
+    """The names in the parameter `cameras`; a single empty one for a camera without a name.
 
     Raises:
-        ParameterError: a name that cannot be a level of a topic, or one twice.
+        ParameterError: a name cannot be a level of a topic, stands there twice, or there are too many.
     """
     names = list(values["cameras"])
     if names in ([], [""]):
         return ("",)
     if len(names) > MOST_CAMERAS:
-        raise ParameterError(f"parameter 'cameras' holds {len(names)} names; {MOST_CAMERAS} are possible")
+        raise ParameterError(f"parameter 'cameras' holds {len(names)} names; at most {MOST_CAMERAS} are allowed")
     for name in names:
         if not CAMERA_NAME.fullmatch(name) or name in TOPIC_WORDS:
             raise ParameterError(
@@ -280,7 +289,7 @@ def camera_names(values: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _check_rate(max_rate_hz: float, stale_after_s: float, persistence: PersistenceSettings) -> None:
-    """Frames must come often enough for what looks at the time between them."""
+    """Refuse a rate at which a camera would be stale, or all regions forgotten, between two frames."""
     period_s = 1.0 / max_rate_hz
     if period_s >= stale_after_s:
         raise ParameterError(
@@ -291,14 +300,17 @@ def _check_rate(max_rate_hz: float, stale_after_s: float, persistence: Persisten
     if persistence.seen_frames > 1 and period_s >= persistence.max_gap_s:
         raise ParameterError(
             f"parameter 'max_rate_hz' is {max_rate_hz:g}, a frame every {period_s:g} s, and 'persistence.max_gap_s' is "
-            f"{persistence.max_gap_s:g}: all would be forgotten before the next frame, and no obstacle found; raise "
-            f"persistence.max_gap_s above {period_s:g} or max_rate_hz above {1 / persistence.max_gap_s:g}, or set "
-            "persistence.seen_frames to 1"
+            f"{persistence.max_gap_s:g}: earlier frames would be forgotten before the next one, and no obstacle found; "
+            f"raise persistence.max_gap_s above {period_s:g} or max_rate_hz above {1 / persistence.max_gap_s:g}, or "
+            "set persistence.seen_frames to 1"
         )
 
 
 def live_settings(values: Mapping[str, Any]) -> LiveSettings:
-    """From the values of all parameters.
+    """The settings that can change while the node is active.
+
+    Args:
+        values: of all parameters, by name.
 
     Raises:
         ParameterError: a value that the node cannot work with.

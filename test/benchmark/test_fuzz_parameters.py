@@ -34,5 +34,5 @@ def test_many_cameras_are_refused_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ['"\\ud800"', '"a\\0b"', '"/tmp/\\udcff.png"'])
 def test_a_path_that_no_file_can_have_is_bad_input(name: str, path: str, tmp_path: Path) -> None:
     values = parameter_values(None, ["bundle=b", f"{name}={path}"], "/perception_node")
-    with pytest.raises(ParameterError, match=f"parameter '{name}' is .* no path"):
+    with pytest.raises(ParameterError, match=f"parameter '{name}' is .* not a path"):
         fixed_settings(values)

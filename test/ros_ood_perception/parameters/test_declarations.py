@@ -126,6 +126,7 @@ def python_files(folder: str) -> list[Path]:
 
 
 def strings(tree: ast.AST) -> Iterator[str]:
+    """The texts in a file, without the Python of examples in docstrings."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield node.value
+            yield re.sub(r"^\s*(>>>|\.\.\.).*$", "", node.value, flags=re.MULTILINE)
