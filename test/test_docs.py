@@ -115,9 +115,10 @@ def test_every_option_of_a_command_is_one_that_the_code_parses() -> None:
 
 
 def test_every_launch_argument_of_a_page_is_one_of_the_launch_file() -> None:
+    of_both_files = (ROOT / "ros_ood_perception" / "launching" / "launch_arguments.py").read_text()
     for page in PAGES:
         for file, rest in LAUNCH.findall(page.read_text()):
-            source = (ROOT / "launch" / file).read_text()
+            source = (ROOT / "launch" / file).read_text() + of_both_files
             for argument in re.findall(r"([a-z_]+):=", rest):
                 assert f'"{argument}"' in source, f"{page.name}: {file} has no argument {argument}"
 
