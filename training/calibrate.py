@@ -3,9 +3,9 @@
     python -m training.calibrate models/camvid_small --data camvid:FOLDER/val
 
 The temperature is the one at which the class probabilities fit the labels best (smallest cross-entropy, Guo et al.,
-arXiv 1706.04599); it is written into the graph. The thresholds are those that 0.1, 1 and 5 % of the inlier pixels
-reach, everywhere and on the drivable classes, each with a 95 % interval by bootstrap over frames. All of it goes into
-the bundle. Frames with anomalies are refused: what is tuned on them is not measured on them.
+arXiv 1706.04599). It is written into the graph. The thresholds are those that 0.1, 1 and 5 % of the inlier pixels
+reach, on all pixels and on those of drivable classes. Each has a 95 % interval by bootstrap over frames. All of this is
+written into the bundle. Frames with anomalies are refused: a threshold tuned on them could not be measured on them.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def calibrate(
     """Write the calibrated bundle.
 
     Args:
-        out: its folder; the bundle's own replaces it.
-        temperature: the one to take; None fits it.
+        out: folder to write to. It may be the folder of the bundle, which is then replaced.
+        temperature: the temperature to set; None fits it.
         held_out: classes that the bundle was trained without.
 
     Raises:
@@ -74,7 +74,7 @@ def calibrate(
         for t in sorted({1.0, chosen})
     ]
     description = bundle.description
-    # Figures of the anomaly score are those of the temperature that it had.
+    # Recorded figures of the anomaly score hold for the old temperature only.
     stale = () if chosen == description.score.temperature else SCORE_METRICS
     kept = [m for m in description.training.measurements if "at temperature" not in m.metric and m.metric not in stale]
     description = replace(
@@ -95,11 +95,13 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("bundle", type=Path, help="folder of the model bundle")
     parser.add_argument("--data", type=data_argument, required=True, metavar="NAME:PATH[@SPLIT]")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write there instead of into the bundle")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write to FOLDER instead of into the bundle")
     parser.add_argument(
         "--held-out", action="append", default=[], metavar="CLASS", help="a class that the bundle was trained without"
     )
-    parser.add_argument("--temperature", type=real(*GIVEN_TEMPERATURES), help="take this one instead of fitting it")
+    parser.add_argument(
+        "--temperature", type=real(*GIVEN_TEMPERATURES), help="set this temperature instead of fitting one"
+    )
     options = parser.parse_args(arguments)
     try:
         bundle = read_bundle(options.bundle)

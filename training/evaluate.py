@@ -1,16 +1,16 @@
-"""Measure a bundle on labelled frames, through the engine that ships.
+"""Measure a bundle on labelled frames, with an engine that the vehicle uses.
 
     python -m training.evaluate models/camvid_small --data camvid:FOLDER/test
     python -m training.evaluate models/camvid_small --data smiyc_anomaly_val:FOLDER --data smiyc_obstacle_val:FOLDER
     python -m training.evaluate models/camvid_small --data cityscapes:FOLDER@val --json result.json
 
-A data set is NAME:PATH or NAME:PATH@SPLIT. NAME is a registered set (`--list`), and may go on with `_WORD` to tell
-two folders of one set apart: `camvid_night` is read as `camvid`. What the set labels is measured: its classes, its
-anomalies, or both. The report with curves and pictures goes to OUT/report.html.
+A data set is NAME:PATH or NAME:PATH@SPLIT. NAME is a registered set (`--list`). A suffix `_WORD` tells two folders of
+one set apart: `camvid_night` is read as `camvid`. The labels of a set decide what is measured: classes, anomalies or
+both. A report with curves and pictures is written to OUT/report.html.
 
-`--score` measures other anomaly scores than the bundle's, computed from the same logits. `--record` writes the figures
-and the command into the bundle. `--held-out` makes anomalies of a training set's classes, and measures on the frames
-that show them (in the way of BDD-Anomaly, which takes both splits).
+`--score` measures further anomaly scores, computed from the same logits. `--record` writes the figures and the command
+into the bundle. `--held-out` turns classes of a training set into anomalies and measures on the frames that show them
+(as BDD-Anomaly does, which takes both splits).
 """
 
 from __future__ import annotations
@@ -83,18 +83,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("bundle", type=Path, nargs="?", help="folder of the model bundle")
     parser.add_argument("--data", type=data_argument, action="append", default=[], metavar="NAME:PATH[@SPLIT]")
     parser.add_argument(
-        "--score", type=score_argument, action="append", default=[], metavar="NAME[@T]", help="also this score"
+        "--score", type=score_argument, action="append", default=[], metavar="NAME[@T]", help="a further score"
     )
-    parser.add_argument("--held-out", action="append", default=[], metavar="CLASS", help="make anomalies of this class")
     parser.add_argument(
-        "--exact-only", action="store_true", help="no SMIYC, per-image and component protocols: about half the time"
+        "--held-out", action="append", default=[], metavar="CLASS", help="turn this class into anomalies"
+    )
+    parser.add_argument(
+        "--exact-only", action="store_true", help="skip the SMIYC, per-image and component protocols: half the time"
     )
     parser.add_argument("--engine", default="auto", choices=ENGINES)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
-    parser.add_argument("--out", type=Path, default=Path("out/evaluation"), help="where report.html goes")
-    parser.add_argument("--save-scores", type=Path, metavar="DIR", help="write HDF5 files for the SMIYC harness there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out/evaluation"), help="folder for report.html (default: out/evaluation)"
+    )
+    parser.add_argument("--save-scores", type=Path, metavar="DIR", help="write HDF5 files for the SMIYC harness to DIR")
     parser.add_argument("--record", action="store_true", help="write the figures into the bundle")
-    parser.add_argument("--list", action="store_true", help="list the data sets and scores, and stop")
+    parser.add_argument("--list", action="store_true", help="list data sets and scores, and exit")
     return parser
 
 
@@ -102,7 +106,7 @@ def _print_list() -> None:
     out = output_console()
     table = Table(title="Data sets", title_justify="left")
     table.add_column("name", no_wrap=True)
-    for column in ("what", "splits", "where it is to be had"):
+    for column in ("data set", "splits", "source"):
         table.add_column(column, overflow="fold")
     for name, data_set in DATA_SETS.items():
         described: Any = data_set

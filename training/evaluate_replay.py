@@ -2,14 +2,13 @@
 
     python -m training.evaluate_replay BAG --bundle models/mine --out out/replay --labels FOLDER
 
-All options are those of `ros2 run ros_ood_perception replay`, and all that it writes is written; `OUT/metrics.json` is
-besides. The vehicle's package has no metrics: this goes round its replay and sees every result before it is rounded.
+It takes the options of `ros2 run ros_ood_perception replay` and writes the same files, and `OUT/metrics.json`. The
+vehicle's package has no metrics. So this command wraps its replay, and measures every result before it is rounded.
 
-FOLDER holds `labels/` (PNG, class ids of the bundle; 255, and the first id that no class has, are void) or
-`labels_masks/` (PNG, 0 inlier, 1 anomaly, 255 void), or both; with several cameras, FOLDER/CAMERA does. A file is
-called like its frame: by the name of the image file, or by the stamp in nanoseconds. Frames without labels are replayed
-and not measured. The calibration error is not among the figures: a replay has no class probabilities. It runs where
-torch is not installed: the demo uses it.
+FOLDER holds `labels/` (PNG, class ids of the bundle; 255 and the first id above the classes are void), `labels_masks/`
+(PNG, 0 inlier, 1 anomaly, 255 void), or both. With several cameras, FOLDER/CAMERA holds them. A file has the name of
+its frame: the name of the image file, or the stamp in nanoseconds. Frames without labels are replayed but not measured.
+The calibration error is missing, because a replay has no class probabilities. Torch is not needed.
 """
 
 from __future__ import annotations
@@ -45,13 +44,13 @@ METRICS_FILE = "metrics.json"
 
 
 class LabelledReplay:
-    """Measures every frame that has labels; a `ResultObserver`.
+    """A `ResultObserver` that measures every frame with labels.
 
     Args:
         folder: of the labels.
 
     Raises:
-        ReplayError: it has neither of the two folders.
+        ReplayError: the folder has neither `labels/` nor `labels_masks/`.
     """
 
     def __init__(self, folder: Path, opened: Opened) -> None:
@@ -134,7 +133,7 @@ def _read(file: Path, size: tuple[int, ...]) -> NDArray[np.uint8]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit code of the replay, 1 where labels could not be used, 2 where none were found."""
+    """Command line; returns the exit code of the replay, 1 if labels could not be used, 2 if none were found."""
     parser = make_parser()
     parser.prog, parser.description = "python -m training.evaluate_replay", __doc__
     parser.formatter_class = RawDescriptionHelpFormatter

@@ -1,13 +1,13 @@
-"""Paste unknown objects into labelled frames: a set to choose a network by.
+"""Paste unknown objects into labelled frames, to select a network on the result.
 
     python -m sample_drive OBJECTS --seed 4000 --drives 24 --seconds 20 --rate 0.2 --frames
     python -m training.paste_objects --data camvid:FOLDER/val --objects OBJECTS --out PASTED
     python -m training.evaluate BUNDLE --data images_and_masks:PASTED
 
-Whoever chooses between networks by the test sets measures his choice there, not his network. No training run has seen
-these objects, whatever it pastes itself; but rendered ones look rendered, and cut-outs of your own frames (OBJECTS is
-any folder of images and masks) say more. Each frame gets one to three, standing on a pixel of the ground classes; the
-same arguments give the same bytes.
+A network must not be selected on the test sets: its figures there would be biased. No training run has seen the
+pasted objects. Rendered objects look rendered; cut-outs of your own frames say more (OBJECTS is any folder of images
+and masks). Each frame gets one to three objects, which stand on a pixel of the ground classes. The same arguments give
+the same bytes.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ from training.data.sets.images_and_masks import ImagesAndMasks
 
 GROUND = ("road", "pavement", "sidewalk")
 MIN_PIXELS = 200
-"""Of an object as it was rendered: fewer show nothing of its kind when they are enlarged."""
+"""Smallest size of a rendered object. Smaller ones are unrecognisable when they are enlarged."""
 MAX_SIDE = 0.4
-"""Of a pasted object, in shares of the frame's height."""
+"""Longest side of a pasted object, as a share of the frame's height."""
 SCALES = (0.4, 2.0)
 MAX_OBJECTS = 3
 FEATHER = 0.7
-"""Standard deviation of the blur of an object's outline, pixels: as soft as the rest of a frame's edges."""
+"""Standard deviation of the blur of an object's outline, pixels. It makes the outline as soft as other edges."""
 
 
 class ObjectsError(PerceptionError, ValueError):
-    """Nothing to paste, or nowhere to paste it. The message names the folder and the remedy."""
+    """No objects to paste, or no ground to paste them on. The message names the folder and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,7 @@ def paste_objects(data: DataArgument, objects: Path, out: Path, seed: int) -> in
     """Write `out/images` and `out/labels_masks`; returns the number of frames.
 
     Raises:
-        ObjectsError, OSError, BrokenFrameError, OutputFolderError, ValueError: something cannot be read or written, or
-            does not serve.
+        PerceptionError, OSError, ValueError: a file cannot be read or written, or there is nothing to paste.
     """
     check_apart("--out", out, {"--data": data.path, "--objects": objects})
     frames = open_data_set(data.name, data.path, data.split)
@@ -137,7 +136,7 @@ def paste_objects(data: DataArgument, objects: Path, out: Path, seed: int) -> in
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit code: 0 done, 2 something cannot be read or written."""
+    """Command line; returns the exit code: 0 done, 2 a file cannot be read or written."""
     parser = argparse.ArgumentParser(
         prog="python -m training.paste_objects",
         description=__doc__,
@@ -145,10 +144,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--data", type=data_argument, required=True, metavar="NAME:PATH[@SPLIT]", help="frames")
     parser.add_argument(
-        "--objects", type=Path, required=True, help="images/ and labels_masks/, such as the sample drive writes"
+        "--objects", type=Path, required=True, help="folder with images/ and labels_masks/, as sample_drive writes them"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write images/ and labels_masks/ to")
-    parser.add_argument("--seed", type=whole(0, LARGEST_SEED), default=0, help="which objects go where (0)")
+    parser.add_argument(
+        "--seed", type=whole(0, LARGEST_SEED), default=0, help="of the choice of objects and places (default: 0)"
+    )
     options = parser.parse_args(arguments)
     try:
         count = paste_objects(options.data, options.objects, options.out, options.seed)

@@ -1,9 +1,9 @@
-"""Samples of a flow as a picture: what it would paint into training images.
+"""Samples of a flow as a picture: what joint training pastes into training images.
 
     python -m training.sample_flow runs/flow_fast/best.pt samples.png --size 96x96 --magnification 1 2 4
 
-A row for each magnification, of the same latents every time: samples of SIZE / magnification, enlarged as joint
-training enlarges them. CHECKPOINT is of training.train_flow or training.train_joint.
+The picture has a row for each magnification, from the same latents. Samples have SIZE / magnification and are enlarged
+as in joint training. The checkpoint is one of training.train_flow or training.train_joint.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""Sign a bundle, so that a vehicle that is given the public key takes no other.
+"""Sign a bundle. A vehicle with the public key then accepts only bundles with this signature.
 
     python -m training.sign_bundle --new-key KEY.pem
     python -m training.sign_bundle models/mine --key KEY.pem
 
-The first makes a private key (ed25519, PEM, readable by its owner only) and prints the public one, for the node's
-parameter `bundle_public_key`. The second writes `bundle.sig`: a signature of the bytes of `bundle.yaml`, which holds
-the SHA-256 of every other file. Whatever writes the bundle anew (export, calibrate, precisions) removes it: sign last.
+The first command makes a private key (ed25519, PEM, readable by its owner only) and prints the public key, for the
+node's parameter `bundle_public_key`. The second writes `bundle.sig`: a signature of the bytes of `bundle.yaml`, which
+holds the SHA-256 of every other file. Commands that rewrite the bundle (export, calibrate, precisions) remove the
+signature, so sign last.
 """
 
 from __future__ import annotations
@@ -31,20 +32,20 @@ LARGEST_KEY_BYTES = 1 << 14
 
 
 class KeyFileError(PerceptionError, ValueError):
-    """A file that holds no private key of ours. The message names it."""
+    """A file without a usable private key. The message names it."""
 
 
 def public_key(key: Ed25519PrivateKey) -> str:
-    """The public key in base64, 44 characters: what `bundle_public_key` takes."""
+    """The public key in base64, 44 characters, for the parameter `bundle_public_key`."""
     raw = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
     return base64.b64encode(raw).decode()
 
 
 def new_key(path: Path) -> Ed25519PrivateKey:
-    """Make a private key and write it, for its owner alone to read.
+    """Make a private key and write it, readable by its owner only.
 
     Raises:
-        OSError: the file is there already, or cannot be written.
+        OSError: the file exists already, or cannot be written.
     """
     key = Ed25519PrivateKey.generate()
     contents = key.private_bytes(
@@ -62,22 +63,22 @@ def read_key(path: Path) -> Ed25519PrivateKey:
 
     Raises:
         OSError: it cannot be read.
-        KeyFileError: it is no unencrypted ed25519 key.
+        KeyFileError: it is not an unencrypted ed25519 key.
     """
     try:
         key = serialization.load_pem_private_key(read_plain_file(path, LARGEST_KEY_BYTES), None)
     except (ValueError, TypeError, UnsupportedAlgorithm, NotPlainError) as error:
-        raise KeyFileError(f"{path}: no private key in PEM that is not encrypted ({error})") from error
+        raise KeyFileError(f"{path}: not an unencrypted private key in PEM ({error})") from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise KeyFileError(f"{path}: holds another kind of key; make an ed25519 key with --new-key")
+        raise KeyFileError(f"{path}: holds a key of another kind; make an ed25519 key with --new-key")
     return key
 
 
 def sign(folder: Path, key: Ed25519PrivateKey) -> None:
-    """Write `bundle.sig` of a bundle that was found right.
+    """Verify a bundle and write its `bundle.sig`.
 
     Raises:
-        BundleError: it is not, or was changed meanwhile.
+        BundleError: the bundle is invalid, or was changed meanwhile.
         OSError: the file cannot be written.
     """
     read_bundle(folder)

@@ -2,13 +2,15 @@
 
     python -m training.study --config training/configs/study_camvid.yaml --data DATA --results docs/study/results.json
 
-DATA is the folder that holds the sets that the configuration names. Each seed's segmenter and flow are pre-trained
-once (or one flow for all seeds, where they share a bundle's segmenter); then every variant is trained from them,
-exported and measured. A row goes into RESULTS as soon as it is there,
-and what is there is not done again: interrupted, the same command goes on (within a training run after its last
-finished epoch). `--variant`, `--seed` and `--only` do a part; once what they start from is pre-trained, parts may run
-beside each other with a --results each.
-`python -m training.studies.report RESULTS [RESULTS ...]` makes the tables and puts the parts together.
+DATA is the folder with the sets that the configuration names. Segmenter and flow are pre-trained once for each seed
+(one flow for all seeds, if they share a bundle's segmenter). Then every variant is trained from them, exported and
+measured.
+
+A row is added to RESULTS as soon as it is measured. Finished rows are kept: after an interruption, the same command
+continues (a training run after its last finished epoch). `--variant`, `--seed` and `--only` select a part. Parts can
+run in parallel, each with its own --results, once their pre-training is finished.
+
+`python -m training.studies.report RESULTS [RESULTS ...]` merges the parts and makes the tables.
 """
 
 from __future__ import annotations
@@ -33,12 +35,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--config", type=Path, required=True, help="YAML, see training/configs/study_camvid.yaml")
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the sets")
-    parser.add_argument("--results", type=Path, required=True, help="JSON file; rows that are missing are added")
-    parser.add_argument("--runs", type=Path, help="where checkpoints and bundles go (default: runs/study_NAME)")
+    parser.add_argument("--results", type=Path, required=True, help="JSON file; missing rows are added")
+    parser.add_argument("--runs", type=Path, help="folder for checkpoints and bundles (default: runs/study_NAME)")
     parser.add_argument("--variant", action="append", help="only this one; may be repeated")
     parser.add_argument("--seed", type=whole(0, LARGEST_SEED), action="append", help="only this one; may be repeated")
     parser.add_argument(
-        "--only", choices=(ALL_CLASSES, HELD_OUT), help="only the runs with all classes, or only those without some"
+        "--only", choices=(ALL_CLASSES, HELD_OUT), help="only the runs with all classes, or with classes held out"
     )
     parser.add_argument("--precision", help="32-true or bf16-mixed, in place of the configurations'")
     options = parser.parse_args(arguments)
@@ -63,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"study: {error_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("study: interrupted; the same command goes on", file=sys.stderr)
+        print("study: interrupted; the same command continues", file=sys.stderr)
         return 130
     return 0
 

@@ -2,9 +2,9 @@
 
     python -m training.train_flow --config training/configs/flow_fast.yaml --data FOLDER
 
-Checkpoints go to `runs/NAME/last.pt` (every epoch) and `best.pt` (fewest bits per dimension on validation crops),
-TensorBoard files with samples of several sizes beside them (`tensorboard --logdir runs`). `--resume` goes on after the
-last finished epoch. Under `torchrun`, or with `--devices`, several processes share each batch.
+Checkpoints are written to `runs/NAME/last.pt` (every epoch) and `best.pt` (fewest bits per dimension on validation
+crops). TensorBoard files with samples of several sizes are beside them (`tensorboard --logdir runs`). `--resume`
+continues after the last finished epoch. Under `torchrun`, or with `--devices`, several processes share each batch.
 """
 
 from __future__ import annotations

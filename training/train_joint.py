@@ -1,13 +1,15 @@
-"""Train segmenter and normalizing flow jointly: the method that this package is built on.
+"""Train segmenter and normalizing flow jointly: the method of this package.
 
     python -m training.train_joint --config training/configs/joint_camvid.yaml --data FOLDER \\
         --segmenter runs/camvid_small/best.pt --flow runs/flow_fast/best.pt
 
-Into every training image a sample of the flow is pasted. Outside it the segmenter learns the classes; inside it learns
-to be unsure, L_jsd. The flow learns the likelihood of the crop that was replaced, L_mle, and, through its sample, to
-make the segmenter unsure: L = L_cls + L_mle + beta L_jsd (Grcic et al., arXiv 2112.12833). Both start from pre-trained
-checkpoints. `--resume` goes on after the last finished epoch. Under `torchrun`, or with `--devices`, several processes
-share each batch. `python -m training.export runs/NAME/last.pt BUNDLE` exports the segmenter; the flow stays behind.
+A sample of the flow is pasted into every training image. Outside it, the segmenter learns the classes (L_cls). Inside
+it, the segmenter learns to be unsure (L_jsd). The flow learns the likelihood of the replaced crop (L_mle), and through
+its sample it learns to make the segmenter unsure: L = L_cls + L_mle + beta L_jsd (Grcic et al., arXiv 2112.12833).
+
+Both networks start from pre-trained checkpoints. `--resume` continues after the last finished epoch. Under `torchrun`,
+or with `--devices`, several processes share each batch. `python -m training.export runs/NAME/last.pt BUNDLE` exports
+the segmenter; a bundle does not contain the flow.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     python -m training.train_segmenter --config training/configs/camvid_small.yaml --data FOLDER
 
-FOLDER is the data set's (for CamVid: with the splits `train/` and `val/` in it); the config says which set it is.
-Checkpoints go to `runs/NAME/last.pt` (every epoch) and `best.pt` (best validation mIoU), TensorBoard files beside them
-(`tensorboard --logdir runs`). `--resume` goes on after the last finished epoch with the numbers that the uninterrupted
-run would have had. Under `torchrun`, or with `--devices`, several processes share each batch.
+FOLDER is the folder of the data set that the configuration names (for CamVid: with the splits `train/` and `val/`).
+Checkpoints are written to `runs/NAME/last.pt` (every epoch) and `best.pt` (best validation mIoU). TensorBoard files are
+beside them (`tensorboard --logdir runs`). `--resume` continues after the last finished epoch, with the numbers of an
+uninterrupted run. Under `torchrun`, or with `--devices`, several processes share each batch.
 """
 
 from __future__ import annotations

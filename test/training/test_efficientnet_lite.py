@@ -206,7 +206,7 @@ def test_older_checkpoints_have_imagenets_normalisation() -> None:
 def test_the_normalisation_of_a_folder_is_the_one_written_beside_its_weights(tmp_path: Path) -> None:
     backbone = {"embedding_size": 4, "hidden_sizes": [4, 4, 8, 8], "depths": [1, 1, 1, 1], "layer_type": "basic"}
     cast(Any, build_encoder(None, "resnet", backbone).network).save_pretrained(tmp_path)
-    with pytest.warns(UserWarning, match=r"no preprocessor_config\.json of .* ImageNet's mean"):
+    with pytest.warns(UserWarning, match=r"no preprocessor_config\.json of .* mean and standard deviation of ImageNet"):
         assert build_encoder(str(tmp_path), "", {}).normalisation == IMAGENET
     written = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.25, 0.5], "do_normalize": True}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(written), encoding="utf-8")

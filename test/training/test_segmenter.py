@@ -67,7 +67,7 @@ def test_pretrained_weights_that_cannot_be_had_are_an_error_and_not_random_weigh
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ValueError, match=r"(?s)'no/such-model' cannot be had .* 'pretrained: null'"):
+    with pytest.raises(ValueError, match=r"(?s)'no/such-model' are not available .* 'pretrained: null'"):
         LadderSegmenter(SegmenterConfig(pretrained="no/such-model"), 3)
 
 

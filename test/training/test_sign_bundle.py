@@ -136,7 +136,7 @@ def test_errors_name_the_file(signed: Path, tmp_path: Path, capsys: pytest.Captu
     assert "key.pem" in capsys.readouterr().err
     (tmp_path / "no.pem").write_text("no key")
     assert sign([str(signed), "--key", str(tmp_path / "no.pem")]) == 2
-    assert "no.pem: no private key in PEM" in capsys.readouterr().err
+    assert "no.pem: not an unencrypted private key in PEM" in capsys.readouterr().err
     assert sign([str(tmp_path), "--key", str(tmp_path / "key.pem")]) == 2
     assert "bundle.yaml: cannot be read" in capsys.readouterr().err
     for wrong in ([], [str(signed)], ["--key", "k"], [str(signed), "--new-key", "k"]):

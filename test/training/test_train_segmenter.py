@@ -154,7 +154,7 @@ def test_weights_of_another_network_are_refused(tree: Path, tmp_path: Path, caps
     assert train(tree, tmp_path, epochs=1) == 0
     other = {**TINY["segmenter"], "decoder_channels": 8}  # type: ignore[dict-item]
     assert train(tree, tmp_path / "second", "--initial", str(tmp_path / "run" / "last.pt"), segmenter=other) == 2
-    assert "is of another network than this configuration's" in capsys.readouterr().err
+    assert "holds another network than this configuration's" in capsys.readouterr().err
 
 
 def test_weights_of_other_classes_are_refused(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -165,7 +165,7 @@ def test_weights_of_other_classes_are_refused(tree: Path, tmp_path: Path, capsys
     saved["classes"] = [("train" if name == "car" else name, colour) for name, colour in saved["classes"]]
     save_checkpoint(tmp_path / "other.pt", saved)
     assert train(tree, tmp_path / "second", "--initial", str(tmp_path / "other.pt")) == 2
-    assert "other.pt: has learnt the classes sky, building" in capsys.readouterr().err
+    assert "other.pt: was trained on the classes sky, building" in capsys.readouterr().err
 
 
 def test_the_running_average_lies_where_the_segmenter_lies(

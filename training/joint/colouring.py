@@ -10,7 +10,7 @@ from torch import Tensor
 
 MEAN = (20, 235)
 CONTRAST = (6, 60)
-"""Range of a patch's standard deviation; its logarithm is uniform."""
+"""Range of the standard deviation of a patch. Its logarithm is drawn uniformly."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Colouring:
     """Colours of N patches.
 
     Attributes:
-        mixing: (N, 3, 3), rows of unit length: each colour channel from the three that are there.
+        mixing: (N, 3, 3), rows of unit length: each colour channel as a mixture of the patch's three.
         contrast: (N, 1, 1, 1), 0..255.
         mean: (N, 3, 1, 1), 0..255.
     """
@@ -29,7 +29,7 @@ class Colouring:
 
     @classmethod
     def draw(cls, count: int, generator: torch.Generator) -> Colouring:
-        """Colours of `count` patches."""
+        """Draw colours for `count` patches."""
         mixing = torch.randn((count, 3, 3), generator=generator)
         mixing = mixing / mixing.norm(dim=2, keepdim=True)
         low, high = (math.log(limit) for limit in CONTRAST)
@@ -38,27 +38,27 @@ class Colouring:
         return cls(mixing, contrast, mean)
 
     def part(self, chosen: slice) -> Colouring:
-        """Those of some of the patches."""
+        """The colours of some of the patches."""
         return Colouring(self.mixing[chosen], self.contrast[chosen], self.mean[chosen])
 
     def to(self, device: torch.device) -> Colouring:
-        """The same on another device."""
+        """The colours on another device."""
         return Colouring(self.mixing.to(device), self.contrast.to(device), self.mean.to(device))
 
     def apply(self, patches: Tensor) -> Tensor:
-        """Structure of the patches (N, 3, h, w), whatever its range, in these colours, 0..255; differentiable."""
+        """The structure of patches (N, 3, h, w) float of any range in these colours, about 0..255; differentiable."""
         centred = patches - patches.mean(dim=(2, 3), keepdim=True)
         structure = centred / (centred.std(dim=(2, 3), keepdim=True) + 1e-6)
         return self.mean + self.contrast * torch.einsum("nij,njhw->nihw", self.mixing, structure)
 
 
 def channel_orders(count: int, share: float, generator: torch.Generator) -> Tensor:
-    """For each of `count` patches an order of its colour channels: (count, 3) int64; about `share` are not its own."""
+    """Orders of colour channels for `count` patches: (count, 3) int64. About `share` of them differ from 0, 1, 2."""
     orders = torch.tensor([[0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]])
     drawn = orders[torch.randint(len(orders), (count,), generator=generator)]
     return torch.where(torch.rand(count, 1, generator=generator) < share, drawn, torch.arange(3))
 
 
 def channels_shuffled(patches: Tensor, orders: Tensor) -> Tensor:
-    """Each patch with its channels in another order: patches (N, 3, h, w), orders (N, 3) -> (N, 3, h, w)."""
+    """Each patch with its channels in its order: patches (N, 3, h, w), orders (N, 3) int64 -> (N, 3, h, w)."""
     return torch.stack([patch[order] for patch, order in zip(patches, orders.to(patches.device), strict=True)])

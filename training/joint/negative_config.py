@@ -1,4 +1,4 @@
-"""What the configuration says of negatives: where they come from, and how they are pasted."""
+"""The configuration of negatives: their source, and how they are pasted."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ MAGNIFICATIONS = (1, 2, 4, 8)
 
 @dataclass(frozen=True)
 class NegativeConfig:
-    """Where negatives come from, and how they are pasted: one of one size into every image of a batch.
+    """Source of the negatives, and how they are pasted. Each image of a batch gets one patch, all of one size.
 
     Attributes:
-        source: samples of the flow; uniform noise; procedural textures; crops of the batch's other images; crops of the
-            images of `folder` (real negatives, as outlier exposure takes them); or nothing, which leaves L_cls alone.
-            All but the first are for comparison.
-        folder: of images, for `folder`.
-        shuffle_channels: of `flow`, `crops` and `folder`: share of the patches whose colour channels get another order.
-        magnification: of `flow`: smallest and largest factor by which samples are enlarged before they are pasted,
-            powers of two of at most 8; drawn for each batch. The crop that a sample replaces is reduced by the same
-            factor before the flow learns it. A flow's structure ends at its receptive field; enlarged, it has the
-            smooth areas and long edges of things that are near.
-        recolour: of `flow`: share of the samples whose structure is pasted in random colours
-            (`training.joint.colouring`). A flow of grey streets paints grey; what lies on them may have any colour.
-        train_flow: whether the flow learns: the likelihood of what its samples replace, and, through the samples, what
-            the segmenter is unsure of. False freezes it.
+        source: `flow` pastes samples of the flow. The others are for comparison: `noise` is uniform, `textures` are
+            procedural, `crops` are of other images of the batch, `folder` takes crops of the images in `folder` (real
+            negatives, as in outlier exposure), and `none` pastes nothing, which leaves L_cls alone.
+        folder: folder of images, for the source `folder`.
+        shuffle_channels: for `flow`, `crops` and `folder`: share of the patches with their colour channels in another
+            order.
+        magnification: for `flow`: smallest and largest factor by which samples are enlarged before they are pasted,
+            powers of two up to 8. One factor is drawn for each batch. The crop that a sample replaces is reduced by the
+            same factor before the flow learns it. The structure of a sample is limited by the flow's receptive field;
+            enlarged, it has the smooth areas and long edges of near objects.
+        recolour: for `flow`: share of the samples that are pasted in random colours (`training.joint.colouring`). A
+            flow trained on grey streets gives grey samples; objects on them may have any colour.
+        train_flow: train the flow, by the likelihood of the replaced crops and, through its samples, by L_jsd. False
+            freezes it.
         push: factor on the gradient that reaches the flow through its samples.
-        initial_flow_share: of a flow that learns: share of the images whose patch is a sample of the flow as it was
-            before joint training. Pushed, a flow ends in one pattern; the segmenter keeps what it learnt of others.
-        sides: smallest and largest side of a patch at crops of `reference_crop` pixels; each side is drawn alone,
-            uniform over the multiples of 8. For other crops the range is scaled with the crop's smaller side.
+        initial_flow_share: for a flow that is trained: share of the images whose patch is a sample of the flow from
+            before joint training. A pushed flow ends in one pattern; so the segmenter keeps what it learnt of others.
+        sides: smallest and largest side of a patch for crops of `reference_crop` pixels. Height and width are drawn
+            separately, uniform over the multiples of 8. The range scales with the smaller side of the crop.
         reference_crop: see `sides`.
         shape: the whole rectangle, or a smooth random region in it.
     """
@@ -81,10 +82,13 @@ class NegativeConfig:
             raise ValueError("initial_flow_share is for a flow that learns: source flow, train_flow true")
 
     def side_range(self, crop: tuple[int, int], magnification: int = 1) -> tuple[int, int]:
-        """Smallest and largest side for a crop, multiples of 8 times the magnification that fit into it.
+        """Smallest and largest side for a crop: multiples of 8 times the magnification that fit into it.
+
+        >>> NegativeConfig().side_range((320, 320))
+        (8, 88)
 
         Raises:
-            ValueError: none does.
+            ValueError: none fits.
         """
         unit = STRIDE * magnification
         scale = min(crop) / self.reference_crop
@@ -98,7 +102,7 @@ class NegativeConfig:
         return low, high
 
     def magnifications(self) -> list[int]:
-        """Those that a batch draws from."""
+        """The factors from which each batch draws one."""
         low, high = self.magnification
         return [factor for factor in MAGNIFICATIONS if low <= factor <= high]
 

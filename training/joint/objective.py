@@ -21,10 +21,10 @@ from training.segmenter.ladder_segmenter import LadderSegmenter
 
 @dataclass(frozen=True)
 class Denominators:
-    """What the sums over pixels are divided by: () float, of the whole batch as a process sees it.
+    """Divisors of the sums over pixels, () float each: those of the whole batch, divided by the number of processes.
 
     Attributes:
-        classes: weight of the pixels that have a class and are not pasted over.
+        classes: sum of the class weights of pixels that have a class and are not pasted over.
         unsure: number of pasted pixels.
     """
 
@@ -33,10 +33,10 @@ class Denominators:
 
 
 class JointObjective(nn.Module):
-    """Segmenter, flow and the three losses as one module, so that data parallelism sees the whole step.
+    """Segmenter, flow and the three losses as one module, so that data parallelism covers the whole step.
 
-    image (N, 3, H, W) uint8 RGB, labels (N, H, W) uint8 and a draw -> L_cls, L_mle, L_jsd, each () float32. Where the
-    images are a part of the batch, the denominators of the batch make L_cls and L_jsd its shares of the batch's.
+    image (N, 3, H, W) uint8 RGB, labels (N, H, W) uint8 and a draw -> L_cls, L_mle, L_jsd, each () float32. If the
+    images are a part of a batch, the denominators of the batch make L_cls and L_jsd their shares of the batch's losses.
     """
 
     weights: Tensor
@@ -70,10 +70,10 @@ class JointObjective(nn.Module):
         placement = draw.placement
         pixels = image.float()
         likelihood = pixels.new_zeros(())
-        # The inverse of a flow in half precision is not its inverse.
+        # In half precision the inverse of a flow is not exact.
         with torch.autocast(image.device.type, enabled=False):
             if draw.patches is None:
-                # The flow knows a grey level g as g + [0, 1).
+                # For the flow, a grey level g is the interval g + [0, 1).
                 samples = placement.enlarge(within_range(self.samples(draw) - 0.5))
                 patches = draw.colours(samples)
                 patches = scaled_gradient(patches, self.config.negatives.push)
@@ -82,7 +82,7 @@ class JointObjective(nn.Module):
             if draw.channels is not None:
                 patches = channels_shuffled(patches, draw.channels)
             if self.config.flow_learns:
-                # The replaced crop enters the flow as the camera gave it, 0..255, and detached.
+                # The replaced crop enters the flow as camera pixels, 0..255, and detached.
                 crops = placement.take_reduced(image)
                 likelihood = self.flow.bits_per_dim(crops, draw.noise, draw.augmentation).mean()
         pasted = self.segmenter.normalise(placement.paste(pixels, patches))
@@ -94,7 +94,7 @@ class JointObjective(nn.Module):
         return classes, likelihood, uniformity_loss(dense, mask, self.config.divergence, of_unsure)
 
     def samples(self, draw: NegativeDraw) -> Tensor:
-        """(N, 3, h, w) float: each of the flow, or of the flow as it was before joint training."""
+        """(N, 3, h, w) float: samples of the flow, or of the flow from before joint training."""
         samples = self.flow.inverse(draw.latents)
         if self.initial_flow is None or draw.from_initial_flow is None:
             return samples
@@ -103,7 +103,7 @@ class JointObjective(nn.Module):
         )
 
     def denominators(self, labels: Tensor, draw: NegativeDraw) -> Denominators:
-        """Of the batch of which this process has labels (N, H, W) uint8."""
+        """Denominators of the batch whose part in this process has labels (N, H, W) uint8."""
         mask = draw.placement.mask((labels.shape[1], labels.shape[2]))
         weight = weight_of_valid_pixels(labels.masked_fill(mask, IGNORE), self.weights)
         classes, unsure = mean_over_processes(torch.stack([weight, mask.sum().to(weight)]))

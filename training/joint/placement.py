@@ -1,4 +1,4 @@
-"""Where patches go: size, places, outline and magnification."""
+"""The placement of patches: size, position, outline and magnification."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Outline = Callable[[int, int, int, torch.Generator], Tensor]
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the patches of one batch go.
+    """Size and positions of the patches of one batch.
 
     Attributes:
         height, width: of every patch, multiples of 8.
-        top, left: (N,) int64 places of their upper left corners.
+        top, left: (N,) int64, upper left corners in the images.
         inside: (N, height, width) bool, which pixels of the rectangle are pasted.
-        magnification: the flow's sample is 1/magnification of the patch's height and width.
+        magnification: the flow's sample has 1/magnification of the patch's height and width.
     """
 
     height: int
@@ -35,7 +35,7 @@ class Placement:
     magnification: int = 1
 
     def part(self, chosen: slice) -> Placement:
-        """The places for some of the images."""
+        """The placement for some of the images."""
         return replace(self, top=self.top[chosen], left=self.left[chosen], inside=self.inside[chosen])
 
     @property
@@ -44,7 +44,7 @@ class Placement:
         return self.height // self.magnification, self.width // self.magnification
 
     def take(self, image: Tensor) -> Tensor:
-        """The rectangles' contents: (N, C, H, W) -> (N, C, height, width)."""
+        """The images' contents in the rectangles: (N, C, H, W) -> (N, C, height, width)."""
         return torch.stack(
             [
                 one[:, top : top + self.height, left : left + self.width]
@@ -53,14 +53,14 @@ class Placement:
         )
 
     def take_reduced(self, image: Tensor) -> Tensor:
-        """The contents as the flow learns them: (N, 3, H, W) uint8 -> (N, 3, height / m, width / m) uint8."""
+        """The contents that the flow learns: (N, 3, H, W) uint8 -> (N, 3, height / m, width / m) uint8."""
         contents = self.take(image)
         if self.magnification == 1:
             return contents
         return functional.avg_pool2d(contents.float(), self.magnification).round().to(torch.uint8)
 
     def enlarge(self, samples: Tensor) -> Tensor:
-        """The flow's samples as they are pasted: (N, 3, height / m, width / m) float -> (N, 3, height, width)."""
+        """The flow's samples as large as the patches: (N, 3, height / m, width / m) float -> (N, 3, height, width)."""
         return enlarged(samples, self.magnification)
 
     def mask(self, size: tuple[int, int]) -> Tensor:
@@ -83,7 +83,12 @@ class Placement:
 
 
 def place(count: int, crop: tuple[int, int], config: NegativeConfig, generator: torch.Generator) -> Placement:
-    """Draw one size for the batch and a place for each of its `count` images."""
+    """Draw one size for the batch, and a position and outline for each of its `count` images.
+
+    >>> placement = place(2, (64, 96), NegativeConfig(sides=(300, 500)), torch.Generator().manual_seed(0))
+    >>> placement.mask((64, 96)).sum(dim=(1, 2)).tolist() == [placement.height * placement.width] * 2
+    True
+    """
 
     def draw(below: int, *shape: int) -> Tensor:
         return torch.randint(below, shape, generator=generator)
@@ -99,7 +104,7 @@ def place(count: int, crop: tuple[int, int], config: NegativeConfig, generator: 
 
 
 def outline(config: NegativeConfig) -> Outline:
-    """What draws the outlines of a configuration's patches."""
+    """The function that draws the outlines for a configuration."""
     if config.source == "none":
         return empty_outlines
     return {"rectangle": rectangles, "blob": blobs}[config.shape]
@@ -121,7 +126,7 @@ def blobs(count: int, height: int, width: int, generator: torch.Generator) -> Te
     field = functional.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=True)[:, 0]
     y = torch.linspace(-1, 1, height)[:, None]
     x = torch.linspace(-1, 1, width)[None]
-    # Falls off towards the rectangle's edge, so that the outline is the region's own.
+    # The field falls off towards the edge of the rectangle, so that the edge is not part of the outline.
     field = field * 0.5 - 1.6 * (x.square() + y.square())
     return field > field.flatten(1).quantile(0.5, dim=1)[:, None, None]
 

@@ -1,4 +1,4 @@
-"""Textures made by rule: what a negative can look like without any model of images. For comparison with the flow."""
+"""Procedural textures: negatives without any model of images, for comparison with the flow."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from torch.nn import functional
 from training.joint.colouring import Colouring
 
 ROUGHNESS = (0.3, 1.6)
-"""Range of the exponent that the octaves' amplitudes fall off with, from nearly white to smooth."""
+"""Range of the exponent by which the amplitudes of the octaves fall off, from nearly white to smooth."""
 
 STRIPES = 0.3
-"""Share of the textures that have stripes."""
+"""Share of the textures with stripes."""
 
 
 def procedural_textures(count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
     """Multi-scale noise in random colours, some of it striped: (count, 3, height, width) float, 0..255.
 
-    Each texture is a sum of smooth random fields, an octave apart from two pixels to the whole patch, whose amplitudes
-    fall off as period^exponent with an exponent of its own; its three colour channels are random mixtures of three such
-    sums, around a random colour.
+    Each texture is a sum of smooth random fields, one for each octave from two pixels to the whole patch. Their
+    amplitudes fall off as period^exponent, with an exponent drawn for each texture. The three colour channels are
+    random mixtures of three such sums, around a random colour.
     """
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:

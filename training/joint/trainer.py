@@ -46,7 +46,7 @@ class JointTrainer(SegmenterTrainer):
         config = self.config
         if config.negatives.source == "crops" and config.batch_size == self.fabric.world_size:
             raise SchemaError(
-                f"negatives.source is crops, which takes them of a process's other images, and batch_size "
+                f"negatives.source is crops, which needs other images in the same process, and batch_size "
                 f"{config.batch_size} leaves each process one image; raise it, or use fewer processes"
             )
         self.flow = ImageFlow(config.flow)
@@ -70,10 +70,10 @@ class JointTrainer(SegmenterTrainer):
         return found if self.flow_optimiser is None else {**found, "flow_optimiser": self.flow_optimiser}
 
     def start_from(self, paths: dict[str, Path]) -> None:
-        """Take the weights of a segmenter's run, or of a bundle, and of a flow's run.
+        """Take the weights of a segmenter, from a run or a bundle, and of a flow.
 
         Raises:
-            CheckpointError: one is not given, is of another kind, or of another network.
+            CheckpointError: one is missing, or is of another kind or of another network.
         """
         wanted = ["segmenter"] + (["flow"] if self.config.negatives.uses_flow else [])
         missing = [name for name in wanted if name not in paths]
@@ -101,17 +101,17 @@ class JointTrainer(SegmenterTrainer):
                 self.take_over_record(saved, "flow")
 
     def pretrained_segmenter(self, path: Path) -> dict[str, Any]:
-        """The checkpoint at `path`, or what a bundle's folder there says in its place.
+        """The checkpoint at `path`, or the same values from a bundle's folder.
 
         Raises:
-            CheckpointError: neither, or of another network.
+            CheckpointError: neither is there, or it is of another network.
         """
         if not path.is_dir():
             return load_checkpoint(path)
         if not self.config.frozen_batch_norm:
             raise CheckpointError(
-                f"{path}: a bundle's weights hold no batch statistics; set frozen_batch_norm: true, or start from the "
-                "checkpoint that it was exported from"
+                f"{path}: a bundle has no batch statistics; set frozen_batch_norm: true, or start from the checkpoint "
+                "that it was exported from"
             )
         try:
             return checkpoint_of_bundle(path, self.segmenter)

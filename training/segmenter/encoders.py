@@ -1,4 +1,4 @@
-"""The segmenter's encoder: EfficientNet-Lite of this package, or a backbone of `transformers`."""
+"""The encoder of the segmenter: EfficientNet-Lite of this package, or a backbone of `transformers`."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from training.segmenter.input_normalisation import IMAGENET, InputNormalisation
 ENCODER_STRIDES = (4, 8, 16, 32)
 
 EFFICIENTNET_LITE = "efficientnet_lite"
-"""The name of ours among the backbones of `transformers`."""
+"""The name of this package's own backbone, besides those of `transformers`."""
 
 _TYPE, _MEAN, _STD = "model_type", "input_mean", "input_std"
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """A network that gives maps at `ENCODER_STRIDES`, and what belongs to it.
+    """A network that gives feature maps at `ENCODER_STRIDES`.
 
     Attributes:
         network: image (N, 3, H, W) float, normalised -> an object whose `feature_maps` are the maps, finest first.
-        normalisation: what its weights were trained with.
-        settings: what `encoder_of` takes to build the same one, as plain values.
+        normalisation: of the input that its weights were trained with.
+        settings: plain values from which `encoder_of` builds the same network.
         channels: of the maps.
 
     Raises:
@@ -43,13 +43,13 @@ class Encoder:
 
 
 def build_encoder(pretrained: str | None, backbone: str, backbone_settings: Mapping[str, Any]) -> Encoder:
-    """A new encoder, with weights of ImageNet where `pretrained` says which.
+    """A new encoder, with the weights that `pretrained` names.
 
     Args:
         pretrained, backbone, backbone_settings: as in `SegmenterConfig`.
 
     Raises:
-        ValueError: the weights cannot be had, or the network gives maps at other strides than `ENCODER_STRIDES`.
+        ValueError: the weights are not available, or the network gives maps at other strides than `ENCODER_STRIDES`.
     """
     name = pretrained or backbone
     if pretrained in WEIGHTS:
@@ -61,7 +61,7 @@ def build_encoder(pretrained: str | None, backbone: str, backbone_settings: Mapp
         if unknown:
             raise ValueError(f"backbone_settings has {', '.join(unknown)}; {EFFICIENTNET_LITE} takes 'size' alone")
         return _of_ours(EfficientNetLite(**backbone_settings))
-    # Imported here and below: it takes seconds, and a reader of configurations does not need it.
+    # Imported where it is needed: the import takes seconds.
     from transformers import AutoBackbone, AutoConfig
 
     config = AutoConfig.for_model(backbone, **backbone_settings, out_features=_stages())
@@ -69,13 +69,13 @@ def build_encoder(pretrained: str | None, backbone: str, backbone_settings: Mapp
 
 
 def encoder_of(settings: Mapping[str, Any]) -> Encoder:
-    """The encoder that has these `Encoder.settings`, with random weights.
+    """The encoder with these `Encoder.settings` and random weights.
 
     Raises:
-        ValueError: they are of no encoder that this version has.
+        ValueError: this version has no such encoder.
     """
     own = {key: value for key, value in settings.items() if key not in (_MEAN, _STD)}
-    # Checkpoints without mean and deviation are of a time when all encoders had ImageNet's.
+    # In older checkpoints, without mean and deviation, all encoders have those of ImageNet.
     normalisation = InputNormalisation(
         tuple(settings.get(_MEAN, IMAGENET.mean)), tuple(settings.get(_STD, IMAGENET.std))
     )
@@ -111,15 +111,15 @@ def _from_hub_or_folder(pretrained: str) -> Any:
 
     try:
         config = AutoConfig.from_pretrained(pretrained, out_features=_stages())
-        # AutoBackbone.from_pretrained asks the hub even for a local folder; the class that it would take does not.
+        # AutoBackbone.from_pretrained asks the hub even for a local folder; the class of the backbone does not.
         backbone = type(AutoBackbone.from_config(config))
         network, report = backbone.from_pretrained(pretrained, config=config, output_loading_info=True)
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"the encoder weights '{pretrained}' cannot be had ({error}); give a local folder that transformers can "
-            f"read, a package of {', '.join(WEIGHTS)}, or set 'pretrained: null' to train from random weights"
+            f"the encoder weights '{pretrained}' are not available ({error}); give a local folder that transformers "
+            f"can read, a package of {', '.join(WEIGHTS)}, or set 'pretrained: null' to train from random weights"
         ) from error
-    # Some backbones normalise their maps with layers that no classifier was trained with.
+    # Some backbones normalise their maps with layers that are not part of a pretrained classifier.
     missing = [key for key in report["missing_keys"] if "hidden_states_norms" not in key]
     if missing:
         raise ValueError(f"the encoder weights '{pretrained}' lack {len(missing)} tensors, such as {missing[0]}")
@@ -127,15 +127,15 @@ def _from_hub_or_folder(pretrained: str) -> Any:
 
 
 def _normalisation_of(pretrained: str) -> InputNormalisation:
-    """What the hub or the folder says beside the weights; ImageNet's where it says nothing."""
+    """The normalisation given with the weights, on the hub or in the folder; by default that of ImageNet."""
     from transformers import ImageProcessingMixin
 
     try:
         found, _ = ImageProcessingMixin.get_image_processor_dict(pretrained)
     except OSError as error:
         warnings.warn(
-            f"no preprocessor_config.json of '{pretrained}' can be read ({error}); its input is normalised with "
-            "ImageNet's mean and standard deviation",
+            f"no preprocessor_config.json of '{pretrained}' can be read ({error}); its input is normalised with the "
+            "mean and standard deviation of ImageNet",
             stacklevel=2,
         )
         return IMAGENET

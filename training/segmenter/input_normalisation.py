@@ -1,4 +1,4 @@
-"""What an encoder expects of an image's pixels: each encoder comes with its own mean and standard deviation."""
+"""Normalisation of an encoder's input: each encoder has its own mean and standard deviation."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class InputNormalisation:
             raise ValueError(f"mean is {self.mean}, std is {self.std}; give three grey levels each, deviations above 0")
 
     def __call__(self, image: Tensor) -> Tensor:
-        """RGB 0..255 to what the encoder expects. (N, 3, H, W) float -> (N, 3, H, W) float."""
+        """RGB (N, 3, H, W) float, 0..255 -> normalised (N, 3, H, W) float."""
         mean = torch.tensor(self.mean, device=image.device).view(1, 3, 1, 1)
         std = torch.tensor(self.std, device=image.device).view(1, 3, 1, 1)
         return (image - mean) / std
 
 
 IMAGENET = InputNormalisation((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
-"""Mean and standard deviation of ImageNet's training images, which most encoders were trained with."""
+"""Mean and standard deviation of ImageNet's training images, which most encoders use."""

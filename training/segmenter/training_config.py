@@ -1,4 +1,4 @@
-"""Everything that a supervised training run of the segmenter can be told."""
+"""The configuration of a supervised training run of the segmenter."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class OptimiserConfig(ScheduleConfig):
     """AdamW and its schedule.
 
     Attributes:
-        encoder_factor: the encoder's learning rate is this times the rest's (1/4 suits pretrained encoders).
+        encoder_factor: the encoder's learning rate relative to that of the decoder (1/4 suits pretrained encoders).
         weight_decay: of weights with more than one dimension; biases and norms are not decayed.
     """
 
@@ -38,13 +38,13 @@ class SegmenterTrainingConfig:
     Attributes:
         name: of the model, and of its folder below `runs/`.
         epochs, passes_per_epoch: an epoch visits every training frame `passes_per_epoch` times, then validates.
-        batch_size: crops per step, over all processes together.
-        accumulation_steps: micro-batches that each process divides its part of a batch into; their gradients add up to
-            the batch's, in less memory.
-        ema_decay: of the running average of the weights that is validated and exported; 0 switches it off.
-        input_size: height and width of the exported graph's network input; validation uses it.
+        batch_size: crops per step, over all processes.
+        accumulation_steps: micro-batches that each process divides its part of a batch into. It saves memory; the
+            gradient stays that of the whole batch.
+        ema_decay: decay of the running average of the weights, which is validated and exported; 0 switches it off.
+        input_size: height and width of the network's input in the exported graph and in validation.
         precision: `32-true` or `bf16-mixed`, as Lightning Fabric names them.
-        picture_frames: positions of the validation frames that TensorBoard shows.
+        picture_frames: positions of the validation frames shown in TensorBoard.
     """
 
     name: str
@@ -71,9 +71,9 @@ class SegmenterTrainingConfig:
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay is {self.ema_decay}; it must be in [0, 1)")
         if self.precision not in ("32-true", "bf16-mixed"):
-            # 16-mixed: scaled gradients cannot be clipped before a fused optimiser unscales them; and the optimisers of
-            # joint training would share one scale, which the first one's step changes under the gradients of the
-            # second. Weights in half precision are too coarse for the steps of these learning rates.
+            # Not 16-mixed: scaled gradients cannot be clipped before a fused optimiser unscales them. And the two
+            # optimisers of joint training would share one scale, which the step of the first changes before that of
+            # the second. Weights in half precision are too coarse for the steps of these learning rates.
             raise ValueError(f"precision is {self.precision}; it must be 32-true or bf16-mixed")
         if self.class_weighting_offset <= 1:
             raise ValueError(f"class_weighting_offset is {self.class_weighting_offset}; it must be above 1")

@@ -1,4 +1,4 @@
-"""Validation of a segmenter during training: mIoU of what would ship, and pictures for the log."""
+"""Validation of a segmenter during training: mIoU of the deployed model, and pictures for the log."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def validate_segmenter(
     step: int,
     picture_frames: Collection[int],
 ) -> ConfusionMatrix:
-    """Confusion of the deployed model on the frames, at their own resolution, over all processes together.
+    """Confusion matrix of the deployed model on the frames, at their own resolution, over all processes.
 
     Args:
-        writer: gets pictures of `picture_frames` (positions in the set): image, labels, classes, anomaly score.
+        writer: for pictures of `picture_frames` (positions in the set): image, labels, classes, anomaly score.
     """
     training = model.training
     model.eval()
@@ -64,7 +64,7 @@ def validate_segmenter(
 def log_classes(
     writer: SummaryWriter | None, confusion: ConfusionMatrix, classes: Sequence[LabelClass], step: int
 ) -> None:
-    """The IoU of each class."""
+    """Write the IoU of each class."""
     if writer is not None:
         for label_class, iou in zip(classes, confusion.iou(), strict=True):
             writer.add_scalar(f"validation/IoU/{label_class.name}", iou, step)
