@@ -380,7 +380,7 @@ def test_other_classes_no_labels_and_broken_frames_are_named(
         cv2.imwrite(str(path), np.full((96, 128), 11, np.uint8))
     assert "none of the frames has a labelled pixel" in calibrate(bundle, capsys, *data)
     (folder / "val" / "images" / "val_002.png").write_bytes(b"no image")
-    assert "images/val_002.png: not an image that can be decoded" in calibrate(bundle, capsys, *data)
+    assert "images/val_002.png: not a decodable image" in calibrate(bundle, capsys, *data)
     assert "nowhere/images: no such folder" in calibrate(bundle, capsys, "--data", f"camvid:{tmp_path / 'nowhere'}")
 
 

@@ -59,7 +59,7 @@ def test_a_coloured_label_file_is_refused(tree: Path) -> None:
 
 
 def test_missing_folders_and_labels_are_named(tree: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"test/images: no such folder; CamVid is to be had at http"):
+    with pytest.raises(FileNotFoundError, match=r"test/images: no such folder; CamVid is available from http"):
         CamVid(tree / "test")
     (tree / "train" / "labels" / "train_003.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"labels/train_003\.png: no labels for .*train_003\.png"):
@@ -77,8 +77,8 @@ def test_broken_files_are_named(tree: Path) -> None:
         (
             "labels are 5x5, the image train_000.png is 96x128",
             r"label value\(s\) \[12\]; CamVid has 0 to 11, 255",
-            "not an image that can be decoded",
-            "not an image that can be decoded",
+            "not a decodable image",
+            "not a decodable image",
         )
     ):
         with pytest.raises(BrokenFrameError, match=rf"train_00{index}\.png: {message}"):

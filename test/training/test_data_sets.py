@@ -318,7 +318,7 @@ def test_a_missing_folder_names_where_the_set_is_to_be_had(name: str, tmp_path: 
     with pytest.raises(FileNotFoundError) as error:
         open_data_set(name, tmp_path / "nowhere")
     assert f"{tmp_path / 'nowhere'}" in str(error.value)
-    assert f"to be had at {DATA_SETS[name].source}" in str(error.value)  # type: ignore[attr-defined]
+    assert f"available from {DATA_SETS[name].source}" in str(error.value)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.id or case.data_set for case in CASES])

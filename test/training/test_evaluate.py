@@ -340,10 +340,10 @@ def damaged(anomalies: Path, tmp_path: Path) -> Path:
 
 
 MESSAGES = (
-    r"images/frame0000\.png: not an image that can be decoded",
+    r"images/frame0000\.png: not a decodable image",
     r"frame0001_labels_semantic\.png: labels are 48x64, the image frame0001\.png is 96x128 \(height x width\)",
     r"frame0002_labels_semantic\.png: label value\(s\) \[7\]; images and masks has 0 to 1, 255",
-    r"labels_masks/night\[bold\]_labels_semantic\.png: not an image that can be decoded",
+    r"labels_masks/night\[bold\]_labels_semantic\.png: not a decodable image",
 )
 
 
@@ -414,10 +414,10 @@ def test_mistakes_in_the_data_are_named_before_anything_is_measured(
     (empty / "images").mkdir(parents=True)
     (empty / "labels").mkdir()
     for wrong, message in (
-        (f"camvid:{tmp_path}/nowhere", r"nowhere/images: no such folder; CamVid is to be had at http"),
+        (f"camvid:{tmp_path}/nowhere", r"nowhere/images: no such folder; CamVid is available from http"),
         (f"camvid:{tree}@test", r"test/images: no such folder"),
         (f"smiyc_anomaly:{anomalies}@test", r"has no split 'test'; it has validation"),
-        (f"images_and_masks_b:{empty}", r"empty: no frames of images and masks there; it is to be had at"),
+        (f"images_and_masks_b:{empty}", r"empty: no frames of images and masks there; it is available from"),
         (good, r"--data: images_and_masks, images_and_masks: the same NAME twice; tell them apart as NAME_WORD"),
     ):
         run = evaluate(bundle, tmp_path, "--data", good, "--data", wrong)
@@ -467,7 +467,7 @@ def test_a_set_with_other_classes_is_refused_and_one_with_anomalies_too_measured
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("nothing:folder", "no data set is called 'nothing'; there are bdd100k, camvid, camvid_static, "),
+        ("nothing:folder", "there is no data set 'nothing'; there are bdd100k, camvid, camvid_static, "),
         ("folder", "'folder' is not NAME:PATH or NAME:PATH@SPLIT"),
         ("camvid:", "'camvid:' is not NAME:PATH or NAME:PATH@SPLIT"),
     ],

@@ -73,7 +73,7 @@ def test_folders_from_the_command_line_name_their_set_where_there_are_several() 
     assert MIXED.folders(["wilddash2:/d/w"])["wilddash2"] == Path("/d/w")
     assert DataConfig().folders(["/some/c:d"]) == {"camvid": Path("/some/c:d")}
     assert DataConfig().folders(["camvid:x"]) == {"camvid": Path("x")}
-    with pytest.raises(ValueError, match="--data /d: say SET:FOLDER with SET one of cityscapes, mapillary_vistas"):
+    with pytest.raises(ValueError, match="--data /d: give SET:FOLDER with SET one of cityscapes, mapillary_vistas"):
         MIXED.folders(["/d"])
     with pytest.raises(ValueError, match="--data is given twice for wilddash2"):
         MIXED.folders(["wilddash2:a", "wilddash2:b"])

@@ -15,7 +15,7 @@ Image = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """Ranges of the random changes.
+    """Ranges of the random changes to a crop.
 
     Attributes:
         crop: height and width of a training crop, pixels; multiples of 32.
@@ -68,8 +68,8 @@ def random_crop(
         labels: (H, W) uint8.
 
     Returns:
-        image (h, w, 3) uint8 and labels (h, w) uint8, with (h, w) = `config.crop`. Where the scaled frame is smaller
-        than the crop the rest is the frame's mean colour with the label 255.
+        image (h, w, 3) uint8 and labels (h, w) uint8, with (h, w) = `config.crop`. If the scaled frame is smaller than
+        the crop, the rest has the frame's mean colour and the label 255.
     """
     image, labels = _scaled_crop(image, labels, config, generator)
     if generator.random() < config.flip:
@@ -82,7 +82,7 @@ def class_mixed(
 ) -> tuple[Image, Image]:
     """Paste the pixels of a random half of the other crop's classes (ClassMix, Olsson et al., arXiv 2007.07936).
 
-    Things appear before backgrounds that their streets do not have, and rare ones more often.
+    So objects appear in front of new backgrounds, and rare objects appear more often.
 
     Args:
         image, other: (h, w, 3) uint8, one size.
@@ -102,7 +102,7 @@ def _scaled_crop(
 ) -> tuple[Image, Image]:
     height, width = config.crop
     scale = float(np.exp(generator.uniform(*np.log(config.scale))))
-    # The window of the frame that becomes the crop; larger than the frame when the scale is small.
+    # The window of the frame that becomes the crop. At a small scale it is larger than the frame.
     window_height, window_width = (max(round(side / scale), 1) for side in (height, width))
     top = int(generator.integers(0, max(image.shape[0] - window_height, 0) + 1))
     left = int(generator.integers(0, max(image.shape[1] - window_width, 0) + 1))
@@ -130,7 +130,7 @@ def _scaled_crop(
 
 
 def recoloured(image: Image, config: AugmentationConfig, generator: np.random.Generator) -> Image:
-    """Another light, another camera: (h, w, 3) uint8 -> (h, w, 3) uint8."""
+    """Random light and camera: brightness, contrast, gamma, colours, blur and noise. (h, w, 3) uint8 -> the same."""
     brightness = generator.uniform(1 - config.brightness, 1 + config.brightness)
     contrast = generator.uniform(1 - config.contrast, 1 + config.contrast)
     gamma = config.gamma ** generator.uniform(-1, 1)

@@ -1,4 +1,4 @@
-"""Which frames a training run takes."""
+"""The configuration of a training run's frames."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ class FurtherSet:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which frames.
+    """Frames for training and validation.
 
     Attributes:
         set: registered name of the data set (`python -m training.evaluate --list`).
         root: its folder; `--data` on the command line replaces it.
-        train, validation: the splits to train on and to choose by.
-        more: further sets whose frames are trained on as well, each frame as often as one of the first set.
-        held_out: classes that are not to be learnt: frames that show them are left out, and they have no id. Only where
-            every validation frame shows one are those kept, with its pixels void.
-        keep_in_memory: decode every training frame once.
-        workers: processes that make crops.
+        train, validation: the splits for training and for validation.
+        more: further sets to train on. Each of their frames is used as often as one of the first set.
+        held_out: classes that must not be learnt. Frames that show them are left out, and they have no id. If every
+            validation frame shows one, all validation frames are kept, with these pixels void.
+        keep_in_memory: decode every training frame once, and keep it.
+        workers: number of processes that make crops.
     """
 
     set: str = "camvid"
@@ -56,13 +56,13 @@ class DataConfig:
             )
 
     def folders(self, given: Sequence[str] = ()) -> dict[str, Path]:
-        """The folder of each set, by its name here.
+        """The folder of each set, by its name in this configuration.
 
         Args:
-            given: `FOLDER` for the only set, or `SET:FOLDER`, in place of the roots.
+            given: `SET:FOLDER`, or `FOLDER` for the only set; they replace the roots.
 
         Raises:
-            ValueError: a folder without the name of its set where there are several, or two for one.
+            ValueError: there are several sets and a folder lacks SET, or a set has two folders.
         """
         found = {self.set: Path(self.root), **{further.set: Path(further.root) for further in self.more}}
         replaced = set()
@@ -70,7 +70,7 @@ class DataConfig:
             name, colon, folder = text.partition(":")
             if not colon or name not in found:
                 if self.more:
-                    raise ValueError(f"--data {text}: say SET:FOLDER with SET one of {', '.join(found)}")
+                    raise ValueError(f"--data {text}: give SET:FOLDER with SET one of {', '.join(found)}")
                 name, folder = self.set, text
             if name in replaced:
                 raise ValueError(f"--data is given twice for {name}")

@@ -1,4 +1,4 @@
-"""Anomalies from any training set: hold classes out, train without the frames that show them, test on those."""
+"""Anomalies from any training set: classes are held out in training and are anomalies in the test."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from training.data.labelled_frames import ANOMALY, LabelledFrames, read_label_ma
 
 
 class HeldOutPart(LabelledFrames):
-    """Frames of another set, in its classes without the held-out ones, re-numbered in their order.
+    """Some frames of a set, with its classes without the held-out ones, numbered anew in the same order.
 
-    Pixels of a held-out class have the label 255; they are anomalies, or void.
+    Pixels of held-out classes have the label 255. They are anomalies or void.
     """
 
     def __init__(
@@ -33,19 +33,19 @@ class HeldOutPart(LabelledFrames):
 
 
 class HeldOut:
-    """The two parts of a set that its held-out classes divide it into, as in BDD-Anomaly.
+    """The two parts of a set: frames without and with held-out classes, as in BDD-Anomaly.
 
     BDD-Anomaly is BDD100K without motorcycles, bicycles and trains (Hendrycks et al., "Scaling Out-of-Distribution
-    Detection for Real-World Settings", ICML 2022). All label files are read once, here.
+    Detection for Real-World Settings", ICML 2022). The constructor reads all label files once.
 
     Args:
-        frames: a set with classes, read from files as `LabelledFrames` does it.
+        frames: a set with classes.
         names: the classes to hold out.
-        progress: called with (files read, files in all) after each label file.
+        progress: called with (files read, number of files) after each label file.
 
     Raises:
-        ValueError: the set has no class of such a name, or no class would be left.
-        BrokenFrameError: a label file cannot be decoded, so that nothing says which part it belongs to.
+        ValueError: the set has no such class, or no class would be left.
+        BrokenFrameError: a label file cannot be decoded, so the part of its frame is unknown.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class HeldOut:
 
     @property
     def test(self) -> HeldOutPart:
-        """The frames with at least one such pixel; those pixels are anomalies.
+        """The frames with at least one pixel of a held-out class. Those pixels are anomalies.
 
         Raises:
             ValueError: there are none.
@@ -90,11 +90,11 @@ class HeldOut:
 
     @property
     def validation(self) -> HeldOutPart:
-        """The frames of `training`; where there are none, all frames, with the pixels of a held-out class void.
+        """The frames of `training`. If there are none: all frames, with the pixels of held-out classes void.
 
-        Nothing is learnt from validation frames, and a small split may have none without the class: every validation
-        frame of CamVid shows a bicyclist. Where there are some, they are kept apart from those of `test`, for many sets
-        have no third split to measure on.
+        Nothing is learnt from validation frames, and all frames of a small split may show the class: every validation
+        frame of CamVid shows a bicyclist. Otherwise they are kept apart from those of `test`, because many sets have
+        no third split to measure on.
         """
         if not all(self._shows):
             return self.training

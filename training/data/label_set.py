@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 IGNORE = 255
-"""The label of pixels that no loss and no metric counts."""
+"""The label of pixels that losses and metrics ignore."""
 
 
 @dataclass(frozen=True)
 class LabelClass:
-    """One class: its name and the colour (R, G, B) 0..255 that it is drawn in."""
+    """One class: its name, and its colour (R, G, B) 0..255 in pictures."""
 
     name: str
     colour: tuple[int, int, int]
@@ -29,7 +29,7 @@ CAMVID = (
     LabelClass("pedestrian", (220, 20, 60)),
     LabelClass("bicyclist", (119, 11, 32)),
 )
-"""The eleven classes of CamVid as segmentation papers use it, in the order of their ids, in Cityscapes' colours."""
+"""The eleven classes of CamVid in segmentation papers, in the order of their ids, with the colours of Cityscapes."""
 
 CITYSCAPES = (
     LabelClass("road", (128, 64, 128)),
@@ -52,7 +52,7 @@ CITYSCAPES = (
     LabelClass("motorcycle", (0, 0, 230)),
     LabelClass("bicycle", (119, 11, 32)),
 )
-"""The nineteen classes that Cityscapes evaluates, in the order of its train ids, in its own colours."""
+"""The nineteen evaluated classes of Cityscapes, in the order of its train ids, with its colours."""
 
 STREET_HAZARDS = (
     LabelClass("background", (0, 0, 0)),
@@ -68,4 +68,4 @@ STREET_HAZARDS = (
     LabelClass("wall", (102, 102, 156)),
     LabelClass("traffic sign", (220, 220, 0)),
 )
-"""The twelve classes of StreetHazards, in its authors' order and colours; most of its background is sky."""
+"""The twelve classes of StreetHazards, in its authors' order and colours. Most of the background is sky."""

@@ -1,4 +1,4 @@
-"""Labelled frames of any data set: one base class that reads them, one file per set that says where they lie."""
+"""Labelled frames of any data set: the base class that reads them. Each set has a file that says where they are."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ANOMALY = 1
 
 
 class BrokenFrameError(PerceptionError, ValueError):
-    """One frame that cannot be used; the message names the file and the remedy. The others of the set may be fine."""
+    """A frame that cannot be used. The message names the file and the remedy. Other frames of the set may be valid."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class LabelledFrame:
     Attributes:
         name: unique within its set.
         image: (H, W, 3) uint8 RGB.
-        labels: (H, W) uint8 class ids; 255 where no class is known (everywhere in a set without classes).
-        anomaly: (H, W) uint8, 0 inlier, 1 anomaly, 255 where neither is known.
+        labels: (H, W) uint8 class ids, 255 where no class is known (everywhere, in a set without classes).
+        anomaly: (H, W) uint8: 0 inlier, 1 anomaly, 255 unknown.
     """
 
     name: str
@@ -46,7 +46,7 @@ class LabelledFrame:
 
 @dataclass(frozen=True)
 class FramePaths:
-    """Where one frame lies."""
+    """The files of one frame."""
 
     name: str
     image: Path
@@ -54,26 +54,26 @@ class FramePaths:
 
 
 class LabelledFrames(Sequence[LabelledFrame]):
-    """The frames of one split of a data set, in the order of their names; each is decoded when it is asked for.
+    """The frames of one split of a data set, in the order of their names. Each frame is decoded when it is read.
 
     A data set is a subclass with the class attributes below and a constructor `(folder, split=None)` that finds the
-    files. Broken files are found when they are read, not before.
+    files. Broken files are noticed only when they are read.
 
     Attributes:
         title: the set's name as its authors write it.
         terms: the licence of the set, or its terms of use in a few words.
-        source: where it is to be had.
+        source: where to get it.
         classes: its classes in the order of their ids; empty in a set that labels anomalies only.
-        splits: the splits that it has; the first one is read unless told otherwise.
+        splits: its splits; the first one is the default.
         label_map: raw value of a label file -> class id, or 255.
         anomaly_map: raw value of a label file -> 0, 1 or 255.
-        unlabelled: frames that lie there without labels (a benchmark's hidden test frames).
+        unlabelled: frames without labels in the same folder (hidden test frames of a benchmark).
 
     Raises:
         FileNotFoundError: a folder is missing or holds no frames, or an image has no labels; the message names it and
-            says where the set is to be had.
-        BrokenFrameError: on reading a frame: a file that cannot be decoded, labels of another size than the image, or
-            a label value that the set does not have.
+            says where to get the set.
+        BrokenFrameError: on reading a frame: a file cannot be decoded, the labels differ from the image in size, or
+            hold a value that the set does not have.
     """
 
     title: str
@@ -89,7 +89,7 @@ class LabelledFrames(Sequence[LabelledFrame]):
         self.folder = folder
         self.files = sorted(files, key=lambda paths: paths.name)
         if not self.files:
-            raise FileNotFoundError(f"{folder}: no frames of {self.title} there; it is to be had at {self.source}")
+            raise FileNotFoundError(f"{folder}: no frames of {self.title} there; it is available from {self.source}")
         for paths in self.files:
             if not paths.labels.is_file():
                 raise FileNotFoundError(f"{paths.labels}: no labels for {paths.image}")
@@ -100,16 +100,16 @@ class LabelledFrames(Sequence[LabelledFrame]):
 
     @classmethod
     def existing(cls, *folders: Path) -> Path:
-        """The first of the folders that is there; several where a set comes in several layouts.
+        """The first of the folders that exists, for sets with several layouts.
 
         Raises:
-            FileNotFoundError: none is; the message says where the set is to be had.
+            FileNotFoundError: none exists; the message says where to get the set.
         """
         for folder in folders:
             if folder.is_dir():
                 return folder
         missing = ", nor ".join([f"{folders[0]}: no such folder", *(str(folder) for folder in folders[1:])])
-        raise FileNotFoundError(f"{missing}; {cls.title} is to be had at {cls.source}")
+        raise FileNotFoundError(f"{missing}; {cls.title} is available from {cls.source}")
 
     @classmethod
     def split_or_default(cls, split: str | None) -> str:
@@ -149,7 +149,7 @@ class LabelledFrames(Sequence[LabelledFrame]):
 
 
 def inliers(label_map: Mapping[int, int]) -> dict[int, int]:
-    """The anomaly map of a set without anomalies: what has a class is an inlier, of the rest nothing is known."""
+    """The anomaly map of a set without anomalies: pixels with a class are inliers, the rest is unknown."""
     return {raw: INLIER for raw, class_id in label_map.items() if class_id != IGNORE}
 
 
@@ -177,10 +177,10 @@ def images_in(folder: Path) -> list[Path]:
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB, as every command reads image files: see `ros_ood_perception.camera.image_file`.
+    """(H, W, 3) uint8 RGB, read like everywhere in the package: see `ros_ood_perception.camera.image_file`.
 
     Raises:
-        BrokenFrameError: not an image that can be decoded.
+        BrokenFrameError: the file is not a decodable image.
     """
     try:
         return cv2.cvtColor(read_image_file(path), cv2.COLOR_BGR2RGB)
@@ -189,10 +189,10 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 
 
 def read_label_map(path: Path) -> NDArray[np.uint8]:
-    """(H, W) uint8 as stored: the indices of a palette, not its colours; 1 bit is 0 and 1.
+    """(H, W) uint8 as stored: indices of a palette, not its colours; values of 1 bit become 0 and 1.
 
     Raises:
-        BrokenFrameError: not a PNG that can be decoded, or not one of single values of 0 to 255.
+        BrokenFrameError: the file is not a decodable PNG, or does not hold single values of 0 to 255.
     """
     try:
         labels = read_label_file(path)
@@ -209,4 +209,4 @@ def _broken(path: Path, error: ImageFileError) -> BrokenFrameError:
     reason = str(error).removeprefix(f"{path}: ")
     if isinstance(error.__cause__, MalformedImageError) and error.__cause__.kind == NOT_LABELS:
         return BrokenFrameError(f"{path}: {reason}")
-    return BrokenFrameError(f"{path}: not an image that can be decoded ({reason}); fetch it again")
+    return BrokenFrameError(f"{path}: not a decodable image ({reason}); fetch it again")

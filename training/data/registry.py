@@ -1,4 +1,4 @@
-"""The data sets by name. A new set is a file of its own and a line here."""
+"""The data sets by name. A new set needs a file in `training/data/sets/` and a line in `DATA_SETS`."""
 
 from __future__ import annotations
 
@@ -26,8 +26,10 @@ from training.data.sets.wilddash2 import WildDash2
 
 
 class DataSet(Protocol):
-    """What is registered: a `LabelledFrames` subclass, called with a folder and a split (None: the folder's own, or
-    the set's first)."""
+    """A registered set: a `LabelledFrames` subclass, called with a folder and a split.
+
+    The split None is the folder itself, or the set's first split.
+    """
 
     def __call__(self, folder: Path, split: str | None = None, /) -> LabelledFrames: ...
 
@@ -55,17 +57,20 @@ DATA_SETS: dict[str, DataSet] = {
 
 
 def registered(name: str) -> str:
-    """The registered name that `name` means: itself, or the longest one that it continues after a `_`.
+    """The registered name for `name`: itself, or the longest one that `name` extends by `_WORD`.
 
-    `camvid_night` is read as `camvid`, so that several folders of one set can be told apart.
+    Such names tell several folders of one set apart.
+
+    >>> registered("camvid_night")
+    'camvid'
 
     Raises:
-        ValueError: no set of that name; the message lists those that there are.
+        ValueError: there is no such set; the message lists all sets.
     """
     fitting = [known for known in DATA_SETS if name == known or name.startswith(f"{known}_")]
     if not fitting:
         raise ValueError(
-            f"no data set is called '{name}'; there are {', '.join(sorted(DATA_SETS))} (each may be followed by _WORD)"
+            f"there is no data set '{name}'; there are {', '.join(sorted(DATA_SETS))} (each may be followed by _WORD)"
         )
     return max(fitting, key=len)
 
@@ -82,7 +87,7 @@ def open_training_frames(name: str, folder: Path | str, split: str, held_out: Se
 
 
 def open_validation_frames(name: str, folder: Path | str, split: str, held_out: Sequence[str] = ()) -> LabelledFrames:
-    """Frames to choose by: a split of a set with classes, as `HeldOut.validation` divides it.
+    """Frames for validation: a split of a set with classes, without those that `HeldOut.validation` leaves out.
 
     Raises:
         ValueError: no such set, split or class, or a set without classes.

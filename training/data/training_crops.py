@@ -1,4 +1,4 @@
-"""The stream of training crops: the same crops for the same seed, epoch and process count, wherever a run resumes."""
+"""The stream of training crops: the same for the same seed, also after a run is resumed."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from training.data.labelled_frames import LabelledFrame
 class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
     """Random crops of a labelled set, addressed by (epoch, position).
 
-    Each crop's randomness is seeded by (seed, epoch, position), not by the history of the process that makes it, so an
-    interrupted run goes on with the crops that it would have had.
+    The randomness of a crop is seeded by (seed, epoch, position), not by the history of a process. So a resumed run
+    gets the crops of an uninterrupted one.
 
     Items: image (3, h, w) uint8 and labels (h, w) uint8.
     """
@@ -51,7 +51,7 @@ class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
 
 
 class AddressSampler(DistributedSampler[Any]):
-    """torch's distributed sampler (one process included), giving (epoch, position) instead of position."""
+    """torch's distributed sampler, also for one process, with (epoch, position) instead of position."""
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return ((self.epoch, position) for position in super().__iter__())

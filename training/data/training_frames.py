@@ -1,4 +1,4 @@
-"""The frames that a run trains on: those of one set, or of several with the same classes."""
+"""The frames of a training run, from one set or from several with the same classes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from training.data.registry import open_training_frames, open_validation_frames
 
 
 class TrainingFrames(Sequence[LabelledFrame]):
-    """Frames of several sets, one set after the other; each is decoded when it is asked for.
+    """Frames of several sets, one set after the other. Each frame is decoded when it is read.
 
     Attributes:
         parts: (title, split) of each set.
-        title: their titles together.
-        terms: the licences of all, each once.
+        title: the titles, joined.
+        terms: the licences, each once.
         classes: of every set, in the order of their ids.
 
     Raises:
@@ -29,7 +29,7 @@ class TrainingFrames(Sequence[LabelledFrame]):
         for frames, _ in sets:
             if frames.classes != first.classes:
                 raise ValueError(
-                    f"{frames.title} has the classes {_names(frames.classes)}; to be trained on with {first.title} it "
+                    f"{frames.title} has the classes {_names(frames.classes)}; to be trained with {first.title}, it "
                     f"must have {_names(first.classes)}"
                 )
         self.sets = [frames for frames, _ in sets]
@@ -51,10 +51,10 @@ class TrainingFrames(Sequence[LabelledFrame]):
 
 
 def open_data(config: DataConfig, folders: Mapping[str, Path]) -> tuple[TrainingFrames, LabelledFrames]:
-    """The frames to train on, and those to validate on.
+    """The frames for training and those for validation.
 
     Args:
-        folders: of each set, as `config.folders` gives them.
+        folders: of each set, from `config.folders`.
 
     Raises:
         ValueError: no such set, split or class, a set without classes, or sets of different classes.

@@ -1,4 +1,4 @@
-"""BDD100K's 10,000 segmented frames, in the official layout and in that of its first release."""
+"""The 10,000 segmented frames of BDD100K, in the official layout and in that of the first release."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from training.data.labelled_frames import FramePaths, LabelledFrames, images_in,
 
 
 class Bdd100k(LabelledFrames):
-    """A split of BDD100K's semantic segmentation, whose ids are Cityscapes' train ids; `folder` is `bdd100k` or above.
+    """A split of BDD100K's semantic segmentation. Its ids are the train ids of Cityscapes.
+
+    `folder` is `bdd100k` or the folder that holds it.
 
     Official layout (https://doc.bdd100k.com/download.html): `images/10k/SPLIT/*.jpg` and
     `labels/sem_seg/masks/SPLIT/*.png`. First release: `seg/images/SPLIT/*.jpg` and `seg/labels/SPLIT/*_train_id.png`.

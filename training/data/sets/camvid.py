@@ -11,7 +11,7 @@ VOID_ID = 11
 
 
 class CamVid(LabelledFrames):
-    """A split of CamVid: `folder` is the split's own folder, or the one above with `split`."""
+    """A split of CamVid. `folder` is the folder of the split, or with `split` the one that holds the splits."""
 
     title = "CamVid"
     terms = "CC BY-NC 4.0"

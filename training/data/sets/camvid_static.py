@@ -1,4 +1,4 @@
-"""CamVid-Static: CamVid's validation frames, two of three with foreign objects blended in."""
+"""CamVid-Static: the validation frames of CamVid; two of three have foreign objects blended in."""
 
 from __future__ import annotations
 

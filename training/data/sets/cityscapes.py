@@ -11,13 +11,13 @@ LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 3
 """The value of each of the nineteen classes in a `labelIds` file, in the order of the classes."""
 
 VOID_IDS = tuple(sorted({*range(34), 255} - {*LABEL_IDS}))
-"""The other values of a `labelIds` file; 255 is -1, the licence plate, in eight bits."""
+"""The other values of a `labelIds` file. 255 is -1 (licence plate) in eight bits."""
 
 LABEL_MAP = dict.fromkeys(VOID_IDS, IGNORE) | {raw: class_id for class_id, raw in enumerate(LABEL_IDS)}
 
 
 class Cityscapes(LabelledFrames):
-    """The finely labelled frames of a split; the test split is not offered, its labels are not public.
+    """The finely labelled frames of a split. There is no test split: its labels are not public.
 
     Layout, ids and void classes as in https://github.com/mcordts/cityscapesScripts (README, `helpers/labels.py`).
     """

@@ -11,11 +11,13 @@ MASKS = "fishyscapes_lostandfound"
 
 
 class FishyscapesLostAndFound(ImagesAndMasks):
-    """The validation set. As published: `fishyscapes_lostandfound/NUMBER_FRAME_labels.png` from Fishyscapes, and beside
-    that folder `leftImg8bit/train|test/SCENE/FRAME_leftImg8bit.png` from Lost and Found.
+    """The validation set.
 
-    Also read: images that were picked out already, `laf_images/FRAME_leftImg8bit.png` beside the masks, or
-    `images/` or `original/` with masks of the same names, which is how public code hands the set on.
+    As published: `fishyscapes_lostandfound/NUMBER_FRAME_labels.png` from Fishyscapes, and beside that folder
+    `leftImg8bit/train|test/SCENE/FRAME_leftImg8bit.png` from Lost and Found.
+
+    Also read: selected images in `laf_images/FRAME_leftImg8bit.png` beside the masks, or in `images/` or `original/`
+    with masks of the same names. Public code distributes the set like this.
 
     Names and values as in https://github.com/hermannsblum/bdl-benchmark (`fishyscapes_tfds.py`).
     """
@@ -47,5 +49,5 @@ class FishyscapesLostAndFound(ImagesAndMasks):
                 return path
         raise FileNotFoundError(
             f"{candidates[0]}: no image for {root / MASKS}, nor {candidates[1]}, nor {candidates[2]}; "
-            f"{self.title} is to be had at {self.source}"
+            f"{self.title} is available from {self.source}"
         )

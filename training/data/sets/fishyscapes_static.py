@@ -16,14 +16,16 @@ RELEASES = ("fs_val_v3", "fs_val_v2", "fs_val_v1")
 
 
 class FishyscapesStatic(ImagesAndMasks):
-    """The validation set. As published: `fs_val_v3/NUMBER_FRAME_labels.png` and, for each, `NUMBER_FRAME_rgb.npz` with
-    what is to be added to the frame of Cityscapes, `leftImg8bit/val/CITY/FRAME_leftImg8bit.png` beside that folder.
+    """The validation set.
 
-    Also read: pictures that were composed already, in `images/` or `original/` with masks of the same names, which is
-    how public code hands the set on.
+    As published: `fs_val_v3/NUMBER_FRAME_labels.png` with `NUMBER_FRAME_rgb.npz`, which is added to the frame of
+    Cityscapes. That frame is `leftImg8bit/val/CITY/FRAME_leftImg8bit.png` beside that folder.
 
-    Names, values and the sum as in https://github.com/hermannsblum/bdl-benchmark (`fishyscapes_tfds.py`); of the
-    releases v1 to v3 (they differ in the blending) the newest that is there is read.
+    Also read: composed images in `images/` or `original/` with masks of the same names. Public code distributes the set
+    like this.
+
+    Names, values and the sum as in https://github.com/hermannsblum/bdl-benchmark (`fishyscapes_tfds.py`). The releases
+    v1 to v3 differ in the blending; the newest one in the folder is read.
     """
 
     title = "Fishyscapes Static"
@@ -49,7 +51,7 @@ class FishyscapesStatic(ImagesAndMasks):
             for needed in (self._overlays[name], image):
                 if not needed.is_file():
                     raise FileNotFoundError(
-                        f"{needed}: no such file, but {path} needs it; {self.title} is to be had at {self.source}"
+                        f"{needed}: no such file, but {path} needs it; {self.title} is available from {self.source}"
                     )
             files.append(FramePaths(name, image, path))
         return files

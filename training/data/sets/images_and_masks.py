@@ -1,4 +1,4 @@
-"""Any folder with `images/` and masks of the values 0 (inlier), 1 (anomaly) and 255 (neither counts)."""
+"""Any folder with `images/` and masks with the values 0 (inlier), 1 (anomaly) and 255 (ignored)."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from training.data.labelled_frames import ANOMALY, INLIER, FramePaths, LabelledF
 IMAGE_FOLDERS = ("images", "original")
 MASK_FOLDERS = ("labels_masks", "labels", "masks")
 MASK_ENDINGS = ("", "_labels_semantic", "_labels", "_mask")
-"""What may follow the image's name in the name of its mask, in the order of preference."""
+"""Suffixes of a mask's name after the name of its image, in the order of preference."""
 
 
 class ImagesAndMasks(LabelledFrames):
-    """Images and anomaly masks of your own, or of any set that was unpacked like this.
+    """Your own images and anomaly masks, or any set unpacked like this.
 
-    The images lie in `images/` or `original/`, the masks in `labels_masks/`, `labels/` or `masks/`. A mask is a PNG
-    that is called like its image, with or without `_labels_semantic`, `_labels` or `_mask`.
+    The images are in `images/` or `original/`, the masks in `labels_masks/`, `labels/` or `masks/`. A mask is a PNG
+    with the name of its image, with or without the suffix `_labels_semantic`, `_labels` or `_mask`.
 
-    A split is a folder of that name between `folder` and these.
+    A split is a folder of that name between `folder` and these folders.
     """
 
     title = "images and masks"
     terms = "those of its images"
-    source = "wherever this folder came from; it needs images/ and one of labels_masks/, labels/, masks/"
+    source = "the origin of this folder; it needs images/ and one of labels_masks/, labels/, masks/"
     anomaly_map: Mapping[int, int] = {0: INLIER, 1: ANOMALY, IGNORE: IGNORE}
 
     def __init__(self, folder: Path | str, split: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""KITTI's 200 frames with semantic labels: `training/image_2/*.png` and `training/semantic/*.png`."""
+"""The 200 frames of KITTI with semantic labels: `training/image_2/*.png` and `training/semantic/*.png`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from training.data.sets.cityscapes import LABEL_MAP
 
 
 class Kitti(LabelledFrames):
-    """The training frames of KITTI's semantic segmentation benchmark, in Cityscapes' label ids.
+    """The training frames of KITTI's semantic segmentation benchmark, with the label ids of Cityscapes.
 
-    KITTI's other benchmarks unzip more frames into the same `image_2`, so the labels say which frames belong.
+    Archives of other KITTI benchmarks put further frames into the same `image_2`. So the frames are those with labels.
     """
 
     title = "KITTI semantics"

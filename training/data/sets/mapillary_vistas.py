@@ -1,4 +1,4 @@
-"""Mapillary Vistas v1.x and v2.0, in Cityscapes' nineteen classes."""
+"""Mapillary Vistas v1.x and v2.0, with the nineteen classes of Cityscapes."""
 
 from __future__ import annotations
 
@@ -157,23 +157,23 @@ LAYOUTS = (
     ("config_v1.2.json", "v1.2/labels"),
     ("config.json", "labels"),
 )
-"""The config and, below the split's folder, the labels that it explains; the first pair that is there is read."""
+"""The config and the folder of its labels below that of the split. The first existing pair is read."""
 
 
 class MapillaryVistas(LabelledFrames):
     """A split of Mapillary Vistas: `training|validation/images/*.jpg` and, beside `images`, the labels.
 
-    Label files are palette PNGs of indices into the list `labels` of the config: `config.json` and `labels/` in v1.1
-    and v1.2, `config_v2.0.json` and `v2.0/labels/` (or the same of v1.2) in v2.0.
+    Label files are palette PNGs with indices into the list `labels` of the config. v1.1 and v1.2 have `config.json` and
+    `labels/`; v2.0 has `config_v2.0.json` and `v2.0/labels/` (or the same for v1.2).
 
-    A name becomes the Cityscapes class that WildDash's authors give it (`wd2_unified_label_policy.json` of
-    https://github.com/ozendelait/wilddash_scripts; Zendel et al., CVPR 2022). Where they divide it among two, curbs are
-    sidewalk, bike lanes and manholes road, poles pole, rail tracks and other vehicles 255. Names that only v2.0 has
-    follow the class of v1.2 that they refine, where that is plain, and are 255 elsewhere. Both are this project's
-    choices.
+    A name becomes the Cityscapes class that the authors of WildDash give it (`wd2_unified_label_policy.json` of
+    https://github.com/ozendelait/wilddash_scripts; Zendel et al., CVPR 2022). Some names they divide among two classes:
+    here curbs become sidewalk, bike lanes and manholes road, poles pole, and rail tracks and other vehicles 255. Names
+    of v2.0 only become the class of the v1.2 name that they refine; if that is unclear they become 255. Both are
+    choices of this project.
 
     Raises:
-        ValueError: the config names classes of no known version.
+        ValueError: the config has classes of no known version.
     """
 
     title = "Mapillary Vistas"
@@ -192,7 +192,7 @@ class MapillaryVistas(LabelledFrames):
                 break
         else:
             pairs = ", ".join(f"{config} with {part}/{below}" for config, below in LAYOUTS)
-            raise FileNotFoundError(f"{root}: none of {pairs}; {self.title} is to be had at {self.source}")
+            raise FileNotFoundError(f"{root}: none of {pairs}; {self.title} is available from {self.source}")
         self.label_map = _label_map(root / config)
         self.anomaly_map = inliers(self.label_map)
         super().__init__(

@@ -11,10 +11,10 @@ from training.data.labelled_frames import ANOMALY, INLIER, FramePaths, LabelledF
 
 
 class RoadAnomaly(LabelledFrames):
-    """The frames that `frame_list.json` names; `folder` holds that file, or is one above, as the archive unzips.
+    """The frames in `frame_list.json`. `folder` holds this file, or is a folder above it in the unzipped archive.
 
-    Label files hold 0 for the background and 2 for anomalies (the set's readme). 1 is read as an inlier, since the
-    authors' own reader calls that value road, and 255 as unknown.
+    Label files hold 0 for the background and 2 for anomalies (the set's readme). 1 is read as an inlier, because the
+    authors' own reader calls this value road, and 255 as unknown.
 
     Unverified: whether any published label file has a 1 or a 255.
     """
@@ -42,7 +42,7 @@ class RoadAnomaly(LabelledFrames):
         try:
             names = json.loads(file.read_text())
         except FileNotFoundError as error:
-            raise FileNotFoundError(f"{file}: no such file; {self.title} is to be had at {self.source}") from error
+            raise FileNotFoundError(f"{file}: no such file; {self.title} is available from {self.source}") from error
         except ValueError as error:
             raise ValueError(f"{file}: not JSON ({error}); fetch it again") from error
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

@@ -1,4 +1,4 @@
-"""SegmentMeIfYouCan's two tracks: `images/NAME.jpg|webp` and `labels_masks/NAME_labels_semantic.png`."""
+"""The two tracks of SegmentMeIfYouCan: `images/NAME.jpg|webp` and `labels_masks/NAME_labels_semantic.png`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from training.data.sets.images_and_masks import ImagesAndMasks
 
 
 class SmiycTrack(ImagesAndMasks):
-    """The frames of a track that have labels: those of validation. The test frames' labels are not public.
+    """The validation frames of a track. The labels of the test frames are not public.
 
-    `folder` is the unzipped `dataset_...`, or the one above, or a folder with `images/` and `labels_masks/`. Names and
-    values as in https://github.com/SegmentMeIfYouCan/road-anomaly-benchmark (`datasets/tracks.py`).
+    `folder` is the unzipped `dataset_...`, the folder that holds it, or a folder with `images/` and `labels_masks/`.
+    Names and values as in https://github.com/SegmentMeIfYouCan/road-anomaly-benchmark (`datasets/tracks.py`).
 
     Attributes:
-        unzipped_as: the folder that the track's archive unzips to.
-        left_out: how the names of frames begin that do not count although they lie there.
+        unzipped_as: the folder in the track's archive.
+        left_out: prefixes of the names of frames that the benchmark leaves out.
     """
 
     unzipped_as: ClassVar[str]
@@ -36,7 +36,7 @@ class SmiycTrack(ImagesAndMasks):
 
 
 class SmiycAnomaly(SmiycTrack):
-    """RoadAnomaly21: 10 validation frames; anomalies anywhere in the picture."""
+    """RoadAnomaly21: 10 validation frames, with anomalies anywhere in the image."""
 
     title = "SMIYC AnomalyTrack (RoadAnomaly21)"
     source = "https://segmentmeifyoucan.com/datasets (dataset_AnomalyTrack.zip)"
@@ -44,7 +44,7 @@ class SmiycAnomaly(SmiycTrack):
 
 
 class SmiycObstacle(SmiycTrack):
-    """RoadObstacle21: 30 validation frames; obstacles on the road, everything beside the road is 255."""
+    """RoadObstacle21: 30 validation frames, with obstacles on the road. Pixels beside the road are 255."""
 
     title = "SMIYC ObstacleTrack (RoadObstacle21)"
     source = "https://segmentmeifyoucan.com/datasets (dataset_ObstacleTrack.zip)"

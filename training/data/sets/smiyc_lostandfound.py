@@ -1,4 +1,4 @@
-"""Lost and Found as SegmentMeIfYouCan evaluates it: obstacles against the free road, nothing else counts."""
+"""Lost and Found as SegmentMeIfYouCan evaluates it: obstacles against free road; other pixels are ignored."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ ROAD_VALUE = 1
 OBSTACLE_VALUES = range(2, 201)
 
 FRAMES = {"train": 1036, "test": 1203}
-"""How many frames a split of Lost and Found has: the benchmark leaves frames out by their place among all."""
+"""Number of frames in each split of Lost and Found. The benchmark leaves frames out by their number."""
 
 WITHOUT_LABELS = {
     "train": frozenset((44, 67, 88, 109, 131, 614)),
     "test": frozenset((17, 37, 55, 72, 91, 110, 129, 153, 174, 197, 218, 353, 490, 618, 686, 792, 793)),
 }
-"""Places, by name from 0, of the frames whose label files are void throughout."""
+"""Numbers, in the order of names from 0, of frames whose label files are entirely void."""
 
 CHILDREN = "15_Rechbergstr_Deckenpfronn"
-"""The test sequence whose obstacles are children: a class that training knows."""
+"""The test sequence whose obstacles are children, which are a known class."""
 
 
 class SmiycLostAndFound(LabelledFrames):
     """`leftImg8bit/SPLIT/SCENE/*_leftImg8bit.png` and `gtCoarse/SPLIT/SCENE/*_gtCoarse_labelIds.png`.
 
-    Splits, as in `datasets/tracks.py` of https://github.com/SegmentMeIfYouCan/road-anomaly-benchmark: `testNoKnown`
-    (1,043 frames) is the one of the benchmark's tables; `testValid` (1,186) and `trainValid` (1,030) leave out the
-    frames without labels; `test` and `train` are all. Splits that leave frames out need all frames to be there.
+    The splits are those of `datasets/tracks.py` in https://github.com/SegmentMeIfYouCan/road-anomaly-benchmark.
+    `testNoKnown` (1,043 frames) is the split of the benchmark's tables. `testValid` (1,186) and `trainValid` (1,030)
+    leave out the frames without labels. `test` and `train` hold all frames. Splits that leave frames out need the
+    complete set.
     """
 
     title = "Lost and Found (SMIYC)"
@@ -46,8 +47,8 @@ class SmiycLostAndFound(LabelledFrames):
         if split != part and files:
             if len(files) != FRAMES[part]:
                 raise FileNotFoundError(
-                    f"{images}: {len(files)} frames; the split {split} leaves out frames by their place among all "
-                    f"{FRAMES[part]}, which are to be had at {self.source}"
+                    f"{images}: {len(files)} frames; the split {split} leaves out frames by their number among all "
+                    f"{FRAMES[part]}, which are available from {self.source}"
                 )
             files = [paths for place, paths in enumerate(files) if place not in WITHOUT_LABELS[part]]
         if split == "testNoKnown":

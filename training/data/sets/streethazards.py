@@ -1,4 +1,4 @@
-"""StreetHazards (CAOS): simulated towns; those of training hold known classes, the two of the test foreign objects."""
+"""StreetHazards (CAOS): simulated towns. Training towns show known classes, the two test towns also foreign objects."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class StreetHazards(LabelledFrames):
     """The training towns: `train/images/training|validation/TOWN/*.png` and the same below `train/annotations`.
 
     Label files hold 1 to 14 (https://github.com/hendrycks/anomaly-seg, `create_dataset.py` with issue 15). The twelve
-    classes are those of the paper (Hendrycks et al., ICML 2022), the background among them; "other", 4, is left out of
-    everything, as in the open-set experiments of https://github.com/matejgrcic/DenseHybrid (issue 8). The authors'
-    own evaluation counts it as an inlier.
+    classes are those of the paper (Hendrycks et al., ICML 2022), including the background. "Other" (4) is ignored, as
+    in the open-set experiments of https://github.com/matejgrcic/DenseHybrid (issue 8). The authors' own evaluation
+    counts it as an inlier.
     """
 
     title = "StreetHazards"
@@ -41,8 +41,8 @@ class StreetHazards(LabelledFrames):
 class StreetHazardsTest(LabelledFrames):
     """The test towns t5 and t6: `test/images/test/TOWN/*.png` and the same below `test/annotations`.
 
-    Both the classes and the anomalies are labelled, and each town is a split: open-mIoU takes the threshold of one
-    town from the other.
+    Classes and anomalies are labelled. Each town is a split as well: open-mIoU takes the threshold of one town from the
+    other.
     """
 
     title = "StreetHazards test"

@@ -1,4 +1,4 @@
-"""WildDash 2: `images/*.jpg` and `labels/*.png` with Cityscapes' label ids and more."""
+"""WildDash 2: `images/*.jpg` and `labels/*.png` with the label ids of Cityscapes and further ones."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ LAST_ID = 80
 
 
 class WildDash2(LabelledFrames):
-    """The public frames of WildDash 2; `folder` is `wd_public_02` or the one above.
+    """The public frames of WildDash 2. `folder` is `wd_public_02` or the folder that holds it.
 
-    Ids to 38 are those of the `wd_public_02` release, ids to 80 those of its successor; they become Cityscapes classes
-    as its authors have it (`wd2_unified_label_policy.json` of https://github.com/ozendelait/wilddash_scripts; Zendel
-    et al., "Unifying Panoptic Segmentation for Autonomous Driving", CVPR 2022). The successor, `wd_public_v2p0`, comes
-    with panoptic labels only: the same repository's `pano2sem.py` makes `labels/*_labelIds.png` of them.
+    Ids up to 38 are those of the release `wd_public_02`, and ids up to 80 those of its successor. They become classes
+    of Cityscapes as the authors define it (`wd2_unified_label_policy.json` of
+    https://github.com/ozendelait/wilddash_scripts; Zendel et al., "Unifying Panoptic Segmentation for Autonomous
+    Driving", CVPR 2022). The successor `wd_public_v2p0` has panoptic labels only; `pano2sem.py` of the same repository
+    makes `labels/*_labelIds.png` of them.
 
-    Unverified: that `wd_public_02` names a label file exactly like its image is known from public readers of the set,
-    not from the archive.
+    Unverified: label files of `wd_public_02` have the names of their images according to public readers of the set; the
+    archive was not seen.
     """
 
     title = "WildDash 2"
