@@ -298,7 +298,7 @@ def test_a_checkpoint_that_is_none_is_refused(tmp_path: Path) -> None:
 def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "a.pt"
     save_checkpoint(path, {"value": 1})
-    with pytest.raises(ValueError, match="has a function, which no checkpoint of ours has"):
+    with pytest.raises(ValueError, match="has a function, which no checkpoint of this project has"):
         save_checkpoint(path, {"value": lambda: None})
     assert load_checkpoint(path)["value"] == 1
     assert [p.name for p in tmp_path.iterdir()] == ["a.pt"]

@@ -112,8 +112,8 @@ def test_fields_are_changed_where_they_are_and_nowhere_else() -> None:
         ("=3", "must be FIELD=VALUE"),
         ("data..set=3", "must be FIELD=VALUE"),
         ("epochs=[", "the value is not YAML"),
-        ("name.first=3", "no field to go into at 'first'"),
-        ("picture_frames.7=3", "no field to go into at '7'"),
+        ("name.first=3", "'first' is inside a value of the configuration that has no fields"),
+        ("picture_frames.7=3", "'7' is inside a value of the configuration that has no fields"),
     ],
 )
 def test_a_change_that_cannot_be_made_is_named(change: str, message: str) -> None:

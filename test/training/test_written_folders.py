@@ -107,7 +107,7 @@ def test_files_that_no_command_wrote_are_not_written_over(
         assert message in capsys.readouterr().err
     (tmp_path / "config").mkdir()
     assert train(tree, tmp_path / "config", "--out", str(mine)) == 2
-    assert "best.pt exists, and would be replaced" in capsys.readouterr().err
+    assert "best.pt exists and would be replaced" in capsys.readouterr().err
     shutil.rmtree(tmp_path / "config")
     assert contents(tmp_path) == before
 

@@ -1,4 +1,4 @@
-"""Mixed precision in which autocast alone decides what is computed in bf16."""
+"""Mixed precision in which only autocast decides what is computed in bf16."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from lightning_fabric.plugins.precision import MixedPrecision, Precision
 
 
 class AutocastPrecision(MixedPrecision):
-    """`bf16-mixed` that leaves the inputs of a module as they are.
+    """`bf16-mixed` that does not cast the inputs of a module.
 
-    Fabric's own casts every floating-point input: numbers of pixels, which losses are divided by, would be rounded to
-    three digits, and so would the noise that the flow learns its likelihood with.
+    Fabric's own version casts every floating-point input. The numbers of pixels by which losses are divided, and the
+    noise for the flow's likelihood, would then be rounded to three digits.
     """
 
     def convert_input(self, data: Any) -> Any:
-        """As it is."""
+        """The data, unchanged."""
         return data
 
 
 def precision_plugins(precision: str, accelerator: str) -> list[Precision]:
-    """What `Fabric(plugins=...)` needs for a precision of ours; nothing for one that is not mixed.
+    """The `plugins` of `Fabric` for a precision; empty unless it is mixed.
 
     Args:
         accelerator: a Fabric accelerator, or `auto`.

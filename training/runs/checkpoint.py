@@ -1,4 +1,4 @@
-"""Checkpoints: one file, plain tensors and plain values, replaced atomically, with a digest of all that they hold."""
+"""Checkpoints: one file with plain tensors and values, replaced atomically, with a digest of its contents."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from ros_ood_perception.shown_text import error_line, printable
 FORMAT = "ros_ood_perception.checkpoint.2"
 FORMAT_WITHOUT_DIGEST = "ros_ood_perception.checkpoint.1"
 MOST_VALUES = 1_000_000
-"""Tensors and plain values of a checkpoint, lists in lists counted as often as they are met."""
+"""Largest number of tensors and plain values in a checkpoint. A list that occurs twice counts twice."""
 
 
 class CheckpointError(PerceptionError, ValueError):
-    """A file that is not a checkpoint of this project, or not one that fits."""
+    """A file is not a checkpoint of this project, or does not fit the run. The message names it and the remedy."""
 
 
 class _Contents(dict[str, Any]):
-    """What a checkpoint holds; what it lacks is an error of the checkpoint."""
+    """The contents of a checkpoint. A missing key raises `CheckpointError`."""
 
     def __init__(self, path: Path, contents: dict[str, Any]) -> None:
         super().__init__(contents)
         self._path = path
 
     def __missing__(self, key: str) -> Any:
-        raise CheckpointError(f"{self._path}: holds no '{key}'; it is not of a run of this version")
+        raise CheckpointError(f"{self._path}: holds no '{key}'; it is not from a run of this version")
 
 
 def save_checkpoint(path: Path, contents: dict[str, Any]) -> None:
-    """Write `contents` so that `path` holds either the old file or the whole new one, also when the power goes.
+    """Write a checkpoint. `path` holds either the old or the complete new file, also after a power failure.
 
     Raises:
         OSError: it cannot be written, with the path.
     """
     with naming(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-    # In memory first: torch reports a full disk as an error of its own, without a path.
+    # In memory first: torch reports a full disk with an error without a path.
     buffer = io.BytesIO()
     held = {key: value for key, value in contents.items() if key not in ("format", "digest")}
     torch.save({"format": FORMAT, "digest": contents_digest(held), **held}, buffer)
@@ -52,14 +52,14 @@ def save_checkpoint(path: Path, contents: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path | str) -> dict[str, Any]:
-    """Read a checkpoint without running any code that it might hold (`weights_only`).
+    """Read a checkpoint without running code that it might contain (`weights_only`).
 
-    Checkpoints of earlier versions have no digest, and are read without.
+    Checkpoints of earlier versions are accepted without a digest.
 
     Raises:
         FileNotFoundError: no such file.
-        CheckpointError: not a checkpoint of this project, or a damaged one. What is returned raises it as well, for a
-            key that is not there.
+        CheckpointError: not a checkpoint of this project, or a damaged one. The returned dict raises it as well, for a
+            missing key.
     """
     path = Path(path)
     if path.exists() and not path.is_file():
@@ -68,7 +68,7 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
         contents = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise
-    except (Exception, RecursionError) as error:  # damaged bytes fail in every way that zipfile, pickle and torch have
+    except (Exception, RecursionError) as error:  # damaged bytes raise any error of zipfile, pickle and torch
         raise CheckpointError(f"{path}: not a readable checkpoint ({error_line(error)[:500]})") from error
     if not isinstance(contents, dict) or contents.get("format") not in (FORMAT, FORMAT_WITHOUT_DIGEST):
         found = contents.get("format") if isinstance(contents, dict) else type(contents).__name__
@@ -79,7 +79,7 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
         held = {key: value for key, value in contents.items() if key != "format"}
         try:
             same = contents_digest(held, 4 * path.stat().st_size) == digest
-        except (Exception, RecursionError) as error:  # values that no checkpoint has
+        except (Exception, RecursionError) as error:  # values that no checkpoint contains
             raise CheckpointError(f"{path}: is damaged ({error_line(error)[:500]})") from error
         if not same:
             raise CheckpointError(f"{path}: is damaged: its contents do not match their digest")
@@ -88,30 +88,30 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def reading(path: Path | str) -> Iterator[None]:
-    """Within, values of a checkpoint are used: what does not fit is an error of the checkpoint.
+    """A context for using the values of a checkpoint: errors from values that do not fit become `CheckpointError`.
 
     Raises:
-        CheckpointError: in place of the errors that values of a wrong kind give.
+        CheckpointError: in place of KeyError, TypeError, AttributeError, IndexError and torch's RuntimeError.
     """
     try:
         yield
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise CheckpointError(
-            f"{path}: does not hold what a run of this version saves ({error_line(error)})"
+            f"{path}: does not hold the values that a run of this version saves ({error_line(error)})"
         ) from error
     except RuntimeError as error:
-        # Errors of ours are kinds of their own.
+        # Subclasses are errors of this package.
         if type(error) is not RuntimeError:
             raise
         raise CheckpointError(f"{path}: is of another network ({error_line(error)})") from error
 
 
 def contents_digest(contents: Any, most_bytes: int | None = None) -> str:
-    """SHA-256 over keys, values and tensors, hexadecimal; of equal contents the same, however they are stored.
+    """SHA-256 over keys, values and tensors, hexadecimal. It is the same for equal contents, however they are stored.
 
     Args:
         contents: dicts, lists and tuples of tensors and plain values.
-        most_bytes: of all tensors; None: any number.
+        most_bytes: limit for all tensors together; None sets none.
 
     Raises:
         ValueError: another kind of value, more bytes, or more than `MOST_VALUES`.
@@ -140,5 +140,5 @@ def contents_digest(contents: Any, most_bytes: int | None = None) -> str:
             text = repr(value)
             digest.update(f"{type(value).__name__} {len(text)} {text};".encode("utf-8", "surrogatepass"))
         else:
-            raise ValueError(f"has a {type(value).__name__}, which no checkpoint of ours has")
+            raise ValueError(f"has a {type(value).__name__}, which no checkpoint of this project has")
     return digest.hexdigest()

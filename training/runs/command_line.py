@@ -1,4 +1,4 @@
-"""The command line that the three trainers share: configuration, devices and hosts, resuming."""
+"""The command line of the three trainers: configuration, devices and hosts, resuming."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def command_line(run_class: type[TrainingRun[Any]], description: str | None, arg
         folders = config.data.folders(options.data)
         out = options.out or Path("runs") / config.name
         if not options.resume and (out / "last.pt").exists():
-            raise CheckpointError(f"{out / 'last.pt'} exists; give --resume to go on, or another --out")
+            raise CheckpointError(f"{out / 'last.pt'} exists; give --resume to continue, or another --out")
         if not options.resume and (out / "best.pt").exists():
-            raise CheckpointError(f"{out / 'best.pt'} exists, and would be replaced; give another --out")
+            raise CheckpointError(f"{out / 'best.pt'} exists and would be replaced; give another --out")
         given = {name: getattr(options, name.replace("-", "_")) for name in run_class.initial}
         read = {f"--data {name}": folder for name, folder in folders.items()}
         check_apart("--out", out, read if options.resume else {**read, **{f"--{n}": p for n, p in given.items()}})
@@ -56,8 +56,8 @@ def command_line(run_class: type[TrainingRun[Any]], description: str | None, arg
         fabric.launch()
         if config.precision.startswith("bf16") and fabric.device.type == "cpu" and not _computes_bf16():
             print(
-                f"{program}: this processor has no bf16 instructions: precision {config.precision} takes several times "
-                "as long as --precision 32-true",
+                f"{program}: this processor has no bf16 instructions, so precision {config.precision} takes several "
+                "times as long as --precision 32-true",
                 file=sys.stderr,
             )
         constructor: Any = run_class
@@ -72,7 +72,7 @@ def command_line(run_class: type[TrainingRun[Any]], description: str | None, arg
         print(f"{program}: {error_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"{program}: interrupted; --resume goes on after the last finished epoch", file=sys.stderr)
+        print(f"{program}: interrupted; --resume continues after the last finished epoch", file=sys.stderr)
         return 130
     return 0
 
@@ -89,26 +89,26 @@ def _parser(program: str, description: str | None, initial: dict[str, str]) -> a
         action="append",
         default=[],
         metavar="FIELD=VALUE",
-        help="replaces a field of the config, such as --set optimiser.learning_rate=1e-4; may be repeated",
+        help="replace a field of the config, such as --set optimiser.learning_rate=1e-4; may be repeated",
     )
     parser.add_argument(
         "--data",
         action="append",
         default=[],
         metavar="[SET:]FOLDER",
-        help="folder of the data set, in place of the config's; with SET: where the config trains on several",
+        help="folder of the data set, in place of the config's; with several sets in the config: SET:FOLDER",
     )
-    parser.add_argument("--out", type=Path, help="where checkpoints and logs go (default: runs/NAME)")
+    parser.add_argument("--out", type=Path, help="folder for checkpoints and logs (default: runs/NAME)")
     for name, text in initial.items():
         parser.add_argument(f"--{name}", type=Path, metavar="CHECKPOINT", help=text)
-    parser.add_argument("--resume", action="store_true", help="go on from OUT/last.pt")
+    parser.add_argument("--resume", action="store_true", help="continue from OUT/last.pt")
     parser.add_argument("--accelerator", default="auto", help="a Fabric accelerator: auto, cpu, cuda")
     parser.add_argument(
         "--devices",
-        help="how many devices (processes on a CPU) of this host share each batch (default: 1; under torchrun: its)",
+        help="devices of this host (on a CPU: processes) that share each batch (default: 1; under torchrun: its)",
     )
-    parser.add_argument("--precision", help="32-true or bf16-mixed (a flow: 32-true); replaces the config's")
-    parser.add_argument("--nodes", type=whole(1, MOST_HOSTS), help="how many hosts (default: 1; under torchrun: its)")
+    parser.add_argument("--precision", help="32-true or bf16-mixed (flow: 32-true only), in place of the config's")
+    parser.add_argument("--nodes", type=whole(1, MOST_HOSTS), help="number of hosts (default: 1; under torchrun: its)")
     return parser
 
 
@@ -122,11 +122,13 @@ def _under_torchrun() -> bool:
 
 
 def _layout(devices: str | None, nodes: int | None) -> tuple[str, int]:
-    """Devices of each host, and hosts. Under torchrun they are its: processes that did not know of each other would
-    each train alone, and write one checkpoint.
+    """Devices of each host, and number of hosts.
+
+    Under torchrun both are those of torchrun. Otherwise its processes would train separately and overwrite each other's
+    checkpoint.
 
     Raises:
-        ValueError: options that say otherwise than torchrun.
+        ValueError: the options contradict torchrun.
     """
     if not _under_torchrun():
         return devices or "1", nodes or 1
@@ -140,6 +142,6 @@ def _layout(devices: str | None, nodes: int | None) -> tuple[str, int]:
 
 
 def _computes_bf16() -> bool:
-    """Whether this CPU multiplies bf16 numbers itself; others emulate it."""
+    """Whether this CPU has bf16 instructions. Others emulate them."""
     found = torch.cpu.get_capabilities()
     return bool(found.get("avx512_bf16") or found.get("amx_bf16") or found.get("bf16"))

@@ -13,17 +13,17 @@ from ros_ood_perception.files.strict_yaml import SchemaError
 
 
 def changed(values: Any, changes: Sequence[str]) -> Any:
-    """A copy of plain data with some fields replaced; the schema that reads it checks names and types.
+    """A copy of plain data with some fields replaced. Names and types are checked later, by the schema.
 
     >>> changed({"data": {"set": "camvid"}}, ["data.held_out=[car]", "epochs=3"])
     {'data': {'set': 'camvid', 'held_out': ['car']}, 'epochs': 3}
 
     Args:
-        values: what a YAML file held.
-        changes: `FIELD=VALUE`; names within names are joined by dots, a place in a list is its number, VALUE is YAML.
+        values: the contents of a YAML file.
+        changes: `FIELD=VALUE`. Nested names are joined by dots, elements of a list are given by number, VALUE is YAML.
 
     Raises:
-        SchemaError: not of that form, or a field within something that has no fields.
+        SchemaError: a change has another form, or its field is inside a value without fields.
     """
     result = copy.deepcopy(values)
     for change in changes:
@@ -50,9 +50,9 @@ def _at(place: Any, name: str, change: str) -> Any:
         return place.get(name)
     if isinstance(place, list) and name.isdigit() and int(name) < len(place):
         return place[int(name)]
-    raise SchemaError(f"--set {change}: the configuration has no field to go into at '{name}'")
+    raise SchemaError(f"--set {change}: '{name}' is inside a value of the configuration that has no fields")
 
 
 def as_options(changes: Sequence[str]) -> str:
-    """The changes as they stand on a command line, each with a space before it."""
+    """The changes as options of a command line, each with a space before it."""
     return "".join(f" --set {shlex.quote(change)}" for change in changes)

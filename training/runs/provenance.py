@@ -1,4 +1,4 @@
-"""Which code, on which machine: what a record needs to be repeatable."""
+"""The version of the code and the machine, for records of results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ros_ood_perception import __version__
 
 
 def code_version() -> str:
-    """The package's version, with the commit where this is a git checkout, and `dirty` where it was changed."""
+    """The package's version; in a git checkout also the commit, with `dirty` if files were changed."""
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--exclude=*"],
@@ -28,7 +28,7 @@ def code_version() -> str:
 
 
 def machine() -> str:
-    """The processor and how many of its cores this process may use, or the GPU."""
+    """The GPU, or the processor and the number of its cores that this process may use."""
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
     model = platform.processor() or platform.machine()

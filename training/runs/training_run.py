@@ -32,11 +32,15 @@ from training.runs.provenance import code_version, machine
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """How a learning rate goes.
+    """The schedule of a learning rate.
+
+    >>> schedule = ScheduleConfig(learning_rate=1e-3, warmup_steps=10, final_factor=0.0)
+    >>> [round(schedule.factor(step, 110), 2) for step in (0, 9, 10, 60, 109)]
+    [0.1, 1.0, 1.0, 0.5, 0.0]
 
     Attributes:
         learning_rate: after warm-up.
-        final_factor: the schedule ends at this times `learning_rate`.
+        final_factor: the schedule ends at this factor times `learning_rate`.
         schedule: half a cosine, or (1 - t)^0.9.
         warmup_steps: linear rise from 0.
     """
@@ -51,7 +55,7 @@ class ScheduleConfig:
             raise ValueError(f"learning_rate is {self.learning_rate}; it must be positive")
 
     def factor(self, step: int, total_steps: int) -> float:
-        """What the learning rate of step `step` (from 0) of `total_steps` is, as a share of the configured one."""
+        """The learning rate of step `step` (from 0) of `total_steps`, relative to `learning_rate`."""
         if step < self.warmup_steps:
             return (step + 1) / self.warmup_steps
         t = (step - self.warmup_steps) / max(total_steps - self.warmup_steps, 1)
@@ -60,7 +64,7 @@ class ScheduleConfig:
 
 
 class RunConfig(Protocol):
-    """What the configuration of any run has: a dataclass with these fields."""
+    """The fields that the configuration of every run has. It is a dataclass."""
 
     @property
     def name(self) -> str: ...
@@ -79,15 +83,17 @@ class RunConfig(Protocol):
 
 
 def config_digest(config: Any) -> str:
-    """SHA-256 of all that shapes the result: not where the data lie, how many workers read them, or into how many
-    micro-batches a batch is divided."""
+    """SHA-256 of all fields that affect the result.
+
+    The folders of the data, the number of workers and the number of micro-batches do not.
+    """
     values = asdict(config)
     del values["accumulation_steps"]
     for part in (values["data"], *values["data"]["more"]):
         del part["root"]
     for key in ("workers", "keep_in_memory"):
         del values["data"][key]
-    # What came later counts only where it is used: runs of earlier versions can be resumed.
+    # Later fields are left out at their defaults, so that runs of earlier versions can be resumed.
     if not values["data"]["more"]:
         del values["data"]["more"]
     if values.get("segmenter", {}).get("batch_norm_momentum") == 0.1:
@@ -99,14 +105,15 @@ def config_digest(config: Any) -> str:
 
 @dataclass
 class Progression:
-    """How far a run has come. Plain values, kept in the checkpoint.
+    """The progress of a run: plain values, stored in the checkpoint.
 
     Attributes:
-        best_quality, best_epoch: of the epoch that `best.pt` holds.
-        training_seconds: of this run and of those whose weights it started from.
-        step_seconds: of this run's steps alone, without validation.
+        best_quality, best_epoch: of the epoch in `best.pt`.
+        training_seconds: of this run and of the runs whose weights it started from.
+        step_seconds: of this run's steps only, without validation.
         history: the figures of each epoch.
-        earlier_commands, started_from: what made the weights that it started from, and the options that gave them.
+        earlier_commands: that made the weights this run started from.
+        started_from: the options that gave these weights.
     """
 
     epoch: int = 0
@@ -124,17 +131,17 @@ Config = TypeVar("Config", bound=RunConfig)
 
 
 class TrainingRun(abc.ABC, Generic[Config]):
-    """One run. A subclass owns models and optimisers, and says what a step, a validation and a checkpoint are.
+    """One training run. A subclass has models and optimisers, and defines a step, a validation and a checkpoint.
 
     Class attributes:
-        program: the module that is run.
-        kind: what its checkpoints hold; one kind cannot be resumed as another.
-        quality: the validation figure that chooses `best.pt`, as shown, and whether larger is better.
+        program: module of the command.
+        kind: of its checkpoints. A checkpoint cannot be resumed as another kind.
+        quality: name of the validation figure that selects `best.pt`, and whether larger is better.
         config_class: of its configuration.
         initial: options of the command line that take checkpoints to start from, with their help texts.
 
     Attributes:
-        changes: to the configuration's file, from the command line.
+        changes: of the configuration, from the command line.
 
     Raises:
         SchemaError: the batch cannot be shared by the processes.
@@ -167,18 +174,18 @@ class TrainingRun(abc.ABC, Generic[Config]):
 
     @abc.abstractmethod
     def step(self, batch: Any) -> dict[str, float]:
-        """One optimisation step; the losses, by name."""
+        """Take one optimisation step; returns the losses by name."""
 
     @abc.abstractmethod
     def validate(self, writer: SummaryWriter | None) -> dict[str, float]:
-        """The validation figures by name; also draws what the log shows."""
+        """The validation figures by name. It also writes pictures to the log."""
 
     @abc.abstractmethod
     def models(self) -> dict[str, Any]:
-        """What the checkpoint holds of models and optimisers: values with `state_dict` and `load_state_dict`."""
+        """Models and optimisers for the checkpoint: objects with `state_dict` and `load_state_dict`, by name."""
 
     def record(self) -> dict[str, Any]:
-        """What else the checkpoint says."""
+        """Further values for the checkpoint."""
         return {}
 
     def start_from(self, paths: dict[str, Path]) -> None:
@@ -192,10 +199,10 @@ class TrainingRun(abc.ABC, Generic[Config]):
         """
 
     def share_out(self, data: Dataset[Any], length: int) -> None:
-        """Make the loader of training batches: the same crops for the same seed, whatever the number of processes.
+        """Make the loader of training batches. The same seed gives the same crops for any number of processes.
 
         Raises:
-            SchemaError: an epoch does not fill one batch.
+            SchemaError: an epoch has fewer crops than a batch.
         """
         config = self.config
         self.sampler = AddressSampler(
@@ -220,17 +227,17 @@ class TrainingRun(abc.ABC, Generic[Config]):
             )
 
     def step_generator(self) -> torch.Generator:
-        """Randomness of the current step: the same in every process, and again after a resume."""
+        """The random generator of the current step: the same in every process and after a resume."""
         return torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.progression.step)
 
     def accumulate(self, losses_of: Callable[[slice], tuple[Tensor, dict[str, Tensor]]]) -> dict[str, float]:
-        """The gradient of this process's part of the batch, one micro-batch after the other.
+        """Compute the gradient of this process's part of the batch, one micro-batch after the other.
 
-        The gradients of the micro-batches add up in the parameters; processes exchange them once, with the last.
+        The gradients of the micro-batches add up in the parameters. Processes exchange them once, with the last one.
 
         Args:
-            losses_of: the places of a micro-batch in this process's part -> what to minimise, and losses to log, by
-                name. All are its shares of the whole batch's losses, so that they add up to them.
+            losses_of: positions of a micro-batch in this process's part -> the loss to minimise, and losses to log by
+                name. Each is a share of the whole batch's loss, so that the shares add up to it.
 
         Returns:
             The losses to log.
@@ -247,10 +254,10 @@ class TrainingRun(abc.ABC, Generic[Config]):
         return {name: float(value) for name, value in totals.items()}
 
     def clip_gradients(self, module: Any, optimiser: Any, largest_norm: float) -> None:
-        """Scale the gradients of a module to at most `largest_norm`.
+        """Scale the gradients of a module to a norm of at most `largest_norm`.
 
         Raises:
-            FloatingPointError: they are not finite. Every process sees the same: gradients have been exchanged.
+            FloatingPointError: they are not finite, in every process alike, because gradients were exchanged.
         """
         norm = self.fabric.clip_gradients(module, optimiser, max_norm=largest_norm, error_if_nonfinite=False)
         if norm is not None and not torch.isfinite(norm):
@@ -261,13 +268,13 @@ class TrainingRun(abc.ABC, Generic[Config]):
     def shared(self, values: Tensor) -> Tensor:
         """This process's part of values drawn for the whole batch: (batch_size, ...) -> (batch_size / processes, ...).
 
-        Every process draws for the whole batch, so that a step is the same one however many share it.
+        Every process draws for the whole batch. So a step has the same numbers for any number of processes.
         """
         return values[self.own_part]
 
     @property
     def own_part(self) -> slice:
-        """Which of the values drawn for the whole batch are this process's."""
+        """Positions of this process's values among those drawn for the whole batch."""
         return slice(self.fabric.global_rank, None, self.fabric.world_size)
 
     @property
@@ -276,7 +283,7 @@ class TrainingRun(abc.ABC, Generic[Config]):
         return self.config.epochs * len(self.loader)
 
     def command(self) -> str:
-        """What makes this run again, with those before it."""
+        """The commands that repeat this run, and those before it."""
         own = f"python -m {self.program} --config {self.config_path}{as_options(self.changes)}"
         data = self.config.data
         sets = [f"{name}:" for name in (data.set, *(further.set for further in data.more))] if data.more else [""]
@@ -285,7 +292,7 @@ class TrainingRun(abc.ABC, Generic[Config]):
         return "; ".join([*self.progression.earlier_commands, own])
 
     def contents(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
+        """The contents of a checkpoint."""
         return {
             "kind": self.kind,
             "config": asdict(self.config),  # type: ignore[call-overload]
@@ -299,20 +306,20 @@ class TrainingRun(abc.ABC, Generic[Config]):
         }
 
     def take_over_record(self, saved: dict[str, Any], option: str) -> None:
-        """Count another run, whose weights this one starts from, into this one's time and command.
+        """Add the training time and command of another run, whose weights this run starts from.
 
         Args:
-            option: of the command line, that gave its checkpoint.
+            option: of the command line that gave its checkpoint.
         """
         self.progression.started_from.append(option)
         self.progression.training_seconds += saved["progression"]["training_seconds"]
         self.progression.earlier_commands.append(saved["command"])
 
     def resume(self) -> None:
-        """Go on from `last.pt`.
+        """Continue from `last.pt`.
 
         Raises:
-            CheckpointError: none there, or one of another configuration.
+            CheckpointError: it is missing, or is from another configuration.
         """
         path = self.out / "last.pt"
         if not path.is_file():
@@ -334,7 +341,7 @@ class TrainingRun(abc.ABC, Generic[Config]):
         self.console.print(f"resumed after epoch {self.progression.epoch} of {self.config.epochs}")
 
     def run(self) -> None:
-        """Train to the last epoch; validate, checkpoint and log after each."""
+        """Train to the last epoch. Validate, save a checkpoint and log after each epoch."""
         writer = SummaryWriter(str(self.out)) if self.fabric.is_global_zero else None
         bar = progress_bar(self.console)
         bar.disable = bar.disable or not self.fabric.is_global_zero
@@ -354,7 +361,7 @@ class TrainingRun(abc.ABC, Generic[Config]):
     def _train_epoch(self, advance: Callable[[], None]) -> dict[str, float]:
         state = self.progression
         self.sampler.set_epoch(state.epoch)
-        # Whatever draws from torch's generator draws the same after a resume.
+        # Draws from torch's global generator are the same after a resume.
         torch.manual_seed(self.config.seed + 1_000_003 * (state.epoch + 1))
         total: dict[str, float] = {}
         batches: Iterable[Any] = self.loader
@@ -386,7 +393,7 @@ class TrainingRun(abc.ABC, Generic[Config]):
         if not self.fabric.is_global_zero:
             return
         contents = self.contents()
-        # The best first: killed between the two, a resumed run makes this epoch again and finds it best again.
+        # The best first: if killed between the two, a resumed run repeats this epoch and finds it best again.
         if best:
             save_checkpoint(self.out / "best.pt", contents)
         save_checkpoint(self.out / "last.pt", contents)
