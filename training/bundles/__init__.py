@@ -1,1 +1,1 @@
-"""From a trained network to a bundle, and back."""
+"""Model bundles: exporting a trained network, measuring it, and reading it back."""

@@ -1,8 +1,8 @@
 """Constant padding in front of a convolution, folded into the convolution.
 
-Where a network pads more on one side than on the other, PyTorch's exporter writes a Pad node whose amounts come out of
-a dozen nodes of constants. A convolution of ONNX has its own padding for each side: it costs no copy of the map, every
-engine has it, and TensorRT 8.6 reads it without shape tensors.
+For padding that differs between the sides, PyTorch's exporter writes a Pad node, whose amounts are computed by a dozen
+nodes from constants. A convolution of ONNX has its own padding for each side. It needs no copy of the map, every engine
+supports it, and TensorRT 8.6 reads it without shape tensors.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from onnx.reference import ReferenceEvaluator
 
 
 def fold_pads(graph: onnx.ModelProto) -> None:
-    """Fold every Pad of zeros around height and width that feeds convolutions alone into them, in place.
+    """Fold every Pad of zeros around height and width into the convolutions that read it, in place.
 
-    What is no such Pad stays as it is. Nodes that nothing reads any more are removed.
+    Other Pads stay, also those that other nodes read. Unused nodes are removed.
     """
     for node in [node for node in graph.graph.node if node.op_type == "Pad"]:
         users = [user for user in graph.graph.node if node.output[0] in user.input]
@@ -45,7 +45,7 @@ def fold_pads(graph: onnx.ModelProto) -> None:
 
 
 def _constant(graph: onnx.ModelProto, name: str) -> NDArray[np.generic] | None:
-    """The value of a tensor that depends on constants alone; None where it depends on the graph's input."""
+    """The value of a tensor that depends on constants only; None if it depends on the graph's input."""
     producers = {output: node for node in graph.graph.node for output in node.output}
     stored = {tensor.name: tensor for tensor in graph.graph.initializer}
     wanted, needed, initializers = [name], set(), {}

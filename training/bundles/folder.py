@@ -1,4 +1,4 @@
-"""The folder that a bundle is written into: only files of a bundle of ours are replaced there."""
+"""The folder that a bundle is written to: only files of an existing bundle are replaced there."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ros_ood_perception.shown_text import error_line, printable
 
 
 def check_bundle_folder(option: str, folder: Path, files: Iterable[str], inputs: Mapping[str, Path | None]) -> None:
-    """Refuse to write a bundle over anything but a bundle, or over what is read for it. Nothing is changed.
+    """Refuse to overwrite files that are not of a bundle, and inputs. Nothing is changed.
 
     Args:
-        option: what gave the folder, for errors.
-        files: of the new bundle, besides its description and `model.onnx`.
+        option: that gave the folder, for messages.
+        files: names in the new bundle, besides its description and `model.onnx`.
         inputs: see `check_apart`.
 
     Raises:
-        OutputFolderError: another file of one of these names is there, or the folder overlaps an input.
+        OutputFolderError: the folder holds other files with these names, or overlaps an input.
         OSError: with the path.
     """
     check_apart(option, folder, inputs)
@@ -34,13 +34,13 @@ def check_bundle_folder(option: str, folder: Path, files: Iterable[str], inputs:
         description = read_yaml(folder / DESCRIPTION_FILE, BundleDescription)
     except (OSError, SchemaError) as error:
         raise OutputFolderError(
-            f"{option} {shown} holds {', '.join(there)}, and no bundle ({error_line(error)}); give another folder, or "
+            f"{option} {shown} holds {', '.join(there)}, but no bundle ({error_line(error)}); give another folder, or "
             "move them away"
         ) from error
     own = {DESCRIPTION_FILE, MODEL_FILE, *(variant.file for variant in description.variants)}
     for name in there:
         if name not in own or (folder / name).is_symlink() or not (folder / name).is_file():
             raise OutputFolderError(
-                f"{option} {shown} holds {name}, which the bundle there does not name, or which is a link, and which "
-                "would be replaced; give another folder, or move it away"
+                f"{option} {shown} holds {name}, which is a link or is not part of the bundle there, and would be "
+                "replaced; give another folder, or move it away"
             )

@@ -1,4 +1,4 @@
-"""The parts of a bundle's graph that have names: the logits, and the temperature of the score."""
+"""The named parts of a bundle's graph: the logits, and the temperature of the score."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from training.segmenter.anomaly_scores import SCORES
 from training.segmenter.ladder_segmenter import LOGIT_STRIDE
 
 LOGITS = "logits"
-"""The tensor (N, K, h/4, w/4) float32 that classes and score are computed from."""
+"""Name of the tensor (N, K, h/4, w/4) float32 from which classes and score are computed."""
 
 TEMPERATURE = "temperature"
-"""The initializer () float32 that the score divides the logits by."""
+"""Name of the initializer () float32 by which the score divides the logits."""
 
 
 class GraphError(PerceptionError, ValueError):
-    """A graph without the named parts: another version exported it."""
+    """A graph lacks the named parts, because another version exported it, or is of another network."""
 
 
 def name_logits(graph: onnx.ModelProto, producer_weight: str) -> None:
-    """Call the output of the convolution with that weight `LOGITS`.
+    """Name the output of the convolution with this weight `LOGITS`.
 
     Raises:
-        GraphError: no such convolution, or no initializer `TEMPERATURE`.
+        GraphError: there is no such convolution, or no initializer `TEMPERATURE`.
     """
     producers = [node for node in graph.graph.node if producer_weight in node.input]
     if len(producers) != 1 or TEMPERATURE not in {tensor.name for tensor in graph.graph.initializer}:
@@ -41,15 +41,15 @@ def name_logits(graph: onnx.ModelProto, producer_weight: str) -> None:
 
 
 def name_anomaly_at_logits(graph: onnx.ModelProto) -> None:
-    """Call the score before it is up-sampled `ANOMALY_AT_LOGITS`.
+    """Name the score before up-sampling `ANOMALY_AT_LOGITS`.
 
     Raises:
-        GraphError: the output `anomaly` is not made by an up-sampling.
+        GraphError: the output `anomaly` does not come from an up-sampling.
     """
     producers = {name: node for node in graph.graph.node for name in node.output}
     resize = producers[producers["anomaly"].input[0]]
     if resize.op_type != "Resize":
-        raise GraphError(f"the anomaly score comes out of a {resize.op_type}, not of an up-sampling")
+        raise GraphError(f"the anomaly score comes from a {resize.op_type}, not from an up-sampling")
     _rename(graph, resize.input[0], ANOMALY_AT_LOGITS)
 
 
@@ -62,7 +62,7 @@ def _rename(graph: onnx.ModelProto, old: str, new: str) -> None:
 
 
 def with_temperature(model: bytes, temperature: float) -> bytes:
-    """The same graph with another temperature.
+    """The graph with another temperature.
 
     Raises:
         GraphError: it has no initializer `TEMPERATURE`.
@@ -85,7 +85,7 @@ def _with_logits_output(bundle: Bundle) -> Bundle:
 
 
 class LogitsEngine(OnnxRuntimeEngine):
-    """The bundle's graph in ONNX Runtime, which also gives the logits that it computes on the way.
+    """The bundle's graph in ONNX Runtime, with the logits as a further output.
 
     Raises:
         GraphError: the graph has no tensor `LOGITS`.
@@ -98,16 +98,16 @@ class LogitsEngine(OnnxRuntimeEngine):
         self.last_logits: NDArray[np.float32] = np.zeros((0, 0, 0, 0), np.float32)
 
     def run(self, images: NDArray[np.uint8]) -> EngineOutput:
-        """As `OnnxRuntimeEngine.run`; the logits (N, K, h/4, w/4) are then in `last_logits`."""
+        """As `OnnxRuntimeEngine.run`. The logits (N, K, h/4, w/4) float32 are then in `last_logits`."""
         semantic, anomaly, self.last_logits = self._run(images)
         return EngineOutput(semantic=semantic, anomaly_score=anomaly)
 
 
 def score_of_logits(logits: NDArray[np.float32], score: str, temperature: float) -> NDArray[np.float32]:
-    """A score as the graph would compute it: (N, K, h/4, w/4) -> (N, h, w) float32 in [0, 1].
+    """A score of logits, computed as in the graph: (N, K, h/4, w/4) float32 -> (N, h, w) float32 in [0, 1].
 
     Raises:
-        EngineError: no such score.
+        EngineError: there is no such score.
     """
     if score not in SCORES:
         raise EngineError(f"score '{score}' is unknown; there are {', '.join(SCORES)}")
@@ -117,7 +117,7 @@ def score_of_logits(logits: NDArray[np.float32], score: str, temperature: float)
 
 
 def confidence_of_logits(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
-    """The largest class probability, up-sampled: (N, K, h/4, w/4) -> (N, h, w) float32 in [0, 1]."""
+    """The largest class probability, up-sampled: (N, K, h/4, w/4) float32 -> (N, h, w) float32 in [0, 1]."""
     with torch.no_grad():
         small = torch.softmax(torch.from_numpy(logits) / temperature, dim=1).max(dim=1, keepdim=True).values
         return functional.interpolate(small, scale_factor=float(LOGIT_STRIDE), mode="bilinear")[:, 0].numpy()

@@ -22,25 +22,25 @@ LOGITS_WEIGHT = "segmenter.classify.weight"
 
 
 class ExportError(PerceptionError, RuntimeError):
-    """The graph cannot be exported, or does not compute what the network computes."""
+    """The graph cannot be exported, or differs from the network."""
 
 
 def onnx_bytes(model: DeployedSegmenter, properties: dict[str, str]) -> bytes:
-    """The model as an ONNX file: opset 17, N, H, W of the input dynamic, no traces of this machine.
+    """The model as an ONNX file: opset 17, with dynamic N, H, W of the input and no traces of this machine.
 
-    Its properties also say what its pixels are normalised with: `input_mean` and `input_std`, grey levels of R, G, B.
+    Its properties also hold the normalisation of the input: `input_mean` and `input_std`, grey levels of R, G, B.
 
     Raises:
-        ExportError: the exporter made another opset than 17.
+        ExportError: the exporter wrote another opset than 17, or an unreadable graph.
     """
     height, width = model.input_size
     example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
     axes = {"image": {0: "N", 1: "H", 2: "W"}, "semantic": {0: "N"}, "anomaly": {0: "N"}}
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
-        # PyTorch would rather we used its new exporter, which writes opset 18 and cannot convert it down to 17.
+        # PyTorch recommends its new exporter, which writes opset 18 and cannot convert it to 17.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", category=torch.jit._trace.TracerWarning)
-        # What is meant are the amounts of a padding, which fold_pads works out.
+        # The warning is about amounts of padding, which fold_pads computes.
         warnings.filterwarnings("ignore", message="Constant folding - Only steps=1")
         torch.onnx.export(
             model,
@@ -68,10 +68,10 @@ def onnx_bytes(model: DeployedSegmenter, properties: dict[str, str]) -> bytes:
 
 
 def finished(graph: onnx.ModelProto, properties: dict[str, str]) -> bytes:
-    """A graph as it goes into a bundle: checked, with the model's properties and nothing else beside the nodes.
+    """A graph as it is stored in a bundle: checked, and with the model's properties as the only metadata.
 
     Raises:
-        ExportError: another opset than 17, or a graph that no reader of a bundle would take.
+        ExportError: it has another opset than 17, or a reader of bundles would refuse it.
     """
     opsets = {entry.domain or "ai.onnx": entry.version for entry in graph.opset_import}
     if opsets != {"ai.onnx": OPSET}:
@@ -88,7 +88,7 @@ def finished(graph: onnx.ModelProto, properties: dict[str, str]) -> bytes:
         check_graph(contents)
     except OnnxFileError as error:
         raise ExportError(
-            f"no reader of a bundle would take the graph: {error}. An operator that is missing is added in "
+            f"a reader of bundles would refuse the graph: {error}. Add a missing operator in "
             "ros_ood_perception/bundle/onnx_model/operators.py"
         ) from error
     return contents

@@ -1,4 +1,4 @@
-"""Anomaly thresholds from what the score does on frames without anomalies."""
+"""Anomaly thresholds, chosen on frames without anomalies."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from training.data.progress import tracked
 from training.evaluation.metrics.score_counts import ScoreCounts
 
 FALSE_POSITIVE_RATES = (0.01, 0.05, 0.001)
-"""Shares of inlier pixels above the threshold; the first is what a node takes unless told otherwise."""
+"""Shares of inlier pixels that reach the threshold. The first one is the node's default."""
 
 DRIVABLE_CLASSES = frozenset({"road", "lane", "road line", "street lines", "drivable"})
-"""Names of classes that a vehicle drives on, in the sets that we know."""
+"""Names of classes that a vehicle drives on, in the registered data sets."""
 
 LEVELS = 8192
 REPLICATES = 1000
@@ -28,20 +28,22 @@ INTERVAL = (0.025, 0.975)
 
 @dataclass
 class InlierScores:
-    """Scores of inlier pixels: all of them pooled, and coarsely frame by frame for the bootstrap."""
+    """Scores of inlier pixels: pooled exactly, and coarsely by frame for the bootstrap."""
 
     pooled: ScoreCounts = field(default_factory=ScoreCounts)
     by_frame: list[NDArray[np.int64]] = field(default_factory=list)
 
     def update(self, score: NDArray[np.float32], counted: NDArray[np.bool_]) -> None:
-        """Add one frame: score (H, W) float32 in [0, 1], and which pixels count (H, W) bool."""
+        """Add one frame: score (H, W) float32 in [0, 1], and the mask of counted pixels (H, W) bool."""
         self.pooled.update(score, np.where(counted, np.uint8(INLIER), np.uint8(IGNORE)))
         levels = np.minimum((score[counted].astype(np.float64) * LEVELS).astype(np.int64), LEVELS - 1)
         self.by_frame.append(np.bincount(levels, minlength=LEVELS))
 
     def threshold(self, rate: float) -> tuple[float, float]:
-        """The lowest threshold that at most `rate` of the pixels reach, and the share that reaches it; 1 and its share
-        where even that many pixels are tied at the top."""
+        """The lowest threshold that at most `rate` of the pixels reach, and the share that reaches it.
+
+        If more pixels than `rate` share the highest score, the threshold is 1.
+        """
         best = (1.0, 0.0)
         above = 0
         for part in self.pooled.descending():
@@ -57,27 +59,27 @@ class InlierScores:
         return best
 
     def bootstrap(self, rate: float, threshold: float) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
-        """95 % intervals of the threshold for `rate`, and of the rate at `threshold`, over resampled frames.
+        """95 % intervals of the threshold for `rate`, and of the rate at `threshold`, by bootstrap over frames.
 
-        None with fewer than two frames, which say nothing about others.
+        None with fewer than two frames, from which no spread can be estimated.
         """
         if len(self.by_frame) < 2:
             return None, None
         frames = np.stack(self.by_frame)
-        # above[f, i]: pixels of frame f whose score is at least i / LEVELS.
+        # above[f, i]: number of pixels of frame f with a score of at least i / LEVELS.
         above = frames[:, ::-1].cumsum(axis=1)[:, ::-1].astype(np.float64)
         draws = np.random.default_rng(0).multinomial(len(frames), np.full(len(frames), 1 / len(frames)), REPLICATES)
         resampled = draws @ above
         share = resampled / np.maximum(resampled[:, :1], 1)
         reached = share <= rate
         levels = np.where(reached.any(axis=1), np.argmax(reached, axis=1), LEVELS)
-        # Both intervals are rounded outwards: what lies between two levels is not known any more.
+        # Both intervals are rounded outwards to whole levels.
         level = min(int(threshold * LEVELS), LEVELS - 1)
         above_level = share[:, level + 1] if level + 1 < LEVELS else np.zeros(REPLICATES)
         low, high = INTERVAL
         lowest, highest = float(np.quantile(np.maximum(levels - 1, 0), low)), float(np.quantile(levels, high))
         return (
-            # Between two neighbouring scores every threshold does the same; `threshold` is the upper one of them.
+            # All thresholds between two neighbouring scores are equivalent; `threshold` is the upper score.
             (min(lowest / LEVELS, threshold), max(highest / LEVELS, threshold)),
             (float(np.quantile(above_level, low)), float(np.quantile(share[:, level], high))),
         )
@@ -89,10 +91,10 @@ def inlier_operating_points(
     """Thresholds that `FALSE_POSITIVE_RATES` of the inlier pixels reach.
 
     Args:
-        frames: score (H, W) float32 in [0, 1] and labels (H, W) uint8 of frames in which every labelled pixel is of a
-            known class; pixels labelled 255 are left out.
-        data: what the frames are, for the record.
-        drivable: class ids; further thresholds are chosen on their pixels alone.
+        frames: score (H, W) float32 in [0, 1] and labels (H, W) uint8 of each frame. Every labelled pixel has a known
+            class; pixels labelled 255 are ignored.
+        data: description of the frames, for the record.
+        drivable: class ids; further thresholds are chosen on their pixels only.
 
     Raises:
         ValueError: no labelled pixel.
@@ -126,12 +128,19 @@ def inlier_operating_points(
 
 
 def drivable_ids(names: Sequence[str]) -> list[int]:
-    """Ids of the classes that a vehicle drives on, by their names in the order of their ids."""
+    """Ids of the classes that a vehicle drives on.
+
+    >>> drivable_ids(["sky", "road", "pavement"])
+    [1]
+
+    Args:
+        names: of all classes, in the order of their ids.
+    """
     return [class_id for class_id, name in enumerate(names) if name.lower() in DRIVABLE_CLASSES]
 
 
 def measured_operating_points(bundle: Bundle, frames: LabelledFrames, data: str) -> tuple[OperatingPoint, ...]:
-    """Thresholds of the bundle's score as the node computes it, at the frames' own size.
+    """Thresholds of the bundle's score, computed as in the node and at the frames' own size.
 
     Raises:
         ValueError: no labelled pixel.

@@ -32,14 +32,14 @@ VARIANTS = {
     "fp16": ("onnx", "fp16", "model_fp16.onnx"),
     "int8": ("onnx", "int8", "model_int8.onnx"),
 }
-"""By name on the command line: format, precision and file."""
+"""Format, precision and file of each variant, by its name on the command line."""
 
 CALIBRATION_FRAMES = 48
 COMPARED_FRAMES = 16
 
 
 def half_network(model: DeployedSegmenter) -> DeployedSegmenter:
-    """A copy whose network computes in half precision, normalisations folded; the rest stays float32."""
+    """A copy with the network in half precision and folded normalisations. The rest stays float32."""
     height, width = model.input_size
     half = copy.deepcopy(model)
     half.segmenter = folded(model.segmenter, torch.zeros(1, 3, height, width)).half()  # type: ignore[assignment]
@@ -55,13 +55,13 @@ def _to_half(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 def quantised_onnx(model: bytes, frames: Iterable[NDArray[np.uint8]], properties: dict[str, str]) -> bytes:
     """A bundle's float32 graph with Q/DQ nodes before its convolutions, for TensorRT and the CPU engines.
 
-    Symmetric signed 8 bits, weights by output channel, as TensorRT demands; the weights stay float32 behind Q/DQ nodes
-    of their own, and biases float32, because TensorRT reads no other form in all its versions. The convolution of the
-    logits is left alone: classes and score hang on small differences there.
+    Quantisation is symmetric with signed 8 bits, and by output channel for weights, as TensorRT requires. Weights stay
+    float32 behind their own Q/DQ nodes, and biases stay float32: only this form is read by all versions of TensorRT.
+    The convolution of the logits is not quantised, because classes and score depend on small differences there.
 
     Args:
         model: opset 17, with the tensor `LOGITS`.
-        frames: (H, W, 3) uint8 each, of the kind that the camera will give.
+        frames: (H, W, 3) uint8 each, similar to those of the camera.
     """
     graph = onnx.load_from_string(model)
     last = [node.name for node in graph.graph.node if LOGITS in node.output]
@@ -87,7 +87,7 @@ def quantised_onnx(model: bytes, frames: Iterable[NDArray[np.uint8]], properties
             },
         )
         quantised = onnx.load(path)
-    # The quantiser declares a domain that it then does not use.
+    # The quantiser declares a domain that it does not use.
     used = {node.domain for node in quantised.graph.node}
     kept = [entry for entry in quantised.opset_import if entry.domain in used]
     del quantised.opset_import[:]
@@ -118,15 +118,15 @@ def make_variants(
     Args:
         model: the network that the bundle's graph computes.
         names: of `VARIANTS`.
-        frames, what: to compare on, (H, W, 3) uint8 each, and what they are.
-        calibration: frames for `int8`.
+        frames, what: images to compare on, (H, W, 3) uint8 each, and their description.
+        calibration: images for `int8`.
 
     Returns:
-        What goes into the description, and the contents of the files by name.
+        The variants for the description, and the contents of the files by name.
 
     Raises:
-        EngineError: a variant differs by more than its precision may.
-        ExportError: `int8` without calibration frames, or a graph that cannot be made.
+        EngineError: a variant differs by more than its precision allows.
+        ExportError: `int8` has no calibration frames, or a graph cannot be made.
     """
     properties = {"name": bundle.description.name, "weights_licence": bundle.description.weights_licence}
     reference = OnnxRuntimeEngine(bundle)
@@ -155,12 +155,12 @@ def make_variants(
 
 
 def _variant(kind: Any, precision: Any, file: str, parity: Parity, measured_on: str) -> ModelVariant:
-    # The digest is set when the bundle is written.
+    # The digest is filled in when the bundle is written.
     return ModelVariant(kind, precision, file, "", parity.label_agreement, parity.mean_score_difference, measured_on)
 
 
 def spread(frames: Any, count: int) -> list[NDArray[np.uint8]]:
-    """The images of `count` frames at even distances, or of all where there are fewer."""
+    """The images of `count` evenly spaced frames, or of all frames if there are fewer."""
     step = max(len(frames) / count, 1.0)
     return [frames[int(i * step)].image for i in range(min(count, len(frames)))]
 
@@ -172,7 +172,7 @@ def add_variants(
     data: DataArgument | None,
     calibration: DataArgument | None,
 ) -> Bundle:
-    """Make variants of a bundle from the weights in its graph, and write them into it; others that it has stay.
+    """Make variants of a bundle from the weights in its graph, and write them into it. Its other variants are kept.
 
     Raises:
         EngineError, ExportError, GraphError, BundleError: as their messages say.

@@ -1,4 +1,4 @@
-"""A bundle over labelled frames: what the node would publish, and what the logits tell beside it."""
+"""A bundle run over frames of a data set: the node's results, and other values of the logits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ from training.segmenter.anomaly_scores import SCORES
 
 @dataclass(frozen=True)
 class LogitScore:
-    """A score of logits at a temperature; written NAME or NAME@T."""
+    """A score of logits at a temperature, written NAME or NAME@T.
+
+    >>> LogitScore.parse("entropy@2")
+    LogitScore(name='entropy', temperature=2.0)
+    """
 
     name: str
     temperature: float
@@ -29,10 +33,10 @@ class LogitScore:
 
     @classmethod
     def parse(cls, text: str) -> LogitScore:
-        """NAME or NAME@T.
+        """Read NAME or NAME@T.
 
         Raises:
-            ValueError: no such score, or a temperature that is not positive.
+            ValueError: there is no such score, or T is not positive.
         """
         name, at, temperature = text.partition("@")
         try:
@@ -45,10 +49,14 @@ class LogitScore:
 
 
 class BundleRunner:
-    """A bundle's engine over frames of a data set, with every score that was asked for.
+    """A bundle's engine for frames of a data set, with further scores.
 
     Args:
-        scores: beside the bundle's own.
+        scores: besides the bundle's own.
+
+    Raises:
+        EngineError: the engine cannot run here, or gives no logits for the scores.
+        GraphError: the graph gives no logits for the scores.
     """
 
     def __init__(self, bundle: Bundle, engine_name: str, scores: Sequence[LogitScore] = ()) -> None:
@@ -73,40 +81,43 @@ class BundleRunner:
         self.perception = Perception(self.engine, 1.0, len(bundle.description.classes))
 
     def perceive(self, image: NDArray[np.uint8]) -> FramePerception:
-        """(H, W, 3) uint8 RGB -> what the node would publish."""
+        """(H, W, 3) uint8 RGB -> the node's result for this image."""
         if self.bundle.description.input.colour_order == "bgr":
             image = np.ascontiguousarray(image[..., ::-1])
         return self.perception(image)
 
     @property
     def logits(self) -> NDArray[np.float32]:
-        """(K, h/4, w/4) float32 of the frame that `perceive` saw last.
+        """Logits of the last frame of `perceive`: (K, h/4, w/4) float32.
 
         Raises:
-            EngineError: the engine, or the bundle's graph, gives none.
+            EngineError: the engine or the bundle's graph gives no logits.
         """
         if self.with_logits is None:
             raise EngineError(self._why_no_logits)
         return self.with_logits.last_logits[0]
 
     def confidence(self, frame_size: tuple[int, int]) -> NDArray[np.float32] | None:
-        """The largest class probability of the frame that `perceive` saw last, at its size."""
+        """The largest class probability of the last frame of `perceive`: (H, W) float32 in [0, 1].
+
+        None if the engine gives no logits.
+        """
         if self.with_logits is None:
             return None
         confidence = confidence_of_logits(self.logits[None], self.bundle.description.score.temperature)
         return np.clip(_resized(confidence[0], frame_size), 0, 1)
 
     def other_score(self, score: LogitScore, frame_size: tuple[int, int]) -> NDArray[np.float32]:
-        """Another score of the frame that `perceive` saw last, (H, W) float32 in [0, 1]."""
+        """Another score of the last frame of `perceive`: (H, W) float32 in [0, 1]."""
         values = score_of_logits(self.logits[None], score.name, score.temperature)
         return np.clip(_resized(values[0], frame_size), 0, 1)
 
     def close(self) -> None:
-        """Free the engine."""
+        """Close the engine."""
         self.engine.close()
 
 
 def _resized(score: NDArray[np.float32], frame_size: tuple[int, int]) -> NDArray[np.float32]:
-    # One way of scaling for all scores: the node's.
+    # All scores are scaled as the node does it.
     ids = np.zeros(score.shape, np.uint8)
     return FramePerception(frame_size, ids, score, 1.0).anomaly_score

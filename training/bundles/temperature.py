@@ -1,4 +1,4 @@
-"""The temperature of a bundle's score: the one at which its class probabilities fit the labels best."""
+"""The temperature of a bundle's score, fitted so that the class probabilities match the labels best."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MOST_PIXELS = 2_000_000
 
 @dataclass(frozen=True)
 class LabelledLogits:
-    """Pixels to fit a temperature on: logits (n, K) float32 and labels (n,) int64."""
+    """Pixels for fitting a temperature: logits (n, K) float32 and labels (n,) int64."""
 
     logits: torch.Tensor
     labels: torch.Tensor
@@ -36,7 +36,7 @@ class LabelledLogits:
         return float(functional.cross_entropy(self.logits / temperature, self.labels))
 
     def calibration_error(self, temperature: float) -> float:
-        """Expected calibration error of the largest probability, a fraction."""
+        """Expected calibration error of the largest probability, as a fraction."""
         confidence, predicted = torch.softmax(self.logits / temperature, dim=1).max(dim=1)
         metric = CalibrationError()
         ids = predicted.numpy().astype(np.uint8)
@@ -45,10 +45,10 @@ class LabelledLogits:
 
 
 def labelled_logits(bundle: Bundle, frames: LabelledFrames) -> LabelledLogits:
-    """Logits at their own resolution with the label of the frame's pixel there; at most `MOST_PIXELS`, chosen evenly.
+    """Logits at their own resolution, with the label at the same place. At most `MOST_PIXELS`, evenly over the frames.
 
     Raises:
-        ValueError: no labelled pixel.
+        ValueError: there is no labelled pixel.
     """
     runner = BundleRunner(bundle, "onnxruntime")
     generator = np.random.default_rng(0)
@@ -70,10 +70,13 @@ def labelled_logits(bundle: Bundle, frames: LabelledFrames) -> LabelledLogits:
 
 
 def best_temperature(cross_entropy: Callable[[float], float]) -> float:
-    """The T in `TEMPERATURES` with the smallest cross-entropy, to four digits: golden-section search over log T.
+    """The T in `TEMPERATURES` with the smallest cross-entropy, to four digits, by golden-section search over log T.
+
+    >>> best_temperature(lambda t: (t - 2.5) ** 2)
+    2.5
 
     Raises:
-        ValueError: it lies at an end of the range.
+        ValueError: T is at an end of the range.
     """
     ratio = (math.sqrt(5) - 1) / 2
     low, high = (math.log(t) for t in TEMPERATURES)
@@ -91,7 +94,7 @@ def best_temperature(cross_entropy: Callable[[float], float]) -> float:
     found = float(f"{math.exp((low + high) / 2):.4g}")
     if not 1.01 * TEMPERATURES[0] < found < 0.99 * TEMPERATURES[1]:
         raise ValueError(
-            f"the cross-entropy is smallest at the end of the temperatures {TEMPERATURES[0]:g} to {TEMPERATURES[1]:g}; "
-            "the labels do not fit this bundle (--temperature sets one all the same)"
+            f"the cross-entropy is smallest at an end of the range {TEMPERATURES[0]:g} to {TEMPERATURES[1]:g}; the "
+            "labels do not fit this bundle (--temperature sets a temperature without fitting)"
         )
     return found
