@@ -1,4 +1,4 @@
-"""How a model bundle comes to be: data, training, export, evaluation. Nothing on the vehicle imports this."""
+"""Training, export and evaluation of model bundles. The vehicle's package does not import it."""
 
-# Before onnxruntime, transformers and the like are: see `ros_ood_perception.telemetry`.
+# Imported before onnxruntime and transformers: see `ros_ood_perception.telemetry`.
 import ros_ood_perception as ros_ood_perception

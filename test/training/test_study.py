@@ -117,10 +117,10 @@ def test_a_study_measures_every_variant_once_and_goes_on_where_it_was_stopped(
     # What was trained with other settings is not taken for what the file says now.
     write_study(tmp_path, joint={"beta": 0.7}, **held_out)
     assert study(arguments(path, data)) == 0
-    assert "cross_entropy, seed 3: its row, kept, is of another configuration than today's" in capsys.readouterr().err
+    assert "cross_entropy, seed 3: its row, which is kept, has another configuration" in capsys.readouterr().err
     (tmp_path / "results.json").rename(tmp_path / "old.json")
     assert study(arguments(path, data)) == 2
-    assert "cross_entropy: was trained with another configuration than today's" in capsys.readouterr().err
+    assert "cross_entropy: was trained with another configuration than the present one" in capsys.readouterr().err
     (tmp_path / "old.json").rename(tmp_path / "results.json")
     write_study(tmp_path, **held_out)
 
@@ -152,7 +152,7 @@ def test_a_study_measures_every_variant_once_and_goes_on_where_it_was_stopped(
     path = write_study(shared, **changes, **held_out)
     capsys.readouterr()
     assert study(arguments(path, data, "--variant", "flow")) == 2
-    assert "has learnt bicyclist; give held_out_segmenter" in capsys.readouterr().err
+    assert "trained on bicyclist; give held_out_segmenter" in capsys.readouterr().err
     path = write_study(shared, **changes, **held_out, held_out_segmenter=str(shared / "segmenter.yaml"))
     assert study(arguments(path, data, "--variant", "flow")) == 0
     assert [(row["seed"], row["held_out"]) for row in rows(path)[2:]] == [(3, ["bicyclist"]), (4, ["bicyclist"])]

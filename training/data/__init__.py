@@ -1,1 +1,1 @@
-"""Data sets and what is done to their frames before a network sees them."""
+"""Labelled frames: data sets, augmentation, and the configuration of both."""

@@ -1,1 +1,1 @@
-"""A data set measured: scores, tables, report."""
+"""Measuring a bundle on labelled data sets: metrics, tables and the report."""

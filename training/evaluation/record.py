@@ -14,7 +14,10 @@ SCORE_METRICS = ("AP", "FPR95")
 
 
 def record(bundle: Bundle, run: SetRun, held_out: Sequence[str]) -> Bundle:
-    """The bundle with the set's figures in its training record; they replace earlier ones of the same data."""
+    """Write the figures of a set into the bundle's training record; returns the bundle.
+
+    They replace earlier figures of the same data.
+    """
     title = f"{run.data.name}, {' and '.join(held_out)} as anomalies" if held_out else run.data.name
     what = f"{title} ({run.data.split or run.data.path.name}, {run.results['frames']} frames)"
     command = f"python -m training.evaluate models/{bundle.description.name} --data {run.data.shown}"

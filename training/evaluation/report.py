@@ -25,7 +25,7 @@ INLIER_COLOUR, ANOMALY_COLOUR = "#2a6f9d", "#e07b00"
 
 @dataclass(frozen=True)
 class EvaluatedSet:
-    """One set in the report: its frames for pictures, and what was measured."""
+    """One set in the report: its frames, for pictures, and its figures."""
 
     name: str
     frames: LabelledFrames
@@ -35,7 +35,7 @@ class EvaluatedSet:
 
 @dataclass(frozen=True)
 class Picture:
-    """A worst frame: its name, how bad it is, and pictures as data URIs by caption."""
+    """A frame with many wrong pixels: its name, a note, and pictures as data URIs by caption."""
 
     name: str
     note: str
@@ -46,7 +46,7 @@ def write_report(path: Path, bundle: Bundle, sets: Sequence[EvaluatedSet], outpu
     """Write the report.
 
     Args:
-        output: what the JSON holds.
+        output: all figures, as in the JSON file.
     """
     write_page(
         path,
@@ -104,7 +104,7 @@ def _panels(evaluated: EvaluatedSet, names: set[str]) -> dict[str, dict[str, str
 
 
 def _label_picture(image: NDArray[np.uint8], anomaly: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The frame, dark where nothing is known, orange where there is an anomaly."""
+    """The frame, darkened where the label is unknown, orange on anomalies."""
     shown = (image * np.where((anomaly == INLIER) | (anomaly == ANOMALY), 1.0, 0.35)[..., None]).astype(np.uint8)
     shown[anomaly == ANOMALY] = shown[anomaly == ANOMALY] // 3 + np.array([170, 93, 0], np.uint8)
     return shown
@@ -125,7 +125,7 @@ def _precision_recall(evaluated: EvaluatedSet) -> str:
     axes.plot(100 * curve.true_positive_rate, 100 * curve.precision, color=ANOMALY_COLOUR)
     counts = evaluated.evaluation.exact.counts
     base = 100 * counts.num_anomalies / max(counts.num_anomalies + counts.num_inliers, 1)
-    axes.axhline(base, color="#7f8c8d", linestyle=":", label=f"by chance: {base:.2f} %")
+    axes.axhline(base, color="#7f8c8d", linestyle=":", label=f"random: {base:.2f} %")
     axes.set(xlim=(0, 100), ylim=(0, 100))
     axes.legend(frameon=False, loc="upper right")
     return svg_uri(figure)
@@ -149,7 +149,7 @@ def _histogram(evaluated: EvaluatedSet) -> str:
         number = np.minimum((part.threshold.astype(np.float64) * HISTOGRAM_BINS).astype(np.int64), HISTOGRAM_BINS - 1)
         anomalies += np.bincount(number, weights=part.anomalies, minlength=HISTOGRAM_BINS)
         inliers += np.bincount(number, weights=part.inliers, minlength=HISTOGRAM_BINS)
-    figure, axes = _axes("anomaly score", "pixels of the kind, %")
+    figure, axes = _axes("anomaly score", "share of the pixels, %")
     for pixels, total, colour, label in (
         (inliers, counts.num_inliers, INLIER_COLOUR, "inliers"),
         (anomalies, counts.num_anomalies, ANOMALY_COLOUR, "anomalies"),

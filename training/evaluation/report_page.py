@@ -1,4 +1,4 @@
-"""What every HTML report shares: one self-contained page, with its pictures and charts inside."""
+"""HTML reports: a self-contained page with embedded pictures and charts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ros_ood_perception.files.atomic_files import write_file
 from ros_ood_perception.shown_text import printable_lines
 
-# Before pyplot: reports are made where there is no display.
+# Before pyplot is imported: reports are made without a display.
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
@@ -26,7 +26,7 @@ PICTURE_WIDTH = 480
 
 
 def write_page(path: Path, template: Path, **values: Any) -> None:
-    """Render a template that extends `report_base.html.jinja` with its values into one file."""
+    """Render a template that extends `report_base.html.jinja` to a file."""
     loader = jinja2.FileSystemLoader([template.parent, Path(__file__).parent])
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, loader=loader, finalize=_finalized
@@ -35,7 +35,7 @@ def write_page(path: Path, template: Path, **values: Any) -> None:
 
 
 def _finalized(value: Any) -> Any:
-    """A value as it is put into a page: text in visible characters; what is HTML or JSON already, as it is."""
+    """A value for a page: text with visible characters only; HTML and JSON unchanged."""
     return printable_lines(value, len(value)) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
@@ -48,7 +48,7 @@ def picture_uri(rgb: NDArray[np.uint8], width: int = PICTURE_WIDTH) -> str:
 
 
 def data_uri(rgb: NDArray[np.uint8], ending: str) -> str:
-    """(H, W, 3) uint8 RGB as it is in a data URI; ending `.jpg` or `.png`."""
+    """(H, W, 3) uint8 RGB at full size in a data URI; ending `.jpg` or `.png`."""
     kind = {".jpg": "jpeg", ".png": "png"}[ending]
     encoded = cv2.imencode(ending, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
     return f"data:image/{kind};base64,{base64.b64encode(encoded.tobytes()).decode()}"

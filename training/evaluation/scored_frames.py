@@ -1,4 +1,4 @@
-"""What the second pass over a set needs of each frame, kept on disk from the first."""
+"""The frames of a set and their scores, kept on disk for a second pass."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class ScoredFrame:
 
     Attributes:
         value: (H, W) float16, `submitted` scores.
-        anomaly: (H, W) uint8, 0 inlier, 1 anomaly, 255 where neither is known.
-        town: what open-mIoU needs; None in a set without towns.
+        anomaly: (H, W) uint8: 0 inlier, 1 anomaly, 255 unknown.
+        town: the input of open-mIoU; None in a set without towns.
     """
 
     name: str
@@ -40,14 +40,14 @@ class ScoredFrame:
 
 
 class ScoredFrames:
-    """Frames in a temporary folder: 3 bytes a pixel, 9 more in a set of two towns. Iterating reads them in order."""
+    """Frames in a temporary folder: 3 bytes a pixel, 9 more for a set of two towns. Iteration reads them in order."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="ros_ood_perception_scores_")
         self._names: list[str] = []
 
     def add(self, frame: ScoredFrame) -> None:
-        """Keep one more."""
+        """Keep one more frame."""
         kept: dict[str, Any] = {"value": frame.value, "anomaly": frame.anomaly}
         if frame.town is not None:
             kept |= {"score": frame.town.score, "semantic": frame.town.semantic, "labels": frame.town.labels}
@@ -63,7 +63,7 @@ class ScoredFrames:
                 yield ScoredFrame(name, kept["value"], kept["anomaly"], town)
 
     def close(self) -> None:
-        """Delete them."""
+        """Delete all frames."""
         self._folder.cleanup()
 
     def _file(self, number: int) -> Path:

@@ -1,4 +1,4 @@
-"""One score measured on one data set, frame by frame: all metrics that the set's labels allow."""
+"""One score measured on one data set, frame by frame, with all metrics that the set's labels allow."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ COMPONENT_SIZES = {
     "smiyc_lostandfound": OBSTACLE_TRACK,
     "smiyc_obstacle": OBSTACLE_TRACK,
 }
-"""By registered name; every other set is measured with the sizes of the AnomalyTrack."""
+"""By registered name. All other sets are measured with the sizes of the AnomalyTrack."""
 
 TOWNS = {"streethazards_test": ("t5", "t6")}
-"""Sets of two towns, by registered name: open-mIoU takes the threshold of one from the other."""
+"""Sets of two towns, by registered name. Open-mIoU takes the threshold of one town from the other."""
 
 WORST_FRAMES = 3
 
 
 @dataclass(frozen=True)
 class WorstFrame:
-    """A frame with many wrong pixels: `share` of its inlier (or anomaly) pixels at the threshold."""
+    """A frame with many wrong pixels: `share` of its inlier (or anomaly) pixels are wrong at the threshold."""
 
     share: float
     name: str
@@ -58,15 +58,15 @@ class WorstFrame:
 class SetEvaluation:
     """Streaming metrics of one score on one set.
 
-    Frames are kept on disk between the two passes (`ScoredFrames`):
-    component metrics and AUPIMO need thresholds that all frames together give.
+    Component metrics and AUPIMO need thresholds from all frames. So the frames are kept on disk for a second pass
+    (`ScoredFrames`).
 
     Args:
         name: registered name of the set.
-        classes: names of the classes, when they are to be measured.
+        classes: names of the classes to measure; empty to measure none.
         has_anomalies: whether the set labels anomalies.
         operating_points: of the bundle; their rates are measured.
-        exact_only: of the anomaly metrics only those over all pixels, exactly: no other protocol.
+        exact_only: skip the anomaly metrics of other protocols than the exact one.
     """
 
     name: str
@@ -96,7 +96,7 @@ class SetEvaluation:
 
     @property
     def towns(self) -> tuple[str, ...]:
-        """The towns that open-mIoU compares; empty in most sets."""
+        """The towns of open-mIoU; empty for most sets."""
         return TOWNS.get(self.name, ()) if self.classes else ()
 
     def update(
@@ -106,21 +106,21 @@ class SetEvaluation:
         score: NDArray[np.float32],
         confidence: NDArray[np.float32] | None,
     ) -> NDArray[np.float16]:
-        """Add one frame and what was computed for it.
+        """Add one frame and its results.
 
         Args:
             semantic: (H, W) uint8 predicted ids.
             score: (H, W) float32 in [0, 1].
-            confidence: (H, W) float32 in [0, 1], the largest class probability; None leaves out the calibration error.
+            confidence: (H, W) float32 in [0, 1], the largest class probability; None skips the calibration error.
 
         Returns:
-            the value (H, W) float16 that is handed in to benchmarks.
+            The `submitted` score, (H, W) float16.
 
         Raises:
             MetricInputError: the score has NaN, or labels and score differ in size.
         """
         value = submitted(score)
-        # What can refuse the frame comes first, so that it is in all metrics or in none.
+        # The metric with the checks comes first, so that a refused frame is in no metric.
         self.exact.update(score, frame.anomaly)
         if self.classes:
             self.confusion.update(semantic, frame.labels)
@@ -151,7 +151,7 @@ class SetEvaluation:
         self._kept.close()
 
     def results(self) -> dict[str, Any]:
-        """All figures as plain values: fractions, None where undefined; what does not apply is absent."""
+        """All figures as plain values: fractions, None if undefined. Figures that do not apply are absent."""
         found: dict[str, Any] = {"frames": self.frames}
         if self.classes:
             iou = self.confusion.iou()
@@ -203,7 +203,7 @@ class SetEvaluation:
         }
 
     def _components(self, threshold: float) -> dict[str, Any]:
-        """At a threshold on `submitted` scores."""
+        """Component metrics at a threshold on `submitted` scores."""
         if not np.isfinite(threshold):
             return dict.fromkeys(("sIoU", "PPV", "mean_F1"))
         sizes = COMPONENT_SIZES.get(self.name, ANOMALY_TRACK)
@@ -263,7 +263,7 @@ class SetEvaluation:
         self.misses = heapq.nlargest(WORST_FRAMES, misses, key=lambda worst: worst.share)
 
     def _scores_by_class(self) -> dict[str, Any]:
-        """Median of the score, and shares marked at 95 % recall and at the bundle's first operating point, by class."""
+        """By class: median score, and shares marked at 95 % recall and at the bundle's first operating point."""
 
         def named(values: NDArray[np.float64]) -> dict[str, float | None]:
             return {name: or_none(value) for name, value in zip(self.classes, values, strict=True)}
@@ -277,7 +277,7 @@ class SetEvaluation:
         return found
 
     def _rates(self) -> dict[str, dict[str, float | None]]:
-        """What each operating point of the bundle does on this set."""
+        """The rates of the bundle's operating points on this set."""
         counts = self.exact.counts
         found = {}
         for point in self.operating_points:
@@ -300,5 +300,5 @@ def _pixel(figures: Any) -> dict[str, float]:
 
 
 def or_none(value: float) -> float | None:
-    """The number, or None for what JSON does not have."""
+    """The number, or None if it is not finite: JSON has no such numbers."""
     return float(value) if np.isfinite(value) else None

@@ -46,10 +46,10 @@ class SetRun:
 
 
 def measured_classes(bundle: Bundle, frames: LabelledFrames, name: str) -> list[str]:
-    """Names of the classes to measure: the bundle's, where the set has the same; none where it has none.
+    """Names of the classes to measure: those of the bundle if the set has the same, else none.
 
     Raises:
-        ValueError: the set has other classes and nothing else to measure.
+        ValueError: the set has other classes and no anomalies to measure.
     """
     own = [known.name for known in bundle.description.classes]
     theirs = [known.name for known in frames.classes]
@@ -58,7 +58,7 @@ def measured_classes(bundle: Bundle, frames: LabelledFrames, name: str) -> list[
     if theirs and not frames.has_anomalies:
         raise ValueError(f"{name}: the bundle's classes are {own}; the data set's are {theirs}")
     if theirs:
-        say(f"{name}: has other classes than the bundle; only its anomalies are measured")
+        say(f"{name}: its classes differ from those of the bundle; only anomalies are measured")
     return []
 
 

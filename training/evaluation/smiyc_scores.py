@@ -1,6 +1,6 @@
-"""Score files as the SegmentMeIfYouCan harness reads them: one HDF5 file a frame with the dataset `value` in float16.
+"""Score files for the SegmentMeIfYouCan harness: one HDF5 file for each frame, with the dataset `value` in float16.
 
-https://github.com/SegmentMeIfYouCan/road-anomaly-benchmark looks for them in its outputs folder, as
+https://github.com/SegmentMeIfYouCan/road-anomaly-benchmark reads them from its outputs folder, as
 `anomaly_p/METHOD/DATA_SET/FRAME.hdf5`.
 """
 
@@ -16,16 +16,21 @@ from numpy.typing import NDArray
 from ros_ood_perception.files.atomic_files import naming, write_file
 
 WHOLE_SETS = {"smiyc_anomaly": "AnomalyTrack-all", "smiyc_obstacle": "ObstacleTrack-all"}
-"""By registered name, the folder in which the harness looks for a set's scores."""
+"""The folder of a set's scores in the harness, by the registered name of the set."""
 
 
 def harness_folder(registered_name: str, name: str, split: str | None) -> str:
-    """DATA_SET in the path above. The harness keeps the frames of all splits of a set together: it looks for those of
-    `AnomalyTrack-validation` in `AnomalyTrack-all` (`dset_name` and `name_for_persistence` in its `datasets/`).
+    """DATA_SET in the path above.
+
+    The harness keeps the frames of all splits of a set together: those of `AnomalyTrack-validation` are in
+    `AnomalyTrack-all` (`dset_name` and `name_for_persistence` in its `datasets/`).
+
+    >>> harness_folder("smiyc_anomaly", "smiyc_anomaly_val", None)
+    'AnomalyTrack-all'
 
     Args:
         registered_name: of the set.
-        name: what the set is called here; taken where the harness does not know the set.
+        name: of the set on the command line; the folder of a set that the harness does not know.
         split: that was read; None for the set's first.
     """
     if registered_name == "smiyc_lostandfound":
@@ -38,12 +43,15 @@ SMALLEST_LOGARITHM = -150.0
 
 
 def submitted(score: NDArray[np.float32]) -> NDArray[np.float16]:
-    """What is handed in for a score: the same order, in float16. (H, W) float32 in [0, 1] -> (H, W) float16 up to 0.
+    """Values to submit for a score, in the same order: (H, W) float32 in [0, 1] -> (H, W) float16, at most 0.
 
-    float16 has 2^-11 between its numbers just below 1, where the anomalies are, and would tie them. So the upper half
-    is handed in as score - 1: just below 0 float16 resolves 2^-24, which is all that a float32 score has there. The
-    lower half is log2(score) + 1/2, which keeps the order of confident pixels, at -1/2 and below. The metrics use the
-    order of the scores only.
+    Just below 1, where the anomalies are, float16 has steps of 2^-11 and would tie their scores. So scores from 1/2 on
+    are submitted as score - 1: just below 0, float16 has steps of 2^-24, as float32 has just below 1. Smaller scores
+    become log2(score) + 1/2, which is below -1/2 and keeps the order of confident pixels. The metrics use only the
+    order.
+
+    >>> submitted(np.array([[0.25, 0.5, 1.0]], np.float32)).tolist()
+    [[-1.5, -0.5, 0.0]]
     """
     with np.errstate(divide="ignore"):
         logarithm = np.maximum(np.log2(score), np.float32(SMALLEST_LOGARITHM)) + np.float32(0.5)
@@ -51,7 +59,7 @@ def submitted(score: NDArray[np.float32]) -> NDArray[np.float16]:
 
 
 def score_of_submitted(value: NDArray[Any] | float) -> NDArray[np.float32]:
-    """The score that a submitted value stands for, up to float16: any shape -> float32 in [0, 1]."""
+    """The score of a submitted value, as exact as float16: any shape -> float32 in [0, 1]."""
     exact = np.asarray(value, np.float64)
     return np.where(exact >= -0.5, exact + 1.0, np.exp2(np.minimum(exact, -0.5) - 0.5)).astype(np.float32)
 
@@ -68,7 +76,7 @@ def write_scores(folder: Path, method: str, data_set: str, frame: str, value: ND
     Raises:
         OSError: with the path.
     """
-    # Imported here: metrics are measured where nothing is handed in, and h5py is not installed.
+    # Imported where it is needed: h5py is not installed everywhere.
     import h5py
 
     path = folder / "anomaly_p" / method / data_set / f"{frame}.hdf5"

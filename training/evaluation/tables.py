@@ -1,4 +1,4 @@
-"""What the evaluations say on the command line: tables of their figures, and messages. Needs no torch."""
+"""Output of the evaluations on the command line: tables of figures, and messages. Needs no torch."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ SCORE_COLUMNS = {
     "FPR95": "marked at 95 % recall, %",
     "marked": "marked by the bundle, %",
 }
-"""What is said of the anomaly score by true class, where there is any."""
+"""Columns about the anomaly score in the table of classes, by the key of the figures."""
 
 
 def say(message: str) -> None:
-    """A line to standard error: square brackets in a file's name are no markup, and its characters do nothing."""
+    """Print a line to standard error, without interpreting markup or control characters in it."""
     console.print(printable(message), markup=False, highlight=False, soft_wrap=True)
 
 
 def print_tables(output: dict[str, Any]) -> None:
-    """A table of anomalies for each set, with a row a score, and one of classes."""
+    """Print a table of anomalies for each set, with a row for each score, and a table of classes."""
     by_score = {f"{output['score']} (the bundle's)": output["sets"]} | {
         score: found["sets"] for score, found in output.get("scores", {}).items()
     }
@@ -88,16 +88,20 @@ def print_tables(output: dict[str, Any]) -> None:
 
 
 def _shown(name: str) -> str:
-    """Of a bundle's class, a set or an operating point, in a table."""
+    """The name of a class, a set or an operating point, for a table."""
     return escape(printable(name))
 
 
 def output_console() -> Console:
-    """For tables on standard output."""
-    # Where the output goes to a file, nothing may be cut off for the width of a screen.
+    """A console for tables on standard output."""
+    # Tables in a file are not cut to the width of a screen.
     return Console() if sys.stdout.isatty() else Console(width=160)
 
 
 def percent(value: float | None) -> str:
-    """A fraction as a percentage with two digits, or the word for what there is none of."""
+    """A fraction as a percentage with two digits.
+
+    >>> percent(0.98765), percent(None)
+    ('98.77', 'undefined')
+    """
     return "undefined" if value is None else f"{100 * value:.2f}"

@@ -1,1 +1,1 @@
-"""An invertible, multi-scale, fully convolutional normalizing flow for 8-bit RGB patches."""
+"""The normalizing flow: an invertible, multi-scale, fully convolutional model of 8-bit RGB patches."""

@@ -1,1 +1,1 @@
-"""Stage 3: segmenter and flow together, and what is pasted into the training images."""
+"""Joint training of segmenter and flow: negatives, their placement, the objective and the trainer."""

@@ -1,1 +1,1 @@
-"""Training objectives."""
+"""Training objectives: cross-entropy for classes, divergence from uniform for negatives."""

@@ -1,1 +1,1 @@
-"""What every training run has: steps, checkpoints, command line, provenance."""
+"""The parts of every training run: steps, checkpoints, command line and provenance."""

@@ -1,1 +1,1 @@
-"""The network: encoder, ladder of features, logits and score; its training by cross-entropy."""
+"""The segmenter: encoder, ladder decoder and anomaly scores, and its training by cross-entropy."""

@@ -1,1 +1,1 @@
-"""Many training runs, compared."""
+"""Studies: many training runs, compared."""

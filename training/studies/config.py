@@ -1,4 +1,4 @@
-"""What a study compares."""
+"""The configuration of a study."""
 
 from __future__ import annotations
 
@@ -17,22 +17,21 @@ class StudyConfig:
 
     Attributes:
         name: of the study; its runs go below `runs/study_NAME`.
-        segmenter: configuration that each seed's segmenter is pre-trained with, or the folder of a bundle that every
-            seed starts from.
-        flow: configuration that each seed's flow is pre-trained with; one flow, of the first seed, for all of them
-            where they share a bundle's segmenter.
-        joint: configuration of joint training that the variants change.
-        seeds: of pre-training and joint training alike.
-        variants: by name: fields of `joint` that are other in it.
-        sets: what every variant is measured on, NAME:PATH[@SPLIT] as `training.evaluate` takes it, with paths
-            relative to `--data`.
-        scores: beside the bundle's own score: NAME or NAME@T.
-        held_out: classes to hold out. Where there are any, everything is trained without them, and measured on the
-            frames of `held_out_set` that show them instead of on `sets`.
+        segmenter: configuration for pre-training the segmenter of each seed, or the folder of a bundle from which all
+            seeds start.
+        flow: configuration for pre-training the flow of each seed. If the seeds share a bundle's segmenter, they share
+            one flow, with the first seed.
+        joint: configuration of joint training, which the variants change.
+        seeds: of pre-training and joint training.
+        variants: fields that differ from `joint`, by the name of the variant.
+        sets: for measuring every variant, NAME:PATH[@SPLIT] as in `training.evaluate`, with paths relative to `--data`.
+        scores: besides the bundle's own score: NAME or NAME@T.
+        held_out: classes to hold out. With them, the chosen variants are also trained without these classes, and
+            measured on the frames of `held_out_set` that show them.
         held_out_set: NAME:PATH[@SPLIT] of a training set.
-        held_out_variants: the variants that this is done for.
-        held_out_segmenter: where `segmenter` is a bundle, which has learnt all classes: configuration that one
-            segmenter for all seeds is pre-trained with, without the held-out ones.
+        held_out_variants: the variants to train without the held-out classes.
+        held_out_segmenter: if `segmenter` is a bundle, which was trained on all classes: configuration for pre-training
+            one segmenter for all seeds without the held-out classes.
     """
 
     name: str
@@ -55,7 +54,7 @@ class StudyConfig:
         if not self.variants or not self.seeds or not self.sets:
             raise ValueError("variants, seeds and sets must not be empty")
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds is {self.seeds}; one is there twice")
+            raise ValueError(f"seeds is {self.seeds}; each may be given once")
         for text in self.scores:
             LogitScore.parse(text)
         if bool(self.held_out) != bool(self.held_out_set):

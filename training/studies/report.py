@@ -1,13 +1,13 @@
-"""Tables of a study: mean and spread over seeds, in Markdown, from the rows that `training.study` wrote.
+"""Tables of a study in Markdown: mean and spread over seeds, from the rows of `training.study`.
 
     python -m training.studies.report docs/study/results.json > docs/study/tables.md
     python -m training.studies.report A.json B.json --merge docs/study/results.json --chart docs/study/chart.png
     python -m training.studies.report docs/study/results.json --compare frozen_flow_blob joint_flow_blob
 
-Several files are of one study that ran in several places, each with its own `--results`; of two rows for the same
-variant and seed the last file's counts. `--merge` writes all rows into one file, `--chart` draws them. `--compare` sets
-two variants against each other seed by seed: runs of one seed draw the same frames and patches, so that the difference
-within a seed tells more than that of the means.
+Several files are parts of one study, each written with its own `--results`. Of two rows for the same variant and seed,
+that of the last file counts. `--merge` writes all rows to one file, `--chart` draws them. `--compare` compares two
+variants seed by seed. Runs with one seed draw the same frames and patches, so the difference within a seed says more
+than that of the means.
 """
 
 from __future__ import annotations
@@ -31,7 +31,11 @@ Row = dict[str, Any]
 
 
 def mean_and_spread(values: Sequence[float | None], percent: bool = True) -> str:
-    """`12.3 ± 0.4`: mean and sample standard deviation; the value alone where there is one, `-` where there is none."""
+    """Mean and sample standard deviation; without the latter for one value, `-` for none.
+
+    >>> mean_and_spread([0.12, 0.14, None])
+    '13.0 ± 1.4'
+    """
     found = [value * (100 if percent else 1) for value in values if value is not None]
     if not found:
         return "-"
@@ -41,20 +45,24 @@ def mean_and_spread(values: Sequence[float | None], percent: bool = True) -> str
 
 
 def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
+    r"""A Markdown table.
+
+    >>> table(["variant", "AP"], [["flow", "12.3"]])
+    '| variant | AP |\n| --- | --- |\n| flow | 12.3 |\n'
+    """
     rows = [head, ["---"] * len(head), *lines]
     return "".join(f"| {' | '.join(map(markdown_cell, row))} |\n" for row in rows)
 
 
 def exact(row: Row, score: str, data: str, metric: str) -> float | None:
-    """A pooled pixel metric of a row; None where it was not measured or is undefined."""
+    """An exact pixel metric of a row; None if it was not measured or is undefined."""
     figures = row["measured"].get(score, {}).get(data, {}).get("exact", {})
     value: float | None = figures.get(metric)
     return value
 
 
 def miou(row: Row) -> float | None:
-    """mIoU on the set with classes; None where none was measured."""
+    """mIoU on the set with classes; None if there is none."""
     for figures in row["measured"][OWN_SCORE].values():
         if "semantic" in figures:
             value: float | None = figures["semantic"]["mIoU"]
@@ -63,7 +71,7 @@ def miou(row: Row) -> float | None:
 
 
 def variants_of(rows: Sequence[Row]) -> list[str]:
-    """Names in the order of the file."""
+    """Names of the variants, in the order of the file."""
     return list(dict.fromkeys(row["variant"] for row in rows))
 
 
@@ -73,7 +81,7 @@ def _ap_and_fpr(rows: Sequence[Row], score: str, data: str) -> str:
 
 
 def by_variant(rows: Sequence[Row], score: str = OWN_SCORE) -> str:
-    """A line a variant: classes, anomalies by one score, cost."""
+    """A table with a line for each variant: classes, anomalies by one score, cost."""
     sets = _anomaly_sets(rows)
     lines = []
     for name in variants_of(rows):
@@ -91,9 +99,9 @@ def by_variant(rows: Sequence[Row], score: str = OWN_SCORE) -> str:
 
 
 def by_reliability(rows: Sequence[Row], score: str = OWN_SCORE) -> str:
-    """A line a variant: the score as a monitor of the network's errors, then AUTC and AUPIMO of each set.
+    """A table with a line for each variant: the score as a monitor of errors, then AUTC and AUPIMO of each set.
 
-    Empty where no row has these figures: studies of earlier versions did not measure them.
+    Empty if no row has these figures, as in studies of earlier versions.
     """
     sets = _anomaly_sets(rows)
     lines = []
@@ -113,7 +121,7 @@ def by_reliability(rows: Sequence[Row], score: str = OWN_SCORE) -> str:
 
 
 def by_score(rows: Sequence[Row], variant: str) -> str:
-    """A line a score of one variant."""
+    """A table with a line for each score of one variant."""
     own = [row for row in rows if row["variant"] == variant]
     sets = _anomaly_sets(rows)
     scores = list(dict.fromkeys(score for row in own for score in row["measured"]))
@@ -127,10 +135,10 @@ def _anomaly_sets(rows: Sequence[Row]) -> list[str]:
 
 
 def comparison(rows: Sequence[Row], first: str, second: str, score: str = OWN_SCORE) -> str:
-    """A line a set: what `second` has more than `first`, mean and each seed that both have, in points.
+    """A table with a line for each set: `second` minus `first` in points, as mean and for each common seed.
 
     Raises:
-        ValueError: no seed was run with both.
+        ValueError: no seed was run with both variants.
     """
     lines = []
     for held_out in dict.fromkeys(tuple(row["held_out"]) for row in rows):
@@ -150,7 +158,7 @@ def comparison(rows: Sequence[Row], first: str, second: str, score: str = OWN_SC
 
 
 def report(rows: Sequence[Row]) -> str:
-    """All tables. In percent; mean ± standard deviation over seeds."""
+    """All tables, in percent: mean ± standard deviation over seeds."""
     main_rows = [row for row in rows if not row["held_out"]]
     held_out = [row for row in rows if row["held_out"]]
     parts = ["AP / FPR95 and mIoU in percent, mean ± standard deviation over the seeds.\n"]
@@ -174,12 +182,12 @@ def report(rows: Sequence[Row]) -> str:
 
 
 def merged_results(files: Sequence[Path]) -> dict[str, Any]:
-    """The rows of one study from several files, in the order of its variants, seeds, and first what holds nothing out.
+    """The rows of one study from several files: rows without held-out classes first, then by variant and seed.
 
-    The configuration is the last file's: a study may have been given further variants on its way.
+    The configuration is that of the last file, because variants may have been added.
 
     Raises:
-        OSError, ValueError: a file cannot be read, is no study's, or has rows that are not of the last file's study.
+        OSError, ValueError: a file cannot be read, is not of a study, or has rows that the last file's study lacks.
     """
     contents: dict[str, Any] = {}
     rows: dict[tuple[str, int, tuple[str, ...]], Row] = {}
@@ -203,7 +211,7 @@ def merged_results(files: Sequence[Path]) -> dict[str, Any]:
 
 
 def draw(rows: Sequence[Row], path: Path, score: str = OWN_SCORE) -> None:
-    """A picture: variants down, AP and FPR95 of every anomaly set across; a dot a seed, a stroke at their mean.
+    """Draw variants as rows, AP and FPR95 of every anomaly set as columns: a dot for each seed, a stroke at the mean.
 
     Raises:
         ValueError: no set with anomalies was measured.
@@ -217,7 +225,7 @@ def draw(rows: Sequence[Row], path: Path, score: str = OWN_SCORE) -> None:
         groups.append((f", {', '.join(held_out[0]['held_out'])} held out", held_out))
     panels = [(data, suffix, own) for suffix, own in groups for data in _anomaly_sets(own)]
     if not panels:
-        raise ValueError("no set with anomalies was measured, so that there is nothing to draw")
+        raise ValueError("no set with anomalies was measured, so there is nothing to draw")
     variants = variants_of(rows)
     figure, axes = pyplot.subplots(
         1, 2 * len(panels), figsize=(3 + 3.4 * len(panels), 1 + 0.27 * len(variants)), sharey=True, squeeze=False
@@ -256,14 +264,16 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("results", type=Path, nargs="+", help="JSON files that training.study wrote")
-    parser.add_argument("--merge", type=Path, metavar="FILE", help="write the rows of all of them there")
-    parser.add_argument("--chart", type=Path, metavar="FILE", help="draw the variants there, .png or .svg")
-    parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help="print what variant B has more than A, by seed")
+    parser.add_argument("results", type=Path, nargs="+", help="JSON files of training.study")
+    parser.add_argument("--merge", type=Path, metavar="FILE", help="write the rows of all files to FILE")
+    parser.add_argument("--chart", type=Path, metavar="FILE", help="draw the variants to FILE, .png or .svg")
+    parser.add_argument(
+        "--compare", nargs=2, metavar=("A", "B"), help="print the difference of variant B minus A, by seed"
+    )
     parser.add_argument(
         "--score",
         default=OWN_SCORE,
-        help="what the chart shows and --compare compares, NAME or NAME@T (default: %(default)s)",
+        help="score of the chart and of --compare, NAME or NAME@T (default: %(default)s)",
     )
     options = parser.parse_args(arguments)
     try:

@@ -39,12 +39,12 @@ console = Console(stderr=True)
 
 
 class StudyError(PerceptionError, RuntimeError):
-    """A stage of the study failed; its own message stands above."""
+    """A stage of the study failed. Messages of training are printed before it."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where one chain of pre-training and joint training lies: a seed, with or without classes held out."""
+    """The folder of one chain of pre-training and joint training: a seed, with or without held-out classes."""
 
     folder: Path
     seed: int
@@ -53,13 +53,13 @@ class Place:
 
 @dataclass(frozen=True)
 class Study:
-    """A study on its way.
+    """A study and its finished rows.
 
     Attributes:
         data: folder of the sets.
         runs: folder of checkpoints and bundles.
         results: the JSON file of finished rows.
-        precision: replaces that of every configuration; None leaves them.
+        precision: replaces that of every configuration; None keeps them.
         only: ALL_CLASSES or HELD_OUT, the chains to run; None runs both.
     """
 
@@ -74,7 +74,7 @@ class Study:
         """The finished rows.
 
         Raises:
-            SchemaError: the file is not one of this study's.
+            SchemaError: the file is not of this study.
         """
         if not self.results.exists():
             return []
@@ -90,14 +90,14 @@ class Study:
         return rows
 
     def add(self, row: dict[str, Any]) -> None:
-        """Write one more row, so that the file holds the old rows or all of them."""
+        """Add a row. The file holds either the old rows or all rows."""
         contents = {"study": self.config.name, "config": asdict(self.config), "rows": [*self.rows(), row]}
         with naming(self.results.parent):
             self.results.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.results, contents)
 
     def run(self, variants: Sequence[str], seeds: Sequence[int]) -> None:
-        """All that is missing of these.
+        """Run what is missing for these variants and seeds.
 
         Raises:
             StudyError, SchemaError, CheckpointError: a stage failed.
@@ -119,7 +119,7 @@ class Study:
             if name in done:
                 config = from_mapping(self._at(place, self._joint(name), self.precision), JointTrainingConfig, name)
                 if done[name]["config_digest"] != config_digest(config):
-                    say(f"{name}, seed {place.seed}: its row, kept, is of another configuration than today's")
+                    say(f"{name}, seed {place.seed}: its row, which is kept, has another configuration")
         missing = [name for name in variants if name not in done]
         if not missing:
             return
@@ -135,7 +135,7 @@ class Study:
                 return given
             if not self.config.held_out_segmenter:
                 names = ", ".join(place.held_out)
-                raise SchemaError(f"segmenter is the bundle {given}, which has learnt {names}; give held_out_segmenter")
+                raise SchemaError(f"segmenter is the bundle {given}, trained on {names}; give held_out_segmenter")
             given = Path(self.config.held_out_segmenter)
         place = self._pretraining(place)
         out = place.folder / "segmenter"
@@ -143,10 +143,10 @@ class Study:
         return out / "best.pt"
 
     def _pretraining(self, place: Place) -> Place:
-        """Where the networks lie that this place's variants start from."""
+        """The folder of the pre-trained networks from which this place's variants start."""
         if not Path(self.config.segmenter).is_dir():
             return place
-        # One segmenter for all seeds, and so one flow: what differs between seeds is joint training alone.
+        # All seeds share the segmenter, and so one flow: they differ in joint training only.
         name = f"shared_{HELD_OUT}" if place.held_out else "shared"
         return Place(self.runs / name, self.config.seeds[0], place.held_out)
 
@@ -164,7 +164,7 @@ class Study:
         out: Path,
         arguments: list[str],
     ) -> None:
-        """Train to the end, or go on to it; nothing where it has been reached."""
+        """Train, or continue training, to the last epoch."""
         # A flow is trained in single precision only.
         values = self._at(place, values, None if trainer is FlowTrainer else self.precision)
         last = out / "last.pt"
@@ -173,11 +173,11 @@ class Study:
             with reading(last):
                 finished = saved["progression"]["epoch"] >= values["epochs"]
             if finished:
-                # What is not finished is compared where it is resumed.
+                # An unfinished run is compared when it is resumed.
                 if saved["config_digest"] != config_digest(from_mapping(values, trainer.config_class, str(out))):
                     raise StudyError(
-                        f"{out}: was trained with another configuration than today's; move the folder away, or give "
-                        "another --runs"
+                        f"{out}: was trained with another configuration than the present one; move the folder away, or "
+                        "give another --runs"
                     )
                 return
         out.mkdir(parents=True, exist_ok=True)
@@ -189,7 +189,7 @@ class Study:
             raise StudyError(f"{out}: training failed")
 
     def _at(self, place: Place, values: dict[str, Any], precision: str | None) -> dict[str, Any]:
-        """A stage's configuration as this place trains it."""
+        """The configuration of a stage for this place."""
         values = merged(values, {"seed": place.seed, "data": {"held_out": list(place.held_out)}})
         return values if precision is None else {**values, "precision": precision}
 
@@ -228,7 +228,7 @@ class Study:
         }
 
     def _measure(self, place: Place, bundle: Path) -> dict[str, Any]:
-        """Figures by set and score, as `training.evaluate --json` gives them."""
+        """Figures by score and set, as `training.evaluate --json` writes them."""
         sets = (self.config.held_out_set,) if place.held_out else self.config.sets
         output = bundle.parent / "measured.json"
         named = [text.partition(":") for text in sets]
@@ -254,7 +254,7 @@ class Study:
 
 
 def trimmed(figures: dict[str, Any]) -> dict[str, Any]:
-    """What the tables need of a set's figures."""
+    """The figures of a set that the tables need."""
     wanted = ("frames", "exact", "threshold_curves", "per_image_overlap", "error_monitor", "left_out")
     kept: dict[str, Any] = {key: figures[key] for key in wanted if key in figures}
     if "semantic" in figures:
@@ -263,7 +263,11 @@ def trimmed(figures: dict[str, Any]) -> dict[str, Any]:
 
 
 def merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """A copy of nested mappings with some values replaced."""
+    """A copy of nested mappings with some values replaced.
+
+    >>> merged({"a": 1, "b": {"c": 2, "d": 3}}, {"b": {"c": 4}})
+    {'a': 1, 'b': {'c': 4, 'd': 3}}
+    """
     result = dict(values)
     for key, value in changes.items():
         old = result.get(key)
@@ -272,5 +276,5 @@ def merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def say(message: str) -> None:
-    """To standard error, as it is."""
+    """Print to standard error, without markup."""
     console.print(message, markup=False, highlight=False, soft_wrap=True)

@@ -1,1 +1,1 @@
-"""One module for each public data set: where its files lie, and how its labels map to ours."""
+"""The data sets, one module each: where their files are, and how their labels map to classes and anomalies."""

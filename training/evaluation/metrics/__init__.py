@@ -1,1 +1,1 @@
-"""How results are measured."""
+"""Metrics of segmentation and anomaly detection, one module for each protocol."""
