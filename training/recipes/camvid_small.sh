@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# CamVid's frames to a bundle, from start to end, with its control that has seen no negatives:
+# From the frames of CamVid to a bundle, with a control bundle that is trained without negatives:
 #
 #   training/recipes/camvid_small.sh FOLDER RUNS MODELS [CONFIGS]
 #
-# FOLDER holds CamVid's train/ and val/. Checkpoints and logs go to RUNS, the bundles to MODELS/camvid_small and
-# MODELS/camvid_small_cross_entropy. CONFIGS holds segmenter.yaml, flow.yaml and joint.yaml (training/configs/camvid).
-# Stopped or killed, the same command goes on after the last finished epoch. Python is that of the environment; PYTHON
-# names another.
+# FOLDER holds train/ and val/ of CamVid. Checkpoints and logs are written to RUNS, the bundles to MODELS/camvid_small
+# and MODELS/camvid_small_cross_entropy. CONFIGS holds segmenter.yaml, flow.yaml and joint.yaml (default:
+# training/configs/camvid). After an interruption, the same command continues after the last finished epoch. PYTHON
+# names another interpreter than that of the environment.
 set -euo pipefail
 
 if [ $# -lt 3 ] || [ $# -gt 4 ]; then
-  sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
+  sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
   exit 2
 fi
 python=${PYTHON:-python}
@@ -18,10 +18,10 @@ data=$(realpath "$1") runs=$(realpath -m "$2") models=$(realpath -m "$3")
 configs=${4:-training/configs/camvid}
 [ $# -lt 4 ] || configs=$(realpath "$4")
 cd "$(dirname "$0")/../.."
-# Threads that wait for each other by spinning cost a busy machine several times the processor time.
+# Spinning threads would waste several times the processor time on a busy machine.
 export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-0}
 
-# stage PROGRAM CONFIG NAME ARGUMENTS...: train it, or go on. What a run starts from is asked for once.
+# stage PROGRAM CONFIG NAME ARGUMENTS...: train, or continue. A continued run takes no checkpoints to start from.
 stage() {
   local program=$1 config=$2 out=$runs/$3
   shift 3
