@@ -45,14 +45,14 @@ def frames(count: int, height: int, width: int) -> Iterator[Frame]:
 
 def streaming(source: Iterator[Frame]) -> tuple[float, dict[str, float]]:
     """Seconds of update and compute, and the figures."""
-    from training.evaluation.metrics.pixel_exact import ExactPixelMetrics
+    from training.metrics.pixel_exact import ExactPixelMetrics
 
     return _timed(ExactPixelMetrics(), source)
 
 
 def binned(source: Iterator[Frame]) -> tuple[float, dict[str, float]]:
     """The procedure of the SMIYC board."""
-    from training.evaluation.metrics.pixel_smiyc import SmiycPixelMetrics
+    from training.metrics.pixel_smiyc import SmiycPixelMetrics
 
     return _timed(SmiycPixelMetrics(), source)
 

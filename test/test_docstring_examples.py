@@ -36,8 +36,6 @@ def test_the_examples_of_a_module_give_what_they_show(name: str) -> None:
     assert result.failed == 0
 
 
-@pytest.mark.parametrize(
-    "package", ["training.flow", "training.losses", "training.evaluation.metrics", "training.segmenter"]
-)
+@pytest.mark.parametrize("package", ["training.flow", "training.joint", "training.metrics", "training.segmenter"])
 def test_the_parts_of_the_method_have_examples(package: str) -> None:
     assert any(name.startswith(f"{package}.") for name in modules_with_examples())

@@ -49,7 +49,7 @@ from ros_ood_perception.number_arguments import image_size, whole
 from training.bundles.onnx_export import onnx_bytes
 from training.bundles.precisions import half_network
 from training.data.arguments import DataArgument, data_argument, open_frames
-from training.evaluation.metrics.pixel_exact import ExactPixelMetrics
+from training.metrics.pixel_exact import ExactPixelMetrics
 from training.segmenter.deployed_segmenter import DeployedSegmenter
 from training.segmenter.ladder_segmenter import LadderSegmenter, SegmenterConfig
 

@@ -20,28 +20,28 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from training.data.labelled_frames import LabelledFrame
 from training.data.registry import open_data_set
-from training.evaluation.metrics import score_counts
-from training.evaluation.metrics.anomaly_pixels import MetricInputError
-from training.evaluation.metrics.calibration_error import CalibrationError
-from training.evaluation.metrics.component_smiyc import (
+from training.evaluation.set_evaluation import SetEvaluation
+from training.metrics import score_counts
+from training.metrics.anomaly_pixels import MetricInputError
+from training.metrics.calibration_error import CalibrationError
+from training.metrics.component_smiyc import (
     ANOMALY_TRACK,
     OBSTACLE_TRACK,
     ComponentSizes,
     SmiycComponentMetrics,
 )
-from training.evaluation.metrics.open_semantic import (
+from training.metrics.open_semantic import (
     OpenSemanticMetrics,
     Town,
     half_size,
     open_miou,
     threshold_at_recall,
 )
-from training.evaluation.metrics.pixel_exact import ExactPixelMetrics, PixelFigures
-from training.evaluation.metrics.pixel_per_image import PerImagePixelMetrics
-from training.evaluation.metrics.pixel_smiyc import SmiycPixelMetrics
-from training.evaluation.metrics.score_counts import ScoreCounts
-from training.evaluation.metrics.scores_by_class import BINS, ScoresByClass
-from training.evaluation.set_evaluation import SetEvaluation
+from training.metrics.pixel_exact import ExactPixelMetrics, PixelFigures
+from training.metrics.pixel_per_image import PerImagePixelMetrics
+from training.metrics.pixel_smiyc import SmiycPixelMetrics
+from training.metrics.score_counts import ScoreCounts
+from training.metrics.scores_by_class import BINS, ScoresByClass
 
 Frame = tuple[NDArray[Any], NDArray[np.uint8]]
 

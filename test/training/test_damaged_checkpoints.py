@@ -150,7 +150,10 @@ def test_values_of_a_wrong_kind_and_keys_that_are_missing_are_errors_of_the_chec
     saved = load_checkpoint(tmp_path / "a.pt")
     with pytest.raises(CheckpointError, match=r"a\.pt: holds no 'config_digest'"):
         saved["config_digest"]
-    with pytest.raises(CheckpointError, match=r"a\.pt: does not hold the values that a run"), reading(tmp_path / "a.pt"):
+    with (
+        pytest.raises(CheckpointError, match=r"a\.pt: does not hold the values that a run"),
+        reading(tmp_path / "a.pt"),
+    ):
         saved["progression"]["step"]
     with pytest.raises(CheckpointError, match=r"a\.pt: is of another network"), reading(tmp_path / "a.pt"):
         torch.nn.Linear(2, 2).load_state_dict(saved["segmenter"])

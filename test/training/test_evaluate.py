@@ -31,15 +31,15 @@ from training.data.labelled_frames import LabelledFrame
 from training.data.registry import DATA_SETS, open_data_set
 from training.evaluate import main
 from training.evaluation import bundle_evaluation
-from training.evaluation.metrics.component_smiyc import OBSTACLE_TRACK, SmiycComponentMetrics
-from training.evaluation.metrics.error_monitor import ErrorMonitorMetrics
-from training.evaluation.metrics.per_image_overlap import PerImageOverlap, SharedFalsePositiveRate
-from training.evaluation.metrics.pixel_smiyc import SmiycPixelMetrics
-from training.evaluation.metrics.scores_by_class import BINS
-from training.evaluation.metrics.semantic import ConfusionMatrix
-from training.evaluation.metrics.threshold_curves import ThresholdCurveMetrics
 from training.evaluation.set_evaluation import SetEvaluation
 from training.evaluation.smiyc_scores import harness_folder, score_of_submitted, submitted
+from training.metrics.component_smiyc import OBSTACLE_TRACK, SmiycComponentMetrics
+from training.metrics.error_monitor import ErrorMonitorMetrics
+from training.metrics.per_image_overlap import PerImageOverlap, SharedFalsePositiveRate
+from training.metrics.pixel_smiyc import SmiycPixelMetrics
+from training.metrics.scores_by_class import BINS
+from training.metrics.semantic import ConfusionMatrix
+from training.metrics.threshold_curves import ThresholdCurveMetrics
 from training.segmenter.anomaly_scores import SCORES
 
 

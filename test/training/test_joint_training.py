@@ -35,9 +35,9 @@ from training.joint.objective import JointObjective
 from training.joint.placement import Placement, place
 from training.joint.procedural_textures import procedural_textures
 from training.joint.training_config import JointTrainingConfig
-from training.losses.cross_entropy import dense_cross_entropy, up_sampled
-from training.losses.negative import uniformity_loss
+from training.joint.uniformity_loss import uniformity_loss
 from training.runs.checkpoint import load_checkpoint
+from training.segmenter.cross_entropy import dense_cross_entropy, up_sampled
 from training.segmenter.ladder_segmenter import LadderSegmenter, SegmenterConfig
 from training.train_flow import main as train_flow
 from training.train_joint import main as train_joint

@@ -6,8 +6,8 @@ import torch
 from torch.nn import functional
 
 from training.bundles.operating_points import FALSE_POSITIVE_RATES, inlier_operating_points
-from training.evaluation.metrics.semantic import ConfusionMatrix
-from training.losses.cross_entropy import class_weights, dense_cross_entropy, up_sampled
+from training.metrics.semantic import ConfusionMatrix
+from training.segmenter.cross_entropy import class_weights, dense_cross_entropy, up_sampled
 
 
 def test_the_loss_is_the_weighted_mean_over_valid_pixels() -> None:

@@ -11,18 +11,18 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from training.evaluation.metrics import score_counts
-from training.evaluation.metrics.anomaly_pixels import MetricInputError
-from training.evaluation.metrics.error_monitor import ErrorMonitorMetrics
-from training.evaluation.metrics.per_image_overlap import (
+from training.evaluation.smiyc_scores import submitted
+from training.metrics import score_counts
+from training.metrics.anomaly_pixels import MetricInputError
+from training.metrics.error_monitor import ErrorMonitorMetrics
+from training.metrics.per_image_overlap import (
     HIGHEST_FPR,
     LOWEST_FPR,
     PerImageOverlap,
     PerImageOverlapFigures,
     SharedFalsePositiveRate,
 )
-from training.evaluation.metrics.threshold_curves import ThresholdCurveFigures, ThresholdCurveMetrics
-from training.evaluation.smiyc_scores import submitted
+from training.metrics.threshold_curves import ThresholdCurveFigures, ThresholdCurveMetrics
 
 Frame = tuple[NDArray[Any], NDArray[np.uint8]]
 

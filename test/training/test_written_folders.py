@@ -97,7 +97,11 @@ def test_files_that_no_command_wrote_are_not_written_over(
     before = contents(tmp_path)
     calls: list[tuple[Callable[[list[str]], int], tuple[object, ...], str]] = [
         (export, (checkpoint, mine), "holds model.onnx, but no bundle"),
-        (export, (checkpoint, tmp_path / "other"), "holds model_int8.onnx, which is a link or is not part of the bundle"),
+        (
+            export,
+            (checkpoint, tmp_path / "other"),
+            "holds model_int8.onnx, which is a link or is not part",
+        ),
         (calibrate, (bundle, "--data", val, "--out", mine), "holds model.onnx, but no bundle"),
         (evaluate, (bundle, "--data", val, "--out", mine), "holds report.html, which evaluate did not write"),
         (paste_objects, ("--data", val, "--objects", objects, "--out", mine), "was not written by paste_objects"),

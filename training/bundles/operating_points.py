@@ -13,7 +13,7 @@ from training.bundles.runner import BundleRunner
 from training.data.label_set import IGNORE
 from training.data.labelled_frames import INLIER, LabelledFrames
 from training.data.progress import tracked
-from training.evaluation.metrics.score_counts import ScoreCounts
+from training.metrics.score_counts import ScoreCounts
 
 FALSE_POSITIVE_RATES = (0.01, 0.05, 0.001)
 """Shares of inlier pixels that reach the threshold. The first one is the node's default."""

@@ -16,7 +16,7 @@ from training.bundles.runner import BundleRunner
 from training.data.label_set import IGNORE
 from training.data.labelled_frames import LabelledFrames
 from training.data.progress import tracked
-from training.evaluation.metrics.calibration_error import CalibrationError
+from training.metrics.calibration_error import CalibrationError
 
 TEMPERATURES = (0.05, 20.0)
 """Range of the search."""

@@ -12,26 +12,26 @@ from numpy.typing import NDArray
 
 from ros_ood_perception.bundle.model_bundle import OperatingPoint
 from training.data.labelled_frames import ANOMALY, INLIER, LabelledFrame
-from training.evaluation.metrics.calibration_error import CalibrationError
-from training.evaluation.metrics.component_smiyc import ANOMALY_TRACK, OBSTACLE_TRACK, SmiycComponentMetrics
-from training.evaluation.metrics.error_monitor import ErrorMonitorMetrics
-from training.evaluation.metrics.open_semantic import (
+from training.evaluation.scored_frames import ScoredFrame, ScoredFrames, TownFrame
+from training.evaluation.smiyc_scores import score_of_submitted, submitted
+from training.metrics.calibration_error import CalibrationError
+from training.metrics.component_smiyc import ANOMALY_TRACK, OBSTACLE_TRACK, SmiycComponentMetrics
+from training.metrics.error_monitor import ErrorMonitorMetrics
+from training.metrics.open_semantic import (
     OpenSemanticMetrics,
     Town,
     half_size,
     open_miou,
     threshold_at_recall,
 )
-from training.evaluation.metrics.per_image_overlap import PerImageOverlap, SharedFalsePositiveRate
-from training.evaluation.metrics.pixel_exact import ExactPixelMetrics
-from training.evaluation.metrics.pixel_per_image import PerImagePixelMetrics
-from training.evaluation.metrics.pixel_smiyc import SmiycPixelMetrics
-from training.evaluation.metrics.score_counts import ScoreCounts
-from training.evaluation.metrics.scores_by_class import ScoresByClass
-from training.evaluation.metrics.semantic import ConfusionMatrix
-from training.evaluation.metrics.threshold_curves import ThresholdCurveMetrics
-from training.evaluation.scored_frames import ScoredFrame, ScoredFrames, TownFrame
-from training.evaluation.smiyc_scores import score_of_submitted, submitted
+from training.metrics.per_image_overlap import PerImageOverlap, SharedFalsePositiveRate
+from training.metrics.pixel_exact import ExactPixelMetrics
+from training.metrics.pixel_per_image import PerImagePixelMetrics
+from training.metrics.pixel_smiyc import SmiycPixelMetrics
+from training.metrics.score_counts import ScoreCounts
+from training.metrics.scores_by_class import ScoresByClass
+from training.metrics.semantic import ConfusionMatrix
+from training.metrics.threshold_curves import ThresholdCurveMetrics
 
 COMPONENT_SIZES = {
     "sample_drive_test": OBSTACLE_TRACK,

@@ -13,9 +13,9 @@ from training.joint.colouring import channels_shuffled
 from training.joint.gradients import scaled_gradient, within_range
 from training.joint.negative_draw import NegativeDraw
 from training.joint.training_config import JointTrainingConfig
-from training.losses.cross_entropy import dense_cross_entropy, up_sampled, weight_of_valid_pixels
-from training.losses.negative import uniformity_loss
+from training.joint.uniformity_loss import uniformity_loss
 from training.runs.shared_batch import mean_over_processes
+from training.segmenter.cross_entropy import dense_cross_entropy, up_sampled, weight_of_valid_pixels
 from training.segmenter.ladder_segmenter import LadderSegmenter
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from training.flow.image_flow import FlowConfig
 from training.joint.negative_config import NegativeConfig
-from training.losses.negative import Divergence
+from training.joint.uniformity_loss import Divergence
 from training.runs.training_run import ScheduleConfig
 from training.segmenter.training_config import OptimiserConfig, SegmenterTrainingConfig
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from training.data.label_set import IGNORE
 from training.data.labelled_frames import LabelledFrame, LabelledFrames
-from training.evaluation.metrics.pixel_exact import ExactPixelMetrics
 from training.joint.negative_config import NegativeConfig
 from training.joint.placement import Placement, place
+from training.metrics.pixel_exact import ExactPixelMetrics
 from training.segmenter.deployed_segmenter import DeployedSegmenter
 
 NEGATIVE_SEED = 2112

@@ -15,10 +15,10 @@ from torch.utils.tensorboard import SummaryWriter
 from ros_ood_perception.files.strict_yaml import SchemaError
 from training.data.training_crops import TrainingCrops
 from training.data.training_frames import open_data
-from training.losses.cross_entropy import class_weights, dense_cross_entropy, up_sampled, weight_of_valid_pixels
 from training.runs.checkpoint import CheckpointError, load_checkpoint, reading
 from training.runs.shared_batch import mean_over_processes, take_buffers_of_first_process
 from training.runs.training_run import TrainingRun
+from training.segmenter.cross_entropy import class_weights, dense_cross_entropy, up_sampled, weight_of_valid_pixels
 from training.segmenter.deployed_segmenter import DeployedSegmenter
 from training.segmenter.ladder_segmenter import LadderSegmenter
 from training.segmenter.training_config import OptimiserConfig, SegmenterTrainingConfig

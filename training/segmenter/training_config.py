@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from training.data.augmentation import AugmentationConfig
 from training.data.data_config import DataConfig
-from training.losses.cross_entropy import ClassWeighting
 from training.runs.training_run import ScheduleConfig
+from training.segmenter.cross_entropy import ClassWeighting
 from training.segmenter.ladder_segmenter import SegmenterConfig
 
 

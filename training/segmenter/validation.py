@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 from ros_ood_perception.messages.overlay import score_picture, semantic_picture
 from training.data.label_set import LabelClass
 from training.data.labelled_frames import LabelledFrames
-from training.evaluation.metrics.semantic import ConfusionMatrix
+from training.metrics.semantic import ConfusionMatrix
 from training.segmenter.deployed_segmenter import DeployedSegmenter
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.evaluation.metrics.anomaly_pixels import MetricInputError, split
+from training.metrics.anomaly_pixels import MetricInputError, split
 
 LOWEST_FPR, HIGHEST_FPR = 1e-5, 1e-4
 CODES = 1 << 16

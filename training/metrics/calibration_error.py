@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.label_set import IGNORE
-from training.evaluation.metrics.anomaly_pixels import MetricInputError
+from training.metrics.anomaly_pixels import MetricInputError
 
 BINS = 15
 

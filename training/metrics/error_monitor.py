@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from training.data.label_set import IGNORE
 from training.data.labelled_frames import ANOMALY
-from training.evaluation.metrics.anomaly_pixels import MetricInputError
-from training.evaluation.metrics.pixel_exact import ExactPixelMetrics
+from training.metrics.anomaly_pixels import MetricInputError
+from training.metrics.pixel_exact import ExactPixelMetrics
 
 _EXACT_BELOW = 256
 _EULER = 0.5772156649015329

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.evaluation.metrics.score_counts import ScoreCounts
+from training.metrics.score_counts import ScoreCounts
 
 RECALL = 0.95
 CURVE_POINTS = 400

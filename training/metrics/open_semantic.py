@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from training.data.label_set import IGNORE
 from training.data.labelled_frames import ANOMALY
-from training.evaluation.metrics.anomaly_pixels import MetricInputError, checked
-from training.evaluation.metrics.pixel_exact import RECALL
-from training.evaluation.metrics.score_counts import ScoreCounts
+from training.metrics.anomaly_pixels import MetricInputError, checked
+from training.metrics.pixel_exact import RECALL
+from training.metrics.score_counts import ScoreCounts
 
 
 def threshold_at_recall(counts: ScoreCounts, recall: float = RECALL) -> float:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from training.data.label_set import IGNORE
 from training.data.labelled_frames import ANOMALY
-from training.evaluation.metrics.anomaly_pixels import checked
+from training.metrics.anomaly_pixels import checked
 
 TAUS = np.linspace(0.25, 0.75, 11)
 

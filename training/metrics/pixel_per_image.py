@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.evaluation.metrics.anomaly_pixels import split
-from training.evaluation.metrics.pixel_exact import RECALL, PixelFigures
+from training.metrics.anomaly_pixels import split
+from training.metrics.pixel_exact import RECALL, PixelFigures
 
 
 def pixel_figures(positives: NDArray[Any], negatives: NDArray[Any]) -> PixelFigures:

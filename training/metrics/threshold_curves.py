@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.evaluation.metrics.anomaly_pixels import MetricInputError, split
+from training.metrics.anomaly_pixels import MetricInputError, split
 
 
 @dataclass(frozen=True)

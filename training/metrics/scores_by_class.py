@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.labelled_frames import ANOMALY, INLIER
-from training.evaluation.metrics.anomaly_pixels import MetricInputError
+from training.metrics.anomaly_pixels import MetricInputError
 
 BINS = 2048
 RECALL = 0.95

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.evaluation.metrics.anomaly_pixels import MetricInputError, split
-from training.evaluation.metrics.pixel_exact import RECALL
+from training.metrics.anomaly_pixels import MetricInputError, split
+from training.metrics.pixel_exact import RECALL
 
 QUANTILES = 384
 """Bin edges from the anomaly pixels of a frame, and as many from its inlier pixels."""

@@ -1,1 +1,0 @@
-"""Training objectives: cross-entropy for classes, divergence from uniform for negatives."""
