@@ -1,12 +1,12 @@
-"""Samples per second and bits per dimension of the flows `paper` and `fast`, and of `normflows`' Glows of their sizes.
+"""Samples per second and bits per dimension of the flows `paper` and `fast`, and of `normflows` Glows of their sizes.
 
     python benchmark/flow.py --data FOLDER/camvid [--seconds 100] [--threads 1] [--device cpu] [--json FILE]
 
-Each model is trained from its start for the same time, with the same optimiser on the same crops of the training
-frames, and then measured on the same crops of the validation frames. All sample in turn, round after round. On a CPU
-time is processor time over the threads, so that what else runs on the machine disturbs little. A Glow of a flow's size
-has as many couplings at each scale, and the width of coupling networks that gives it the flow's number of parameters.
-Its samples come with their log-density, for `normflows` gives none without. Needs requirements/training.txt and
+Each model is trained from random weights for the same time, with the same optimiser on the same crops of the training
+frames. Then it is measured on the same crops of the validation frames. All models sample in turn, in several rounds. On
+a CPU, time is processor time divided by the number of threads, so that other processes disturb little. A Glow of a
+flow's size has the same number of couplings at each scale, and a width that gives the same number of parameters. Its
+samples come with their log-density, because `normflows` has no other way to sample. Needs requirements/training.txt and
 reference.txt.
 """
 
@@ -49,7 +49,7 @@ LARGEST_WIDTH = 2048
 
 
 def now(device: torch.device, threads: int) -> float:
-    """Seconds on a clock of the device."""
+    """Seconds on a clock for the device: processor time on a CPU."""
     if device.type == "cpu":
         return time.process_time() / threads
     torch.cuda.synchronize(device)
@@ -57,7 +57,7 @@ def now(device: torch.device, threads: int) -> float:
 
 
 class Model(abc.ABC):
-    """A flow as this benchmark sees it."""
+    """The interface of a flow in this benchmark."""
 
     module: nn.Module
 
@@ -67,7 +67,7 @@ class Model(abc.ABC):
 
     @abc.abstractmethod
     def sampler(self, count: int, height: int, width: int) -> Callable[[], Tensor]:
-        """What draws (count, 3, height, width) samples when it is called."""
+        """A function that draws (count, 3, height, width) samples."""
 
 
 class Ours(Model):
@@ -85,12 +85,12 @@ class Ours(Model):
 
 
 class Glow(Model):
-    """Glow (Kingma and Dhariwal, arXiv 1807.03039) of `normflows`, with that package's own settings.
+    """Glow (Kingma and Dhariwal, arXiv 1807.03039) of `normflows`, with the settings of that package.
 
     Args:
-        blocks: of each scale, from the image's on.
+        blocks: of each scale, finest first.
         width: of the coupling networks.
-        side: of the crops that it is trained on.
+        side: of the crops for training.
     """
 
     def __init__(self, blocks: tuple[int, ...], width: int, side: int) -> None:
@@ -124,18 +124,18 @@ class Glow(Model):
 
     def sampler(self, count: int, height: int, width: int) -> Callable[[], Tensor]:
         device = next(self.module.parameters()).device
-        # Convolutions take any size; the latents of normflows have one.
+        # Convolutions take any size, but the latents of normflows have a fixed one.
         self.module.q0 = nn.ModuleList(self._latents(height, width)).to(device)
         return lambda: self.module.sample(count)[0]
 
 
 def parameters(module: nn.Module) -> int:
-    """How many are learnt."""
+    """Number of learnt parameters."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
 def glow_of_the_size(config: FlowConfig, side: int) -> Glow:
-    """The Glow with the flow's couplings at each scale whose number of parameters is nearest from above."""
+    """The narrowest Glow with the flow's couplings at each scale and at least its number of parameters."""
     wanted = parameters(ImageFlow(config))
     blocks = tuple(units * steps for units, steps in zip(config.units, config.steps, strict=True))
     low, high = 1, LARGEST_WIDTH
@@ -150,12 +150,12 @@ def glow_of_the_size(config: FlowConfig, side: int) -> Glow:
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured of one model.
+    """Measurements of one model.
 
     Attributes:
         samples_per_second: by size, such as `64x64`.
         steps: of training, in the same time for every model.
-        bits_per_dim_before: after the first batch has set the activation norms.
+        bits_per_dim_before: before training, after the first batch has set the activation norms.
     """
 
     model: str
@@ -167,9 +167,9 @@ class Result:
 
 
 def train(model: Model, crops: Tensor, options: argparse.Namespace, after_first: Callable[[], None]) -> int:
-    """Maximum likelihood on crops (N, 3, h, w) uint8 for some time; returns the steps taken.
+    """Train by maximum likelihood on crops (N, 3, h, w) uint8; returns the number of steps.
 
-    The first batch sets the activation norms, outside the time; `after_first` is called then.
+    The first batch sets the activation norms, and is not timed. `after_first` is called after it.
     """
     generator = torch.Generator().manual_seed(1)
     optimiser = torch.optim.Adamax([p for p in model.module.parameters() if p.requires_grad], lr=LEARNING_RATE)
@@ -204,7 +204,7 @@ def validation_bits(model: Model, crops: Tensor) -> float:
 def samples_per_second(
     models: dict[str, Model], size: tuple[int, int], options: argparse.Namespace
 ) -> dict[str, float]:
-    """By model: median over the rounds, after one that is not counted."""
+    """Samples per second by model: median over the rounds, without the first one."""
     draws = {}
     for name, model in models.items():
         model.module.eval()
@@ -220,7 +220,7 @@ def samples_per_second(
 
 
 def show(results: list[Result], options: argparse.Namespace) -> None:
-    """The table, with speeds as they are and as multiples of `paper`'s."""
+    """Print the table, with speeds absolute and relative to `paper`."""
     table = Table(
         title=f"{options.seconds:g} s of training each, batch {options.batch}; {options.count} samples at once; "
         f"{options.device}, {options.threads} thread(s)",

@@ -2,9 +2,9 @@
 
     python benchmark/metrics.py [--frames 100] [--height 1024] [--width 2048] [--json FILE]
 
-All three see the same frames: scores as a network gives them (inliers near 0, anomalies spread, 1 % of the pixels, a
-tenth void), made anew from a seed in each process so that only the metric's own time and memory count. AP, FPR95 and
-AUROC of each are printed: the streaming ones must equal scikit-learn's.
+All three get the same frames, with scores like those of a network: inliers near 0, anomalies spread, 1 % of the pixels
+anomalous, a tenth void. Each process makes the frames from a seed, so that only the time and memory of the metric are
+measured. AP, FPR95 and AUROC of each are printed. The streaming ones must equal those of scikit-learn.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def streaming(source: Iterator[Frame]) -> tuple[float, dict[str, float]]:
 
 
 def binned(source: Iterator[Frame]) -> tuple[float, dict[str, float]]:
-    """The procedure of the SMIYC board."""
+    """The procedure of the SMIYC benchmark."""
     from training.metrics.pixel_smiyc import SmiycPixelMetrics
 
     return _timed(SmiycPixelMetrics(), source)

@@ -1,4 +1,4 @@
-"""A small bundle that is right, and whose graph has most of the operators: what the fuzzer changes."""
+"""A small valid bundle whose graph has most of the operators, as a start for the fuzzer."""
 
 from __future__ import annotations
 
