@@ -27,6 +27,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +199,7 @@ def _paths(checkout: Path) -> str:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Run it; what was measured."""
+    """Run the benchmark; returns what was measured."""
     os.environ.update(local_graph_environment(os.environ))  # before rclpy starts here and in the children
     import rclpy
 
@@ -211,26 +212,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     nodes = [LiveNode(bench, "this_node", ROOT, options)]
     if options.against:
         nodes.append(LiveNode(bench, "other_node", options.against.resolve(), options))
-    engine_ms: list[float] = []
-    engine_cpu_s: list[float] = []
-    found: dict[str, list[dict[str, Any]]] = {node.name: [] for node in nodes}
     try:
         engine.wait()
         for node in nodes:
             node.bring_up()
-        engine.run(20)
-        once_ms = max(statistics.median(node.one_at_a_time(frames, 20)["times_ms"]) for node in nodes)
-        count = max(10, int(options.seconds / options.rounds * 1e3 / once_ms))
-        for turn in range(options.rounds):
-            result = engine.run(count)
-            round_ms = [time_ns / 1e6 for time_ns in result["times_ns"]]
-            engine_ms += round_ms
-            engine_cpu_s.append(result["cpu_s"] / count)
-            for node in nodes[:: 1 if turn % 2 == 0 else -1]:
-                one = node.one_at_a_time(frames, count)
-                rate = node.frames_a_second(frames, count)
-                found[node.name].append({**one, "throughput_ratio": rate * statistics.fmean(round_ms) / 1e3})
-            print(f"round {turn + 1} of {options.rounds}", file=sys.stderr)
+        rounds = _run_rounds(engine, nodes, frames, options)
     finally:
         processes: list[subprocess.Popen[Any]] = [engine.process, *(node.process for node in nodes)]
         for process in processes:
@@ -239,15 +225,16 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             process.wait(30)
         bench.destroy_node()
         rclpy.shutdown()
-    median_ms = statistics.median(engine_ms)
-    figures = {name: _figures(rounds, median_ms, statistics.fmean(engine_cpu_s)) for name, rounds in found.items()}
+    found = rounds.of_nodes
+    median_ms, mean_cpu_s = statistics.median(rounds.engine_ms), statistics.fmean(rounds.engine_cpu_s)
+    figures = {name: _figures(of_node, median_ms, mean_cpu_s) for name, of_node in found.items()}
     result = {
         "size": list(options.size),
         "cameras": options.cameras,
         "transport": options.transport,
         "outputs": options.outputs,
-        "frames": count * options.rounds,
-        "engine_ms": {f"p{q}": float(np.percentile(engine_ms, q)) for q in (50, 95, 99)},
+        "frames": rounds.frames,
+        "engine_ms": {f"p{q}": float(np.percentile(rounds.engine_ms, q)) for q in (50, 95, 99)},
         **figures["this_node"],
     }
     if options.against:
@@ -259,6 +246,42 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             "cpu_s_a_frame": _round_ratio(mine, other, lambda r: r["cpu_s_a_frame"]),
         }
     return result
+
+
+@dataclass
+class Rounds:
+    """What was measured in all rounds.
+
+    Attributes:
+        frames: number of frames that each node processed one at a time.
+        engine_ms: of each frame of the engine alone.
+        engine_cpu_s: CPU seconds a frame of the engine alone, by round.
+        of_nodes: name of a node to the figures of its rounds.
+    """
+
+    frames: int = 0
+    engine_ms: list[float] = field(default_factory=list)
+    engine_cpu_s: list[float] = field(default_factory=list)
+    of_nodes: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+
+def _run_rounds(engine: BareEngine, nodes: list[LiveNode], frames: list[Any], options: argparse.Namespace) -> Rounds:
+    found = Rounds(of_nodes={node.name: [] for node in nodes})
+    engine.run(20)
+    once_ms = max(statistics.median(node.one_at_a_time(frames, 20)["times_ms"]) for node in nodes)
+    count = max(10, int(options.seconds / options.rounds * 1e3 / once_ms))
+    found.frames = count * options.rounds
+    for turn in range(options.rounds):
+        result = engine.run(count)
+        round_ms = [time_ns / 1e6 for time_ns in result["times_ns"]]
+        found.engine_ms += round_ms
+        found.engine_cpu_s.append(result["cpu_s"] / count)
+        for node in nodes[:: 1 if turn % 2 == 0 else -1]:
+            one = node.one_at_a_time(frames, count)
+            rate = node.frames_a_second(frames, count)
+            found.of_nodes[node.name].append({**one, "throughput_ratio": rate * statistics.fmean(round_ms) / 1e3})
+        print(f"round {turn + 1} of {options.rounds}", file=sys.stderr)
+    return found
 
 
 def _figures(rounds: list[dict[str, Any]], engine_ms: float, engine_cpu_s: float) -> dict[str, Any]:

@@ -34,11 +34,11 @@ ENGINE = "engine alone"
 def write_frames(folder: Path, bag: Path, frames: int) -> None:
     """A bag of bgr8 images."""
     from ros_ood_perception.files.output_folder import OutputFolder
-    from ros_ood_perception.recordings.frame_source import ImageFolder
+    from ros_ood_perception.recordings.image_sequence import ImageFolder
     from ros_ood_perception.recordings.split_bag import SplitBag
-    from ros_ood_perception.replay.inputs import FRAMES_TOPIC, FramesInput, InputCopy
+    from ros_ood_perception.replay.inputs import FRAMES_TOPIC, InputCopy, SequenceInput
 
-    source = FramesInput(ImageFolder(folder), 10.0)
+    source = SequenceInput(ImageFolder(folder), 10.0)
     written = SplitBag(OutputFolder.claim(bag.parent, "benchmark.replay"), bag.name, source.typestore)
     written.add_topic(FRAMES_TOPIC, "sensor_msgs/msg/Image")
     copies = (item for item in source.items(None, None, source.copied) if isinstance(item, InputCopy))

@@ -86,7 +86,7 @@ class Load:
         }
 
     def end(self) -> int:
-        """Ends all; the node's exit code."""
+        """End all processes; returns the node's exit code."""
         for camera in self.cameras.values():
             camera.terminate()
         self.node.send_signal(signal.SIGINT)
@@ -105,91 +105,133 @@ class Load:
                     camera.wait()
 
 
-def soak(options: argparse.Namespace) -> dict[str, Any]:
-    """Run it; what was measured."""
-    os.environ.update(local_graph_environment(os.environ))  # before rclpy starts here and in the children
-    import rclpy
-    from diagnostic_msgs.msg import DiagnosticArray
-    from lifecycle_msgs.msg import Transition
-    from lifecycle_msgs.srv import ChangeState
-    from rcl_interfaces.srv import SetParameters
-    from rclpy.node import Node
-    from rclpy.parameter import Parameter
-    from sensor_msgs.msg import Image
+class Bench:
+    """The ROS node beside the node under load: drives its lifecycle, listens to its outputs and diagnostics.
 
-    rclpy.init()
-    bench = Node("soak")
-    load = Load(options)
-    facts: dict[str, dict[str, str]] = {}
-    inexact: list[dict[str, str]] = []
-    masks = restarts = 0
+    Attributes:
+        facts: status name to the keys and values of its last diagnostics.
+        inexact: diagnostics whose counts do not add up.
+        masks: number of images received.
+    """
 
-    def on_diagnostics(message: DiagnosticArray) -> None:
+    def __init__(self, names: list[str]) -> None:
+        # Imported here: the environment must be set before rclpy is loaded.
+        import rclpy
+        from diagnostic_msgs.msg import DiagnosticArray
+        from lifecycle_msgs.srv import ChangeState
+        from rcl_interfaces.srv import SetParameters
+        from rclpy.node import Node
+        from sensor_msgs.msg import Image
+
+        rclpy.init()
+        self._rclpy = rclpy
+        self._node = Node("soak")
+        self.facts: dict[str, dict[str, str]] = {}
+        self.inexact: list[dict[str, str]] = []
+        self.masks = 0
+        self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+        for name in names:
+            for topic in ("output/semantic/mask", "output/anomaly/score", "debug/overlay"):
+                self._node.create_subscription(Image, f"{NODE}/{name}/{topic}", self._on_mask, 2)
+        self._change_state = self._node.create_client(ChangeState, f"{NODE}/change_state")
+        self._set_parameters = self._node.create_client(SetParameters, f"{NODE}/set_parameters")
+
+    def _on_diagnostics(self, message: Any) -> None:
         for status in message.status:
             found = {pair.key: pair.value for pair in status.values}
             if "sent" not in found:
                 continue
-            facts[status.name] = found
+            self.facts[status.name] = found
             if int(found["sent"]) != sum(int(found[fate]) for fate in (*SENT_FATES, "in_progress")):
-                inexact.append(found)
+                self.inexact.append(found)
 
-    def on_mask(_message: Image) -> None:
-        nonlocal masks
-        masks += 1
+    def _on_mask(self, _message: Any) -> None:
+        self.masks += 1
 
-    bench.create_subscription(DiagnosticArray, "/diagnostics", on_diagnostics, 10)
-    for name in load.names:
-        for topic in ("output/semantic/mask", "output/anomaly/score", "debug/overlay"):
-            bench.create_subscription(Image, f"{NODE}/{name}/{topic}", on_mask, 2)
-    change_state = bench.create_client(ChangeState, f"{NODE}/change_state")
-    set_parameters = bench.create_client(SetParameters, f"{NODE}/set_parameters")
-    samples: list[dict[str, float]] = []
-    try:
-        if not change_state.wait_for_service(START_TIMEOUT_S):
+    def bring_up(self) -> None:
+        """Configure and activate the node."""
+        from lifecycle_msgs.msg import Transition
+        from lifecycle_msgs.srv import ChangeState
+
+        if not self._change_state.wait_for_service(START_TIMEOUT_S):
             raise RuntimeError(f"the node did not start within {START_TIMEOUT_S:.0f} s")
         for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
-            future = change_state.call_async(ChangeState.Request(transition=Transition(id=transition)))
-            rclpy.spin_until_future_complete(bench, future, timeout_sec=START_TIMEOUT_S)
+            future = self._change_state.call_async(ChangeState.Request(transition=Transition(id=transition)))
+            self._rclpy.spin_until_future_complete(self._node, future, timeout_sec=START_TIMEOUT_S)
             if not future.done() or not future.result().success:
                 raise RuntimeError(f"transition {transition} failed")
-        started = time.monotonic()
-        duration_s = options.minutes * 60
-        restart_s = options.restart_every or math.inf
-        next_sample, next_parameter, next_restart, turn = started, started + 10, started + restart_s, 0
-        while (now := time.monotonic()) - started < duration_s and load.node.poll() is None:
-            rclpy.spin_once(bench, timeout_sec=0.1)
-            if now >= next_sample:
-                next_sample += 1.0
-                samples.append({"s": now - started, **load.resources()})
-            if now >= next_parameter:
-                next_parameter += 10
-                turn += 1
-                value = Parameter("anomaly_threshold", value=0.3 + 0.4 * (turn % 2)).to_parameter_msg()
-                set_parameters.call_async(SetParameters.Request(parameters=[value]))
-            if now >= next_restart:
-                next_restart += restart_s
-                restarts += 1
-                load.restart_a_camera(restarts)
-        published_before = sum(int(found["published"]) for found in facts.values())
+
+    def set_threshold(self, value: float) -> None:
+        """Change a live parameter, without waiting for the answer."""
+        from rcl_interfaces.srv import SetParameters
+        from rclpy.parameter import Parameter
+
+        parameter = Parameter("anomaly_threshold", value=value).to_parameter_msg()
+        self._set_parameters.call_async(SetParameters.Request(parameters=[parameter]))
+
+    def spin_once(self) -> None:
+        """Take what has arrived, for a tenth of a second."""
+        self._rclpy.spin_once(self._node, timeout_sec=0.1)
+
+    def total(self, count: str) -> int:
+        """A count of the diagnostics, summed over the cameras."""
+        return sum(int(found[count]) for found in self.facts.values())
+
+    def close(self) -> None:
+        """Leave the graph."""
+        self._node.destroy_node()
+        self._rclpy.shutdown()
+
+
+def soak(options: argparse.Namespace) -> dict[str, Any]:
+    """Run the node under load; returns what was measured."""
+    os.environ.update(local_graph_environment(os.environ))  # before rclpy starts here and in the children
+    load = Load(options)
+    bench = Bench(load.names)
+    try:
+        bench.bring_up()
+        samples, restarts = _run_load(load, bench, options)
+        published_before = bench.total("published")
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
-            rclpy.spin_once(bench, timeout_sec=0.1)
-        published = sum(int(found["published"]) for found in facts.values())
+            bench.spin_once()
     finally:
         exit_code = load.end()
-        bench.destroy_node()
-        rclpy.shutdown()
+        bench.close()
     return {
         "minutes": options.minutes,
         **judged(samples),
         "camera_restarts": restarts,
-        "inexact_sums": len(inexact),
-        "sent": sum(int(found["sent"]) for found in facts.values()),
-        "published": published,
-        "published_in_the_last_5_s": published - published_before,
-        "masks_received": masks,
+        "inexact_sums": len(bench.inexact),
+        "sent": bench.total("sent"),
+        "published": bench.total("published"),
+        "published_in_the_last_5_s": bench.total("published") - published_before,
+        "masks_received": bench.masks,
         "exit_code": exit_code,
     }
+
+
+def _run_load(load: Load, bench: Bench, options: argparse.Namespace) -> tuple[list[dict[str, float]], int]:
+    """Samples of the node's resources, one a second, and the number of cameras that were restarted."""
+    samples: list[dict[str, float]] = []
+    restarts = 0
+    started = time.monotonic()
+    restart_s = options.restart_every or math.inf
+    next_sample, next_parameter, next_restart, turn = started, started + 10, started + restart_s, 0
+    while (now := time.monotonic()) - started < options.minutes * 60 and load.node.poll() is None:
+        bench.spin_once()
+        if now >= next_sample:
+            next_sample += 1.0
+            samples.append({"s": now - started, **load.resources()})
+        if now >= next_parameter:
+            next_parameter += 10
+            turn += 1
+            bench.set_threshold(0.3 + 0.4 * (turn % 2))
+        if now >= next_restart:
+            next_restart += restart_s
+            restarts += 1
+            load.restart_a_camera(restarts)
+    return samples, restarts
 
 
 def judged(samples: list[dict[str, float]]) -> dict[str, Any]:
@@ -220,7 +262,7 @@ def judged(samples: list[dict[str, float]]) -> dict[str, Any]:
 
 
 def problems(result: dict[str, Any], max_mb_per_10_minutes: float) -> list[str]:
-    """What a user must not accept."""
+    """What a user must not accept; empty where there is nothing."""
     found = []
     if result["resident_mb_per_10_minutes"] >= max_mb_per_10_minutes:
         found.append(f"memory grows by {result['resident_mb_per_10_minutes']:.2f} MB per 10 minutes")

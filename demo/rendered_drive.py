@@ -8,11 +8,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from demo.drive_truth import TRUTH_FILE
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.output_folder import OutputFolder, OutputFolderError
 from ros_ood_perception.parent_process import ends_with_this_process
 from ros_ood_perception.recordings.bag_files import BAG_FOLDER
+from sample_drive.ground_truth import TRUTH_FILE
 
 PROGRAM = "sample_drive"
 
@@ -23,22 +23,22 @@ FOLDER = Path("out/sample_drive")
 
 
 class DriveRenderingError(PerceptionError, RuntimeError):
-    """There is no drive to play. The message says why."""
+    """The drive cannot be rendered. The message says why."""
 
 
 def rendered_drive(seed: int, say: Callable[[str], None]) -> Path:
-    """The folder of the drive with this seed; renders it unless it is there.
+    """The folder of the drive with this seed. It is rendered unless it is there.
 
     Raises:
-        DriveRenderingError: it cannot be rendered, or something else lies there.
+        DriveRenderingError: it cannot be rendered, or something else is there.
     """
     folder = FOLDER / f"seed_{seed}"
     if _is_that_drive(folder, seed):
         say(f"sample drive: {folder}, rendered before")
         return folder
     if folder.exists() and not (folder / TRUTH_FILE).is_file():
-        raise DriveRenderingError(f"{folder}: is there and is no sample drive; move it away")
-    # Under its name only when it is whole: an interrupted one is not taken for a drive.
+        raise DriveRenderingError(f"{folder}: is there and is not a sample drive; move it away")
+    # It gets its name when it is complete, so that an interrupted one is not taken for a drive.
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     try:
         for old in (folder, unfinished):
@@ -49,7 +49,7 @@ def rendered_drive(seed: int, say: Callable[[str], None]) -> Path:
     except (OutputFolderError, OSError) as error:
         raise DriveRenderingError(str(error)) from error
     say(f"sample drive: rendering {SECONDS:g} s into {folder}")
-    # In a process of its own, which gives the compiled renderer's memory back before the node starts.
+    # In a process of its own, whose memory is free again before the node starts.
     command = [sys.executable, "-m", "sample_drive", str(unfinished), "--seed", str(seed)]
     command += ["--seconds", str(SECONDS), "--rate", str(RATE_HZ)]
     code = subprocess.run(ends_with_this_process(command), check=False).returncode

@@ -1,11 +1,11 @@
 """Play frames through the live node, record what it publishes, check it, and write a report.
 
     ./demo.sh [--seed N]                 a rendered drive with unknown objects on the road, measured against its truth
-    ./demo.sh FRAMES_OR_BAG [--out DIR]  frames of your own
+    ./demo.sh FRAMES_OR_BAG [--out DIR]  your own frames
 
-Player, node and recorder are processes of their own and speak over Fast DDS with the large-image profile. Afterwards
-every recorded mask is compared with what the engine gives for the same frame outside ROS; those of a sample drive, and
-its obstacles, with a replay of the same bag, which also measures the scores against the drive's labels.
+Player, node and recorder are processes of their own and exchange messages over Fast DDS with the large-image profile.
+Afterwards every recorded mask is compared with what the engine gives for the same frame outside ROS. On a sample drive,
+masks and obstacles are compared with a replay of the same bag, which also measures the scores against the labels.
 """
 
 from __future__ import annotations
@@ -15,34 +15,22 @@ import json
 import subprocess
 import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from demo.bag_geometry import bag_geometry
-from demo.drive_truth import DriveTruth, is_drive, read_truth
-from demo.live_run import (
-    IMAGE_TOPICS,
-    NODE,
-    OBSTACLES_TOPIC,
-    DemoError,
-    Played,
-    node_parameters,
-    play_and_record,
-)
-from demo.recording import (
-    Recording,
-    compare_with_engine,
-    compare_with_replay,
-    recorded_clouds,
-    recorded_pixels,
-)
+from demo.comparison import compare_with_engine, compare_with_replay
+from demo.demo_input import DemoError, DemoInput, open_demo_input
+from demo.live.live_run import play_and_record
+from demo.live.node_parameters import node_parameters
+from demo.live.topics import NODE, OBSTACLES_TOPIC, PICTURE_TOPICS
+from demo.played_frames import RATE_HZ
+from demo.recorded_run import RecordedRun, recorded_clouds, recorded_pixels
 from demo.rendered_drive import rendered_drive
-from demo.report import write_report
-from demo.report_player import Player, recorded_obstacles
-from demo.summary import problems, summarise, tell
+from demo.report.page import write_report
+from demo.report.player import Player, recorded_obstacles
+from demo.summary import print_summary, problems, summarise
 from ros_ood_perception.bundle.model_bundle import Bundle, read_bundle
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.json_files import json_text
@@ -52,49 +40,27 @@ from ros_ood_perception.number_arguments import LARGEST_SEED, MOST_THREADS, real
 from ros_ood_perception.parent_process import ends_with_this_process
 from ros_ood_perception.progress_bar import progress_bar
 from ros_ood_perception.recordings.bag_files import BAG_FOLDER
-from ros_ood_perception.recordings.frame_source import open_frames
 from ros_ood_perception.shown_text import error_line, printable
+from sample_drive.drive_truth import DriveTruth, is_drive, read_truth
 
+PROGRAM = "the demo"
 REPLAY_FOLDER = "replay"
+REPORT, SUMMARY = "report.html", "summary.json"
 DRIVE_BUNDLE, OTHER_BUNDLE = "models/sample_drive", "models/camvid_small"
+WRITTEN = (
+    *(f"logs/{name}.log" for name in ("node", "recorder", "player", "replay")),
+    *(f"{BAG_FOLDER}/{name}" for name in (f"{BAG_FOLDER}.mcap", "metadata.yaml")),
+    "arrivals.jsonl",
+    "sent.jsonl",
+    REPORT,
+    SUMMARY,
+    f"{REPLAY_FOLDER}/",
+)
+"""Everything that a run writes into its folder."""
 
 
-def replay_drive(
-    options: argparse.Namespace, played: Played, truth: DriveTruth, bundle: Bundle, console: Console
-) -> dict[str, Any]:
-    """Replay the drive's bag without ROS and measure the scores against its labels, in a process of its own.
-
-    Returns:
-        The figures of `training.evaluate_replay`; empty where that is not installed.
-    """
-    out: Path = options.out
-    # A checkout has the metrics; what is installed on a vehicle does not.
-    measured = find_spec("training") is not None and find_spec("training.evaluate_replay") is not None
-    command = [sys.executable, "-m", "training.evaluate_replay" if measured else "ros_ood_perception.replay"]
-    command += [str(played.path), "--bundle", str(bundle.folder), "--out", str(out / REPLAY_FOLDER)]
-    command += ["--outputs", ",".join((*IMAGE_TOPICS, "obstacles")), "--node-name", NODE, "--engine", options.engine]
-    command += ["--threads", str(options.threads)]
-    if played.geometry:
-        command += ["--camera", played.geometry.image_topic]
-    for name, value in node_parameters(options, played, bundle).items():
-        command += ["--set", f"{name}={value}"]
-    if measured:
-        command += ["--labels", str(truth.folder)]
-    log = out / "logs" / "replay.log"
-    console.print("replaying the same bag without ROS, and measuring it against the drive's labels")
-    with log.open("wb") as output:
-        # Its progress bar goes to the terminal, its tables into the log.
-        code = subprocess.run(ends_with_this_process(command), check=False, stdout=output).returncode
-    if code:
-        raise DemoError(f"the replay ended with code {code}; the message above says why")
-    if not measured:
-        return {}
-    found: dict[str, Any] = json.loads((out / REPLAY_FOLDER / "metrics.json").read_text("utf-8"))["sets"]["replay"]
-    return found
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit code: 0, or 1 when anything was lost or differs, 2 for bad input."""
+def make_parser() -> argparse.ArgumentParser:
+    """The options of the demo."""
     parser = argparse.ArgumentParser(
         prog="demo.sh", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -110,22 +76,29 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for bag, summary and report")
     rate, share = real(0.0, 1000.0, above=True), real(0.0, 1.0)
-    parser.add_argument("--rate", type=rate, help="frames per second (default: 10, or as the bag was recorded)")
+    parser.add_argument(
+        "--rate", type=rate, help=f"frames per second (default: {RATE_HZ:g}, or as the bag was recorded)"
+    )
     parser.add_argument(
         "--paced",
         action="store_true",
-        help="send a frame when the last one's result has come, however slow the machine: none is replaced unread "
+        help="send each frame after the result of the one before, however slow the machine: none is replaced unread "
         "(always so with a sample drive)",
     )
     parser.add_argument(
         "--seed", type=whole(0, LARGEST_SEED), default=1, help="of the sample drive, when no frames are given (1)"
     )
     parser.add_argument("--topic", help="image topic of the bag, where it has several")
-    parser.add_argument("--engine", default="auto", help="what runs the model (default: auto)")
+    parser.add_argument("--engine", default="auto", help="engine for the model (default: auto)")
     threads = whole(0, MOST_THREADS)
     parser.add_argument("--threads", type=threads, default=0, help="CPU threads of one inference (default: all)")
     parser.add_argument("--threshold", type=share, help="anomaly threshold, 0 to 1 (default: the bundle's)")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code: 0, or 1 when anything was lost or differs, 2 for bad input."""
+    options = make_parser().parse_args(arguments)
     console = Console(stderr=True, highlight=False)
     try:
         summary = run(options, console)
@@ -135,75 +108,124 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.print("demo: interrupted; node, player and recorder have been ended", style="red")
         return 130
-    tell(summary, options.out, console)
+    print_summary(summary, options.out, console)
     return 1 if summary["problems"] else 0
 
 
 def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
-    """Everything, from the frames to the report; gives back what `summary.json` holds.
+    """Everything, from the frames to the report.
+
+    Returns:
+        What `summary.json` holds.
 
     Raises:
         PerceptionError: the message says what to do.
         OSError: with the path.
     """
     stages = Stages()
-    path = options.frames
-    if path is None:
-        path = rendered_drive(options.seed, lambda text: console.print(printable(text), markup=False, soft_wrap=True))
-        stages.end("sample_drive")
-    truth = read_truth(path) if is_drive(path) else None
-    if truth is not None:
-        path = truth.bag
-        options.paced = True
+    path, truth = _found_frames(options, console, stages)
     bundle_folder = options.bundle or default_bundle(truth is not None)
-    read = {"the frames": path if truth is None else truth.folder, "--bundle": bundle_folder}
-    check_apart("--out", options.out, read)
-    source = open_frames(path, options.topic)
+    check_apart("--out", options.out, {"the frames": truth.folder if truth else path, "--bundle": bundle_folder})
     bundle = read_bundle(bundle_folder)
-    played = Played(path, source, bag_geometry(path, source), truth)
-    if truth is not None and played.geometry is None:
-        raise DemoError(f"{path}: the drive's bag lacks camera_info or /tf_static; render the drive again")
+    played = open_demo_input(path, options.topic, truth)
     output = _make_room(options.out)
     console.print(
-        printable(f"{len(source)} frames from {path} ({source.kind}), bundle {bundle.description.name}"),
+        printable(f"{len(played.frames)} frames from {path} ({played.frames.kind}), bundle {bundle.description.name}"),
         markup=False,
         soft_wrap=True,
     )
     facts, exit_code = play_and_record(options, played, bundle, console)
     stages.end("live_node")
-    recording = Recording.read(options.out, IMAGE_TOPICS)
+    recorded = RecordedRun.read(options.out, PICTURE_TOPICS)
     metrics: dict[str, Any] = {}
     if truth is not None:
         metrics = replay_drive(options, played, truth, bundle, console)
         replayed = options.out / REPLAY_FOLDER / BAG_FOLDER
-        equality = compare_with_replay(recording, IMAGE_TOPICS, OBSTACLES_TOPIC, options.out, replayed)
+        equality = compare_with_replay(recorded, PICTURE_TOPICS, OBSTACLES_TOPIC, options.out, replayed)
     else:
-        with progress_bar(console) as bar:
-            task = bar.add_task("comparing with the engine", total=len(recording.messages["semantic_mask"]))
-            threshold = float(facts["anomaly_threshold"])
-            equality = compare_with_engine(
-                recording, source, bundle, options.engine, options.threads, threshold, lambda: bar.advance(task)
-            )
+        equality = _compare_with_engine(options, played, bundle, recorded, float(facts["anomaly_threshold"]), console)
     stages.end("comparison")
-    summary = summarise(options, played, bundle, facts, exit_code, recording, equality)
+    summary = summarise(options, played, bundle, facts, exit_code, recorded, equality)
     summary["problems"] = problems(summary)
     if metrics:
         summary["metrics"] = metrics
-    obstacles = None
-    if played.geometry is not None:
-        obstacles = recorded_obstacles(recorded_clouds(options.out / BAG_FOLDER, OBSTACLES_TOPIC, recording.sent))
-    with progress_bar(console) as bar:
-        task = bar.add_task("writing the report", total=len(source))
-        player = Player(recording, source, bundle, played.geometry, truth, obstacles)
-        if player.findings is not None:
-            summary["unknown_objects"] = player.findings.summary(player.seconds)
-        pixels = recorded_pixels(options.out / BAG_FOLDER, IMAGE_TOPICS, recording.sent)
-        data = player.data(pixels, lambda: bar.advance(task))
-        write_report(options.out, summary, bundle, data)
+    _report(options.out, summary, played, bundle, recorded, console)
     stages.end("report")
     summary["stages_s"] = stages.seconds
     output.write(SUMMARY, json_text(summary, indent=2))
     return summary
+
+
+def _found_frames(options: argparse.Namespace, console: Console, stages: Stages) -> tuple[Path, DriveTruth | None]:
+    """The frames to play, and the truth if they are a sample drive; renders a drive where no frames are given."""
+    path = options.frames
+    if path is None:
+        path = rendered_drive(options.seed, lambda text: console.print(printable(text), markup=False, soft_wrap=True))
+        stages.end("sample_drive")
+    if not is_drive(path):
+        return path, None
+    truth = read_truth(path)
+    options.paced = True
+    return truth.bag, truth
+
+
+def replay_drive(
+    options: argparse.Namespace, played: DemoInput, truth: DriveTruth, bundle: Bundle, console: Console
+) -> dict[str, Any]:
+    """Replay the drive's bag without ROS and measure the scores against its labels, in a process of its own.
+
+    Returns:
+        The figures of `training.evaluate_replay`.
+    """
+    out: Path = options.out
+    command = [sys.executable, "-m", "training.evaluate_replay", str(played.path), "--labels", str(truth.folder)]
+    command += ["--bundle", str(bundle.folder), "--out", str(out / REPLAY_FOLDER), "--node-name", NODE]
+    command += ["--outputs", ",".join((*PICTURE_TOPICS, "obstacles"))]
+    command += ["--engine", options.engine, "--threads", str(options.threads)]
+    if played.geometry:
+        command += ["--camera", played.geometry.image_topic]
+    for name, value in node_parameters(options.threshold, played, bundle.description).items():
+        command += ["--set", f"{name}={value}"]
+    log = out / "logs" / "replay.log"
+    console.print("replaying the same bag without ROS, and measuring it against the drive's labels")
+    with log.open("wb") as output:
+        # The progress bar on standard error stays visible; the tables on standard output go into the log.
+        code = subprocess.run(ends_with_this_process(command), check=False, stdout=output).returncode
+    if code:
+        raise DemoError(f"the replay ended with code {code}; the message above says why")
+    found: dict[str, Any] = json.loads((out / REPLAY_FOLDER / "metrics.json").read_text("utf-8"))["sets"]["replay"]
+    return found
+
+
+def _compare_with_engine(
+    options: argparse.Namespace,
+    played: DemoInput,
+    bundle: Bundle,
+    recorded: RecordedRun,
+    threshold: float,
+    console: Console,
+) -> dict[str, int]:
+    with progress_bar(console) as bar:
+        task = bar.add_task("comparing with the engine", total=len(recorded.messages["semantic_mask"]))
+        return compare_with_engine(
+            recorded, played.frames, bundle, options.engine, options.threads, threshold, lambda: bar.advance(task)
+        )
+
+
+def _report(
+    out: Path, summary: dict[str, Any], played: DemoInput, bundle: Bundle, recorded: RecordedRun, console: Console
+) -> None:
+    """Write `report.html`; adds the unknown objects of a drive to the summary."""
+    obstacles = None
+    if played.geometry is not None:
+        obstacles = recorded_obstacles(recorded_clouds(out / BAG_FOLDER, OBSTACLES_TOPIC, recorded.sent))
+    with progress_bar(console) as bar:
+        task = bar.add_task("writing the report", total=len(played.frames))
+        player = Player(recorded, played, bundle.description, obstacles)
+        if player.findings is not None:
+            summary["unknown_objects"] = player.findings.summary(player.seconds)
+        pixels = recorded_pixels(out / BAG_FOLDER, PICTURE_TOPICS, recorded.sent)
+        write_report(out, summary, bundle.description, player.data(pixels, lambda: bar.advance(task)))
 
 
 class Stages:
@@ -214,17 +236,17 @@ class Stages:
         self._began = time.monotonic()
 
     def end(self, name: str) -> None:
-        """The stage that ends now; the next begins."""
+        """End a stage of this name, and begin the next."""
         now = time.monotonic()
         self.seconds[name] = round(now - self._began, 1)
         self._began = now
 
 
 def default_bundle(drive: bool) -> Path:
-    """The bundle that ships for what is played.
+    """The shipped bundle for a sample drive, or for other frames.
 
     Raises:
-        FileNotFoundError: none does.
+        FileNotFoundError: it is not there.
     """
     if drive:
         try:
@@ -234,25 +256,11 @@ def default_bundle(drive: bool) -> Path:
     return package_file(OTHER_BUNDLE)
 
 
-PROGRAM = "the demo"
-REPORT, SUMMARY = "report.html", "summary.json"
-WRITTEN = (
-    *(f"logs/{name}.log" for name in ("node", "recorder", "player", "replay")),
-    *(f"{BAG_FOLDER}/{name}" for name in (f"{BAG_FOLDER}.mcap", "metadata.yaml")),
-    "arrivals.jsonl",
-    "sent.jsonl",
-    REPORT,
-    SUMMARY,
-    f"{REPLAY_FOLDER}/",
-)
-"""All that a run writes into its folder."""
-
-
 def _make_room(out: Path) -> OutputFolder:
-    """An earlier run of the demo gives way; a folder with anything else in it is left alone.
+    """The folder of the run. An earlier run of the demo in it is replaced; a folder with anything else is refused.
 
     Raises:
-        OutputFolderError: the folder holds something that no demo wrote.
+        OutputFolderError: the folder holds files that no demo wrote.
         OSError: with the path.
     """
     output = OutputFolder.claim(out, PROGRAM)

@@ -1,4 +1,4 @@
-"""What came of a run of the demo: the figures of `summary.json`, what is wrong with them, and how they are told."""
+"""The summary of a demo run: its figures, the problems in them, and how they are printed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from typing import Any
 import onnxruntime
 from rich.console import Console
 
-from demo.live_run import IMAGE_TOPICS, Played, node_parameters
-from demo.recording import Recording, end_to_end_ms
+from demo.demo_input import DemoInput
+from demo.live.node_parameters import node_parameters
+from demo.live.topics import PICTURE_TOPICS
+from demo.played_frames import RATE_HZ
+from demo.recorded_run import RecordedRun, end_to_end_ms
 from ros_ood_perception.bundle.model_bundle import Bundle
 from ros_ood_perception.pipeline.fates import SENT_FATES
 from ros_ood_perception.shown_text import printable
@@ -23,25 +26,29 @@ ACCOUNTING_FIELDS = ("sent", *SENT_FATES, "in_progress")
 
 def summarise(
     options: argparse.Namespace,
-    played: Played,
+    played: DemoInput,
     bundle: Bundle,
     facts: dict[str, str],
     node_exit_code: int,
-    recording: Recording,
+    run: RecordedRun,
     equality: dict[str, int],
 ) -> dict[str, Any]:
-    """What `summary.json` holds."""
+    """What `summary.json` holds.
+
+    Args:
+        facts: the node's last diagnostics.
+        equality: of the outputs with those of the engine, or of a replay of a sample drive.
+    """
     accounting = {name: int(facts[name]) for name in ACCOUNTING_FIELDS}
     description = bundle.description
-    threshold = float(facts["anomaly_threshold"])
-    source, sent = played.source, recording.sent
+    frames, sent = played.frames, run.sent
     return {
         "input": {
             "path": str(played.path),
-            "kind": source.kind,
-            "frames": len(recording.sent),
-            "unreadable": source.unreadable,
-            "rate_hz": options.rate or (10.0 if source.kind != "bag" else None),
+            "kind": frames.kind,
+            "frames": len(sent),
+            "unreadable": frames.unreadable,
+            "rate_hz": options.rate or (RATE_HZ if frames.topic is None else None),
             "paced": options.paced,
             "played_s": (sent[-1].sent_at_ns - sent[0].sent_at_ns) / 1e9 if sent else 0.0,
         },
@@ -52,14 +59,14 @@ def summarise(
             "weights_licence": description.weights_licence,
         },
         "engine": facts["engine"],
-        "anomaly_threshold": threshold,
-        "parameters": node_parameters(options, played, bundle),
+        "anomaly_threshold": float(facts["anomaly_threshold"]),
+        "parameters": node_parameters(options.threshold, played, description),
         "accounting": accounting,
-        "unaccounted": len(recording.sent) - accounting["sent"],
-        "recorded": {name: len(recording.messages[name]) for name in IMAGE_TOPICS},
+        "unaccounted": len(sent) - accounting["sent"],
+        "recorded": {name: len(run.messages[name]) for name in PICTURE_TOPICS},
         "equal_to_replay" if played.truth else "equal_to_engine": equality,
         "latency_ms": {
-            "end_to_end": end_to_end_ms(recording, "semantic_mask"),
+            "end_to_end": end_to_end_ms(run, "semantic_mask"),
             "node": {key: float(value) for key, value in sorted(facts.items()) if "_ms_p" in key},
         },
         "node_exit_code": node_exit_code,
@@ -73,7 +80,7 @@ def summarise(
 
 
 def problems(summary: dict[str, Any]) -> list[str]:
-    """What a user must know before trusting the run; empty when all is well."""
+    """What a user must know before trusting the run; empty where there is nothing."""
     other = "replay" if "equal_to_replay" in summary else "engine"
     accounting, equality = summary["accounting"], summary[f"equal_to_{other}"]
     found = []
@@ -93,11 +100,11 @@ def problems(summary: dict[str, Any]) -> list[str]:
         missing = accounting["published"] - equality["compared"]
         found.append(f"{missing} frames published could not be compared with the {other}'s")
     for name in equality.keys() - {"compared"}:
-        # What the node has not seen changes which obstacles persist: then they may differ.
+        # A frame that the node has not seen changes which obstacles persist, so they may differ.
         expected = name != "obstacles" or accounting["published"] == accounting["sent"]
         if expected and equality[name] != equality["compared"]:
             different = equality["compared"] - equality[name]
-            # Some names are plural already.
+            # Some names are plurals already.
             many = f"{name.rstrip('s')}s"
             found.append(f"{different} of {equality['compared']} recorded {many} differ from the {other}'s")
     if summary["node_exit_code"]:
@@ -107,8 +114,8 @@ def problems(summary: dict[str, Any]) -> list[str]:
     return found
 
 
-def tell(summary: dict[str, Any], out: Path, console: Console) -> None:
-    """Say what came of it."""
+def print_summary(summary: dict[str, Any], out: Path, console: Console) -> None:
+    """Print the figures and problems."""
 
     def say(text: str, style: str | None = None) -> None:
         console.print(printable(text), markup=False, soft_wrap=True, style=style)

@@ -15,7 +15,7 @@ from ros_ood_perception.files.output_folder import OutputFolder
 from ros_ood_perception.messages.results import image_message
 from ros_ood_perception.messages.stamps import stamp_message
 from ros_ood_perception.obstacles.ground import CameraPose
-from ros_ood_perception.recordings.frame_source import TRUTH_PREFIX
+from ros_ood_perception.replay.cameras import TRUTH_PREFIX
 from sample_drive.drive import SampleDrive
 from sample_drive.frame_folder import PROGRAM, frame_facts
 from sample_drive.ground_truth import DriveFrame

@@ -14,13 +14,19 @@ from numpy.typing import NDArray
 from ros_ood_perception.files.atomic_files import naming, sync_all, write_file
 from ros_ood_perception.files.output_folder import OutputFolder
 from sample_drive.drive import SampleDrive
-from sample_drive.ground_truth import CLASSES, VOID_ID, DriveFrame
+from sample_drive.ground_truth import (
+    ANOMALY_FOLDER,
+    CLASSES,
+    FORMAT,
+    IMAGE_FOLDER,
+    LABEL_FOLDER,
+    TRUTH_FILE,
+    VERSION,
+    VOID_ID,
+    DriveFrame,
+)
 
-FORMAT = "sample_drive"
-VERSION = 1
 PROGRAM = "sample_drive"
-IMAGES, LABELS, ANOMALY = "images", "labels", "labels_masks"
-TRUTH = "ground_truth.json"
 COMPRESSION = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 
 
@@ -38,9 +44,9 @@ class FrameFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        parts = [folder / part for part in (IMAGES, LABELS, ANOMALY)]
+        parts = [folder / part for part in (IMAGE_FOLDER, LABEL_FOLDER, ANOMALY_FOLDER)]
         # Frames of an earlier run among these would be trained on, and are in no ground_truth.json.
-        used = [p for p in (*parts, folder / TRUTH) if p.is_file() or (p.is_dir() and any(p.iterdir()))]
+        used = [p for p in (*parts, folder / TRUTH_FILE) if p.is_file() or (p.is_dir() and any(p.iterdir()))]
         if used:
             raise FileExistsError(f"{used[0]}: is there already; give another folder, or remove it")
         self._output = OutputFolder.join(folder, PROGRAM)
@@ -60,24 +66,24 @@ class FrameFolder:
             OSError: a file cannot be written, with its path.
         """
         name = f"{frame.stamp_ns}.png"
-        self._write_png(f"{IMAGES}/{name}", np.ascontiguousarray(frame.image[..., ::-1]))
-        self._write_png(f"{LABELS}/{name}", frame.labels)
-        self._write_png(f"{ANOMALY}/{name}", frame.anomaly.astype(np.uint8))
+        self._write_png(f"{IMAGE_FOLDER}/{name}", np.ascontiguousarray(frame.image[..., ::-1]))
+        self._write_png(f"{LABEL_FOLDER}/{name}", frame.labels)
+        self._write_png(f"{ANOMALY_FOLDER}/{name}", frame.anomaly.astype(np.uint8))
         self._drives[-1]["frames"].append(frame_facts(frame, name))
 
     def finish(self) -> Path:
         """Write `ground_truth.json` and return its path."""
-        path = self.folder / TRUTH
+        path = self.folder / TRUTH_FILE
         facts = {
             "format": FORMAT,
             "version": VERSION,
             "classes": list(CLASSES),
             "void_id": VOID_ID,
-            "folders": {"images": IMAGES, "labels": LABELS, "anomaly": ANOMALY},
+            "folders": {"images": IMAGE_FOLDER, "labels": LABEL_FOLDER, "anomaly": ANOMALY_FOLDER},
             "drives": self._drives,
         }
         sync_all()
-        self._output.write(TRUTH, json.dumps(facts, separators=(",", ":")) + "\n")
+        self._output.write(TRUTH_FILE, json.dumps(facts, separators=(",", ":")) + "\n")
         return path
 
     def _write_png(self, name: str, pixels: NDArray[np.uint8]) -> None:

@@ -1,4 +1,4 @@
-"""What is known exactly of every frame of a drive."""
+"""What is known exactly about every frame of a drive, and the files that hold it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from numpy.typing import NDArray
 
 from ros_ood_perception.camera.camera_model import CameraModel
 from ros_ood_perception.obstacles.ground import CameraPose
+
+TRUTH_FILE = "ground_truth.json"
+FORMAT, VERSION = "sample_drive", 1
+"""As `ground_truth.json` names them."""
+IMAGE_FOLDER, LABEL_FOLDER, ANOMALY_FOLDER = "images", "labels", "labels_masks"
 
 CLASSES = (
     "sky",

@@ -58,7 +58,7 @@ def run_campaign(
     results: list[RoundResult] = []
     try:
         stage.start()
-        if len(stage.recover(time.monotonic(), START_TIMEOUT_S)) < len(CAMERAS) or not stage.settle():
+        if len(stage.recover(time.monotonic(), START_TIMEOUT_S)) < len(CAMERAS) or not stage.come_to_rest():
             graph.keep_logs(options.out / "start", 0.0)
             raise CampaignError(f"the graph does not come up; its logs are in {options.out / 'start'}")
         stage.problems.clear()
@@ -96,7 +96,7 @@ def _judge_last_recording(stage: Stage, problems: list[Problem], console: Consol
 
 
 def run_round(stage: Stage, planned: Round, recovery_limit_s: float, out: Path) -> RoundResult:
-    """The faults, recovery, the account."""
+    """Inject the faults of a round, wait for recovery, and check the results."""
     begun = time.monotonic()
     graph, watcher = stage.graph, stage.watcher
     stage.problems = []
@@ -114,21 +114,10 @@ def run_round(stage: Stage, planned: Round, recovery_limit_s: float, out: Path) 
     lifted = time.monotonic()
     since = max(lifted if end is None else end for end in over)
     recovered = stage.recover(since, recovery_limit_s)
-    recovery_s = {}
-    for camera, at in recovered.items():
-        first = stage.frames.first_good(camera, since)
-        # A camera that was away is there again with its first frame.
-        restarted = graph.cameras[camera].started > starts[camera] and first is not None
-        recovery_s[camera] = round(at - (first.sent_at if restarted and first else since), 3)
-    for camera in CAMERAS:
-        if camera not in recovered:
-            report = watcher.reports.get(camera)
-            said = f"{report.facts.get('state')}" if report else "nothing"
-            stage.problems.append(
-                Problem("not_recovered", f"{camera}: no right result within {recovery_limit_s:g} s; it says '{said}'")
-            )
+    recovery_s = _recovery_s(stage, starts, since, recovered)
+    _note_unrecovered(stage, recovered, recovery_limit_s)
     stage.restore_parameters()
-    if len(recovered) == len(CAMERAS) and not stage.settle():
+    if len(recovered) == len(CAMERAS) and not stage.come_to_rest():
         stage.problems.append(Problem("not_recovered", "the node did not come to rest after the cameras paused"))
     if graph.node.pid == node_pid and graph.node.peak_mb() > peak_mb + MAX_GROWTH_MB:
         stage.problems.append(Problem("memory", f"the node grew from {peak_mb:.0f} to {graph.node.peak_mb():.0f} MB"))
@@ -140,7 +129,7 @@ def run_round(stage: Stage, planned: Round, recovery_limit_s: float, out: Path) 
         shutil.rmtree(logs, ignore_errors=True)
         graph.keep_logs(logs, begun)
     if len(recovered) < len(CAMERAS):
-        # Begin anew: one fault must not spoil the rounds that follow.
+        # Restart the node: one fault must not spoil the rounds that follow.
         stage.may_end = {"node"}
         graph.node.kill()
         stage.recover(time.monotonic(), START_TIMEOUT_S)
@@ -157,3 +146,31 @@ def run_round(stage: Stage, planned: Round, recovery_limit_s: float, out: Path) 
         {name: codes for name, codes in new_ends.items() if codes},
         str(logs) if logs else None,
     )
+
+
+def _recovery_s(stage: Stage, starts: dict[str, int], since: float, recovered: dict[str, float]) -> dict[str, float]:
+    """Camera to seconds from the end of the faults to its first right result.
+
+    Args:
+        starts: how often each camera had been started before the round.
+        since: when the last fault ended.
+        recovered: camera to the time of its first right result.
+    """
+    found = {}
+    for camera, at in recovered.items():
+        first = stage.frames.first_good(camera, since)
+        # The time of a camera that was restarted counts from its first frame.
+        restarted = stage.graph.cameras[camera].started > starts[camera] and first is not None
+        found[camera] = round(at - (first.sent_at if restarted and first else since), 3)
+    return found
+
+
+def _note_unrecovered(stage: Stage, recovered: dict[str, float], limit_s: float) -> None:
+    """Add a problem for each camera without a right result."""
+    for camera in CAMERAS:
+        if camera not in recovered:
+            report = stage.watcher.reports.get(camera)
+            state = f"{report.facts.get('state')}" if report else "nothing"
+            stage.problems.append(
+                Problem("not_recovered", f"{camera}: no right result within {limit_s:g} s; its state is '{state}'")
+            )

@@ -165,7 +165,7 @@ class Graph:
         self.recorder = Process(
             "recorder",
             [
-                *("demo.output_recorder", f"{folder}/recording_{{START}}", *topics),
+                *("demo.live.output_recorder", f"{folder}/recording_{{START}}", *topics),
                 *("--arrivals", f"{folder}/recording_{{START}}.jsonl"),
             ],
         )

@@ -239,7 +239,7 @@ class Stage:
             self.drive()
         return {camera: at for camera in CAMERAS if (at := first(camera)) is not None}
 
-    def settle(self) -> bool:
+    def come_to_rest(self) -> bool:
         """Pause the cameras, bring the node to rest after a closing frame of each, and hold its counts against them.
 
         Returns:

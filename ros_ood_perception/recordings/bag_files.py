@@ -54,7 +54,7 @@ def is_bag_name(name: str) -> bool:
 
 
 def holds_bag(folder: Path) -> bool:
-    """Whether a folder is that of a bag."""
+    """Whether a path is the folder of a bag."""
     return (folder / METADATA).exists() or any(is_bag_name(name) for name in _names(folder))
 
 

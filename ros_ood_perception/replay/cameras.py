@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.messages.topics import OUTPUT_TOPICS
-from ros_ood_perception.recordings.frame_source import TRUTH_PREFIX
 
 IMAGE_TYPE = "sensor_msgs/msg/Image"
 COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
+TRUTH_PREFIX = "/ground_truth/"
+"""Topics of a sample drive that hold the truth. Images are among them, but none is a camera's."""
 IMAGE_TYPES = (IMAGE_TYPE, COMPRESSED_TYPE)
 _IMAGE_WORDS = frozenset({"image", "image_raw", "image_rect", "image_color", "image_rect_color", "image_mono", "raw"})
 _NOT_CAMERAS = ("compressedDepth", "theora")

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 from ros_ood_perception.camera.raw_image import PlainImage
 from ros_ood_perception.messages.stamps import NANOSECONDS_PER_SECOND, stamp_message
 from ros_ood_perception.recordings.bag import Bag, BagError
-from ros_ood_perception.recordings.bag_files import is_bag_name
-from ros_ood_perception.recordings.frame_source import FrameSource, is_bag, open_frames
+from ros_ood_perception.recordings.image_sequence import ImageSequence
 from ros_ood_perception.recordings.message_types import message_types
+from ros_ood_perception.recordings.opening import open_recording
 from ros_ood_perception.replay.cameras import CameraTopics, choose_cameras
 from ros_ood_perception.replay.static_transforms import TOPIC as STATIC_TRANSFORMS
 from ros_ood_perception.replay.static_transforms import StaticTransforms
@@ -117,23 +117,23 @@ class BagInput:
         wanted: see `choose_cameras`.
 
     Raises:
-        BagError: nothing can be read, or there is no frame.
+        BagError: it has no topic, or no frame.
         CameraChoiceError: see `choose_cameras`.
     """
 
     kind = "bag"
 
-    def __init__(self, path: Path, wanted: Sequence[str]) -> None:
-        self._bag = bag = Bag(path)
+    def __init__(self, bag: Bag, wanted: Sequence[str]) -> None:
+        self._bag = bag
         self._broken: dict[str, None] = {}
         if not bag.types:
-            raise BagError(f"{path}: {_no_topics(bag)}")
-        self.cameras = choose_cameras(bag.types, wanted, str(path), bag.counts)
+            raise BagError(f"{bag.path}: {_no_topics(bag)}")
+        self.cameras = choose_cameras(bag.types, wanted, str(bag.path), bag.counts)
         topics = [camera.image for camera in self.cameras]
         counts = {topic: bag.counts.get(topic, 0) for topic in topics}
         self.frame_count: int | None = sum(counts.values())
         if self.frame_count == 0:
-            raise BagError(f"{path}: has no messages on {', '.join(topics)}{_because(bag)}")
+            raise BagError(f"{bag.path}: has no messages on {', '.join(topics)}{_because(bag)}")
         for topic in topics:
             if not counts[topic]:
                 self._broken[f"{topic}: is a camera's, and has no message; --camera chooses others"] = None
@@ -213,14 +213,14 @@ class BagInput:
                     self._broken[str(error)] = None
 
 
-class FramesInput:
+class SequenceInput:
     """A folder of images, or a video, as one camera.
 
     Args:
         rate_hz: of a folder: image number n has the stamp (n + 1) / rate. A video has its own times, from 1 s on.
     """
 
-    def __init__(self, source: FrameSource, rate_hz: float) -> None:
+    def __init__(self, source: ImageSequence, rate_hz: float) -> None:
         self._source = source
         self._rate_hz = rate_hz
         self.kind = source.kind
@@ -279,13 +279,10 @@ def open_input(path: Path, wanted: Sequence[str], rate_hz: float) -> Input:
     """Open a bag, a folder of images or a video.
 
     Raises:
-        BagError, CameraChoiceError, FrameSourceError: nothing there that can be replayed.
+        BagError, CameraChoiceError, ImageSequenceError: nothing there that can be replayed.
     """
-    if is_bag_name(path.name.lower()) or (path.is_dir() and is_bag(path)):
-        if not path.exists():
-            raise BagError(f"{path}: no such file")
-        return BagInput(path, wanted)
-    return FramesInput(open_frames(path), rate_hz)
+    recording = open_recording(path)
+    return BagInput(recording, wanted) if isinstance(recording, Bag) else SequenceInput(recording, rate_hz)
 
 
 def _no_topics(bag: Bag) -> str:

@@ -19,9 +19,11 @@ from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from demo.live_run import IMAGE_TOPICS
+from demo.live.topics import PICTURE_TOPICS
+from demo.played_frames import TopicChoiceError, open_frames
 from demo.summary import ACCOUNTING_FIELDS, problems
-from ros_ood_perception.recordings.frame_source import FrameSourceError, open_frames
+from ros_ood_perception.messages.stamps import stamp_ns
+from ros_ood_perception.recordings.bag import BagError
 
 FRAMES = 12
 
@@ -138,15 +140,15 @@ def test_a_folder_with_other_files_is_not_overwritten(frames: Path, shipped_bund
 
 
 def test_a_bag_with_several_image_topics_asks_which(run: Path) -> None:
-    with pytest.raises(FrameSourceError, match=r"several image topics; choose with --topic: /perception_node/"):
+    with pytest.raises(TopicChoiceError, match=r"several image topics; choose with --topic: /perception_node/"):
         open_frames(run / "bag")
-    with pytest.raises(FrameSourceError, match="has no image topic '/other'"):
+    with pytest.raises(TopicChoiceError, match="has no image topic '/other'"):
         open_frames(run / "bag", "/other")
 
 
 def test_a_file_that_is_no_bag_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.mcap").write_bytes(b"no bag")
-    with pytest.raises(FrameSourceError, match=r"a\.mcap: cannot be read as a bag"):
+    with pytest.raises(BagError, match=r"a\.mcap: cannot be read as a bag"):
         open_frames(tmp_path / "a.mcap")
 
 
@@ -158,8 +160,10 @@ def test_an_image_that_cannot_be_decoded_is_left_out_and_named(frames: Path, tmp
     for _ in range(2):
         assert [frame.name for frame in source] == ["good.png"]
         bad, cut = source.unreadable
-        assert bad.startswith(f"{tmp_path / 'bad.png'}: begins as none of JPEG, PNG, WebP, BMP, TIFF does")
-        assert cut.startswith(f"{tmp_path / 'cut.png'}: the PNG ends in")
+        assert bad.startswith(
+            f"cannot be decoded: {tmp_path / 'bad.png'}: begins as none of JPEG, PNG, WebP, BMP, TIFF does"
+        )
+        assert cut.startswith(f"cannot be decoded: {tmp_path / 'cut.png'}: the PNG ends in")
 
 
 @pytest.mark.parametrize("storage", list(StoragePlugin))
@@ -189,7 +193,7 @@ def test_bags_of_every_storage_are_read(tmp_path: Path, storage: StoragePlugin, 
             database.execute("UPDATE schema SET schema_version = 3")
     source = open_frames(tmp_path / "bag")
     assert len(source) == 3
-    assert [(f.stamp_ns, f.frame_id, f.data.tolist()) for f in source] == [
+    assert [(stamp_ns(f.message.header.stamp), f.message.header.frame_id, f.message.data.tolist()) for f in source] == [
         (number * 10**9 + 5, "left", [number, 7]) for number in range(3)
     ]
 
@@ -199,8 +203,8 @@ def good_summary() -> dict[str, Any]:
     return {
         "accounting": accounting,
         "unaccounted": 0,
-        "recorded": dict.fromkeys(IMAGE_TOPICS, 5),
-        "equal_to_engine": {"compared": 5, **dict.fromkeys(IMAGE_TOPICS, 5)},
+        "recorded": dict.fromkeys(PICTURE_TOPICS, 5),
+        "equal_to_engine": {"compared": 5, **dict.fromkeys(PICTURE_TOPICS, 5)},
         "node_exit_code": 0,
         "input": {"unreadable": []},
     }

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from rosbags.highlevel import AnyReader
 
+from demo.played_frames import open_frames
 from ros_ood_perception.obstacles.ground import GroundProjection
-from ros_ood_perception.recordings.frame_source import open_frames
 from ros_ood_perception.replay.inputs import open_input
 from sample_drive.__main__ import main
 from sample_drive.drive import DriveSettings, DriveSettingsError, SampleDrive

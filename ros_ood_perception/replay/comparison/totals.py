@@ -118,7 +118,7 @@ def _score(frame: ResultFrame) -> NDArray[np.float32]:
 
 
 def _matched(ours: Sequence[DetectedBox], theirs: Sequence[DetectedBox]) -> int:
-    """Number of pairs of boxes that overlap by `SAME_OBSTACLE_IOU`. A box is in one pair at most; best pairs first."""
+    """Number of pairs of boxes that overlap by `SAME_OBSTACLE_IOU`, each box in one pair; the best pairs first."""
     if not ours or not theirs:
         return 0
     iou = _iou(_corners(ours)[:, None], _corners(theirs)[None])

@@ -16,7 +16,6 @@ import pytest
 from hostile_images import STILL
 
 from benchmark.fuzzing.image_corpus import png_file
-from demo.drive_truth import DriveTruth, DriveTruthError
 from ros_ood_perception.camera.decoder_process import shared_decoder
 from ros_ood_perception.camera.image_file import (
     MAX_FILE_PIXELS,
@@ -26,7 +25,8 @@ from ros_ood_perception.camera.image_file import (
     read_label_file,
 )
 from ros_ood_perception.obstacles.regions import read_ego_mask
-from ros_ood_perception.recordings.frame_source import FrameSourceError, open_frames
+from ros_ood_perception.recordings.image_sequence import ImageSequenceError, open_sequence
+from sample_drive.drive_truth import DriveTruth, DriveTruthError
 from training.data.labelled_frames import BrokenFrameError, read_image, read_label_map
 
 ATTACKS = {
@@ -50,7 +50,7 @@ def attacks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_folder_of_attacks_gives_what_is_an_image_and_names_the_rest(attacks: Path) -> None:
-    source = open_frames(attacks)
+    source = open_sequence(attacks)
     frames = {frame.name: frame for frame in source}
     assert sorted(frames) == ["animation.png", "texts.png"]
     for frame in frames.values():
@@ -123,7 +123,7 @@ def test_every_reader_gives_the_pixels_that_a_camera_would_have_sent(tmp_path: P
     }
     for name, (data, _) in cases.items():
         (tmp_path / name).write_bytes(data)
-    frames = {frame.name: frame.data.reshape(frame.height, frame.width, 3) for frame in open_frames(tmp_path)}
+    frames = {frame.name: frame.data.reshape(frame.height, frame.width, 3) for frame in open_sequence(tmp_path)}
     assert sorted(frames) == sorted(cases)
     for name, (_, expected) in cases.items():
         if expected is not None:
@@ -189,7 +189,7 @@ def test_what_is_no_plain_file_is_refused_before_it_is_read(tmp_path: Path) -> N
             with pytest.raises(ImageFileError, match=rf"{name}\.png"):
                 check_image_file(tmp_path / f"{name}.png")
     (tmp_path / "good.jpg").write_bytes(hostile.jpeg())
-    source = open_frames(tmp_path)
+    source = open_sequence(tmp_path)
     assert [frame.name for frame in source] == ["good.jpg"]
     assert sorted(Path(problem.split(": ")[0]).name for problem in source.unreadable) == [
         *("gone.png", "huge.png", "pipe.png", "zeros.png")
@@ -198,7 +198,7 @@ def test_what_is_no_plain_file_is_refused_before_it_is_read(tmp_path: Path) -> N
 
 def test_the_limit_of_a_folder_is_asked_before_an_image_is_decoded(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(hostile.jpeg())
-    source = open_frames(tmp_path)
+    source = open_sequence(tmp_path)
     assert source.max_image_pixels == MAX_FILE_PIXELS
     source.max_image_pixels = 255
     assert not list(source)
@@ -234,15 +234,15 @@ def test_a_list_of_addresses_is_no_video_and_is_not_fetched(tmp_path: Path) -> N
         write_video(tmp_path / "a.avi")
         for name, text in lists.items():
             (tmp_path / name).write_text(text)
-            with pytest.raises(FrameSourceError, match=rf"{name}: .*does not begin as"):
-                open_frames(tmp_path / name)
+            with pytest.raises(ImageSequenceError, match=rf"{name}: .*does not begin as"):
+                open_sequence(tmp_path / name)
         thread.join()
     assert not asked
 
 
 def test_a_video_whose_decoder_dies_ends_there_and_says_so(tmp_path: Path) -> None:
     write_video(tmp_path / "a.avi")
-    source = open_frames(tmp_path / "a.avi")
+    source = open_sequence(tmp_path / "a.avi")
     taken = []
     for frame in source:
         taken.append(int(frame.data.mean()))
@@ -260,7 +260,7 @@ def test_a_video_whose_decoder_dies_ends_there_and_says_so(tmp_path: Path) -> No
 
 def test_a_video_with_frames_above_the_limit_is_refused_before_they_are_decoded(tmp_path: Path) -> None:
     write_video(tmp_path / "a.avi")
-    source = open_frames(tmp_path / "a.avi")
+    source = open_sequence(tmp_path / "a.avi")
     source.max_image_pixels = 1000
     assert list(source) == []
     assert "is 32x32, more than 1000 pixels" in source.unreadable[0]

@@ -115,10 +115,10 @@ def test_protobuf_beside_ros_messages_is_left_out_and_is_no_damage(tmp_path: Pat
     assert (bag.damage, bag.left_out) == ([], {"/scene": "protobuf"})
     (tmp_path / "b.mcap").write_bytes(mcap(others + parts.message(START_NS, b"\x0a\x01x", 2)))
     with pytest.raises(BagError, match="holds no messages of ROS 2, only /scene"):
-        BagInput(tmp_path / "b.mcap", [])
+        BagInput(Bag(tmp_path / "b.mcap"), [])
     (tmp_path / "c.mcap").write_bytes(mcap(schema(language="ros1msg") + channel(encoding="ros1"), profile="ros1"))
     with pytest.raises(BagError, match=r"holds messages of ROS 1 in MCAP .* rosbags-convert"):
-        BagInput(tmp_path / "c.mcap", [])
+        BagInput(Bag(tmp_path / "c.mcap"), [])
 
 
 def test_a_topic_whose_name_moves_the_cursor_is_named_without_moving_it(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_the_compressed_topic_is_the_camera_where_the_raw_one_has_no_message(tmp
         compressed = writer.add_connection("/rear/image_raw/compressed", kind, typestore=types.typestore)
         writer.write(compressed, START_NS, types.serialized(types(kind, format="jpeg")))
         writer.add_connection("/left/image_raw", "sensor_msgs/msg/Image", typestore=types.typestore)
-    source = BagInput(tmp_path / "bag", [])
+    source = BagInput(Bag(tmp_path / "bag"), [])
     assert [camera.image for camera in source.cameras] == ["/left/image_raw", "/rear/image_raw/compressed"]
     assert source.damage == ["/left/image_raw: is a camera's, and has no message; --camera chooses others"]
 
@@ -320,7 +320,7 @@ def test_several_ros_1_files_in_a_folder_are_one_recording(tmp_path: Path) -> No
     bag = Bag(tmp_path)
     assert bag.is_ros1
     assert frame_numbers(bag.messages([CAMERA])) == [0, 0, 1, 1, 2]
-    assert BagInput(tmp_path, []).frame_count == 5
+    assert BagInput(Bag(tmp_path), []).frame_count == 5
 
 
 def test_a_bag_of_several_files_that_overlap_is_given_in_the_order_of_time(tmp_path: Path) -> None:

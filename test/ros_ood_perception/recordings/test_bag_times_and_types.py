@@ -19,7 +19,7 @@ from rosbags.typesys import get_types_from_msg
 from rosbags.typesys.store import Typestore
 
 from ros_ood_perception.recordings.bag import Bag, BagError
-from ros_ood_perception.recordings.frame_source import Video, open_frames
+from ros_ood_perception.recordings.image_sequence import Video, open_sequence
 from ros_ood_perception.replay.inputs import InputCopy, InputFrame, InputInfo, open_input
 
 DEFINITION = parts.definition()
@@ -72,7 +72,7 @@ def _avi(path: Path, scale: int, rate: int) -> Path:
 
 
 def test_frames_of_a_video_with_a_senseless_time_scale_are_named_and_the_rest_is_given(tmp_path: Path) -> None:
-    whole = open_frames(_avi(tmp_path / "whole.avi", 1, 10))
+    whole = open_sequence(_avi(tmp_path / "whole.avi", 1, 10))
     assert [frame.time_ns for frame in whole] == [n * 100_000_000 for n in range(6)]
     assert whole.unreadable == []
     for scale, rate in ((2**32 - 1, 1), (1, 2**31 - 1)):
@@ -85,7 +85,7 @@ def test_frames_of_a_video_with_a_senseless_time_scale_are_named_and_the_rest_is
 
 @pytest.mark.parametrize("milliseconds", [math.nan, math.inf, -math.inf, -1.0, 1e18])
 def test_what_is_no_time_of_a_frame_is_none(milliseconds: float) -> None:
-    from ros_ood_perception.recordings.frame_source import _video_time_ns
+    from ros_ood_perception.recordings.image_sequence import _video_time_ns
 
     assert _video_time_ns(milliseconds) is None
     assert _video_time_ns(40.0) == 40_000_000

@@ -1,4 +1,4 @@
-"""The truth about a sample drive, as its folder holds it."""
+"""Reads the truth of a sample drive from its folder."""
 
 from __future__ import annotations
 
@@ -12,14 +12,11 @@ from numpy.typing import NDArray
 from ros_ood_perception.camera.image_file import ImageFileError, read_label_file
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.recordings.bag_files import BAG_FOLDER
-from sample_drive.ground_truth import TrueObstacle
-
-TRUTH_FILE = "ground_truth.json"
-FORMAT, VERSION = "sample_drive", 1
+from sample_drive.ground_truth import ANOMALY_FOLDER, FORMAT, TRUTH_FILE, VERSION, TrueObstacle
 
 
 class DriveTruthError(PerceptionError, ValueError):
-    """A folder that is no whole sample drive. The message names the file, and what to do."""
+    """A folder that is not a complete sample drive. The message names the file, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +24,7 @@ class DriveTruth:
     """One drive.
 
     Attributes:
-        folder: that holds it, labels and bag included.
+        folder: that holds labels and bag.
         obstacles: stamp in nanoseconds to the unknown objects ahead, in `base_footprint`: `base_link` of the vehicle at
             rest.
         camera_xy: the point below the camera in that frame, metres.
@@ -39,16 +36,16 @@ class DriveTruth:
 
     @property
     def bag(self) -> Path:
-        """What is played."""
+        """The bag of the drive."""
         return self.folder / BAG_FOLDER
 
     def anomaly(self, stamp_ns: int) -> NDArray[np.uint8] | None:
         """(H, W) uint8, 1 on unknown objects; None where the drive has no such frame.
 
         Raises:
-            DriveTruthError: it is there, and no mask.
+            DriveTruthError: its file is not a mask.
         """
-        path = self.folder / "labels_masks" / f"{stamp_ns}.png"
+        path = self.folder / ANOMALY_FOLDER / f"{stamp_ns}.png"
         if not path.exists():
             return None
         try:
@@ -61,7 +58,7 @@ class DriveTruth:
 
 
 def is_drive(path: Path) -> bool:
-    """A folder in which the sample drive's files and its bag lie."""
+    """Whether a folder holds a sample drive with its bag."""
     return (path / TRUTH_FILE).is_file() and (path / BAG_FOLDER).is_dir()
 
 

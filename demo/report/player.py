@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from demo.bag_geometry import BagGeometry
-from demo.drive_truth import DriveTruth
-from demo.found_objects import (
+from demo.demo_input import DemoInput
+from demo.played_frames import sent_image
+from demo.recorded_run import RecordedRun
+from demo.report.found_objects import (
     Findings,
     JudgedFrame,
     Places,
@@ -20,29 +21,26 @@ from demo.found_objects import (
     find_objects,
     nearest_range_m,
 )
-from demo.frame_player import to_image
-from demo.recording import Recording
-from ros_ood_perception.bundle.model_bundle import Bundle
+from ros_ood_perception.bundle.model_bundle import BundleDescription
 from ros_ood_perception.camera.raw_image import MalformedImageError, check_image, to_colour
 from ros_ood_perception.messages.overlay import score_picture, semantic_picture
 from ros_ood_perception.obstacles.regions import RegionSettings
-from ros_ood_perception.recordings.frame_source import FrameSource
 from ros_ood_perception.shown_text import printable
 from sample_drive.ground_truth import TrueObstacle
 
 MAX_FRAMES = 600
-"""Of a longer drive every second frame is shown, or every third, so that a browser can hold the page."""
+"""Of a longer drive every second or third frame is shown, so that a browser can hold the page."""
 PICTURE_WIDTH = 480
 JPEG_QUALITY = 80
 LEAST_OUTLINE_PX = 6.0
-"""An outline round less area, in pixels of the page's picture, is not drawn."""
+"""Outlines of a smaller area, in pixels of the page's picture, are not drawn."""
 
 Obstacles = Mapping[int, Mapping[int, NDArray[np.float64]]]
 """By frame, the obstacles' points (N, 3) by id."""
 
 
 def recorded_obstacles(clouds: Mapping[int, NDArray[np.void]]) -> dict[int, dict[int, NDArray[np.float64]]]:
-    """Clouds of `POINT` by frame, taken apart into obstacles: id to points (N, 3), metres in `base_link`."""
+    """Clouds of `POINT` by frame, split into obstacles: id to points (N, 3), metres in `base_link`."""
     return {
         frame: {
             int(number): np.stack([cloud[axis][cloud["id"] == number].astype(np.float64) for axis in "xyz"], axis=1)
@@ -53,46 +51,40 @@ def recorded_obstacles(clouds: Mapping[int, NDArray[np.void]]) -> dict[int, dict
 
 
 class Player:
-    """What the page plays.
+    """The data that the page plays.
 
     Args:
-        source: of the frames that were sent.
-        geometry: of the camera; None: there are no obstacles on the ground.
-        truth: of a sample drive.
-        obstacles: as published; None without a geometry.
+        run: what was recorded.
+        played: the frames that were sent.
+        obstacles: as published; None without the camera's geometry.
 
     Attributes:
-        findings: what became of the unknown objects; None without the truth.
-        seconds: from the first frame's stamp to the last one's, and as long again as a frame lasts.
-        shown: positions of the frames that are played.
+        findings: which unknown objects were found; None without the truth.
+        seconds: from the first frame's stamp to the end of the last frame.
+        shown: positions of the frames that the page plays.
     """
 
     def __init__(
-        self,
-        recording: Recording,
-        source: FrameSource,
-        bundle: Bundle,
-        geometry: BagGeometry | None,
-        truth: DriveTruth | None,
-        obstacles: Obstacles | None,
+        self, run: RecordedRun, played: DemoInput, description: BundleDescription, obstacles: Obstacles | None
     ) -> None:
-        self._recording, self._source, self._bundle = recording, source, bundle
-        self._geometry, self._truth, self._obstacles = geometry, truth, obstacles
-        self._messages = {name: {m.frame: m for m in messages} for name, messages in recording.messages.items()}
+        self._run, self._description = run, description
+        self._frames, self._geometry, self._truth = played.frames, played.geometry, played.truth
+        self._obstacles = obstacles
+        self._messages = {name: {m.frame: m for m in messages} for name, messages in run.messages.items()}
         self._complete = sorted(set.intersection(*(set(by_frame) for by_frame in self._messages.values())))
         step = -(-len(self._complete) // MAX_FRAMES) or 1
         self.shown = self._complete[::step]
-        stamps = [recording.sent[position].stamp_ns for position in self._complete]
+        stamps = [run.sent[position].stamp_ns for position in self._complete]
         last = (stamps[-1] - stamps[0]) / 1e9 if stamps else 0.0
         self.seconds = last * len(stamps) / (len(stamps) - 1) if len(stamps) > 1 else last
-        self.findings = self._find() if truth is not None and geometry is not None else None
+        self.findings = self._find() if self._truth is not None and self._geometry is not None else None
 
     def _find(self) -> Findings:
         assert self._truth is not None
         assert self._geometry is not None
         camera = self._geometry.ground.camera
         frames = [JudgedFrame(self._objects(p), _flat(self._obstacles_of(p))) for p in self._complete]
-        # What the node is asked for by default.
+        # The node's defaults.
         visibility = Visibility(
             RegionSettings().min_area * camera.height * camera.width, self._geometry.ground.max_range_m
         )
@@ -100,7 +92,7 @@ class Player:
 
     def _objects(self, position: int) -> tuple[TrueObstacle, ...]:
         assert self._truth is not None
-        return self._truth.obstacles.get(self._recording.sent[position].stamp_ns, ())
+        return self._truth.obstacles.get(self._run.sent[position].stamp_ns, ())
 
     def _obstacles_of(self, position: int) -> Mapping[int, NDArray[np.float64]]:
         return (self._obstacles or {}).get(position, {})
@@ -110,10 +102,10 @@ class Player:
 
         Args:
             pixels: recorded images, see `recorded_pixels`.
-            advance: called for every frame of the source.
+            advance: called for every frame that was sent.
         """
         frames: dict[int, dict[str, Any]] = {position: {} for position in self.shown}
-        colours = self._bundle.description.colours
+        colours = self._description.colours
         for name, position, image in pixels:
             if position not in frames:
                 continue
@@ -127,17 +119,17 @@ class Player:
             else:
                 frames[position]["outlines"] = outlines(image)
         size = None
-        for position, frame in enumerate(self._source):
+        for position, frame in enumerate(self._frames):
             advance()
             if position not in frames:
                 continue
-            size = size or (frame.width, frame.height)
-            message = to_image(frame, 0)
+            size = size or (frame.message.width, frame.message.height)
+            message = sent_image(frame.message)
             try:
                 check_image(message)
                 camera = _encoded(_smaller(to_colour(message, "rgb"), cv2.INTER_AREA), ".jpg")
             except MalformedImageError:
-                # A mask was published for a frame that holds no image: there is nothing to show with it.
+                # The node published a mask for a frame without an image: there is nothing to show.
                 continue
             frames[position] |= {"camera": camera, "name": printable(frame.name)} | self._facts(position)
         played = [frames[position] for position in self.shown if "camera" in frames[position]]
@@ -152,7 +144,7 @@ class Player:
         }
 
     def _facts(self, position: int) -> dict[str, Any]:
-        sent = self._recording.sent
+        sent = self._run.sent
         latency_ms = (self._messages["semantic_mask"][position].arrived_at_ns - sent[position].sent_at_ns) / 1e6
         facts: dict[str, Any] = {
             "number": position + 1,
@@ -210,7 +202,7 @@ class Player:
             return None
         ground = self._geometry.ground
         height, width = ground.camera.height, ground.camera.width
-        # Near the horizon a pixel is metres long: between the rows as well.
+        # Near the horizon a pixel is metres long, so ten places of each row are computed.
         rows = np.linspace(height - 1, 0, 10 * height)
         columns = [ground.place(np.stack([np.full_like(rows, u), rows], axis=1)) for u in np.linspace(0, width - 1, 25)]
         seen = [column[np.isfinite(column).all(axis=1)] for column in columns]
@@ -223,7 +215,7 @@ class Player:
         }
 
     def _events(self) -> list[dict[str, Any]]:
-        """Where to jump to: each unknown object when it is first found, or, where it never is, last in view."""
+        """Where to jump to: the frame in which an unknown object is first found, or last in view if it never is."""
         if self.findings is None:
             return []
         shown = np.array(self.shown)
@@ -246,7 +238,7 @@ class Player:
 
 
 def outlines(mask: NDArray[np.uint8]) -> list[list[int]]:
-    """Outlines of what is not 0 in a mask (H, W): x, y, x, y, ... each, in pixels of the page's picture."""
+    """Outlines of the pixels of a mask (H, W) that are not 0: each x, y, x, y, ... in pixels of the page's picture."""
     smaller = _smaller(mask, cv2.INTER_NEAREST)
     found, _ = cv2.findContours((smaller > 0).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     return [
@@ -269,7 +261,7 @@ def _smaller(image: NDArray[np.uint8], interpolation: int) -> NDArray[np.uint8]:
 
 
 def _encoded(rgb: NDArray[np.uint8], ending: str) -> str:
-    """Base64 of a JPEG or PNG; the page knows which is which."""
+    """Base64 of a JPEG or PNG."""
     parameters = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, cv2.IMWRITE_PNG_COMPRESSION, 9]
     encoded = cv2.imencode(ending, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), parameters)[1]
     return base64.b64encode(encoded.tobytes()).decode()

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from demo.found_objects import FoundObject, JudgedFrame, Visibility, find_objects
+from demo.report.found_objects import FoundObject, JudgedFrame, Visibility, find_objects
 from sample_drive.ground_truth import TrueObstacle
 
 CAMERA = (1.5, 0.0)

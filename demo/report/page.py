@@ -1,4 +1,4 @@
-"""The report of a demo run: one HTML file with everything in it, which plays the run."""
+"""Writes the report of a demo run: one HTML file that plays the run and needs no other file."""
 
 from __future__ import annotations
 
@@ -8,24 +8,33 @@ from typing import Any
 
 import numpy as np
 
-from ros_ood_perception.bundle.model_bundle import Bundle
+from ros_ood_perception.bundle.model_bundle import BundleDescription
 from ros_ood_perception.messages.overlay import score_picture
+from ros_ood_perception.pipeline.fates import (
+    FAILED,
+    LOST_IN_TRANSPORT,
+    MALFORMED,
+    PUBLISHED,
+    REPLACED_UNREAD,
+    TOO_OLD,
+)
 from training.evaluation.report_page import data_uri, write_page
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 
 FATES = {
-    "published": ("Published", "#2a9d6f"),
-    "replaced_unread": ("Replaced by a newer frame before inference was free", "#d9a441"),
-    "too_old": ("Too old when their turn came", "#b9770e"),
-    "malformed": ("Malformed", "#c0392b"),
-    "failed": ("Inference or publishing failed", "#7b241c"),
-    "lost_in_transport": ("Lost in transport", "#6c3483"),
+    PUBLISHED: ("Published", "#2a9d6f"),
+    REPLACED_UNREAD: ("Replaced by a newer frame before inference was free", "#d9a441"),
+    TOO_OLD: ("Too old when their turn came", "#b9770e"),
+    MALFORMED: ("Malformed", "#c0392b"),
+    FAILED: ("Inference or publishing failed", "#7b241c"),
+    LOST_IN_TRANSPORT: ("Lost in transport", "#6c3483"),
     "in_progress": ("Still in progress", "#7f8c8d"),
 }
+"""Text and colour of each count."""
 
 
-def write_report(out: Path, summary: dict[str, Any], bundle: Bundle, player: dict[str, Any]) -> None:
+def write_report(out: Path, summary: dict[str, Any], description: BundleDescription, player: dict[str, Any]) -> None:
     """Write `report.html` into the folder of a run.
 
     Args:
@@ -41,7 +50,7 @@ def write_report(out: Path, summary: dict[str, Any], bundle: Bundle, player: dic
         summary=summary,
         other=other,
         equality=summary[f"equal_to_{other}"],
-        classes=bundle.description.classes,
+        classes=description.classes,
         fates=[
             {"name": name, "text": text, "colour": colour, "count": accounting[name], "share": accounting[name] / sent}
             for name, (text, colour) in FATES.items()
@@ -57,7 +66,7 @@ def _stages(percentiles: Mapping[str, float]) -> list[dict[str, Any]]:
         "wait": "waiting for the engine",
         "conversion": "message to image",
         "inference": "inference and checks",
-        "publish": "to masks and published",
+        "publish": "conversion to messages, publishing",
         "receive_to_publish": "received to published",
     }
     return [

@@ -1,0 +1,31 @@
+"""The parameters of the demo's node, and of a replay of the same frames."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from demo.demo_input import DemoInput
+from ros_ood_perception.bundle.model_bundle import BundleDescription
+
+DRIVABLE_CLASSES = ("road",)
+OPERATING_POINT = "drivable_fpr_0.001"
+
+
+def node_parameters(threshold: float | None, played: DemoInput, description: BundleDescription) -> dict[str, Any]:
+    """Name to value, without engine and threads.
+
+    Args:
+        threshold: the user's anomaly threshold; None: that of an operating point.
+    """
+    parameters: dict[str, Any] = dict(played.geometry.parameters) if played.geometry else {}
+    if threshold is not None:
+        parameters["anomaly_threshold"] = float(threshold)
+    # As on a vehicle: only what stands on the road is an obstacle. Other recordings may show no road at all.
+    drivable = [known.name for known in description.classes if known.name in DRIVABLE_CLASSES]
+    if played.truth is not None and drivable:
+        parameters |= {"region.drivable_classes": drivable, "region.surroundings": 0.0, "persistence.seen_frames": 3}
+        # Only the road counts, so the threshold is one that was chosen on the road.
+        points = {point.name for point in description.operating_points}
+        if threshold is None and OPERATING_POINT in points:
+            parameters["operating_point"] = OPERATING_POINT
+    return parameters

@@ -1,0 +1,1 @@
+"""The report of a demo run: one HTML page that plays it."""

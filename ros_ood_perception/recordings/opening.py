@@ -1,0 +1,27 @@
+"""Opens a recording of any kind: a bag, a folder of images or a video."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ros_ood_perception.recordings.bag import Bag, BagError
+from ros_ood_perception.recordings.bag_files import holds_bag, is_bag_name
+from ros_ood_perception.recordings.image_sequence import ImageSequence, is_video, open_sequence
+
+
+def open_recording(path: Path) -> Bag | ImageSequence:
+    """Open what a path holds.
+
+    Args:
+        path: a bag (its folder, or a file of it), a folder of images, or a video.
+
+    Raises:
+        BagError, ImageSequenceError: nothing there that can be read.
+    """
+    named_as_bag = is_bag_name(path.name.lower())
+    if named_as_bag and not path.exists():
+        raise BagError(f"{path}: no such file")
+    # A file of no known kind goes to `Bag`, whose error lists the endings of bags.
+    if named_as_bag or holds_bag(path) or (path.is_file() and not is_video(path)):
+        return Bag(path)
+    return open_sequence(path)
