@@ -24,7 +24,7 @@ from demo.comparison import compare_with_engine, compare_with_replay
 from demo.demo_input import DemoError, DemoInput, open_demo_input
 from demo.live.live_run import play_and_record
 from demo.live.node_parameters import node_parameters
-from demo.live.topics import NODE, OBSTACLES_TOPIC, PICTURE_TOPICS
+from demo.live.topics import IMAGE_TOPICS, NODE, OBSTACLES_TOPIC
 from demo.played_frames import RATE_HZ
 from demo.recorded_run import RecordedRun, recorded_clouds, recorded_pixels
 from demo.rendered_drive import rendered_drive
@@ -136,12 +136,12 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     )
     facts, exit_code = play_and_record(options, played, bundle, console)
     stages.end("live_node")
-    recorded = RecordedRun.read(options.out, PICTURE_TOPICS)
+    recorded = RecordedRun.read(options.out, IMAGE_TOPICS)
     metrics: dict[str, Any] = {}
     if truth is not None:
         metrics = replay_drive(options, played, truth, bundle, console)
         replayed = options.out / REPLAY_FOLDER / BAG_FOLDER
-        equality = compare_with_replay(recorded, PICTURE_TOPICS, OBSTACLES_TOPIC, options.out, replayed)
+        equality = compare_with_replay(recorded, IMAGE_TOPICS, OBSTACLES_TOPIC, options.out, replayed)
     else:
         equality = _compare_with_engine(options, played, bundle, recorded, float(facts["anomaly_threshold"]), console)
     stages.end("comparison")
@@ -180,7 +180,7 @@ def replay_drive(
     out: Path = options.out
     command = [sys.executable, "-m", "training.evaluate_replay", str(played.path), "--labels", str(truth.folder)]
     command += ["--bundle", str(bundle.folder), "--out", str(out / REPLAY_FOLDER), "--node-name", NODE]
-    command += ["--outputs", ",".join((*PICTURE_TOPICS, "obstacles"))]
+    command += ["--outputs", ",".join((*IMAGE_TOPICS, "obstacles"))]
     command += ["--engine", options.engine, "--threads", str(options.threads)]
     if played.geometry:
         command += ["--camera", played.geometry.image_topic]
@@ -224,7 +224,7 @@ def _report(
         player = Player(recorded, played, bundle.description, obstacles)
         if player.findings is not None:
             summary["unknown_objects"] = player.findings.summary(player.seconds)
-        pixels = recorded_pixels(out / BAG_FOLDER, PICTURE_TOPICS, recorded.sent)
+        pixels = recorded_pixels(out / BAG_FOLDER, IMAGE_TOPICS, recorded.sent)
         write_report(out, summary, bundle.description, player.data(pixels, lambda: bar.advance(task)))
 
 

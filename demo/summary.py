@@ -13,7 +13,7 @@ from rich.console import Console
 
 from demo.demo_input import DemoInput
 from demo.live.node_parameters import node_parameters
-from demo.live.topics import PICTURE_TOPICS
+from demo.live.topics import IMAGE_TOPICS
 from demo.played_frames import RATE_HZ
 from demo.recorded_run import RecordedRun, end_to_end_ms
 from ros_ood_perception.bundle.model_bundle import Bundle
@@ -63,7 +63,7 @@ def summarise(
         "parameters": node_parameters(options.threshold, played, description),
         "accounting": accounting,
         "unaccounted": len(sent) - accounting["sent"],
-        "recorded": {name: len(run.messages[name]) for name in PICTURE_TOPICS},
+        "recorded": {name: len(run.messages[name]) for name in IMAGE_TOPICS},
         "equal_to_replay" if played.truth else "equal_to_engine": equality,
         "latency_ms": {
             "end_to_end": end_to_end_ms(run, "semantic_mask"),

@@ -14,7 +14,7 @@ from demo.demo_input import DemoError, DemoInput
 from demo.live.graph_client import START_TIMEOUT_S, GraphClient
 from demo.live.node_parameters import node_parameters
 from demo.live.processes import end, process
-from demo.live.topics import INFO_TOPIC, INPUT_TOPIC, NODE, OBSTACLES_TOPIC, PICTURE_TOPICS
+from demo.live.topics import IMAGE_TOPICS, INFO_TOPIC, INPUT_TOPIC, NODE, OBSTACLES_TOPIC
 from ros_ood_perception.bundle.model_bundle import Bundle
 from ros_ood_perception.launching.transport_environment import local_graph_environment
 from ros_ood_perception.progress_bar import progress_bar
@@ -23,7 +23,7 @@ from ros_ood_perception.recordings.bag_files import BAG_FOLDER
 REST_TIMEOUT_S = 15.0
 """For the frames under way to reach their end."""
 RECORDED_TYPES = {
-    **dict.fromkeys(PICTURE_TOPICS.values(), "sensor_msgs/msg/Image"),
+    **dict.fromkeys(IMAGE_TOPICS.values(), "sensor_msgs/msg/Image"),
     "/diagnostics": "diagnostic_msgs/msg/DiagnosticArray",
 }
 
@@ -93,7 +93,7 @@ def _player_arguments(options: argparse.Namespace, played: DemoInput) -> list[st
     if options.rate:
         arguments += ["--rate", str(options.rate)]
     if options.paced:
-        arguments += ["--paced-by", PICTURE_TOPICS["semantic_mask"]]
+        arguments += ["--paced-by", IMAGE_TOPICS["semantic_mask"]]
     return arguments
 
 

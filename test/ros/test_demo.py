@@ -19,7 +19,7 @@ from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from demo.live.topics import PICTURE_TOPICS
+from demo.live.topics import IMAGE_TOPICS
 from demo.played_frames import TopicChoiceError, open_frames
 from demo.summary import ACCOUNTING_FIELDS, problems
 from ros_ood_perception.messages.stamps import stamp_ns
@@ -203,8 +203,8 @@ def good_summary() -> dict[str, Any]:
     return {
         "accounting": accounting,
         "unaccounted": 0,
-        "recorded": dict.fromkeys(PICTURE_TOPICS, 5),
-        "equal_to_engine": {"compared": 5, **dict.fromkeys(PICTURE_TOPICS, 5)},
+        "recorded": dict.fromkeys(IMAGE_TOPICS, 5),
+        "equal_to_engine": {"compared": 5, **dict.fromkeys(IMAGE_TOPICS, 5)},
         "node_exit_code": 0,
         "input": {"unreadable": []},
     }
