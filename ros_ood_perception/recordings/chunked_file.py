@@ -6,10 +6,11 @@ in the order of their times, and each chunk is held against what was said of it.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.plain_file import PlainFile
+from ros_ood_perception.recordings.decompression import DecompressionError, decompressed, most_decompressed
 
 MAX_CHUNK_BYTES = 1 << 28
 """Decompressed. Recorders write some megabytes; only a chunk of one message is larger. A larger one is a bomb, or
@@ -32,6 +34,61 @@ Message = tuple[int, str, bytes]
 
 class ChunkError(PerceptionError, ValueError):
     """A chunk of which nothing can be read. The message says why."""
+
+
+class BrokenRecordError(PerceptionError, ValueError):
+    """Bytes that are not a record. The message says why."""
+
+
+class DecompressionBudget:
+    """Limits the size of all chunks of a file together, decompressed.
+
+    Args:
+        file_size: bytes.
+    """
+
+    def __init__(self, file_size: int) -> None:
+        self._file_size = file_size
+        self._most = most_decompressed(file_size)
+        self._used = 0
+
+    def take(self, size: int) -> bool:
+        """Count a chunk of this size; False where the limit is exceeded. Chunks that are too large are not counted:
+        they are never decompressed."""
+        self._used += size if size <= MAX_CHUNK_BYTES else 0
+        return self._used <= self._most
+
+    def exceeded(self, position: int) -> str:
+        """The damage of a file whose chunks from a byte on are left out."""
+        return (
+            f"the chunks from byte {position} on are left out: the file has {self._file_size} bytes and decompresses "
+            f"to more than {self._most}"
+        )
+
+
+def check_chunk_size(size: int, compressed_size: int) -> None:
+    """Refuse a chunk that is too large, before it is read.
+
+    Raises:
+        ChunkError: it is.
+    """
+    if max(size, compressed_size) > MAX_CHUNK_BYTES:
+        raise ChunkError(f"it declares {size} bytes; at most {MAX_CHUNK_BYTES} are read")
+
+
+def decompressed_chunk(data: bytes, compression: str, size: int) -> bytes:
+    """The bytes of a chunk, of which there must be `size`.
+
+    Raises:
+        ChunkError: they cannot be decompressed, or are more or fewer.
+    """
+    try:
+        found = decompressed(data, compression, size)
+    except DecompressionError as error:
+        raise ChunkError(str(error)) from error
+    if len(found) != size:
+        raise ChunkError(f"it has {len(found)} bytes instead of {size}")
+    return found
 
 
 @dataclass(frozen=True)
@@ -139,6 +196,21 @@ class ChunkedFile:
             ChunkError: nothing of it can be read.
         """
         raise NotImplementedError
+
+    def _read_definitions(self, file: PlainFile, wanted: set[int]) -> None:
+        """Read the chunk of the first message of each wanted channel: it, or one before it, defines the channel."""
+        wanted = set(wanted)
+        for chunk in self.chunks:
+            if wanted.isdisjoint(chunk.counts):
+                continue
+            wanted -= chunk.counts.keys()
+            # Its errors are named later, when its messages are read.
+            with contextlib.suppress(ChunkError):
+                self._contents(file, chunk, [])
+
+    def _note_missing_chunks(self, positions: Iterable[int]) -> None:
+        """Name chunks that the index lists and the file does not hold."""
+        self.damage += [f"its index lists a chunk at byte {position}, where none is" for position in positions]
 
     @property
     def topics(self) -> list[StoredTopic]:

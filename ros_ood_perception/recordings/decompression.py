@@ -21,6 +21,11 @@ KEPT_FREE_BYTES = 1 << 28
 _COPIED_AT_ONCE = 1 << 16
 
 
+def most_decompressed(file_size: int) -> int:
+    """Bytes that a compressed bag file of this size may decompress to."""
+    return FREE_FILE_BYTES + MAX_FILE_RATIO * file_size
+
+
 class DecompressionError(PerceptionError, ValueError):
     """The bytes cannot be decompressed, or become more than is allowed."""
 
@@ -91,7 +96,7 @@ def decompress_file(source: BinaryIO, size: int, target: Path) -> None:
     Raises:
         DecompressionError: damaged, too large, or the disk is full. What came before the damage is in `target`.
     """
-    most = FREE_FILE_BYTES + MAX_FILE_RATIO * size
+    most = most_decompressed(size)
     written = 0
     try:
         with target.open("wb") as out, _zstd_library().open(source, "rb") as opened:

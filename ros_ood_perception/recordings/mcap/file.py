@@ -14,22 +14,19 @@ from pathlib import Path
 
 from ros_ood_perception.files.plain_file import PlainFile
 from ros_ood_perception.recordings.chunked_file import (
-    MAX_CHUNK_BYTES,
     MAX_CHUNK_RECORDS,
+    BrokenRecordError,
     Chunk,
     ChunkContents,
     ChunkedFile,
     ChunkError,
+    DecompressionBudget,
     StoredTopic,
-)
-from ros_ood_perception.recordings.decompression import (
-    FREE_FILE_BYTES,
-    MAX_FILE_RATIO,
-    DecompressionError,
-    decompressed,
+    check_chunk_size,
+    decompressed_chunk,
 )
 from ros_ood_perception.recordings.mcap import records
-from ros_ood_perception.recordings.mcap.records import BrokenRecordError, ChunkHeader, McapChannel, McapSchema
+from ros_ood_perception.recordings.mcap.records import ChunkHeader, McapChannel, McapSchema
 from ros_ood_perception.recordings.mcap.scan import McapScan, Record
 
 _RECORD = struct.Struct("<BQ")
@@ -101,7 +98,7 @@ class McapFile(ChunkedFile):
         with PlainFile(path) as file:
             self._scan(file)
             if self._is_indexed():
-                self._define_channels(file)
+                self._read_definitions(file, set(self._channel_counts()) - set(self._data.channels))
             else:
                 for chunk in self.chunks:
                     self._learn(file, chunk)
@@ -114,7 +111,7 @@ class McapFile(ChunkedFile):
         scan = McapScan(file)
         footer: Record | None = None
         data_end: Record | None = None
-        budget = FREE_FILE_BYTES + MAX_FILE_RATIO * file.size
+        budget = DecompressionBudget(file.size)
         for record in scan.records():
             if record.operation in (records.SCHEMA, records.CHANNEL):
                 part = self._data if data_end is None else self._summary
@@ -127,12 +124,8 @@ class McapFile(ChunkedFile):
                 scan.known_channels.add(channel)
             elif record.operation == records.CHUNK:
                 header: ChunkHeader = record.parsed
-                budget -= header.size if header.size <= MAX_CHUNK_BYTES else 0  # larger ones are never decompressed
-                if budget < 0:
-                    self.damage.append(
-                        f"the chunks from byte {record.position} on are left out: the file has {file.size} bytes and "
-                        f"decompresses to more than {FREE_FILE_BYTES + MAX_FILE_RATIO * file.size}"
-                    )
+                if not budget.take(header.size):
+                    self.damage.append(budget.exceeded(record.position))
                     return
                 self.chunks.append(
                     McapChunk(
@@ -209,22 +202,9 @@ class McapFile(ChunkedFile):
                 known = False
             # A file may leave its message indexes out.
             known = known and bool(chunk.offsets)
-        for position in index:
-            self.damage.append(f"its index lists a chunk at byte {position}, where none is")
-            known = False
+        self._note_missing_chunks(index)
+        known = known and not index
         return known and (self._statistics is None or self._channel_counts() == _without_zeros(self._statistics[2]))
-
-    def _define_channels(self, file: PlainFile) -> None:
-        """Read the chunk of each channel's first message: the channel is defined there, or before."""
-        wanted = set(self._channel_counts()) - set(self._data.channels)
-        for chunk in self.chunks:
-            if not wanted.isdisjoint(chunk.counts):
-                wanted -= chunk.counts.keys()
-                try:
-                    self._contents(file, chunk, [])
-                except ChunkError:
-                    # It is met, and named, again when its messages are read.
-                    continue
 
     def _merge_definitions(self) -> None:
         data, summary = self._data, self._summary
@@ -326,18 +306,12 @@ class McapFile(ChunkedFile):
 
 def _decompressed(file: PlainFile, chunk: McapChunk) -> bytes:
     header = chunk.header
-    if max(header.size, header.compressed_size) > MAX_CHUNK_BYTES:
-        raise ChunkError(f"it says that it has {header.size} bytes; at most {MAX_CHUNK_BYTES} are read")
+    check_chunk_size(header.size, header.compressed_size)
     data = file.read(chunk.position + records.RECORD_HEADER_BYTES + header.data_begin, header.compressed_size)
     if chunk.cut:
         # What is there of it cannot be checked, and `_contents` says where it breaks off.
         return data
-    try:
-        data = decompressed(data, header.compression.decode("latin-1"), header.size)
-    except DecompressionError as error:
-        raise ChunkError(str(error)) from error
-    if len(data) != header.size:
-        raise ChunkError(f"it has {len(data)} bytes instead of {header.size}")
+    data = decompressed_chunk(data, header.compression.decode("latin-1"), header.size)
     if header.crc and zlib.crc32(data) != header.crc:
         raise ChunkError("its checksum is wrong")
     return data

@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ros_ood_perception.errors import PerceptionError
+from ros_ood_perception.recordings.chunked_file import BrokenRecordError
 
 MAGIC = b"\x89MCAP0\r\n"
 HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, MESSAGE_INDEX, CHUNK_INDEX = range(1, 9)
@@ -20,10 +20,6 @@ CHUNK_HEADER_BYTES = 40
 MAX_SMALL_RECORD_BYTES = 1 << 24
 """Of records that are neither chunks, messages nor attachments."""
 COMPRESSIONS = (b"", b"lz4", b"zstd")
-
-
-class BrokenRecordError(PerceptionError, ValueError):
-    """Bytes that are not what they should be; the message says what."""
 
 
 @dataclass(frozen=True)

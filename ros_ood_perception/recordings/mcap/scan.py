@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ros_ood_perception.files.plain_file import PlainFile
+from ros_ood_perception.recordings.chunked_file import BrokenRecordError
 from ros_ood_perception.recordings.mcap import records
-from ros_ood_perception.recordings.mcap.records import BrokenRecordError
 
 _RECORD = struct.Struct("<BQ")
 _MESSAGE = struct.Struct("<HIQQ")

@@ -14,18 +14,14 @@ import numpy as np
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.plain_file import PlainFile
 from ros_ood_perception.recordings.chunked_file import (
-    MAX_CHUNK_BYTES,
+    BrokenRecordError,
     Chunk,
     ChunkContents,
     ChunkedFile,
-    ChunkError,
+    DecompressionBudget,
     StoredTopic,
-)
-from ros_ood_perception.recordings.decompression import (
-    FREE_FILE_BYTES,
-    MAX_FILE_RATIO,
-    DecompressionError,
-    decompressed,
+    check_chunk_size,
+    decompressed_chunk,
 )
 from ros_ood_perception.recordings.ros1.records import (
     BAG_HEADER,
@@ -38,7 +34,6 @@ from ros_ood_perception.recordings.ros1.records import (
     MAGIC,
     MESSAGE,
     U64,
-    BrokenRecordError,
     Record,
     connection_of,
     entry_times,
@@ -97,7 +92,7 @@ class Ros1File(ChunkedFile):
             if self._header.get(b"encryptor"):
                 raise Ros1FileError("it is encrypted")
             if self._is_indexed():
-                self._define_connections(file)
+                self._read_definitions(file, set(self._channel_counts()))
             else:
                 for chunk in self.chunks:
                     self._learn(file, chunk)
@@ -107,16 +102,12 @@ class Ros1File(ChunkedFile):
 
     def _scan(self, file: PlainFile) -> None:
         position = len(MAGIC)
-        budget = FREE_FILE_BYTES + MAX_FILE_RATIO * file.size
+        budget = DecompressionBudget(file.size)
         while position < file.size:
             try:
                 record = record_at(file, position)
-                budget -= self._take(file, record)
-                if budget < 0:
-                    self.damage.append(
-                        f"the chunks from byte {position} on are left out: the file has {file.size} bytes and "
-                        f"decompresses to more than {FREE_FILE_BYTES + MAX_FILE_RATIO * file.size}"
-                    )
+                if not budget.take(self._take(file, record)):
+                    self.damage.append(budget.exceeded(position))
                     return
             except BrokenRecordError as error:
                 following = next_chunk(file, position + 1)
@@ -135,7 +126,7 @@ class Ros1File(ChunkedFile):
             compression = field_of(record.fields, b"compression", None).decode("latin-1")
             unpacked = number_of(record.fields, b"size")
             self.chunks.append(Ros1Chunk(record.position, 0, 0, {}, compression, unpacked, record.begin, record.end))
-            return unpacked if unpacked <= MAX_CHUNK_BYTES else 0  # larger ones are never decompressed
+            return unpacked
         if record.operation == MESSAGE:
             time_ns = time_of(record.fields, b"time")
             self.loose.add(number_of(record.fields, b"conn"), time_ns, record.begin, record.end)
@@ -198,26 +189,14 @@ class Ros1File(ChunkedFile):
                 self.damage.append(f"its index contradicts the chunk at byte {chunk.position}, or does not list it")
                 known = False
             known = known and bool(chunk.indexes)
-        for position in infos:
-            self.damage.append(f"its index lists a chunk at byte {position}, where none is")
-            known = False
+        self._note_missing_chunks(infos)
+        known = known and not infos
         for name, there in ((b"chunk_count", len(self.chunks)), (b"conn_count", len(self._in_index))):
             said = int.from_bytes(self._header.get(name, b""), "little")
             if said != there:
                 self.damage.append(f"its header announces {said} as its {name.decode()}; it has {there}")
                 known = False
         return known
-
-    def _define_connections(self, file: PlainFile) -> None:
-        """Read the chunk of each topic's first message: the topic is defined there as well."""
-        wanted = set(self._channel_counts())
-        for chunk in self.chunks:
-            if not wanted.isdisjoint(chunk.counts):
-                wanted -= chunk.counts.keys()
-                try:
-                    self._contents(file, chunk, [])
-                except ChunkError:
-                    continue  # it is met, and named, again when its messages are read
 
     def _merge_connections(self) -> None:
         for number in sorted(self._in_data.keys() & self._in_index.keys()):
@@ -241,14 +220,9 @@ class Ros1File(ChunkedFile):
 
     def _contents(self, file: PlainFile, chunk: Chunk, damage: list[str]) -> ChunkContents:
         assert isinstance(chunk, Ros1Chunk)
-        if max(chunk.size, chunk.end - chunk.begin) > MAX_CHUNK_BYTES:
-            raise ChunkError(f"it says that it has {chunk.size} bytes; at most {MAX_CHUNK_BYTES} are read")
-        try:
-            data = decompressed(file.read(chunk.begin, chunk.end - chunk.begin), chunk.compression, chunk.size)
-        except DecompressionError as error:
-            raise ChunkError(str(error)) from error
-        if len(data) != chunk.size:
-            raise ChunkError(f"it has {len(data)} bytes instead of {chunk.size}")
+        compressed_size = chunk.end - chunk.begin
+        check_chunk_size(chunk.size, compressed_size)
+        data = decompressed_chunk(file.read(chunk.begin, compressed_size), chunk.compression, chunk.size)
         view = memoryview(data)
         messages: list[tuple[int, int, int, int]] = []
         position, odd = 0, 0

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.plain_file import PlainFile
 from ros_ood_perception.messages.stamps import NANOSECONDS_PER_SECOND
-from ros_ood_perception.recordings.chunked_file import MAX_CHUNK_RECORDS, StoredTopic
+from ros_ood_perception.recordings.chunked_file import MAX_CHUNK_RECORDS, BrokenRecordError, StoredTopic
 
 MAGIC = b"#ROSBAG V2.0\n"
 MESSAGE, BAG_HEADER, INDEX, CHUNK, CHUNK_INFO, CONNECTION = range(2, 8)
@@ -28,10 +27,6 @@ COUNT = np.dtype([("connection", "<u4"), ("count", "<u4")])
 _CHUNK_START = re.compile(rb"\x04\x00\x00\x00op=\x05", re.DOTALL)
 _SEARCHED_AT_ONCE = 1 << 20
 _LONGEST_FIELD_BEFORE = 64
-
-
-class BrokenRecordError(PerceptionError, ValueError):
-    """Bytes that are no record; the message says why."""
 
 
 @dataclass(frozen=True)
