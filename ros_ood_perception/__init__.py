@@ -1,8 +1,8 @@
-"""Semantic segmentation that knows what it does not know, as a ROS 2 node."""
+"""Semantic segmentation with dense anomaly detection, as a ROS 2 lifecycle node."""
 
 from ros_ood_perception import telemetry
 
 __version__ = "0.1.0"
 
-# Here, because every command of ours passes here before it imports anything else.
+# Here, because every command imports this package first.
 telemetry.turn_off()

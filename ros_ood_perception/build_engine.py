@@ -2,10 +2,10 @@
 
     ros2 run ros_ood_perception build_engine BUNDLE --precision fp16 --size 1080x1920
 
-Takes minutes. The plan goes into the cache, where the engine `tensorrt` finds it; one that is there and holds is kept.
-Size and batch are the largest that the engine will be given (TensorRT 8.6: the only ones). The node gives it one frame
-at a time, however many cameras there are: it finds plans of batch 1 only, and of the size that its parameters
-engine_image_height and engine_image_width say.
+Takes minutes. The plan goes into the cache, where the engine `tensorrt` finds it; a valid plan in it is kept. Size and
+batch are the largest that the engine will be given (TensorRT 8.6: the only ones). The node passes one frame at a time,
+however many cameras there are. It uses plans of batch 1 and of the size engine_image_height x engine_image_width (its
+parameters).
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ def main(arguments: list[str] | None = None) -> int:
         type=whole(1, MOST_FRAMES),
         default=defaults.batch,
         metavar="N",
-        help="frames at a time; default: 1, as the node wants it",
+        help="frames at a time; default: 1, as the node needs it",
     )
     parser.add_argument("--cache", type=Path, help="folder of the plans; default: the user's cache folder")
     parser.add_argument(
         "--bundle-public-key",
         default="",
         metavar="KEY",
-        help="whose owner must have signed the bundle; default: nobody",
+        help="ed25519 key that must have signed the bundle; default: the signature is not checked",
     )
     options = parser.parse_args(arguments)
     try:

@@ -1,6 +1,6 @@
-"""Children that end with their parent, however it ends: nobody else would end them, and they hold CPU, GPU and stdout.
+"""Child processes that end with their parent, however it ends. Otherwise they would keep CPU, GPU and stdout.
 
-Python modules and commands are started through this module, which asks the kernel for a signal and becomes the command:
+A command is started through this module, which asks the kernel for a signal and then becomes the command:
 
     [sys.executable, "-m", "ros_ood_perception.parent_process", str(os.getpid()), *command]
 
@@ -18,22 +18,22 @@ import threading
 from multiprocessing.connection import wait
 
 PR_SET_PDEATHSIG = 1
-"""Of Linux' `prctl`: a signal to this process when the thread that started it ends. It outlasts exec."""
+"""Option of Linux' `prctl`: a signal to this process when the thread that started it ends. It is kept over exec."""
 
 
 def ends_with_this_process(command: list[str]) -> list[str]:
-    """A command that gets SIGTERM when this process ends. Start it in the main thread: the kernel goes by threads."""
+    """A command that gets SIGTERM when this process ends. Start it in the main thread, which the kernel watches."""
     return [sys.executable, "-m", "ros_ood_perception.parent_process", str(os.getpid()), *command]
 
 
 def end_with_parent() -> None:
-    """In a process that `multiprocessing` has spawned: end it, at once, when its parent has ended."""
+    """In a process that `multiprocessing` has spawned: end it at once when its parent has ended."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return
 
     def watch() -> None:
-        # A pipe that the parent holds open: the kernel closes it, whatever has killed the parent.
+        # A pipe that the parent holds open. The kernel closes it however the parent ends.
         wait([parent.sentinel])
         os._exit(1)
 
@@ -41,13 +41,13 @@ def end_with_parent() -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Become a command. Arguments: the parent's process id, and the command."""
+    """Become a command. The arguments are the parent's process id and the command."""
     parent, *command = arguments
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     if os.getppid() != int(parent):
-        # It ended before the kernel was asked.
+        # The parent ended before the kernel was asked.
         sys.exit(1)
     os.execvp(command[0], command)
 

@@ -1,19 +1,22 @@
-"""A stranger's text, shown: names of topics, frames and files come from outside, and terminals obey some characters.
+"""Escapes a stranger's text before it is shown. Names of topics, frames and files come from outside.
 
-An escape sequence repaints the screen, a line break forges a line of a log, a bidi override turns a name round.
+An escape sequence can repaint a terminal, a line break can forge a line of a log, a bidi override can reverse a name.
 """
 
 from __future__ import annotations
 
 LONGEST = 4000
-"""Characters; a longer text is cut in its middle."""
+"""Characters; the middle of a longer text is left out."""
 
 
 def printable(text: str, longest: int = LONGEST) -> str:
-    """One line of visible characters: every other one as its escape (`\\n`, `\\x1b`, `\\u202e`), and a long text cut.
+    """One line of visible characters: all others are escaped (`\\n`, `\\x1b`, `\\u202e`), and a long text is shortened.
 
-    Visible is what `str.isprintable` says: no control, format (bidi overrides and zero widths are among them),
-    separator, private-use or surrogate character, but the blank.
+    Visible is what `str.isprintable` says: the space, and no control, format (bidi overrides and zero widths are among
+    them), separator, private-use or surrogate character.
+
+    >>> printable("front\\x1b[2J")
+    'front\\\\x1b[2J'
     """
     if len(text) > longest:
         half = longest // 2
@@ -24,15 +27,19 @@ def printable(text: str, longest: int = LONGEST) -> str:
 
 
 def printable_lines(text: str, longest: int = LONGEST) -> str:
-    """A text of our own in several lines, a stranger's words within: as `printable`, but the line breaks stay."""
+    """As `printable`, but the line breaks stay: for our own text of several lines with a stranger's words in it."""
     return "\n".join(printable(line, longest) for line in text.split("\n"))
 
 
 def error_line(error: BaseException) -> str:
-    """An error in one line: a library's message may have several."""
+    """The message of an error in one line: that of a library may have several."""
     return printable(" ".join(str(error).split()) or type(error).__name__)
 
 
 def markdown_cell(text: str) -> str:
-    """A stranger's text in a cell of a Markdown table: its bars, links, code and HTML are only characters."""
+    """A stranger's text for a cell of a Markdown table, with bars, links, code and HTML escaped.
+
+    >>> markdown_cell("a|b")
+    'a\\\\|b'
+    """
     return "".join(f"\\{c}" if c in "\\`[]<>|" else c for c in printable(text))

@@ -1,8 +1,8 @@
-"""Libraries that report on their users are told not to, before they are loaded.
+"""Turns the telemetry of libraries off, before they are loaded.
 
-ONNX Runtime 1.29 and later, as it comes from PyPI for Linux, has telemetry that is on unless the environment says
-otherwise at the moment the library is loaded: it writes `~/.cache/Microsoft/DeveloperTools/.onnxruntime` (an identity
-of the device, a database of events), and tries to send the events. The others here do the like, or look things up.
+ONNX Runtime 1.29 and later from PyPI for Linux has telemetry. It is on unless the environment says otherwise when the
+library is loaded. It writes `~/.cache/Microsoft/DeveloperTools/.onnxruntime` (an identity of the device, a database of
+events) and tries to send the events. The other libraries here do the same, or look things up.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ OFF: Mapping[str, str] = MappingProxyType(
         "DO_NOT_TRACK": "1",
     }
 )
-"""Variable and value. Processes that are started from here inherit them."""
+"""Variable to value. Child processes inherit them."""
 
 
 def turn_off() -> None:
-    """Set the variables of `OFF`, whatever they were.
+    """Set the variables of `OFF`, whatever their values were.
 
-    Not only where they are unset: ONNX Runtime takes an empty `ORT_DISABLE_TELEMETRY`, `0` and `false` as leave to
-    send, and a vehicle must not depend on the shell that its node was started from.
+    ONNX Runtime sends where `ORT_DISABLE_TELEMETRY` is empty, `0` or `false`. A vehicle must not depend on the shell
+    that started its node.
     """
     os.environ.update(OFF)

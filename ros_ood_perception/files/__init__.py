@@ -1,1 +1,1 @@
-"""Files read with care and written whole."""
+"""Files: read with limits, written atomically."""

@@ -83,18 +83,18 @@ def move_into_place(source: Path, target: Path) -> None:
 
 
 def name_of_temporary(name: str) -> str | None:
-    """The file that a temporary one of `replacing` was for; None where `name` is no such file."""
+    """The name of the file that a temporary file of `replacing` was for; None for any other name."""
     found = _TEMPORARY.fullmatch(name)
     return found["name"] if found else None
 
 
 def sync_all() -> None:
-    """Have all that was written on the disk."""
+    """Flush everything that was written to the disk."""
     os.sync()
 
 
 def sync_file(path: Path) -> None:
-    """Have a file's contents on the disk.
+    """Flush a file's contents to the disk.
 
     Raises:
         OSError: with the path.
@@ -103,7 +103,7 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk.
+    """Flush the names in a folder to the disk.
 
     Raises:
         OSError: with the path.
@@ -122,10 +122,10 @@ def _sync(path: Path, flags: int) -> None:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """An `OSError` from within names this path: those of a write (a full disk, say) name none of their own.
+    """Give an `OSError` of the block this path. Errors of a write, such as a full disk, name no file.
 
     Raises:
-        OSError: of the same number.
+        OSError: with the same number.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""JSON files, written whole and read with care: what is read may be damaged, or a stranger's."""
+"""JSON files, written atomically and read with limits: they may be damaged, or written by a stranger."""
 
 from __future__ import annotations
 
@@ -14,16 +14,20 @@ from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.atomic_files import naming, write_file
 
 LARGEST_BYTES = 1 << 26
-"""Far more than any that is read here has."""
+"""Far more than any file of ours has."""
 _SEAL = "contents_sha256"
 
 
 class JsonFileError(PerceptionError, ValueError):
-    """A file that is no JSON of ours. The message names it, and what is wrong."""
+    """A file that cannot be read as JSON. The message names it and says why."""
 
 
 def json_text(data: Any, indent: int | None = 1) -> str:
-    """Data as the text of a file. JSON has no NaN and no infinity: they are null."""
+    """Data as the text of a JSON file. NaN and infinity, which JSON lacks, become null.
+
+    >>> json_text({"value": float("nan")}, indent=None)
+    '{"value": null}\\n'
+    """
     try:
         return json.dumps(data, indent=indent, allow_nan=False) + "\n"
     except ValueError:
@@ -39,7 +43,7 @@ def _finite(data: Any) -> Any:
 
 
 def write_json(path: Path, data: Any, indent: int | None = 1) -> None:
-    """Replace a file, see `write_file`.
+    """Write a JSON file, see `write_file`.
 
     Raises:
         OSError: it cannot be written, with the path.
@@ -52,23 +56,23 @@ def read_json(path: Path) -> Any:
 
     Raises:
         OSError: it cannot be read, with the path.
-        JsonFileError: it is no file, no JSON, nested without end, or larger than `LARGEST_BYTES`.
+        JsonFileError: not a file, not JSON, nested too deep, or larger than `LARGEST_BYTES`.
     """
     with naming(path):
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
-            raise JsonFileError(f"{path}: is no file")
+            raise JsonFileError(f"{path}: is not a file")
         if found.st_size > LARGEST_BYTES:
-            raise JsonFileError(f"{path}: has {found.st_size} bytes; a file of ours has at most {LARGEST_BYTES}")
+            raise JsonFileError(f"{path}: has {found.st_size} bytes; at most {LARGEST_BYTES} are read")
         contents = path.read_bytes()
     try:
         return json.loads(contents.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise JsonFileError(f"{path}: is no JSON ({error})") from error
+        raise JsonFileError(f"{path}: is not JSON ({error})") from error
 
 
 def sealed_text(data: Mapping[str, Any]) -> str:
-    """Data with their SHA-256 among them as the text of a file, so that a byte that changes is noticed."""
+    """Data as the text of a file with their SHA-256, so that a changed byte is noticed."""
     return json.dumps({**data, _SEAL: _digest(data)}, indent=1) + "\n"
 
 
@@ -76,7 +80,7 @@ def unsealed(path: Path, data: Any) -> dict[str, Any]:
     """The data that `sealed_text` was given.
 
     Raises:
-        JsonFileError: they are others.
+        JsonFileError: the SHA-256 is wrong or missing.
     """
     if not isinstance(data, dict) or data.get(_SEAL) != _digest(rest := {k: v for k, v in data.items() if k != _SEAL}):
         raise JsonFileError(f"{path}: is damaged: its contents do not match their SHA-256")

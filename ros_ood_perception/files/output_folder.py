@@ -1,6 +1,6 @@
-"""A folder that a command writes: apart from all that it reads, and with a list of what was written.
+"""The output folder of a command: apart from its inputs, and with a list of the files written.
 
-Nothing is deleted or replaced but files on that list. A folder that holds anything else is refused as it is.
+Only files on that list are deleted or replaced. A folder that holds anything else is refused unchanged.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from ros_ood_perception.shown_text import printable
 LIST_FILE = ".ros_ood_perception_files"
 _FIRST_LINE = "ros_ood_perception 1 "
 MOST_NAMED = 5
-"""So many foreign files are named in an error."""
+"""Number of foreign files that an error names."""
 
 
 class OutputFolderError(PerceptionError, ValueError):
-    """The folder cannot be written to without harm. The message names what would be lost, and what to give instead."""
+    """Writing to the folder could do harm. The message names what would be lost, and what to give instead."""
 
 
 def check_apart(option: str, output: Path, inputs: Mapping[str, Path | None]) -> None:
-    """Refuse an output that is, holds, or lies in what is read. Nothing is written or deleted by this.
+    """Refuse an output that is an input, holds one, or lies in one. Nothing is written or deleted.
 
-    Compared are the paths without their links, every file of a folder that is read (so that a link in it counts for
-    what it leads to), and the numbers that the file system gives files and folders (hard links, bind mounts).
+    Paths are compared with their symbolic links resolved, also those of every file in an input folder. Hard links and
+    bind mounts are found by device and inode number.
 
     Args:
-        option: what gave `output`, for errors.
-        output: a folder or file that will be written, there or not.
-        inputs: what gave it -> a folder or file that is read; None is passed over.
+        option: that gave `output`, for errors.
+        output: a folder or file that will be written; it need not exist.
+        inputs: option to a folder or file that is read; None is skipped.
 
     Raises:
         OutputFolderError: they overlap.
@@ -57,7 +57,7 @@ def check_apart(option: str, output: Path, inputs: Mapping[str, Path | None]) ->
         if relation is not None:
             raise _overlap(option, output, relation, name, given)
         for path in _below(given):
-            # Only links and mounts lead out of the folder that was compared above.
+            # Only links and mounts lead out of a folder that was compared above.
             led = _relation(target, _resolved(name, path)) if path.is_symlink() else None
             if led is None and _number(path) in ours:
                 led = "holds"
@@ -84,7 +84,7 @@ def _resolved(option: str, path: Path) -> Path:
     try:
         return path.resolve()
     except (OSError, RuntimeError, ValueError) as error:  # links in a circle, or characters that no path has
-        raise OutputFolderError(f"{option} {printable(str(path))} is no path ({error})") from error
+        raise OutputFolderError(f"{option} {printable(str(path))} is not a path ({error})") from error
 
 
 def _number(path: Path) -> tuple[int, int] | None:
@@ -96,7 +96,7 @@ def _number(path: Path) -> tuple[int, int] | None:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """Files and folders below a folder, links as they are; of a file, nothing."""
+    """Files and folders below a folder, links not followed; nothing for a file."""
 
     def fail(error: OSError) -> None:
         raise error
@@ -107,10 +107,10 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 class OutputFolder:
-    """A folder and the list of what a command has written into it.
+    """A folder and the list of the files that a command has written into it.
 
-    The list is a file, a name a line, each added before its file is made. What a command of ours does not name is
-    foreign, and so is every link, mount and special file.
+    The list is a file with a name in each line, which is added before its file is created. Files without a name in it
+    are foreign, and so are all links, mounts and special files.
     """
 
     def __init__(self, path: Path, program: str) -> None:
@@ -124,15 +124,15 @@ class OutputFolder:
 
     @classmethod
     def claim(cls, path: Path, program: str, option: str = "--out") -> OutputFolder:
-        """A new or empty folder, or one that an earlier run of the program wrote, which is emptied.
+        """Take a new or empty folder, or one that an earlier run of the program wrote, which is emptied.
 
         Raises:
-            OutputFolderError: something else is in it; nothing has been changed.
+            OutputFolderError: it holds something else; nothing has been changed.
             OSError: with the path.
         """
         folder = cls(path, program)
         if os.path.lexists(path) and not path.is_dir():
-            raise OutputFolderError(f"{option} {printable(str(path))} is no folder; give another {option}")
+            raise OutputFolderError(f"{option} {printable(str(path))} is not a folder; give another {option}")
         if path.is_dir() and any(path.iterdir()):
             folder.read(option)
             folder.clear(option)
@@ -141,29 +141,29 @@ class OutputFolder:
 
     @classmethod
     def reopen(cls, path: Path, program: str, option: str = "--out") -> OutputFolder:
-        """A folder that an earlier run of the program wrote, as it is: to go on in it.
+        """Take a folder that an earlier run of the program wrote, with its files, to continue in it.
 
         Raises:
-            OutputFolderError: the program has not written it, or a link is in the place of a file of its own.
+            OutputFolderError: the program has not written it, or a link has replaced one of its files.
         """
         folder = cls(path, program)
         folder.read(option)
         linked = [name for name in sorted(folder._names) if _is_link(path / name, path)]
         if linked:
             raise OutputFolderError(
-                f"{path / linked[0]}: a link is where this program wrote a file; give another {option}"
+                f"{path / linked[0]}: a link has replaced a file of this program; give another {option}"
             )
         return folder
 
     @classmethod
     def join(cls, path: Path, program: str, names: Iterable[str] = (), option: str = "--out") -> OutputFolder:
-        """A folder that may hold anything, to write some files into.
+        """Take a folder that may hold anything, to write some files into it.
 
         Args:
-            names: of files that will be written there, or written over.
+            names: of the files that will be written or replaced.
 
         Raises:
-            OutputFolderError: another program's list is in it, or a file of one of the names that is not on the list.
+            OutputFolderError: it holds another program's list, or a file with one of the names that is not on the list.
             OSError: with the path.
         """
         folder = cls(path, program)
@@ -184,12 +184,12 @@ class OutputFolder:
         """Read the list.
 
         Raises:
-            OutputFolderError: there is none, or it is another program's.
+            OutputFolderError: it does not exist, or is another program's.
         """
         shown = printable(str(self.path))
         try:
             if not stat.S_ISREG(self._list.lstat().st_mode):
-                raise OSError(f"{LIST_FILE} is no file")
+                raise OSError(f"{LIST_FILE} is not a file")
             lines = self._list.read_text("utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise OutputFolderError(
@@ -202,7 +202,7 @@ class OutputFolder:
             raise OutputFolderError(
                 f"{option} {shown} was not written by {self.program}; give another folder with {option}"
             )
-        # The last one has no line break where the process died in writing it: that file was never begun.
+        # The last line has no line break if the process died while writing it; that file was never created.
         for line in lines[1:-1]:
             with contextlib.suppress(ValueError):
                 name = json.loads(line)
@@ -210,14 +210,14 @@ class OutputFolder:
                     self._names.add(name)
 
     def names(self, below: str = "") -> list[str]:
-        """The list, or what of it begins with `below`."""
+        """The names on the list that begin with `below`, sorted."""
         return sorted(name for name in self._names if name.startswith(below))
 
     def add(self, *names: str) -> None:
-        """Put names on the list, before their files are made.
+        """Put names on the list, before their files are created.
 
         Args:
-            names: relative, with `/`. One that ends in `/` is a folder with a list of its own.
+            names: relative paths with `/`. A name that ends in `/` is a folder with a list of its own.
 
         Raises:
             OSError: with the path.
@@ -231,7 +231,7 @@ class OutputFolder:
         self._names.update(new)
 
     def write(self, name: str, contents: bytes | str) -> Path:
-        """Write a file of the folder, see `write_file`; gives back its path.
+        """Write a file of the folder, see `write_file`; returns its path.
 
         Raises:
             OSError: with the path.
@@ -252,7 +252,7 @@ class OutputFolder:
             )
 
     def foreign(self) -> list[str]:
-        """What lies in the folder and is not on the list, relative."""
+        """Relative paths of what lies in the folder and is not on the list."""
         above = {LIST_FILE}
         for name in self._names:
             parts = name.rstrip("/").split("/")
@@ -265,7 +265,7 @@ class OutputFolder:
                 mode = path.lstat().st_mode
                 if stat.S_ISDIR(mode) and not os.path.ismount(path):
                     if f"{relative}/" in self._names:
-                        # It has a list of its own.
+                        # It has its own list.
                         folders.remove(name)
                         found += self._foreign_of(relative)
                     elif relative not in above:
@@ -293,10 +293,10 @@ class OutputFolder:
         return relative in self._names or relative == LIST_FILE
 
     def clear(self, option: str = "--out") -> None:
-        """Delete the files on the list, the folders that are empty then, and at last the list.
+        """Delete the files on the list, the folders that are empty then, and last the list.
 
         Raises:
-            OutputFolderError: there are others; nothing has been deleted.
+            OutputFolderError: there are other files; nothing has been deleted.
             OSError: with the path.
         """
         foreign = self.foreign()
@@ -329,7 +329,7 @@ class OutputFolder:
             self.path.rmdir()
 
     def delete(self, names: Iterable[str]) -> None:
-        """Delete files that are on the list; they stay on it. One that is not there is passed over.
+        """Delete files that are on the list, which keeps their names. Missing files are skipped.
 
         Raises:
             OSError: with the path.
@@ -339,7 +339,7 @@ class OutputFolder:
             (self.path / name).unlink(missing_ok=True)
 
     def delete_folder(self, name: str) -> None:
-        """Delete the files on the list below a folder, and the folders that are empty then.
+        """Delete the listed files below a folder, and the folders that are empty then.
 
         Raises:
             OSError: with the path.
@@ -350,7 +350,11 @@ class OutputFolder:
 
 
 def is_plain(name: str) -> bool:
-    """Whether a relative name stays in its folder: no `..`, no empty level, not absolute."""
+    """Whether a relative name stays in its folder: without `..` and empty levels, and not absolute.
+
+    >>> is_plain("bag/bag_0.mcap"), is_plain("../other")
+    (True, False)
+    """
     levels = name.removesuffix("/").split("/")
     return "\0" not in name and all(level not in ("", ".", "..") for level in levels)
 
@@ -361,7 +365,7 @@ def _is_link(path: Path, root: Path) -> bool:
 
 
 def _remove_if_empty(folder: Path) -> None:
-    # Something was put there a moment ago: it stays.
+    # A file that was put there a moment ago stays.
     with contextlib.suppress(OSError):
         folder.rmdir()
 

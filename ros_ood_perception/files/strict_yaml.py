@@ -1,7 +1,7 @@
-"""YAML files into frozen dataclasses: every key known, every type right, every error with the file and the field.
+"""YAML files into frozen dataclasses: unknown keys and wrong types are errors that name the file and the field.
 
-Written here because no library that does this has a rosdep key for every supported distribution, and a vehicle must be
-installable with rosdep alone.
+No library that does this has a rosdep key on every supported distribution, and a vehicle must be installable with
+rosdep alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ros_ood_perception.files.plain_file import NotPlainError, read_plain_file
 Dataclass = TypeVar("Dataclass")
 
 LARGEST_FILE_BYTES = 1 << 16
-"""Far more than any of ours has, and three seconds of reading at most."""
+"""Far more than any file of ours has; parsing takes three seconds at most."""
 LONGEST_NUMBER = 64
 """Characters. Python and YAML take time that grows with the square of a number's length."""
 MOST_ITEMS = 10_000
@@ -30,20 +30,31 @@ MOST_ITEMS = 10_000
 
 
 class SchemaError(PerceptionError, ValueError):
-    """A file that does not say what its schema wants. The message names the file, the field and the remedy."""
+    """A file that does not match its schema. The message names the file, the field and the remedy."""
 
 
 def from_mapping(data: Any, schema: type[Dataclass], source: str) -> Dataclass:
     """Build a dataclass from plain data.
 
     Args:
-        data: what a YAML or JSON file held.
+        data: the content of a YAML or JSON file.
         schema: a dataclass whose fields are str, int, float, bool, Literal, tuple, list, dict, Any, dataclasses, or
             optional ones of these. A tuple is written as a list.
-        source: what to call the data in errors, usually the file's path.
+        source: name of the data in errors, usually the file's path.
 
     Raises:
-        SchemaError: unknown key, missing key, wrong type, or a value that a dataclass itself refuses.
+        SchemaError: unknown key, missing key, wrong type, or a value that the dataclass itself refuses.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class Camera:
+    ...     name: str
+    ...     rate_hz: float = 10.0
+    >>> from_mapping({"name": "front"}, Camera, "camera.yaml")
+    Camera(name='front', rate_hz=10.0)
+    >>> from_mapping({"name": "front", "rate": 5}, Camera, "camera.yaml")
+    Traceback (most recent call last):
+    ros_ood_perception.files.strict_yaml.SchemaError: camera.yaml: unknown key(s) rate; the file can have name, rate_hz
     """
     try:
         return _dataclass(data, schema, "")
@@ -56,7 +67,7 @@ def read_yaml(path: Path | str, schema: type[Dataclass]) -> Dataclass:
 
     Raises:
         FileNotFoundError: no such file.
-        SchemaError: not YAML, or not what the schema wants.
+        SchemaError: not YAML, or it does not match the schema.
     """
     path = Path(path)
     return from_mapping(load_yaml(path), schema, str(path))
@@ -66,8 +77,8 @@ def load_yaml(path: Path) -> Any:
     """Plain data of a YAML file.
 
     Raises:
-        OSError: cannot be read.
-        SchemaError: no ordinary file, larger than `LARGEST_FILE_BYTES`, or see `parse_yaml`.
+        OSError: it cannot be read.
+        SchemaError: not a regular file, larger than `LARGEST_FILE_BYTES`, or see `parse_yaml`.
     """
     try:
         contents = read_plain_file(path, LARGEST_FILE_BYTES)
@@ -77,18 +88,21 @@ def load_yaml(path: Path) -> Any:
 
 
 def parse_yaml(contents: bytes, source: str) -> Any:
-    """Plain data of a YAML document. What is in it is what is written there: a key once, every number finite.
+    """Plain data of a YAML document. Each key is there once, and every number is finite.
 
     Args:
-        source: what to call the document in errors, usually the file's path.
+        source: name of the document in errors, usually the file's path.
 
     Raises:
-        SchemaError: not YAML, with a key twice, aliases or merge keys, or with numbers that are infinite or endless.
+        SchemaError: not YAML, a duplicate key, an alias or merge key, or a number that is infinite or too long.
+
+    >>> parse_yaml(b"classes: [road, sky]", "a.yaml")
+    {'classes': ['road', 'sky']}
     """
     try:
         return yaml.load(contents.decode(), _Loader)
-    except Exception as error:  # of bytes that are no UTF-8, dates and tags that cannot be, PyYAML raises all sorts
-        # The error quotes the file: nothing of it goes on that a terminal obeys.
+    except Exception as error:  # PyYAML raises many kinds: for bytes that are not UTF-8, impossible dates and tags
+        # The error quotes the file: control characters are escaped.
         quoted = "".join(c if c.isprintable() or c == "\n" else f"\\u{ord(c):04x}" for c in str(error))
         raise SchemaError(f"{source}: not a readable YAML file: {quoted}") from error
 
@@ -98,7 +112,7 @@ _short.maxlevel = 2
 
 
 def shown(value: Any) -> str:
-    """What a file held, in few words, for errors.
+    """A value of a file, shortened for errors.
 
     Not repr(): nested YAML aliases are small in memory and endless when written out.
     """
@@ -109,10 +123,10 @@ def shown(value: Any) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """A `SafeLoader` without what makes a short document long, endless, or another one than a reader sees.
+    """A `SafeLoader` without the features that make a short document endless, or different from what a reader sees.
 
-    Aliases name one thing many times, so that a few nested ones never end when they are followed; merge keys copy it.
-    ROS 2 reads neither in its parameter files. YAML lets a key be there twice, and the last one counts.
+    A few nested aliases or merge keys can expand to any size; ROS 2 reads neither in its parameter files. YAML allows a
+    duplicate key, of which the last one counts.
     """
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:

@@ -98,7 +98,7 @@ def test_a_link_in_the_place_of_a_file_of_ours_ends_going_on(written: OutputFold
     (written.path / "deep" / "er" / "b.txt").unlink()
     (written.path / "deep" / "er").rmdir()
     (written.path / "deep" / "er").symlink_to(tmp_path)
-    with pytest.raises(OutputFolderError, match="a link is where this program wrote a file"):
+    with pytest.raises(OutputFolderError, match="a link has replaced a file of this program"):
         OutputFolder.reopen(written.path, "test")
 
 
@@ -180,8 +180,8 @@ def test_what_can_be_no_path_is_named(name: str, data: Path, tmp_path: Path) -> 
             said = str(error)
         else:
             # Newer Pythons resolve a circle to itself.
-            said = "is no path" if name == "circle" else ""
-        assert "is no path" in said
+            said = "is not a path" if name == "circle" else ""
+        assert "is not a path" in said
 
 
 # -- whole or not at all -------------------------------------------------------------------------------------------
