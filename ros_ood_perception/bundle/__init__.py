@@ -1,1 +1,1 @@
-"""The model bundle: its description, its signature, and the checks before any engine sees it."""
+"""The model bundle: its description, its signature, and the checks before an engine opens it."""

@@ -1,4 +1,4 @@
-"""What `bundle.yaml` says of a model, as dataclasses that refuse what is not possible."""
+"""The contents of `bundle.yaml` as dataclasses that refuse impossible values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TEMPERATURES = (1e-3, 1e3)
 LONGEST_NAME = 200
 
 UNLABELLED_ID = 255
-"""The class id that no bundle may use: consumers read it as unlabelled."""
+"""A class id that no bundle may use: consumers read it as unlabelled."""
 
 
 class BundleError(PerceptionError, ValueError):
@@ -30,7 +30,7 @@ class BundleError(PerceptionError, ValueError):
 
 @dataclass(frozen=True)
 class BundleClass:
-    """One class: id as in the mask, name, colour (R, G, B) 0..255."""
+    """One class: its id in the mask, its name, and its colour (R, G, B), 0 to 255."""
 
     id: int
     name: str
@@ -47,7 +47,7 @@ class BundleClass:
 
 @dataclass(frozen=True)
 class InputDescription:
-    """What the graph computes on: it resizes any frame to height x width (pixels) itself."""
+    """The graph's input: it resizes every frame to height x width (pixels) itself."""
 
     height: int
     width: int
@@ -64,7 +64,7 @@ class InputDescription:
 
 @dataclass(frozen=True)
 class ScoreDescription:
-    """Which anomaly score the graph computes; always in [0, 1] and higher where more anomalous."""
+    """The anomaly score that the graph computes: always in [0, 1] and higher where more anomalous."""
 
     name: str
     temperature: float
@@ -81,15 +81,14 @@ class ScoreDescription:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A threshold with its record: a pixel is anomalous where its score >= threshold.
+    """A threshold and how it was chosen: a pixel is anomalous where its score >= threshold.
 
     Attributes:
         chosen_by: the rule that gave the threshold.
-        data: the frames it was chosen on.
-        true_positive_rate, false_positive_rate: measured there, fractions; null where not measured.
-        threshold_interval: 95 % of the thresholds that other frames of the same kind would have given (bootstrap over
-            frames); null where not measured.
-        false_positive_rate_interval: the same for the rate at `threshold`.
+        data: the frames that it was chosen on.
+        true_positive_rate, false_positive_rate: on these frames, 0 to 1; null where not measured.
+        threshold_interval: 95 % interval of the threshold (bootstrap over frames); null where not measured.
+        false_positive_rate_interval: the same of the rate at `threshold`.
     """
 
     name: str
@@ -117,7 +116,7 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One measured figure and the command that measures it again."""
+    """One measured figure and the command that repeats the measurement."""
 
     metric: str
     value: float
@@ -127,16 +126,16 @@ class Measurement:
 
 @dataclass(frozen=True)
 class ModelVariant:
-    """Another file of the folder with the same model, for engines and precisions that `model.onnx` does not serve.
+    """Another file of the folder with the same model, for other engines and precisions than `model.onnx`.
 
     Attributes:
         format: `onnx`, which TensorRT, ONNX Runtime and the torch engine read.
-        precision: what the network computes in; resizing, normalisation and the score are float32 in all of them.
+        precision: of the network; resizing, normalisation and the score are always float32.
         file: its name in the bundle's folder.
         sha256: of the file.
-        label_agreement: share of the pixels that had the class that `model.onnx` gives them, 0 to 1.
+        label_agreement: share of the pixels with the class that `model.onnx` gives them, 0 to 1.
         score_difference: mean absolute difference of the anomaly score from that of `model.onnx`.
-        measured_on: the frames that both were measured on when the file was made, and by which engine.
+        measured_on: the frames and the engine of these two figures.
     """
 
     format: str
@@ -162,7 +161,7 @@ class ModelVariant:
         if self.format != "onnx":
             raise ValueError(f"a variant has the format {shown(self.format)}; it must be onnx. Export the bundle again")
         if self.precision == "fp32":
-            raise ValueError(f"a variant is {self.format} {self.precision}, which is not possible beside {MODEL_FILE}")
+            raise ValueError(f"a variant is {self.format} {self.precision}, as {MODEL_FILE} is already")
         if not (0 <= self.label_agreement <= 1 and 0 <= self.score_difference <= 1):
             raise ValueError(
                 f"the variant '{self.file}' has label_agreement {self.label_agreement} and score_difference "
@@ -175,7 +174,7 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """Where the weights come from."""
+    """How the weights were trained."""
 
     data_sets: tuple[str, ...]
     config_digest: str
@@ -196,7 +195,7 @@ class TrainingRecord:
 
 @dataclass(frozen=True)
 class BundleDescription:
-    """What `bundle.yaml` holds."""
+    """The contents of `bundle.yaml`."""
 
     format_version: int
     name: str
@@ -233,7 +232,7 @@ class BundleDescription:
         """The operating point of that name, or the first one for ''.
 
         Raises:
-            BundleError: there is none; the message lists those that there are.
+            BundleError: it does not exist; the message lists the existing ones.
         """
         names = [point.name for point in self.operating_points]
         if not names:

@@ -1,8 +1,8 @@
-"""The model bundle: a folder with `model.onnx` and `bundle.yaml` that says all there is to know about it.
+"""The model bundle: a folder with `model.onnx` and its description `bundle.yaml`.
 
-A bundle is untrusted until `read_bundle` has returned: its files are ordinary ones of a bounded size, the schema is
-known, the values are possible, every graph is the file that the yaml was written for, and its operators, memory and
-work are those that a bundle may have. Where a public key is given, its owner signed the yaml.
+A bundle is untrusted until `read_bundle` has returned. Then its files are regular and of a bounded size, the schema is
+known, and the values are possible. Every graph has the digest that the yaml states, and its operators, memory and work
+are within the limits. Where a public key is given, its owner signed the yaml.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ __all__ = [
 ]
 
 ANOMALY_AT_LOGITS = "anomaly_at_logits"
-"""The graph's tensor (N, 1, h/4, w/4) float32 that the output `anomaly` is up-sampled from; not in older bundles."""
+"""The graph's tensor (N, 1, h/4, w/4) float32 that is up-sampled to the output `anomaly`; not in older bundles."""
 
 LARGEST_MODEL_BYTES = 512 << 20
-"""Of one ONNX file. It is held in memory, and the engines hold it once more."""
+"""Of one ONNX file. It is kept in memory, and engines keep another copy."""
 LONGEST_TEXT = 10_000
 """Characters of any text in `bundle.yaml`."""
 
@@ -71,7 +71,7 @@ LONGEST_TEXT = 10_000
 class Bundle:
     """A verified bundle: its description and the bytes of `model.onnx` that matched the digest.
 
-    Engines are built from `model`, never from the file again, so that a file exchanged after the check is not used.
+    Engines are built from `model` and never read the file again, so that a file replaced after the check is not used.
     """
 
     folder: Path
@@ -79,10 +79,10 @@ class Bundle:
     model: bytes = field(repr=False)
 
     def variant_bytes(self, variant: ModelVariant) -> bytes:
-        """The contents of a variant's file, checked again as they are read.
+        """The contents of a variant's file, read and checked.
 
         Raises:
-            BundleError: the file is gone, or was changed since the bundle was read.
+            BundleError: the file is missing, or was changed since the bundle was read.
         """
         return _verified_graph(self.folder / variant.file, variant.sha256, self.description.input)
 
@@ -91,11 +91,11 @@ def read_bundle(folder: Path | str, public_key: str = "") -> Bundle:
     """Read and verify a bundle.
 
     Args:
-        public_key: whose owner must have signed the bundle (base64 of 32 bytes); '': nobody need have.
+        public_key: that must have signed the bundle (base64 of 32 bytes); '': the signature is not checked.
 
     Raises:
-        BundleError: a file is missing, unreadable, no ordinary one or too large; the signature is missing or another;
-            the schema is unknown or violated; a digest does not match; or a graph is not one that a bundle can have.
+        BundleError: a file is missing, unreadable, not regular or too large; the signature is missing or wrong; the
+            schema is unknown or violated; a digest does not match; or a graph is refused.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -113,7 +113,7 @@ def read_bundle(folder: Path | str, public_key: str = "") -> Bundle:
     model = _verified_graph(folder / MODEL_FILE, description.model_sha256, description.input)
     bundle = Bundle(folder=folder, description=description, model=model)
     for variant in description.variants:
-        # Not kept: most machines use none of them.
+        # Only checked, not kept: most machines use no variant.
         bundle.variant_bytes(variant)
     return bundle
 
@@ -123,7 +123,7 @@ def _description(contents: bytes, source: str) -> BundleDescription:
         data = parse_yaml(contents, source)
     except SchemaError as error:
         raise BundleError(f"{error}; export the bundle again") from error
-    # The version first: another version may rightly have other fields.
+    # The version first: other versions can have other fields.
     version = data.get("format_version") if isinstance(data, dict) else None
     if version != FORMAT_VERSION:
         raise BundleError(
@@ -140,7 +140,7 @@ def _description(contents: bytes, source: str) -> BundleDescription:
 
 
 def _refuse_odd_texts(data: Any, path: str) -> None:
-    """Texts go into logs, terminals and messages: no line ends, escapes or marks that turn the writing round."""
+    """Refuse texts with line breaks, escapes or bidi marks: they go into logs, terminals and messages."""
     if isinstance(data, str) and not (data.isprintable() and len(data) <= LONGEST_TEXT):
         raise ValueError(
             f"the field '{path}' is {shown(data)}; a text has printable characters only, and at most {LONGEST_TEXT}"
@@ -164,7 +164,7 @@ def _contents(path: Path, most_bytes: int, remedy: str) -> bytes:
 
 
 def _verified_graph(path: Path, sha256: str, size: InputDescription) -> bytes:
-    """The bytes of an ONNX file, the digest and the graph of these very bytes found right."""
+    """The bytes of an ONNX file, with their digest and graph checked."""
     contents = _contents(path, LARGEST_MODEL_BYTES, "copy the whole bundle folder")
     digest = hashlib.sha256(contents).hexdigest()
     if digest != sha256:
@@ -184,11 +184,11 @@ def write_bundle(
 ) -> Bundle:
     """Write a bundle, replacing what is there.
 
-    Interrupted in between, the folder holds files that do not match, which every reader refuses.
+    If it is interrupted, the folder holds files that do not match, which every reader refuses.
 
     Args:
-        description: its digests are set from the contents. Of its variants those are kept that have contents.
-        variant_files: contents of the variants by file name; None for a bundle that is to have none.
+        description: its digests are set from the contents. Variants without contents are dropped.
+        variant_files: contents of the variants by file name; None for a bundle without variants.
     """
     files = variant_files or {}
     description = replace(
@@ -208,17 +208,17 @@ def write_bundle(
 
 
 def write_description(folder: Path, description: BundleDescription) -> None:
-    """Write `bundle.yaml`, replacing it atomically. A signature of the one before it goes."""
+    """Write `bundle.yaml`, replacing it atomically. A signature of the previous one is deleted."""
     (folder / SIGNATURE_FILE).unlink(missing_ok=True)
     text = yaml.dump(_plain(asdict(description)), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     write_file(folder / DESCRIPTION_FILE, text)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes equal values out each time: aliases are refused when the file is read."""
+    """Writes equal values every time: the reader refuses aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:
-        """For every value."""
+        """Called for every value."""
         return True
 
 

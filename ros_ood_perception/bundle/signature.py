@@ -1,7 +1,7 @@
-"""The optional signature of a bundle: ed25519 over the very bytes of `bundle.yaml`, which holds every file's digest.
+"""The optional signature of a bundle: ed25519 over the bytes of `bundle.yaml`, which holds every file's digest.
 
-`bundle.sig` is the 64 bytes of the signature and nothing else, so that `openssl pkeyutl -verify -rawin` reads it too.
-`python -m training.sign_bundle` makes it. Needs the package `cryptography`, only where a public key is set.
+`bundle.sig` holds only the 64 bytes of the signature, so that `openssl pkeyutl -verify -rawin` reads it as well.
+`python -m training.sign_bundle` makes it. The package `cryptography` is needed only where a public key is set.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _KEY_BYTES = 32
 
 
 class SignatureError(PerceptionError, ValueError):
-    """A bundle that the key's owner did not sign, or a key that is none. The message says which, with the remedy."""
+    """The signature does not match, or the key is not a key. The message says which, with the remedy."""
 
 
 def key_bytes(public_key: str) -> bytes:
     """The 32 bytes of a public key, as `python -m training.sign_bundle --new-key` prints it (base64, 44 characters).
 
     Raises:
-        SignatureError: it is none.
+        SignatureError: it is not an ed25519 key in base64.
     """
     try:
         found = base64.b64decode(public_key.strip(), validate=True)
@@ -39,10 +39,10 @@ def key_bytes(public_key: str) -> bytes:
 
 
 def require_signature(signed: bytes, signature: bytes, public_key: str) -> None:
-    """Refuse what the owner of the public key did not sign.
+    """Refuse bytes that the owner of the public key did not sign.
 
     Raises:
-        SignatureError: the signature is another, the key is none, or `cryptography` is not installed.
+        SignatureError: the signature is wrong, the key is not a key, or `cryptography` is not installed.
     """
     key = key_bytes(public_key)
     try:
@@ -59,6 +59,6 @@ def require_signature(signed: bytes, signature: bytes, public_key: str) -> None:
         Ed25519PublicKey.from_public_bytes(key).verify(signature, signed)
     except InvalidSignature as error:
         raise SignatureError(
-            "is no signature of this bundle.yaml by the owner of bundle_public_key. If you changed the bundle, sign it "
-            "again with python -m training.sign_bundle; if not, do not use it"
+            "is not the signature of this bundle.yaml by the owner of bundle_public_key. If you changed the bundle, "
+            "sign it again with python -m training.sign_bundle; if not, do not use it"
         ) from error

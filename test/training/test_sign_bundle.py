@@ -76,10 +76,10 @@ def blank(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lowered, r"bundle\.sig: is no signature of this bundle\.yaml by the owner of bundle_public_key"),
-        (flipped, "is no signature of this bundle"),
-        (of_another, "is no signature of this bundle"),
-        (blank, "is no signature of this bundle"),
+        (lowered, r"bundle\.sig: is not the signature of this bundle\.yaml by the owner of bundle_public_key"),
+        (flipped, "is not the signature of this bundle"),
+        (of_another, "is not the signature of this bundle"),
+        (blank, "is not the signature of this bundle"),
         (lambda f: (f / "bundle.sig").unlink(), r"bundle\.sig: cannot be read .*training\.sign_bundle makes it"),
         (lambda f: (f / "bundle.sig").write_bytes(bytes(64)), "is no signature"),
         (lambda f: (f / "bundle.sig").write_bytes(bytes(63)), "has 63 bytes; a signature has 64"),

@@ -1,7 +1,7 @@
-"""Whether a bundle can have a graph: known operators, bounded work and memory, a bundle's inputs and outputs.
+"""Checks the graph of a bundle: known operators, bounded work and memory, the inputs and outputs of a bundle.
 
-Nothing is run. Every tensor's shape is found from the operators' rules, so what a graph can ask for is known before any
-engine sees it.
+Nothing is run. The operators' rules give the shape of every tensor, so the cost of a graph is known before an engine
+opens it.
 """
 
 from __future__ import annotations
@@ -32,43 +32,43 @@ MOST_NODES = 20_000
 MOST_TENSOR_BYTES = 1 << 30
 """Of one tensor for one frame."""
 MOST_LIVE_BYTES = 4 << 30
-"""Of all tensors for one frame that are needed at one time, weights not counted."""
+"""Of all tensors for one frame that are needed at one time, without the weights."""
 MOST_FOLDED_BYTES = 256 << 20
-"""Of what is computed from weights alone, beyond four times the file: engines do so when they open, and keep it."""
+"""Of values computed from weights alone, beyond four times the file: engines compute them when they open."""
 MOST_FOLDED_OPERATIONS = 1 << 31
 MOST_OPERATIONS = 1 << 43
 """Multiplications of one frame. The largest published segmenters take 10^12."""
 MOST_FRAME_CHANNELS = 16
 MOST_FRAME_TENSORS = 64
-"""Of tensors that still have the frame's height and width: how large they get is not known here."""
+"""Of tensors that still have the frame's height and width, so that their size is unknown here."""
 FLAGS = frozenset({
     "allowzero", "ceil_mode", "count_include_pad", "exclude_outside", "fmod", "keepdims", "noop_with_empty_axes",
     "select_last_index", "stash_type", "storage_order",
 })  # fmt: skip
-"""Attributes that are 0 or 1. Of another number engines make one or the other."""
+"""Attributes that are 0 or 1. Engines differ in how they read another number."""
 LARGEST_KNOWN = 65_536
-"""Elements of a stored tensor whose values are looked at."""
+"""Elements of the largest stored tensor whose values are used."""
 
 HEIGHT, WIDTH = "the frame's height", "the frame's width"
 
 
 @dataclass(frozen=True)
 class GraphInfo:
-    """A graph with what is known of each of its tensors, by name."""
+    """A graph with the known facts about each of its tensors, by name."""
 
     model: OnnxModel
     tensors: Mapping[str, TensorInfo]
 
 
 def check_graph(contents: bytes, size: tuple[int, int] | None = None) -> OnnxModel:
-    """The graph of a bundle, found fit for an engine.
+    """Read and check the graph of a bundle.
 
     Args:
         contents: of an ONNX file.
         size: height and width of the bundle's outputs, pixels; None: any, the same for both outputs.
 
     Raises:
-        OnnxFileError: what is wrong, where, and the remedy.
+        OnnxFileError: the graph is refused; the message says what is wrong, where, and the remedy.
     """
     model = read_onnx(contents)
     if model.opset != OPSET or model.ir_version not in IR_VERSIONS:

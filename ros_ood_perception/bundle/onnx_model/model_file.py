@@ -1,4 +1,4 @@
-"""An ONNX file as plain dataclasses: what the check of a bundle and the torch engine work on."""
+"""An ONNX file as plain dataclasses, for the check of a bundle and for the torch engine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ros_ood_perception.bundle.onnx_model.wire_format import (
 
 MOST_DIMENSIONS = 8
 MOST_ELEMENTS = 1 << 40
-"""Of a tensor, stored or computed: beyond it numbers are not even counted with."""
+"""Of a tensor, stored or computed. Larger sizes are not even computed with."""
 
 FLOAT, UINT8, INT8, INT32, INT64, BOOL, FLOAT16, DOUBLE = 1, 2, 3, 6, 7, 9, 10, 11
 """`TensorProto.DataType`, those that a bundle's graph can have."""

@@ -1,9 +1,9 @@
 """The operators that a bundle's graph may have.
 
-This is the one list: an operator that is not in it is refused before any engine sees the graph. It holds what
-`training` exports (ResNet, ConvNeXt V2 and Swin encoders, every score, half precision, 8 bits). To add one, write its
-rule in one of the two modules below, its function for the torch engine in `inference/torch_operators.py`, and, if
-shapes are computed with it, its values in `onnx_values.py`. Semantics: ONNX's operator reference, opset 17
+An operator that is not in this list is refused before any engine sees the graph. The list holds what `training` exports
+(ResNet, ConvNeXt V2 and Swin encoders, every score, half precision, 8 bits). To add an operator, write its rule in one
+of the two modules below and its function for the torch engine in `inference/torch/operators.py`. If shapes are computed
+with it, add its values in `values.py`. Semantics: ONNX's operator reference, opset 17
 (onnx.ai/onnx/operators).
 """
 

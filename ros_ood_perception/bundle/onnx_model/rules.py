@@ -1,4 +1,4 @@
-"""What a rule of an operator is: what a node takes, and the shape that it gives, before anything runs."""
+"""The form of an operator's rule: it checks a node's inputs and gives the shape of its output, without running it."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from ros_ood_perception.bundle.onnx_model.model_file import INT64, OnnxNode
 from ros_ood_perception.bundle.onnx_model.wire_format import OnnxFileError
 
 LONGEST_LIST = 64
-"""Of numbers that say a shape, sizes, axes or the like."""
+"""Of a list of integers such as a shape, sizes or axes."""
 
 Dimension = int | str
-"""A number, or a name for the frame's height and width, which are not known before a frame comes."""
+"""A number, or a name for the frame's height or width, which are unknown until a frame arrives."""
 Shape = tuple[Dimension, ...]
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """What is known of a tensor before anything runs.
+    """What is known about a tensor before the graph runs.
 
     Attributes:
         element_type: of `TensorProto.DataType`.
-        value: its contents where they are known and few: shapes, sizes, scales. An array of objects holds names of
-            dimensions too.
+        value: its contents where they are known and few, such as shapes, sizes and scales. An array of objects also
+            holds names of dimensions.
         constant: whether it is the same for every frame.
     """
 
@@ -38,10 +38,10 @@ class TensorInfo:
 
     @property
     def sides(self) -> tuple[int, ...]:
-        """The shape where the frame's height and width are no part of it.
+        """The shape, which must not contain the frame's height and width.
 
         Raises:
-            OnnxFileError: they are.
+            OnnxFileError: it does.
         """
         if any(isinstance(side, str) for side in self.shape):
             raise OnnxFileError(
@@ -53,7 +53,7 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Call:
-    """One node with what is known of its inputs."""
+    """One node with the known facts about its inputs."""
 
     node: OnnxNode
     inputs: Sequence[TensorInfo | None]

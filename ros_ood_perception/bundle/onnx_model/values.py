@@ -1,4 +1,4 @@
-"""The values that a graph computes shapes with: few numbers, known before anything runs."""
+"""Computes the values that give shapes: few numbers, known before the graph runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def known_value(call: Call, element_type: int, shape: tuple[Any, ...]) -> Array 
     """The value of a node's output; None where it is not known, or too large to be about shapes.
 
     Args:
-        call: already found right by its operator's rule, which gave `element_type` and `shape`.
+        call: checked by its operator's rule, which gave `element_type` and `shape`.
     """
     operator = call.node.operator
     if not all(isinstance(side, int) for side in shape) or np.prod(shape, dtype=np.float64) > MOST_ELEMENTS:
@@ -90,7 +90,7 @@ _OF_NAMES: dict[str, _Function] = {
     "Concat": _joined,
     "Gather": _gathered,
 }
-"""Those that move what they are given: they do so with names of dimensions too."""
+"""Operators that only move their inputs, and so also take names of dimensions."""
 
 
 def _divided(_: Call, values: list[Any]) -> Array:

@@ -1,9 +1,9 @@
-"""The bytes of an ONNX file as fields by name, strictly: what ONNX's schema does not have is refused, never skipped.
+"""Reads the bytes of an ONNX file as fields by name. Fields that ONNX's schema does not have are refused, not skipped.
 
-Two readers of one file must see the same thing: the check of a bundle here, and the engine that runs it. Protobuf lets
-readers differ (unknown fields, fields given twice, long forms of a number), and none of that is in files that exporters
-write. So all of it is refused. The package `onnx` is not on a vehicle; format: onnx.proto of ONNX 1.23, protobuf's
-encoding guide (protobuf.dev/programming-guides/encoding).
+The check of a bundle and the engine that runs it must see the same graph. Protobuf lets readers differ: in unknown
+fields, duplicate fields and long forms of a number. Exporters write none of these, so all are refused. The package
+`onnx` is not installed on a vehicle. Format: onnx.proto of ONNX 1.23, and protobuf's encoding guide
+(protobuf.dev/programming-guides/encoding).
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import numpy as np
 from ros_ood_perception.errors import PerceptionError
 
 MOST_FIELDS = 400_000
-"""Of all messages of one file together."""
+"""Of all messages of one file."""
 MOST_SMALL_NUMBERS = 1 << 20
-"""Numbers that are not in `raw_data`, of the whole file: each of them takes many times its bytes while it is read."""
+"""Numbers of a file outside `raw_data`. Each of them takes many times its bytes while it is read."""
 LONGEST_NAME_BYTES = 4096
 
 
 class OnnxFileError(PerceptionError, ValueError):
-    """Bytes that are no ONNX file as exporters write it. The message says what was found where, and the remedy."""
+    """Bytes that are not an ONNX file as exporters write it. The message says what was found where, and the remedy."""
 
 
 SHORT = reprlib.Repr()
@@ -33,7 +33,7 @@ SHORT.maxstring = 80
 
 
 def shown(text: str) -> str:
-    """A name of the file, for errors: short, and with nothing that a terminal obeys."""
+    """A name of the file for errors: shortened, and with control characters escaped."""
     return SHORT.repr(text)
 
 
@@ -165,7 +165,7 @@ _FIXED: dict[str, tuple[int, str]] = {"float": (4, "<f"), "double": (8, "<d")}
 
 
 class _Reader:
-    """One pass over a file, with one budget for all of it."""
+    """One pass over a file, with limits for the whole file."""
 
     def __init__(self, contents: bytes) -> None:
         self._bytes = memoryview(contents)

@@ -175,7 +175,7 @@ def test_a_bundle_without_variants_reads_as_before(bundle: Path) -> None:
         ([variant(file="..")], "must be a plain name"),
         ([variant(file="bundle.yaml")], "neither model.onnx nor bundle.yaml"),
         ([variant(precision="fp8")], r"'variants\[0\]\.precision' is 'fp8'"),
-        ([variant(precision="fp32")], "onnx fp32, which is not possible beside model.onnx"),
+        ([variant(precision="fp32")], "onnx fp32, as model.onnx is already"),
         ([variant(format="tflite")], "has the format 'tflite'; it must be onnx"),
         ([variant(label_agreement=1.5)], "has label_agreement 1.5"),
         ([variant(), variant(file="again.onnx")], "two variants have one format and precision"),
