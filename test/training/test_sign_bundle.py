@@ -81,7 +81,7 @@ def blank(folder: Path) -> None:
         (of_another, "is not the signature of this bundle"),
         (blank, "is not the signature of this bundle"),
         (lambda f: (f / "bundle.sig").unlink(), r"bundle\.sig: cannot be read .*training\.sign_bundle makes it"),
-        (lambda f: (f / "bundle.sig").write_bytes(bytes(64)), "is no signature"),
+        (lambda f: (f / "bundle.sig").write_bytes(bytes(64)), "is not the signature"),
         (lambda f: (f / "bundle.sig").write_bytes(bytes(63)), "has 63 bytes; a signature has 64"),
         (lambda f: (f / "bundle.sig").write_bytes(bytes(65)), "has 65 bytes; at most 64"),
         (lambda f: shutil.copy(f / "model_fp16.onnx", f / "model.onnx"), r"model\.onnx: SHA-256 is"),
@@ -96,7 +96,7 @@ def test_whatever_is_changed_is_refused(signed: Path, key: str, change: Callable
 
 def test_the_signature_is_asked_before_anything_of_the_bundle_is_read(signed: Path, key: str) -> None:
     (signed / "bundle.yaml").write_text("no: [yaml")
-    with pytest.raises(BundleError, match="is no signature"):
+    with pytest.raises(BundleError, match="is not the signature"):
         read_bundle(signed, key)
 
 
