@@ -21,7 +21,7 @@ from ros_ood_perception.camera.camera_model import CameraModel
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.obstacles.ground import CameraPose
 from sample_drive.ground_truth import DriveFrame, TrueObstacle, VehiclePose
-from sample_drive.rendering.ray_casting import Solids
+from sample_drive.ray_casting import Solids
 from sample_drive.rendering.rendering import SIGHT_M, Renderer, SensorSettings
 from sample_drive.rendering.shading import Lighting
 from sample_drive.scene.assembly import joined

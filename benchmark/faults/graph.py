@@ -15,10 +15,8 @@ from typing import Any
 
 from benchmark.faults.frames import CAMERAS, image_topic, info_topic
 from benchmark.faults.processes.faulty_engine import VARIABLE
-from benchmark.faults.verdict.expected import OUTPUTS
+from benchmark.faults.topics import NODE, OUTPUTS
 
-NODE = "/perception_node"
-CLOCK_TOPIC = "/clock"
 DIAGNOSTICS_PERIOD_S = 0.2
 GRACE_S = 30.0
 

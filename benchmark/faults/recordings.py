@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmark.faults.frames import CAMERAS
-from benchmark.faults.graph import NODE
 from benchmark.faults.processes.watcher import Result
+from benchmark.faults.topics import NODE, OUTPUTS
 from benchmark.faults.verdict.checks import SentFrames
-from benchmark.faults.verdict.expected import OUTPUTS
 from ros_ood_perception.recordings.bag import Bag, BagError
 
 LONGEST_WAY_S = 30.0

@@ -15,9 +15,10 @@ from benchmark.faults.graph import Graph
 from benchmark.faults.processes.sender import Sent
 from benchmark.faults.processes.watcher import Watcher
 from benchmark.faults.recordings import recorded_results
+from benchmark.faults.topics import SEMANTIC
 from benchmark.faults.verdict.accounting import Accounting
 from benchmark.faults.verdict.checks import Problem, ResultCheck, SentFrames, Thresholds
-from benchmark.faults.verdict.expected import SEMANTIC, Expected, Key
+from benchmark.faults.verdict.expected import Expected, Key
 from ros_ood_perception.parameters.declarations import DECLARATIONS
 
 DRIVE_PERIOD_S = 1.0

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ros_ood_perception.camera.camera_model import CameraModel
 from sample_drive.ground_truth import CLASS_ID, VOID_ID
-from sample_drive.rendering.ray_casting import (
+from sample_drive.ray_casting import (
     TILE_PX,
     Solids,
     bin_by_light,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sample_drive.ground_truth import CLASS_ID
-from sample_drive.rendering.ray_casting import (
+from sample_drive.ray_casting import (
     BARS,
     FACADE,
     GLASS,
@@ -23,13 +23,19 @@ from sample_drive.rendering.ray_casting import (
     sample,
     sample_grey,
 )
-from sample_drive.scene.street import HALF_ROAD_M, LANE_M, PAVEMENT_M, distance_to_road, street_coordinates
+from sample_drive.scene.street import (
+    HALF_ROAD_M,
+    LANE_M,
+    PAVEMENT_M,
+    STOREY_M,
+    distance_to_road,
+    street_coordinates,
+)
 from sample_drive.scene.textures import LAYER
 
 ROAD, PAVEMENT, TREE = CLASS_ID["road"], CLASS_ID["pavement"], CLASS_ID["tree"]
 ASPHALT, PAVING, GRASS, CLOUDS = LAYER["asphalt"], LAYER["paving"], LAYER["grass"], LAYER["clouds"]
 BAY_M = 3.0
-STOREY_M = 3.1
 PARKING_LINE_M = LANE_M
 ZEBRA_HALF_M = 1.6
 

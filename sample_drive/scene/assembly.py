@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sample_drive.rendering.ray_casting import BOX, ELLIPSOID, FRUSTUM, HULL, PLAIN, TUBE, Solids
+from sample_drive.ray_casting import BOX, ELLIPSOID, FRUSTUM, HULL, PLAIN, TUBE, Solids
 from sample_drive.scene.textures import LAYER
 
 Vector = tuple[float, float, float]

@@ -7,9 +7,9 @@ import math
 import numpy as np
 
 from sample_drive.ground_truth import CLASS_ID
-from sample_drive.rendering.ray_casting import BARS, FACADE, GLASS, LEAVES, SIGN
-from sample_drive.rendering.shading import STOREY_M
+from sample_drive.ray_casting import BARS, FACADE, GLASS, LEAVES, SIGN
 from sample_drive.scene.assembly import Assembly, Part, Vector, ball, box, hull, pitch, ring, rod, yaw
+from sample_drive.scene.street import STOREY_M
 from sample_drive.scene.textures import LAYER
 
 Generator = np.random.Generator

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sample_drive.rendering.ray_casting import Solids
+from sample_drive.ray_casting import Solids
 from sample_drive.scene.assembly import Assembly, joined
 from sample_drive.scene.inhabitants import (
     bollard,

@@ -10,12 +10,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sample_drive.rendering.ray_casting import compiled
+from sample_drive.ray_casting import compiled
 
 STEP_M = 0.5
 HALF_ROAD_M = 5.6
 LANE_M = 3.4
 PAVEMENT_M = 3.0
+STOREY_M = 3.1
+"""Height of a storey of the houses."""
 CORNER_RADIUS_M = 4.0
 GRID_CELL_M = 1.0
 MARGIN_M = 90.0

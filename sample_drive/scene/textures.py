@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from sample_drive.rendering.ray_casting import LEVELS, TEXTURE_SIDE
+from sample_drive.ray_casting import LEVELS, TEXTURE_SIDE
 
 Tile = NDArray[np.float64]
 

@@ -17,9 +17,10 @@ from benchmark.faults.graph import Graph
 from benchmark.faults.plan import FAULTS, SELF_CHECK, plan
 from benchmark.faults.processes.sender import Sent
 from benchmark.faults.processes.watcher import Report, Result
+from benchmark.faults.topics import MASK, SCORE, SEMANTIC
 from benchmark.faults.verdict.accounting import Accounting
 from benchmark.faults.verdict.checks import ResultCheck, SentFrames, Thresholds
-from benchmark.faults.verdict.expected import MASK, SCORE, SEMANTIC, Expected
+from benchmark.faults.verdict.expected import Expected
 from ros_ood_perception.pipeline.fates import SENT_FATES
 
 FIXED_FAULTS = ("node_killed", "camera_killed", "hostile_camera", "parameters", "engine", SELF_CHECK)

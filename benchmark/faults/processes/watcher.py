@@ -22,8 +22,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
 from benchmark.faults.frames import CAMERAS
-from benchmark.faults.graph import CLOCK_TOPIC, NODE
-from benchmark.faults.verdict.expected import OUTPUTS
+from benchmark.faults.topics import CLOCK_TOPIC, NODE, OUTPUTS
 from ros_ood_perception.messages.stamps import NANOSECONDS_PER_SECOND
 
 RELIABLE = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)

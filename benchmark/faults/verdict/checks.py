@@ -13,7 +13,8 @@ from benchmark.faults.graph import Graph
 from benchmark.faults.hostile import may_be_published
 from benchmark.faults.processes.sender import Sent, parse
 from benchmark.faults.processes.watcher import Result
-from benchmark.faults.verdict.expected import MASK, SEMANTIC, Expected, Key
+from benchmark.faults.topics import MASK, SEMANTIC
+from benchmark.faults.verdict.expected import Expected, Key
 
 ProblemKind = Literal["inexact", "wrong", "not_recovered", "died", "parameters", "memory"]
 

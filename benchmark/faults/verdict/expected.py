@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.faults.frames import CAMERAS, TRANSPORTS, PoolFrame, image_topic, pool
+from benchmark.faults.topics import MASK, OUTPUTS, SCORE, SEMANTIC
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.output_folder import OutputFolder
 from ros_ood_perception.messages.results import score_to_mono8
@@ -23,8 +24,6 @@ from ros_ood_perception.recordings.split_bag import SplitBag
 THRESHOLD = 0.5
 FRAME_INTERVAL_NS = 100_000_000
 FIRST_NS = 1_700_000_000_000_000_000
-SEMANTIC, MASK, SCORE = "output/semantic/mask", "output/anomaly/mask", "output/anomaly/score"
-OUTPUTS = (SEMANTIC, MASK, SCORE)
 Key = tuple[str, str, int]
 """Camera, transport, index in the pool."""
 
