@@ -1,1 +1,1 @@
-"""Bags, image folders and videos: read and written without middleware."""
+"""Bags, image folders and videos, read and written without middleware."""

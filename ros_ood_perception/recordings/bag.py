@@ -1,7 +1,7 @@
-"""One bag, whole or damaged: rosbag2 in MCAP or SQLite3, or ROS 1.
+"""Reads one bag, complete or damaged: rosbag2 in MCAP or SQLite3, or ROS 1.
 
-The files are read by `mcap_file`, `sqlite_file` and `ros1_file`; `rosbags` gives the classes of the messages. What is
-read is held against what the bag announces, and all that is lost or contradicts itself is named in `damage`.
+`McapFile`, `SqliteFile` and `Ros1File` read the files; `rosbags` gives the classes of the messages. The content is
+compared with what the bag announces. `damage` names everything that is lost or contradictory.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from ros_ood_perception.recordings.sqlite.file import SqliteFile
 __all__ = ["BAG_ENDINGS", "STORAGE_ENDINGS", "Bag", "BagError", "BagMessage"]
 
 MAX_TIME_NS = (1 << 31) * NANOSECONDS_PER_SECOND
-"""ROS has 31 bits for seconds: times end in January 2038."""
+"""ROS has 31 bits for seconds, which end in January 2038."""
 MAX_MESSAGE_BYTES = 1 << 28
 MAX_SENTENCES = 100
-"""So many sentences of damage are kept; the rest is counted."""
+"""Sentences of damage that are kept; further ones are only counted."""
 
 StorageFile = McapFile | SqliteFile | Ros1File
 
 
 class BagError(PerceptionError, ValueError):
-    """Nothing can be read from there. The message names the path, says why, and what to do."""
+    """Nothing can be read from the path. The message names it and says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class BagMessage:
 
     Attributes:
         time_ns: when it was recorded, nanoseconds, from 0 to `MAX_TIME_NS`.
-        raw: as it was serialised.
+        raw: the serialised message.
     """
 
     topic: str
@@ -56,7 +56,7 @@ class BagMessage:
 
 
 class Bag:
-    """A bag for reading, any number of times. Nothing is written into it or beside it.
+    """A bag that can be read any number of times. Nothing is written into it or beside it.
 
     Args:
         path: the bag's folder, or a `.mcap`, `.db3` or (ROS 1) `.bag` file; also `.mcap.zstd` and `.db3.zstd`.
@@ -64,10 +64,29 @@ class Bag:
     Attributes:
         types: topic to message type.
         counts: topic to number of messages.
-        left_out: topic to how its messages are serialised, of those that are no ROS 2 messages.
+        left_out: topic to serialisation format, of topics whose messages are not ROS 2 messages.
 
     Raises:
         BagError: nothing can be read.
+
+    >>> import tempfile
+    >>> from ros_ood_perception.files.output_folder import OutputFolder
+    >>> from ros_ood_perception.messages.stamps import stamp_message
+    >>> from ros_ood_perception.recordings.message_types import message_types
+    >>> from ros_ood_perception.recordings.split_bag import SplitBag
+    >>> types = message_types()
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> written = SplitBag(OutputFolder.claim(Path(folder.name), "example"), "bag", types.typestore)
+    >>> written.add_topic("/clock", "builtin_interfaces/msg/Time")
+    >>> for second in (1, 2):
+    ...     written.write("/clock", second * 10**9, types.serialized(stamp_message(types, second * 10**9)))
+    >>> written.close_file()
+    'bag_0.mcap'
+    >>> bag = Bag(Path(folder.name) / "bag")
+    >>> bag.types, bag.counts, bag.damage
+    ({'/clock': 'builtin_interfaces/msg/Time'}, {'/clock': 2}, [])
+    >>> [bag.deserialize(message).sec for message in bag.messages(["/clock"])]
+    [1, 2]
     """
 
     def __init__(self, path: Path) -> None:
@@ -75,7 +94,7 @@ class Bag:
         self._damage: dict[str, None] = {}
         self._unnamed = 0
         if path.is_file() and not is_bag_name(path.name):
-            raise BagError(f"{path}: is no bag; a bag is a folder or a file that ends in {', '.join(BAG_ENDINGS)}")
+            raise BagError(f"{path}: is not a bag; a bag is a folder or a file that ends in {', '.join(BAG_ENDINGS)}")
         try:
             found = bag_files(path)
         except OSError as error:
@@ -83,7 +102,7 @@ class Bag:
         if not found.paths and not found.damage and found.metadata is None:
             raise BagError(f"{path}: no bag in it; a bag's folder holds {' or '.join(STORAGE_ENDINGS)} files")
         found.unpack()
-        self._unpacked = found  # what was decompressed is there while this is
+        self._unpacked = found  # owns the folder with the decompressed files
         self._name_damage(f"{path.name}/{text}" if path.is_dir() else text for text in found.damage)
         self._files = self._opened(found.paths)
         if not self._files and (found.paths or found.damage):
@@ -104,14 +123,14 @@ class Bag:
 
     @property
     def damage(self) -> list[str]:
-        """What could not be read, or contradicts itself, a sentence each: what opening found is there at once, the rest
-        when `messages` has come to its end."""
+        """A sentence for each thing that cannot be read or is contradictory. Complete when `messages` has ended; what
+        opening found is there at once."""
         more = [f"{self._unnamed} more faults of this kind"] if self._unnamed else []
         return [*self._damage, *more]
 
     def _name_damage(self, sentences: Collection[str] | Iterator[str]) -> None:
         for text in sentences:
-            # Names of topics come from strangers: none may move a terminal's cursor, or make a line of its own.
+            # Names of topics come from strangers: control characters and line breaks are escaped.
             sentence = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
             if len(self._damage) < MAX_SENTENCES or sentence in self._damage:
                 self._damage[sentence] = None
@@ -134,7 +153,7 @@ class Bag:
         return found
 
     def _chosen_types(self) -> dict[str, str]:
-        """Topic to type; where files contradict each other, the one that they have most often."""
+        """Topic to type; the most frequent one where files disagree."""
         found: dict[str, Counter[str]] = {}
         for topic in self._topics:
             found.setdefault(topic.name, Counter())[topic.type_name] += 1
@@ -144,7 +163,7 @@ class Bag:
         return {name: kinds.most_common(1)[0][0] for name, kinds in found.items()}
 
     def _compare(self, metadata: BagMetadata | None) -> None:
-        """Hold what is there against what is announced: by `metadata.yaml`, or by the copies within the files."""
+        """Compare the content with `metadata.yaml`, or with the copies of it in the files."""
         source = "metadata.yaml"
         if metadata is None:
             source = "its copy of the metadata"
@@ -163,8 +182,8 @@ class Bag:
                 self._name_damage([f"{source} says that {topic} has the type {kind}, not {self.types.get(topic)}"])
 
     def _embedded_metadata(self) -> BagMetadata | None:
-        """What the copies within the files announce. rosbag2 writes them before a file is full as well: one that does
-        not announce as many messages as there are in its file says nothing."""
+        """The copies of the metadata in the files. rosbag2 also writes one before a file is full: a copy with another
+        number of messages than its file is ignored."""
         counts: Counter[str] = Counter()
         types: dict[str, str] = {}
         for file in self._files:
@@ -183,16 +202,16 @@ class Bag:
     def messages(
         self, topics: Collection[str], start_ns: int | None = None, stop_ns: int | None = None
     ) -> Iterator[BagMessage]:
-        """The messages of these topics, in order of time; equal ones in the order of the files.
+        """The messages of these topics in the order of their times; equal times in the order of the files.
 
         Args:
             start_ns: first time, nanoseconds; None: from the beginning.
-            stop_ns: first time that is no longer wanted; None: to the end.
+            stop_ns: end, which is excluded; None: to the end.
         """
         wanted = {topic for topic in topics if topic in self.types}
         unfit: Counter[str] = Counter()
         streams = [self._of_file(file, wanted, start_ns, stop_ns) for file in self._files]
-        # With the time alone as the key, the merge is stable: files in their order.
+        # With only the time as the key, the merge keeps the order of the files.
         merged = streams[0] if len(streams) == 1 else heapq.merge(*streams, key=itemgetter(0))
         for time_ns, topic, raw in merged:
             if topic is None:
@@ -200,7 +219,7 @@ class Bag:
             if not 0 <= time_ns < MAX_TIME_NS:
                 unfit[topic] += 1
                 continue
-            if raw.startswith(ZSTD_MAGIC):  # never the beginning of a serialised message
+            if raw.startswith(ZSTD_MAGIC):  # no serialised message begins with it
                 try:
                     raw = decompressed(raw, "zstd", MAX_MESSAGE_BYTES)
                 except DecompressionError as error:
@@ -219,7 +238,7 @@ class Bag:
         topics = {topic: self.types[topic] for topic in wanted}
         if not any(topics.get(topic.name) == topic.type_name for topic in file.topics):
             return
-        # The merge asks each file for its first message; here the file need not yet be opened for it.
+        # The merge takes the first item of each file at once; this one needs no open file.
         yield file.start_ns, None, b""
         damage: list[str] = []
         last_ns = None
@@ -234,10 +253,10 @@ class Bag:
             self._name_damage(f"{file.path.name}: {text}" for text in damage)
 
     def deserialize(self, message: BagMessage) -> Any:
-        """The message in the classes of `rosbags`: always as the type that is known here, whatever the bag says it is.
+        """The message in the classes of `rosbags`, always as the known type, whatever the bag defines.
 
         Raises:
-            BagError: its bytes are no such message, or the bag's definition of the type is another one.
+            BagError: the bytes are not such a message, or the bag defines the type differently.
         """
         problem = self._types.problem(message.type_name)
         where = f"{self.path.name}: a message on {message.topic} cannot be read as {message.type_name}"
@@ -247,7 +266,7 @@ class Bag:
             if self.is_ros1:
                 return self._types.known.deserialize_ros1(message.raw, message.type_name)
             return self._types.known.deserialize_cdr(message.raw, message.type_name)
-        except Exception as error:  # damaged bytes fail in every way there is
+        except Exception as error:  # damaged bytes cause errors of any kind
             raise BagError(f"{where} ({_said(error)})") from error
 
     @cached_property
@@ -256,14 +275,14 @@ class Bag:
 
     @property
     def typestore(self) -> Any:
-        """Of `rosbags`, for writing what is copied: the known types, and those of the bag that are not known."""
+        """A typestore of `rosbags` for writing copies: the known types, and the bag's own types."""
         return self._copying[0]
 
     @property
     def copyable(self) -> dict[str, str]:
-        """Topic to type, of those whose messages and definitions can be written into another ROS 2 bag."""
+        """Topic to type, of topics that can be copied into another ROS 2 bag."""
         if self.is_ros1:
-            # They are serialised in another way, and some have other fields.
+            # ROS 1 serialises differently, and some messages have other fields.
             return {}
         return {topic: kind for topic, kind in self.types.items() if kind in self._copying[1]}
 

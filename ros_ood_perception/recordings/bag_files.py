@@ -1,4 +1,4 @@
-"""Which files a bag has: plain ones in its folder, as `metadata.yaml` lists them."""
+"""Finds the files of a bag: regular files in its folder, as `metadata.yaml` lists them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class BagFiles:
     """The files of a bag.
 
     Attributes:
-        metadata: None where there is none that can be used.
+        metadata: None where it is missing or unusable.
         paths: in the order in which they were recorded.
-        damage: what is missing, or not as `metadata.yaml` says.
+        damage: files that are missing, or not as `metadata.yaml` lists them.
     """
 
     metadata: BagMetadata | None
@@ -33,7 +33,7 @@ class BagFiles:
     _unpacked: tempfile.TemporaryDirectory[str] | None = None
 
     def unpack(self) -> None:
-        """Decompress what is compressed as a whole, into the folder for temporary files, for as long as this lives."""
+        """Decompress files that are compressed as a whole, into a temporary folder that is deleted with this object."""
         for number, path in enumerate(self.paths):
             if path.suffix != COMPRESSED_ENDING:
                 continue
@@ -49,7 +49,11 @@ class BagFiles:
 
 
 def is_bag_name(name: str) -> bool:
-    """Whether a file of this name is one of a bag."""
+    """Whether a file with this name belongs to a bag.
+
+    >>> is_bag_name("drive_0.mcap"), is_bag_name("drive_0.db3.zstd"), is_bag_name("drive.mp4")
+    (True, True, False)
+    """
     return name.removesuffix(COMPRESSED_ENDING).endswith(STORAGE_ENDINGS) or name.endswith(".bag")
 
 
@@ -59,7 +63,7 @@ def holds_bag(folder: Path) -> bool:
 
 
 def bag_files(path: Path) -> BagFiles:
-    """The files of a bag's folder, or the one file.
+    """The files of a bag's folder, or the single file.
 
     Raises:
         OSError: the path cannot be read.
@@ -72,22 +76,22 @@ def bag_files(path: Path) -> BagFiles:
     try:
         metadata = read_metadata(path)
     except MetadataError as error:
-        damage.append(f"{METADATA} does not fit its files: {error}; they are read without it")
+        damage.append(f"{METADATA} cannot be used: {error}; the files are read without it")
     names = _names(path)
     there = [name for name in names if is_bag_name(name)]
     if any(not name.endswith(".bag") for name in there):
         there = [name for name in there if not name.endswith(".bag")]
-    # The order of rosbag2's numbers: name_9 before name_10.
+    # In the order of rosbag2's numbers: name_9 before name_10.
     there.sort(key=lambda name: (len(name.split(".")[0]), name))
     listed = list(dict.fromkeys(metadata.files)) if metadata is not None else []
     used = [name for name in listed if name in names]
     damage += [f"{METADATA} lists {name[:60]!r}, which is not there" for name in listed if name not in names]
     for name in there:
-        # A player leaves a decompressed file beside the compressed one.
+        # A player leaves the decompressed file beside the compressed one.
         if name in used or _twin(name) in used:
             continue
         if metadata is not None:
-            damage.append(f"{METADATA} does not list {name}, which is there; it is read as well")
+            damage.append(f"{METADATA} does not list {name}; it is read as well")
         used.append(name)
     paths = []
     for name in used:
@@ -105,7 +109,7 @@ def bag_files(path: Path) -> BagFiles:
 
 
 def _names(folder: Path) -> list[str]:
-    """Without hidden ones: macOS puts a file `._NAME` beside each."""
+    """Names of the files, without hidden ones: macOS puts a file `._NAME` beside each file."""
     return [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")] if folder.is_dir() else []
 
 

@@ -14,18 +14,18 @@ from ros_ood_perception.files.plain_file import PlainFile
 
 METADATA = "metadata.yaml"
 MAX_METADATA_BYTES = 1 << 22
-"""That of a bag of ten thousand files."""
+"""The metadata of a bag of ten thousand files."""
 MAX_DEPTH = 32
 _PARSER = getattr(yaml, "CLoader", yaml.Loader)
 
 
 class MetadataError(PerceptionError, ValueError):
-    """The metadata cannot be used. The message says why."""
+    """Metadata that cannot be used. The message says why."""
 
 
 @dataclass(frozen=True)
 class BagMetadata:
-    """What is announced.
+    """What `metadata.yaml` announces.
 
     Attributes:
         files: names within the bag's folder.
@@ -39,7 +39,7 @@ class BagMetadata:
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Without merge keys: they copy what they name, so that some nested in 500 bytes fill memory."""
+    """Without merge keys: a few nested ones in 500 bytes could fill the memory."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Called for each mapping before it is made."""
@@ -49,10 +49,10 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
 
 def read_metadata(folder: Path) -> BagMetadata | None:
-    """Of a bag's folder; None where there is none.
+    """The metadata of a bag's folder; None where the file is missing.
 
     Raises:
-        MetadataError: it cannot be read, or does not say what it should.
+        MetadataError: it cannot be read, or lacks required fields.
     """
     path = folder / METADATA
     try:
@@ -67,7 +67,7 @@ def read_metadata(folder: Path) -> BagMetadata | None:
 
 
 def parse_metadata(text: str) -> BagMetadata:
-    """Of the text of `metadata.yaml`, or of its copy within a file.
+    """The metadata in the text of `metadata.yaml`, or in its copy within a file.
 
     Raises:
         MetadataError: see `read_metadata`.
@@ -75,8 +75,8 @@ def parse_metadata(text: str) -> BagMetadata:
     try:
         _check_depth(text)
         data = yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: impossible dates, endless integers
-        raise MetadataError(f"it is no readable YAML ({' '.join(str(error).split())[:150]})") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: impossible dates, too long integers
+        raise MetadataError(f"it is not readable as YAML ({' '.join(str(error).split())[:150]})") from error
     if isinstance(data, dict):
         data = data.get("rosbag2_bagfile_information", data)
     files = _listed(data, "relative_file_paths")
@@ -87,15 +87,15 @@ def parse_metadata(text: str) -> BagMetadata:
         name = _value(topic, "name", str)
         counts[name] = counts.get(name, 0) + _value(entry, "message_count", int)
         types[name] = _value(topic, "type", str)
-    # Before version 4, the names had the folder before them. Nothing outside the folder is ever meant.
+    # Before version 4, the names had the folder before them. They never lead outside the folder.
     names = tuple(PurePosixPath(name).name for name in files if isinstance(name, str))
     if len(names) != len(files):
-        raise MetadataError("relative_file_paths holds something else than names")
+        raise MetadataError("relative_file_paths holds values that are not names")
     return BagMetadata(names, counts, types)
 
 
 def _check_depth(text: str) -> None:
-    """libyaml's own limit is that of the stack, and the process ends there."""
+    """libyaml has no limit but the stack, where the process ends."""
     depth = 0
     for event in yaml.parse(text, _PARSER):
         if isinstance(event, yaml.CollectionStartEvent):
@@ -109,7 +109,7 @@ def _check_depth(text: str) -> None:
 def _value(data: Any, key: str, kind: type) -> Any:
     found = data.get(key) if isinstance(data, Mapping) else None
     if not isinstance(found, kind) or isinstance(found, bool):
-        raise MetadataError(f"its {key} is not there, or no {kind.__name__}")
+        raise MetadataError(f"its {key} is missing, or not a {kind.__name__}")
     return found
 
 

@@ -1,7 +1,7 @@
-"""A recording's file that is made of chunks, each of messages of some hundred milliseconds: MCAP and ROS 1.
+"""What the readers of MCAP and ROS 1 share: files of chunks, each with the messages of some hundred milliseconds.
 
-A reader of one of them learns, when it is opened, where the chunks are and what each holds. Here the messages are given
-in the order of their times, and each chunk is held against what was said of it.
+When it opens a file, a reader finds out where the chunks are and what each holds. This module gives the messages in the
+order of their times, and compares each chunk with its index.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ from ros_ood_perception.files.plain_file import PlainFile
 from ros_ood_perception.recordings.decompression import DecompressionError, decompressed, most_decompressed
 
 MAX_CHUNK_BYTES = 1 << 28
-"""Decompressed. Recorders write some megabytes; only a chunk of one message is larger. A larger one is a bomb, or
-damage."""
+"""Decompressed. Recorders write some megabytes, or one large message. A larger chunk is damaged or malicious."""
 MAX_CHUNK_RECORDS = 500_000
 MAX_WAITING_BYTES = 1 << 27
-"""Of messages that wait for the chunks that overlap theirs in time."""
+"""Of messages that wait because later chunks overlap theirs in time."""
 
 Message = tuple[int, str, bytes]
 """Time in nanoseconds, topic, the message as it was serialised."""
@@ -98,7 +97,7 @@ class StoredTopic:
     Attributes:
         type_name: as in `sensor_msgs/msg/Image`.
         encoding: of the definitions: `ros2msg`, `ros2idl` or "".
-        definitions: what the file says that the type is; several where its copies differ.
+        definitions: of the type; several where the copies in the file differ.
     """
 
     name: str
@@ -109,10 +108,10 @@ class StoredTopic:
 
 @dataclass
 class Chunk:
-    """Where a chunk is, and what is said of it.
+    """The position of a chunk, and what the file says about it.
 
     Attributes:
-        position: of its record, bytes.
+        position: of its record in the file, bytes.
         start_ns, end_ns: times of its first and last message.
         counts: number of a channel to messages.
     """
@@ -129,7 +128,7 @@ class ChunkContents:
 
     Attributes:
         data: decompressed.
-        messages: channel, time, first and last byte in `data`, as they were recorded.
+        messages: channel, time, first and last byte in `data`, in recorded order.
     """
 
     data: memoryview
@@ -137,7 +136,7 @@ class ChunkContents:
 
 
 class LooseMessages:
-    """Messages outside chunks: only where they are is kept."""
+    """Messages outside chunks. Only their positions are kept."""
 
     def __init__(self) -> None:
         self._times = array("Q")
@@ -146,7 +145,7 @@ class LooseMessages:
         self._channels = array("I")
 
     def add(self, channel: int, time_ns: int, begin: int, end: int) -> None:
-        """The next one; its bytes are from `begin` to `end`."""
+        """Add the next message, whose bytes are from `begin` to `end`."""
         self._times.append(time_ns)
         self._begins.append(begin)
         self._ends.append(end)
@@ -164,21 +163,20 @@ class LooseMessages:
         return min(self._times)
 
     def in_order(self, channels: Collection[int]) -> Iterator[tuple[int, int, int, int]]:
-        """Time, channel, first and last byte of these channels' messages, in the order of their times, then of the
-        file."""
+        """Time, channel, first and last byte of the messages of these channels, ordered by time, then by position."""
         wanted = np.flatnonzero(np.isin(np.asarray(self._channels), sorted(channels)))
         for index in wanted[np.argsort(np.asarray(self._times)[wanted], kind="stable")].tolist():
             yield self._times[index], self._channels[index], self._begins[index], self._ends[index]
 
 
 class ChunkedFile:
-    """What MCAP and ROS 1 have in common; their readers fill the attributes.
+    """Base class of the readers of MCAP and ROS 1, which fill the attributes.
 
     Attributes:
         channels: number to topic, of the messages that can be read.
-        left_out: topic to why its messages are not read, of those that are no ROS messages.
+        left_out: topic to serialisation format, of topics whose messages are not ROS messages.
         counts: topic to number of messages.
-        damage: what was found when it was opened, a sentence each.
+        damage: a sentence for each fault that was found when the file was opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -214,7 +212,7 @@ class ChunkedFile:
 
     @property
     def topics(self) -> list[StoredTopic]:
-        """Those that can be read; one that has several channels more than once."""
+        """The readable topics; a topic with several channels is there more than once."""
         return list(self.channels.values())
 
     @property
@@ -234,19 +232,19 @@ class ChunkedFile:
 
     @property
     def start_ns(self) -> int:
-        """Not after the time of any message."""
+        """A time that is not after that of any message."""
         times = [chunk.start_ns for chunk in self.chunks if chunk.counts]
         return min([*times, self.loose.start_ns()] if len(self.loose) else times, default=0)
 
     def messages(
         self, topics: Mapping[str, str], start_ns: int | None, stop_ns: int | None, damage: list[str]
     ) -> Iterator[Message]:
-        """The messages of these topics in the order of their times; equal ones in the order of the file.
+        """The messages of these topics in the order of their times; equal times in the order of the file.
 
         Args:
-            topics: to their types; a topic of the same name with another type is left out.
+            topics: topic to type; a topic with the same name and another type is left out.
             start_ns, stop_ns: as in `Bag.messages`.
-            damage: what cannot be read is added here.
+            damage: takes a sentence for each thing that cannot be read.
         """
         channels = {
             number: topic.name for number, topic in self.channels.items() if topics.get(topic.name) == topic.type_name
@@ -275,7 +273,7 @@ class ChunkedFile:
             if chunk.end_ns >= start and chunk.start_ns < stop and not channels.keys().isdisjoint(chunk.counts)
         ]
         chunks.sort(key=lambda chunk: (chunk.start_ns, chunk.position))
-        # Time, place of the chunk, place in the chunk: no two are equal, and bytes are never compared.
+        # Time, position of the chunk, index in the chunk: no two are equal, so bytes are never compared.
         waiting: list[tuple[int, int, int, str, bytes]] = []
         waiting_bytes = 0
 
@@ -302,7 +300,7 @@ class ChunkedFile:
             yield next_one()
 
     def _sorted(self, file: PlainFile, chunk: Chunk, damage: list[str]) -> Sequence[tuple[int, int, memoryview]]:
-        """Channel, time and bytes of a chunk's messages; the chunk is held against what was said of it."""
+        """Channel, time and bytes of a chunk's messages by time; compares the chunk with its index."""
         try:
             contents = self._contents(file, chunk, damage)
         except ChunkError as error:
@@ -314,12 +312,12 @@ class ChunkedFile:
         for number in sorted({*found, *chunk.counts}):
             if found[number] != chunk.counts.get(number, 0):
                 damage.append(
-                    f"the chunk at byte {chunk.position} holds {found[number]} messages of {self._named(number)}, not "
-                    f"{chunk.counts.get(number, 0)} as its index says"
+                    f"the chunk at byte {chunk.position} holds {found[number]} messages of {self._named(number)}; its "
+                    f"index says {chunk.counts.get(number, 0)}"
                 )
         times = [time_ns for _, time_ns, _, _ in contents.messages]
         if times and not (chunk.start_ns <= min(times) and max(times) <= chunk.end_ns):
-            damage.append(f"the chunk at byte {chunk.position} holds messages of another time than it declares")
+            damage.append(f"the chunk at byte {chunk.position} holds messages outside the time span that it declares")
         contents.messages.sort(key=itemgetter(1))
         return [(channel, time_ns, contents.data[begin:end]) for channel, time_ns, begin, end in contents.messages]
 
@@ -327,7 +325,7 @@ class ChunkedFile:
         return self.channels[channel].name if channel in self.channels else f"channel {channel}"
 
     def _learn(self, file: PlainFile, chunk: Chunk) -> None:
-        """Find out what a chunk holds by reading it; where that fails, it holds nothing, and that is named."""
+        """Read a chunk to find out what it holds. Where that fails, `damage` says so and the chunk counts as empty."""
         try:
             contents = self._contents(file, chunk, self.damage)
         except ChunkError as error:

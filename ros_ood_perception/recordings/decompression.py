@@ -1,4 +1,4 @@
-"""Decompress bytes of strangers: never more than was asked for, whatever the compressed bytes say of themselves."""
+"""Decompresses bytes of strangers: never to more than was asked for, whatever the compressed bytes declare."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ros_ood_perception.errors import PerceptionError
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 MAX_FILE_RATIO = 200
 FREE_FILE_BYTES = 1 << 30
-"""A compressed bag file may grow to `MAX_FILE_RATIO` times its size, and by this much besides: sensor data shrinks to a
-fifth, and a black picture to a thousandth."""
+"""A bag file may decompress to `MAX_FILE_RATIO` times its size plus this. Sensor data shrinks to a fifth, a black
+picture to a thousandth."""
 KEPT_FREE_BYTES = 1 << 28
 _COPIED_AT_ONCE = 1 << 16
 
@@ -27,7 +27,7 @@ def most_decompressed(file_size: int) -> int:
 
 
 class DecompressionError(PerceptionError, ValueError):
-    """The bytes cannot be decompressed, or become more than is allowed."""
+    """Bytes that cannot be decompressed, or decompress to too many."""
 
 
 def decompressed(data: bytes, compression: str, most: int) -> bytes:
@@ -35,7 +35,7 @@ def decompressed(data: bytes, compression: str, most: int) -> bytes:
 
     Args:
         compression: `zstd`, `lz4` (frame format) or `bz2`; "" or "none" for none.
-        most: bytes that may come out.
+        most: largest number of decompressed bytes.
 
     Raises:
         DecompressionError: damaged, of another kind, or larger than `most`.
@@ -48,7 +48,7 @@ def decompressed(data: bytes, compression: str, most: int) -> bytes:
         found = _DECOMPRESSORS[compression](data, most)
     except DecompressionError:
         raise
-    except Exception as error:  # zstd, lz4 and bz2 have errors of their own, without a common base
+    except Exception as error:  # zstd, lz4 and bz2 raise errors without a common base
         raise DecompressionError(f"it cannot be decompressed ({error})") from error
     if len(found) > most:
         raise DecompressionError(f"it decompresses to more than {most} bytes")
@@ -60,7 +60,7 @@ def _zstd(data: bytes, most: int) -> bytes:
     declared = zstd.get_frame_info(data).decompressed_size
     decompressor = zstd.ZstdDecompressor()
     if declared is not None and declared <= most:
-        # The frame ends where it said: one allocation of the right size.
+        # The frame declares its size: one allocation of the right size.
         found = decompressor.decompress(data)
     else:
         found = decompressor.decompress(data, most + 1)
@@ -94,7 +94,7 @@ def decompress_file(source: BinaryIO, size: int, target: Path) -> None:
     """Decompress a zstd file of `size` bytes.
 
     Raises:
-        DecompressionError: damaged, too large, or the disk is full. What came before the damage is in `target`.
+        DecompressionError: damaged, too large, or the disk is full. `target` holds what came before.
     """
     most = most_decompressed(size)
     written = 0
@@ -116,5 +116,5 @@ def decompress_file(source: BinaryIO, size: int, target: Path) -> None:
 
 
 def _zstd_library() -> Any:
-    # What `rosbags` itself brings; from Python 3.14 on it is in the standard library.
+    # A dependency of `rosbags`; from Python 3.14 on it is in the standard library.
     return importlib.import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")

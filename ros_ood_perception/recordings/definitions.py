@@ -1,6 +1,6 @@
-"""The definitions of messages in a bag, held against those that are known here.
+"""Compares the message definitions in a bag with the known ones.
 
-Messages are only ever read as the known type: a definition of a stranger decides whether they are, never how.
+Messages are always read as the known type. A bag's definition decides only whether they are read.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from ros_ood_perception.recordings.message_types import message_types, typestore
 MAX_DEFINITION_BYTES = 1 << 18
 MAX_DEPTH = 32
 MAX_OWN_TYPES = 1000
-"""So many types that are not known here are taken over into a copy."""
+"""Number of unknown types that are taken over into a copy."""
 MAX_QUOTES = 100
-"""The parser of `rosbags` looks for the end of each up to the end of the text."""
+"""For each quote, the parser of `rosbags` searches the rest of the text."""
 _TYPE_NAME = re.compile(r"[a-zA-Z]\w*/msg/[A-Za-z]\w*", re.ASCII)
 _FIELD = re.compile(
     r"(?P<type>[a-zA-Z][\w/]*)(?:<=\d{1,9})?(?P<array>\[(?:<=)?(?P<size>\d{0,9})\])?\s+(?P<name>[a-zA-Z]\w*)(?:\s+\S.*)?",
@@ -53,7 +53,7 @@ def _of_ros1() -> Any:
 
 
 class BagTypes:
-    """What the types of a bag's topics are, by its own definitions.
+    """The types of a bag's topics, by its own definitions.
 
     Args:
         topics: as the files define them.
@@ -68,7 +68,7 @@ class BagTypes:
         self._problems: dict[str, str] = {}
 
     def problem(self, type_name: str) -> str:
-        """Why messages of this type are not read; "" if they are."""
+        """Why messages of this type are not read; "" if they are read."""
         if type_name not in self._problems:
             self._problems[type_name] = self._problem(type_name)
         return self._problems[type_name]
@@ -83,12 +83,12 @@ class BagTypes:
             try:
                 own = parse_definition(text, type_name)
             except DefinitionError:
-                continue  # damaged; another copy may be whole, and a message of another type has another length
+                continue  # damaged; another copy may be complete, and a message of another type has another length
             found.append(self._difference(type_name, own))
         return min(found, key=len, default="")
 
     def _difference(self, type_name: str, own: dict[str, Fields]) -> str:
-        """Between a definition and the known one, "" if there is none. A type that it lacks is the known one."""
+        """The first difference to the known definition; "" for none. Types that it leaves out are the known ones."""
         waiting, done = [type_name], set()
         while waiting:
             name = waiting.pop()
@@ -105,8 +105,8 @@ class BagTypes:
         return ""
 
     def copy_typestore(self) -> tuple[Any, set[str]]:
-        """A typestore of `rosbags` with the known types and those of the bag that are not known here, and the types
-        whose messages may be copied under it. Only for writing definitions."""
+        """A typestore with the known types and the bag's own, and the names of the types whose messages can be copied.
+        Only for writing definitions."""
         typestore = typestore_of_this_distribution()
         known = set(typestore.fielddefs)
         usable = {name for name in self._definitions if name in known and not self.problem(name)}
@@ -121,7 +121,7 @@ class BagTypes:
                         raise DefinitionError("has too many quotes")
                     types = get_types_from_msg(text, name)
                     typestore.register({n: types[n] for n in defined if n not in typestore.fielddefs})
-                except Exception:  # a type that cannot be written; its topics are not copied, which the caller says
+                except Exception:  # a type that cannot be written; the caller names its topics, which are not copied
                     continue
                 usable.add(name)
                 break
@@ -129,10 +129,13 @@ class BagTypes:
 
 
 def parse_definition(text: str, type_name: str) -> dict[str, Fields]:
-    """Type to fields, of a definition with those of the types within it (`ros2msg`).
+    """Type to fields, of a definition in `ros2msg` and the types that it contains.
 
     Raises:
-        DefinitionError: too long, or no such definition.
+        DefinitionError: too long, or not such a definition.
+
+    >>> parse_definition("float64 x\\nfloat64[<=4] ranges", "example_msgs/msg/Scan")
+    {'example_msgs/msg/Scan': (('x', 'float64', ''), ('ranges', 'float64', '[]'))}
     """
     if len(text) > MAX_DEFINITION_BYTES:
         raise DefinitionError(f"has {len(text)} characters; at most {MAX_DEFINITION_BYTES} are read")
@@ -166,7 +169,7 @@ def _full_name(name: str, within: str) -> str:
         parts = [within.split("/")[0], *parts]
     full = name if len(parts) == 3 else f"{parts[0]}/msg/{parts[-1]}"
     if len(parts) > 3 or not _TYPE_NAME.fullmatch(full):
-        raise DefinitionError(f"names {name[:60]!r}, which is no type")
+        raise DefinitionError(f"names {name[:60]!r}, which is not a type")
     return full
 
 
@@ -193,10 +196,10 @@ def _shown(field: tuple[str, str, str]) -> str:
 
 
 def _closed(own: dict[str, Fields], type_name: str, known: set[str]) -> dict[str, Fields]:
-    """The types that a definition needs, each defined or known, none within itself.
+    """The types that a definition needs. Each must be defined or known, and none may contain itself.
 
     Raises:
-        DefinitionError: it is not so.
+        DefinitionError: one is not, or does.
     """
     found: dict[str, Fields] = {}
 

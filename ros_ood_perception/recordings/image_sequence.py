@@ -1,4 +1,4 @@
-"""Images that follow each other: of a folder, or of a video."""
+"""Reads sequences of images: folders and videos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages without ROS: the definitions and classes of `rosbags`, made as `message_factory.NewMessage` says."""
+"""Messages without ROS, in the classes of `rosbags`; see `message_factory.NewMessage`."""
 
 from __future__ import annotations
 
@@ -27,14 +27,16 @@ VISION_MSGS = {
     ),
     "vision_msgs/msg/Detection2DArray": "std_msgs/Header header\nvision_msgs/Detection2D[] detections\n",
 }
-"""Definitions of vision_msgs 4 (Humble and later), which `rosbags` does not hold."""
+"""Definitions of vision_msgs 4 (Humble and later), which `rosbags` lacks."""
 
 _STRINGS = ("string", "wstring")
 
 
 def typestore_of_this_distribution() -> Any:
-    """The message definitions of the ROS 2 that runs here (`ROS_DISTRO`), or the newest that are known; vision_msgs
-    besides. A new one each time: a caller may register more."""
+    """A new typestore with the message definitions of this ROS 2 distribution (`ROS_DISTRO`) and vision_msgs.
+
+    Without a known distribution, they are the newest. Each caller gets its own, and may register more types.
+    """
     wanted = f"ros2_{os.environ.get('ROS_DISTRO', '')}"
     typestore = get_typestore(Stores(wanted) if wanted in {store.value for store in Stores} else Stores.LATEST)
     for name, definition in VISION_MSGS.items():
@@ -60,7 +62,7 @@ class MessageTypes:
         return self.typestore.types[type_name](**given, **missing)
 
     def serialized(self, message: Any) -> bytes:
-        """As CDR, little-endian."""
+        """The message as little-endian CDR."""
         return bytes(self.typestore.serialize_cdr(message, message.__msgtype__))
 
     def _fields(self, type_name: str) -> Any:
@@ -81,7 +83,7 @@ class MessageTypes:
 
 @lru_cache(maxsize=1)
 def message_types() -> MessageTypes:
-    """Of this distribution, made once."""
+    """The messages of this distribution; made once."""
     return MessageTypes()
 
 

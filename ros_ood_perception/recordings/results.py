@@ -1,4 +1,4 @@
-"""The results in a bag, frame by frame: of a replay, or as a node published them."""
+"""Reads results from a bag frame by frame, whether a replay or a node wrote them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ros_ood_perception.recordings.bag import Bag, BagError, BagMessage
 
 READ = ("semantic_mask", "anomaly_mask", "anomaly_score", "obstacle_detections")
 MAX_OBSTACLES = 4096
-"""In one frame; a node publishes a quarter of it at most."""
+"""In one frame. A node publishes at most a quarter of it."""
 MAX_PIXEL = 1e6
-"""A box reaches so far at most, pixels."""
+"""Largest coordinate of a box, pixels."""
 MAX_WAITING = 64
-"""So many frames may lack an output that comes later; then the oldest is given without it."""
+"""Frames that wait for an output; beyond it, the oldest is returned without."""
 
 FrameKey = tuple[str, int, int]
 """Camera, stamp and occurrence, as in `ResultFrame`."""
@@ -29,7 +29,7 @@ FrameKey = tuple[str, int, int]
 
 @dataclass(frozen=True)
 class DetectedBox:
-    """One obstacle in the picture: left, top, width and height in pixels, and its id."""
+    """One obstacle in the image: left, top, width and height in pixels, and its id."""
 
     x: float
     y: float
@@ -40,13 +40,13 @@ class DetectedBox:
 
 @dataclass
 class ResultFrame:
-    """What a bag holds of one frame.
+    """The results of one frame in a bag.
 
     Attributes:
-        camera: what the topics begin with, up to `output/`.
+        camera: the prefix of the topics, up to `output/`.
         stamp_ns: of the header.
-        occurrence: 0; 1 for the second frame of the camera with this stamp, and so on.
-        time_ns: of the recording.
+        occurrence: 0 for the first frame of the camera with this stamp, 1 for the second, and so on.
+        time_ns: when it was recorded, nanoseconds.
         pictures: by output name: ids (H, W) uint8, mask (H, W) uint8, score (H, W) float32 in [0, 1].
         obstacles: None where the bag does not hold them.
     """
@@ -65,10 +65,10 @@ class ResultFrame:
 
 
 def result_topics(bag: Bag) -> dict[str, tuple[str, str]]:
-    """Topic to camera and output name, of those that are read.
+    """Topic to camera and output name, of the outputs in `READ`.
 
     Raises:
-        BagError: it holds no semantic masks.
+        BagError: the bag holds no semantic masks.
     """
     found = {}
     for topic in bag.types:
@@ -81,7 +81,7 @@ def result_topics(bag: Bag) -> dict[str, tuple[str, str]]:
 
 
 def mask_keys(bag: Bag, damage: list[str] | None = None) -> set[FrameKey]:
-    """The keys of the frames that have a semantic mask.
+    """The keys of all frames with a semantic mask.
 
     Args:
         damage: takes a sentence for each message that cannot be read; None: the first one ends it.
@@ -94,11 +94,11 @@ def mask_keys(bag: Bag, damage: list[str] | None = None) -> set[FrameKey]:
 
 
 def result_frames(bag: Bag, damage: list[str] | None = None) -> Iterator[ResultFrame]:
-    """The frames in the order in which they are complete.
+    """The frames, in the order in which they become complete.
 
     Args:
-        damage: takes a sentence for each message that cannot be read or is no result; its frame is given without it.
-            None: the first one ends it.
+        damage: takes a sentence for each message that cannot be read or is not a result; its frame is returned
+            without it. None: the first such message raises.
 
     Raises:
         BagError: no results, or a message that cannot be read.
@@ -127,7 +127,7 @@ def result_frames(bag: Bag, damage: list[str] | None = None) -> Iterator[ResultF
 
 
 class _NoResultError(PerceptionError, ValueError):
-    """A message that none of our outputs can be. The message says why."""
+    """A message that is not one of our outputs. The text says why."""
 
 
 def _note(damage: list[str] | None, sentence: str) -> None:
@@ -141,7 +141,7 @@ def _note(damage: list[str] | None, sentence: str) -> None:
 def _messages(
     bag: Bag, topics: Mapping[str, tuple[str, str]], damage: list[str] | None
 ) -> Iterator[tuple[FrameKey, BagMessage, Any]]:
-    """The messages of these topics, each with its frame's key, and as it is when read."""
+    """The messages of these topics: key of the frame, serialised message, deserialised message."""
     seen: Counter[tuple[str, int]] = Counter()
     for raw in bag.messages(topics):
         try:
@@ -158,7 +158,7 @@ def _messages(
 
 
 def _pixels(message: Any, name: str) -> NDArray[Any]:
-    """(H, W) uint8, or float32 in [0, 1] of a score."""
+    """(H, W) uint8, or float32 in [0, 1] for a score."""
     kinds: dict[str, np.dtype[Any]] = {"mono8": np.dtype(np.uint8)}
     if name == "anomaly_score":
         kinds["32FC1"] = np.dtype("<f4")
@@ -167,10 +167,10 @@ def _pixels(message: Any, name: str) -> NDArray[Any]:
         height, width, step = int(message.height), int(message.width), int(message.step)
         data = np.ascontiguousarray(message.data, np.uint8).reshape(-1)
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
-        raise _NoResultError(f"is no image ({error})") from error
+        raise _NoResultError(f"is not an image ({error})") from error
     if height < 1 or width < 1 or kind is None or step != width * kind.itemsize or len(data) != height * step:
         raise _NoResultError(
-            f"{width}x{height} of {message.encoding[:20]!r} with {len(data)} bytes is no result of this package"
+            f"{width}x{height} of {message.encoding[:20]!r} with {len(data)} bytes is not a result of this package"
         )
     pixels = data.view(kind).reshape(height, width)
     # NaN compares false with both ends.
@@ -185,10 +185,10 @@ def _boxes(message: Any) -> tuple[DetectedBox, ...]:
             raise _NoResultError(f"has {len(message.detections)} obstacles; a frame has at most {MAX_OBSTACLES}")
         boxes = tuple(_box(detection) for detection in message.detections)
     except (AttributeError, TypeError) as error:
-        raise _NoResultError(f"is no Detection2DArray ({error})") from error
+        raise _NoResultError(f"is not a Detection2DArray ({error})") from error
     for box in boxes:
         corners = (box.x, box.y, box.x + box.width, box.y + box.height)
-        # Written so that NaN is refused as well.
+        # This form also refuses NaN.
         if not (box.width > 0 and box.height > 0 and all(abs(value) <= MAX_PIXEL for value in corners)):
             raise _NoResultError(
                 f"has a box of {box.width:g}x{box.height:g} at ({box.x:g}, {box.y:g}), which no obstacle can have"

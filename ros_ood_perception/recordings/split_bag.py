@@ -1,5 +1,7 @@
-"""Write a rosbag2 bag of MCAP files, one after the other: whatever happens, every file but the last is whole, with its
-index, and the folder is a bag that can be played."""
+"""Writes a rosbag2 bag of MCAP files, one after the other.
+
+Whatever happens, every file but the last is complete and has its index, and the folder is a bag that can be played.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,14 @@ from ros_ood_perception.recordings.bag import Bag, BagError
 
 METADATA = "metadata.yaml"
 INFORMATION = "rosbag2_bagfile_information"
-# libyaml's where PyYAML has it: ten times as fast, and a bag of many files has much metadata.
+# libyaml where it is installed: it is ten times as fast, and a bag of many files has much metadata.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _NEVER = QosTime(sec=2147483647, nsec=4294967295)
 
 
 def offered_qos(latched: bool, depth: int = 10) -> Qos:
-    """Reliable, as what a player publishes with; `latched` is transient local."""
+    """The QoS that a player publishes with: reliable, and transient local where `latched`."""
     return Qos(
         history=QosHistory.KEEP_LAST,
         depth=1 if latched else depth,
@@ -41,27 +43,29 @@ def offered_qos(latched: bool, depth: int = 10) -> Qos:
 
 
 class TopicDigests:
-    """SHA-256 of each topic, over time, length and bytes of every message in order. How a bag is split, compressed or
-    indexed does not matter."""
+    """SHA-256 of each topic, over time, length and bytes of every message in order.
+
+    It does not depend on how a bag is split, compressed or indexed.
+    """
 
     def __init__(self) -> None:
         self._hashes: dict[str, Any] = {}
         self.counts: dict[str, int] = {}
 
     def add(self, topic: str, time_ns: int, raw: bytes) -> None:
-        """The next message of a topic."""
+        """Add the next message of a topic."""
         found = self._hashes.setdefault(topic, hashlib.sha256())
         found.update(time_ns.to_bytes(8, "little", signed=True) + len(raw).to_bytes(8, "little"))
         found.update(raw)
         self.counts[topic] = self.counts.get(topic, 0) + 1
 
     def hex(self) -> dict[str, str]:
-        """By topic, in the order of their names."""
+        """Topic to digest, sorted by topic."""
         return {topic: self._hashes[topic].hexdigest() for topic in sorted(self._hashes)}
 
 
 def topic_digests(bag: Bag) -> TopicDigests:
-    """The digests of what a bag holds."""
+    """The digests of a bag's topics."""
     digests = TopicDigests()
     for message in bag.messages(bag.types):
         digests.add(message.topic, message.time_ns, message.raw)
@@ -69,12 +73,12 @@ def topic_digests(bag: Bag) -> TopicDigests:
 
 
 def part_file(name: str) -> str:
-    """The file with the metadata of one file of a `SplitBag`, beside it."""
+    """Name of the file with the metadata of one file of a `SplitBag`, which is beside it."""
     return f".{name}.yaml"
 
 
 class SplitBag:
-    """A bag that grows file by file. `close_file` ends one; what was written since is lost if the process dies.
+    """A bag that grows file by file. `close_file` ends a file. What was written since is lost if the process dies.
 
     Args:
         output: the folder that the bag's lies in; on its list are the files written here.
@@ -106,17 +110,17 @@ class SplitBag:
         return f"{self.folder.name}/{file}"
 
     def keep(self, files: Sequence[str]) -> None:
-        """Go on after these files, and take up their digests; others that were written are deleted.
+        """Continue after these files with their digests. Other written files are deleted.
 
         Args:
-            files: whole, in their order.
+            files: complete ones, in their order.
 
         Raises:
             OSError: with the path.
             BagError: one cannot be read.
         """
         self._output.delete_folder(self._listed(self._unfinished.name))
-        # What lies beside a file has its name within its own.
+        # Names of files beside a file contain its name.
         others = [name for name in self._output.names(f"{self.folder.name}/") if not any(map(name.__contains__, files))]
         self._output.delete(others)
         self.files = list(files)
@@ -130,7 +134,7 @@ class SplitBag:
                 raise BagError(f"{self.folder / name}: {bag.damage[0]}")
 
     def add_topic(self, topic: str, type_name: str, latched: bool = False, typestore: Any = None) -> None:
-        """A topic that may be written to; one that never is does not appear in the bag."""
+        """Declare a topic. It appears in the bag with its first message."""
         self._topics[topic] = (type_name, latched, typestore or self._typestore)
 
     def write(self, topic: str, time_ns: int, raw: bytes) -> None:
@@ -161,10 +165,10 @@ class SplitBag:
         return writer
 
     def close_file(self) -> str | None:
-        """End the file that is being written, and make it a part of the bag; on the disk when this returns.
+        """End the current file and make it a part of the bag. It is on the disk when this returns.
 
         Returns:
-            its name; None where nothing was written since the last one.
+            Its name; None where nothing was written since the last file.
 
         Raises:
             OSError: with the path.
@@ -191,11 +195,11 @@ class SplitBag:
         return name
 
     def abandon_file(self) -> None:
-        """Drop the file that is being written, if one is: after an error."""
+        """Drop the current file, if there is one, after an error."""
         writer, self._writer = self._writer, None
         if writer is None:
             return
-        # Its buffer goes where there is no room for it.
+        # On a full disk, flushing its buffer fails.
         with contextlib.suppress(Exception):
             writer.storage.bio.close()  # type: ignore[union-attr]
         with contextlib.suppress(OSError):
@@ -218,7 +222,7 @@ def _text(data: Any) -> str:
 
 
 def _joined(parts: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """The metadata of a bag of several files, of the metadata of each."""
+    """The metadata of a bag from those of its files."""
     filled = [part for part in parts if part["message_count"]]
     start = min(part["starting_time"]["nanoseconds_since_epoch"] for part in filled)
     end = max(part["starting_time"]["nanoseconds_since_epoch"] + part["duration"]["nanoseconds"] for part in filled)

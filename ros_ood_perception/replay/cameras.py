@@ -1,4 +1,4 @@
-"""Which topics of a bag are cameras, and what the cameras are called."""
+"""Chooses the topics of a bag that are cameras, and names the cameras."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NOT_CAMERAS = ("compressedDepth", "theora")
 
 
 class CameraChoiceError(PerceptionError, ValueError):
-    """The cameras cannot be told from the bag's topics. The message lists those that there are."""
+    """The cameras cannot be chosen from the bag's topics. The message lists the topics."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,18 @@ def choose_cameras(
 
     Args:
         types: topic to message type, of the bag.
-        wanted: TOPIC or NAME=TOPIC each; empty: every topic of images that is neither the result of perception nor the
-            truth of a sample drive, the raw one where a camera has both.
-        counts: topic to messages; of a camera with both topics, one that has none gives way. None: not known.
+        wanted: each TOPIC or NAME=TOPIC. Empty: every image topic that is neither a result of perception nor the truth
+            of a sample drive. Where a camera has a raw and a compressed topic, the raw one is taken.
         where: the bag, for errors.
+        counts: topic to number of messages; of a camera's two topics, one without messages is not taken. None: unknown.
 
     Raises:
-        CameraChoiceError: there is none, or one of `wanted` is not there.
+        CameraChoiceError: there is no camera, or a wanted topic does not exist.
+
+    >>> image, compressed = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+    >>> types = {"/front/image_raw": image, "/front/image_raw/compressed": compressed, "/rear/image_raw": image}
+    >>> [(camera.name, camera.image) for camera in choose_cameras(types, [], "drive.mcap")]
+    [('front', '/front/image_raw'), ('rear', '/rear/image_raw')]
     """
     images = sorted(topic for topic, kind in types.items() if kind in IMAGE_TYPES)
     listed = ", ".join(f"{topic} ({kind})" for topic, kind in sorted(types.items())) or "no topic at all"
@@ -81,7 +86,7 @@ def choose_cameras(
 
 
 def info_topic(image_topic: str) -> str:
-    """Where image_transport has the camera_info of an image topic: beside it."""
+    """The camera_info topic beside an image topic, as in image_transport."""
     base = image_topic.removesuffix("/compressed")
     return f"{base.rpartition('/')[0]}/camera_info"
 
@@ -101,7 +106,7 @@ def _is_camera(topic: str, images: set[str], recorded: set[str]) -> bool:
 
 
 def _name(topic: str) -> str:
-    """`/sensing/front_left/image_raw/compressed` -> `sensing_front_left`."""
+    """A camera's name from its topic: `/sensing/front_left/image_raw/compressed` -> `sensing_front_left`."""
     levels = [level for level in topic.split("/") if level]
     while len(levels) > 1 and (levels[-1] in _IMAGE_WORDS or levels[-1] == "compressed"):
         levels.pop()
@@ -111,7 +116,7 @@ def _name(topic: str) -> str:
 
 
 def _names(names: Sequence[str]) -> list[str]:
-    """Each once: a number is added to the second of a kind."""
+    """Unique names: a number is added to the second of equal ones."""
     found: dict[str, None] = {}
     last: dict[str, int] = {}
     for name in names:

@@ -1,4 +1,4 @@
-"""What is replayed, as one stream in order of time: frames of every camera, calibrations, and what is only copied."""
+"""The input of a replay as one stream in order of time: frames of every camera, calibrations, and messages to copy."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class InputFrame:
     """One frame.
 
     Attributes:
-        camera: place in `cameras`.
-        number: of the frame among this camera's, from 0, frames that are not used included.
-        name: file name, or topic and number: for people, and for labels that go by name.
-        time_ns: its place on the recording's time line, nanoseconds; what the results are recorded at.
-        message: `sensor_msgs/Image` or `CompressedImage`; None where it could not be read, then `problem` says why.
-        raw: as serialised; None for files.
+        camera: index in `cameras`.
+        number: of this camera's frame, from 0; frames that are left out count as well.
+        name: file name, or topic and number: for messages, and for labels that have the name of their image.
+        time_ns: time in the recording, nanoseconds. The results are recorded at the same time.
+        message: `sensor_msgs/Image` or `CompressedImage`; None where it cannot be read, and `problem` says why.
+        raw: the serialised message; None for files.
     """
 
     camera: int
@@ -56,7 +56,7 @@ class InputInfo:
 
 @dataclass(frozen=True)
 class InputCopy:
-    """A message that only goes into the output beside the results."""
+    """A message that is copied into the output."""
 
     topic: str
     time_ns: int
@@ -64,16 +64,16 @@ class InputCopy:
 
 
 class Input(Protocol):
-    """A recording.
+    """A recording that can be replayed any number of times.
 
     Attributes:
-        kind: for people.
+        kind: `bag`, `folder of images` or `video`.
         cameras: at least one.
-        damage: what could not be read; complete when `items` has come to its end.
-        frame_count: how many frames there are, or None where the recording does not say.
+        damage: what could not be read; complete when `items` has ended.
+        frame_count: number of frames; None where the recording does not say.
         transforms: of the cameras on the vehicle.
-        first_infos: by camera, what is known of it from the beginning.
-        copied: topic to message type of what can be copied into the output; empty where nothing can.
+        first_infos: index of a camera to its first calibration.
+        copied: topic to message type, of the topics that can be copied into the output.
     """
 
     kind: str
@@ -92,7 +92,7 @@ class Input(Protocol):
     def typestore(self) -> Any: ...
 
     def limit_images(self, max_pixels: int) -> None:
-        """Decode no file's image with more pixels; a message is held against the limit where it is decoded."""
+        """Decode no image file with more pixels. Messages are checked where they are decoded."""
         ...
 
     def start_ns(self) -> int:
@@ -105,7 +105,7 @@ class Input(Protocol):
         """Everything from `start_ns` on and before `stop_ns`, in order of time.
 
         Args:
-            copied: topics of `self.copied` whose messages are given out as well.
+            copied: topics of `self.copied` whose messages are included.
         """
         ...
 
@@ -136,7 +136,7 @@ class BagInput:
             raise BagError(f"{bag.path}: has no messages on {', '.join(topics)}{_because(bag)}")
         for topic in topics:
             if not counts[topic]:
-                self._broken[f"{topic}: is a camera's, and has no message; --camera chooses others"] = None
+                self._broken[f"{topic}: is a camera's topic without messages; choose others with --camera"] = None
         self.transforms = StaticTransforms()
         if bag.types.get(STATIC_TRANSFORMS, TRANSFORMS_TYPE) == TRANSFORMS_TYPE:
             for message in self._read([STATIC_TRANSFORMS]):
@@ -162,16 +162,16 @@ class BagInput:
 
     @cached_property
     def copied(self) -> dict[str, str]:
-        """See `Input`. Asked for only where something is copied: the definitions of all types are read for it."""
+        """See `Input`. Computed on demand, as it reads the definitions of all types."""
         copyable = self._bag.copyable
         if not self._bag.is_ros1:
             for topic in sorted(self._bag.types.keys() - copyable.keys()):
                 kind = self._bag.types[topic]
-                self._broken[f"{topic}: is not copied; the definition of {kind} cannot be written again"] = None
+                self._broken[f"{topic}: is not copied, as the definition of {kind} cannot be written"] = None
         return copyable
 
     def _read(self, topics: Collection[str]) -> Iterator[Any]:
-        """Messages that can be read, of topics that may not be there."""
+        """The readable messages of topics, which need not exist."""
         for message in self._bag.messages(topics):
             try:
                 yield self._bag.deserialize(message)
@@ -179,7 +179,7 @@ class BagInput:
                 self._broken[str(error)] = None
 
     def limit_images(self, max_pixels: int) -> None:
-        """See `Input.limit_images`: there are no files."""
+        """See `Input.limit_images`: a bag has no image files."""
 
     def start_ns(self) -> int:
         """The time of the first frame."""
@@ -214,10 +214,11 @@ class BagInput:
 
 
 class SequenceInput:
-    """A folder of images, or a video, as one camera.
+    """A folder of images or a video as one camera.
 
     Args:
-        rate_hz: of a folder: image number n has the stamp (n + 1) / rate. A video has its own times, from 1 s on.
+        rate_hz: of a folder: image number n, from 0, has the stamp (n + 1) / rate. A video has its own times, from
+            1 s on.
     """
 
     def __init__(self, source: ImageSequence, rate_hz: float) -> None:
@@ -242,7 +243,7 @@ class SequenceInput:
         return 0 if first is None else self._time_ns(0, first.time_ns)
 
     def _time_ns(self, index: int, own_ns: int | None) -> int:
-        # A stamp of zero means "no stamp" to many a consumer.
+        # Many consumers read a stamp of zero as "no stamp".
         return (
             round((index + 1) / self._rate_hz * NANOSECONDS_PER_SECOND)
             if own_ns is None

@@ -1,4 +1,4 @@
-"""Reads and decodes ahead of the engine, in a thread: while one frame is computed, the next ones are made ready."""
+"""Reads and decodes the next frames in a thread while the engine computes."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from ros_ood_perception.replay.inputs import InputCopy, InputFrame, InputInfo
 
 @dataclass(frozen=True)
 class ReadyFrame:
-    """A frame that the engine has, or why it does not.
+    """A frame that was passed to the engine, or the reason why it was not.
 
     Attributes:
-        image: (H, W, 3) uint8 in the bundle's colour order; None where there is none.
-        result: on its way; None where there is no image.
+        image: (H, W, 3) uint8 in the bundle's colour order; None where it cannot be decoded.
+        result: of the engine; None where there is no image.
         problem: why there is no image; "" with `left_out`.
-        left_out: the frame is none of those that were asked for.
+        left_out: the frame was not asked for (`every`).
     """
 
     frame: InputFrame
@@ -41,12 +41,12 @@ Ready = ReadyFrame | InputInfo | InputCopy
 
 
 class ReadAhead:
-    """Iterates over ready items in the order of the input. Use it as a context manager: leaving it ends the thread.
+    """Iterates over ready items in the order of the input. A context manager: leaving it ends the thread.
 
     Args:
         items: of the input.
-        skip: so many of them, calibrations aside, are dropped: they have been used before.
-        every: of each camera's frames, the first and every so many-th after it are used.
+        every: the first and then every `every`-th frame of each camera is used.
+        skip: number of items to drop, without calibrations: they were used before the replay was resumed.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class ReadAhead:
         self._cameras = cameras
         self._pool = pool
         self._order, self._max_pixels, self._every, self._skip = order, max_pixels, every, skip
-        # Copies are many and cost nothing; frames are what must not pile up.
+        # Copies are many and cheap; only the number of frames is limited.
         self._queue: queue.Queue[tuple[Ready, int] | BaseException | None] = queue.Queue(256)
         self._free = threading.Semaphore(pool.look_ahead + 1)
         self._stop = threading.Event()
@@ -83,7 +83,7 @@ class ReadAhead:
                 continue
 
     def __iter__(self) -> Iterator[tuple[Ready, int]]:
-        """Items, each with how many of the input's have been used once it has been."""
+        """Items, each with the number of items of the input up to it."""
         while (item := self._queue.get()) is not None:
             if isinstance(item, BaseException):
                 raise item
@@ -108,7 +108,7 @@ class ReadAhead:
                     return
                 self._queue.put((ready, count))
             self._queue.put(None)
-        except BaseException as error:  # raised again in the thread that uses the items
+        except BaseException as error:  # raised again in the consumer's thread
             self._queue.put(error)
 
     def _ready(self, frame: InputFrame) -> ReadyFrame:

@@ -1,7 +1,7 @@
-"""How far a replay has come, on the disk: `state.json` says of what, and each finished file of the bag has a record
-beside it with its digest and with all that is needed to go on after it.
+"""The progress of a replay on the disk, from which it can be resumed.
 
-A file that is not as it was written is noticed, and the replay goes on after the last one before it.
+`state.json` says which replay it is. Each finished file of the bag has a record beside it, with its digest and
+everything that is needed to continue after it. If a file was changed, the replay continues after the file before it.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ PROGRAM = "replay"
 
 
 class ReplayError(PerceptionError, RuntimeError):
-    """The replay cannot begin or go on. The message says why, and what to do."""
+    """The replay cannot start or continue. The message says why, and what to do."""
 
 
 class ReplayStoppedError(ReplayError):
-    """The replay had begun, and cannot go on now: what is finished stays."""
+    """A running replay cannot continue. Its finished files are kept."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class FileRecord:
 
     Attributes:
         file: its name; `sha256` is of its bytes, `part_sha256` of its own metadata (`part_file`).
-        used: so many items of the input, calibrations aside, have been used.
+        used: number of items of the input that have been used, without calibrations.
         last_ns, reported_ns: times of the last frame and of the last diagnostics, nanoseconds.
-        ended: the replay had come to its end.
-        cameras: `CameraReplay.state` of each.
+        ended: whether the replay was complete.
+        cameras: `CameraReplay.state` of each camera.
     """
 
     file: str
@@ -61,7 +61,7 @@ def record_file(file: str) -> str:
 
 
 def write_record(output: OutputFolder, record: FileRecord) -> None:
-    """Write the record of a finished file; that is then a part of the replay.
+    """Write the record of a finished file, which makes it a part of the replay.
 
     Raises:
         OSError: with the path.
@@ -83,13 +83,13 @@ def file_digest(path: Path) -> str:
 
 
 def whole_files(out: Path, written: int) -> tuple[list[FileRecord], str]:
-    """The records of the files, from the first on, that are as they were written; and what is wrong with the next.
+    """The records of the files up to the first one that is missing or was changed.
 
     Args:
-        written: so many files there were at least.
+        written: least number of files that were written.
 
     Returns:
-        the records, and a sentence, "" where all are whole.
+        The records, and what is wrong with the next file; "" where all are unchanged.
     """
     found: list[FileRecord] = []
     while True:
@@ -101,7 +101,7 @@ def whole_files(out: Path, written: int) -> tuple[list[FileRecord], str]:
             record = from_mapping(unsealed(path, read_json(path)), FileRecord, str(path))
             for file, digest in ((name, record.sha256), (part_file(name), record.part_sha256)):
                 if file_digest(out / BAG_FOLDER / file) != digest:
-                    raise JsonFileError(f"{out / BAG_FOLDER / file}: is not as it was written: its SHA-256 is another")
+                    raise JsonFileError(f"{out / BAG_FOLDER / file}: was changed: its SHA-256 is another")
         except (OSError, JsonFileError, SchemaError) as error:
             return found, str(error)
         found.append(record)
@@ -113,8 +113,8 @@ def write_state(
     """Write `state.json`.
 
     Args:
-        files: so many are finished.
-        summary_sha256: of `summary.json` once the replay is complete.
+        files: number of finished files.
+        summary_sha256: of `summary.json`; "" while the replay is not complete.
     """
     state = {
         "format": STATE_FORMAT,
@@ -140,14 +140,12 @@ def read_state(out: Path) -> dict[str, Any]:
             raise ReplayError(f"{path}: was written by another version; give another --out, or --overwrite")
         state = unsealed(path, state)
     except (OSError, JsonFileError) as error:
-        raise ReplayError(
-            f"{error}; the replay there cannot be gone on with: give another --out, or --overwrite"
-        ) from error
+        raise ReplayError(f"{error}; the replay there cannot be resumed: give another --out, or --overwrite") from error
     return state
 
 
 def finished_summary(out: Path) -> dict[str, Any] | None:
-    """`summary.json` of a replay that has come to its end and whose files are all as they were written; else None.
+    """`summary.json` of a complete replay with unchanged files; else None.
 
     Raises:
         ReplayError: see `read_state`.
@@ -165,20 +163,20 @@ def finished_summary(out: Path) -> dict[str, Any] | None:
 
 
 def make_room(out: Path, resume: bool, overwrite: bool) -> OutputFolder:
-    """Prepare the folder of a replay: a finished one gives way, an interrupted one only when told so.
+    """Prepare the folder of a replay. A finished replay in it is replaced, an interrupted one only if told so.
 
     Raises:
-        ReplayError: it is not said what to do with an interrupted replay, or there is none.
+        ReplayError: there is an interrupted replay without `resume` or `overwrite`, or none to resume.
         OutputFolderError: something else is in the folder.
         OSError: with the path.
     """
     if out.is_dir() and any(out.iterdir()):
         if resume:
             return OutputFolder.reopen(out, PROGRAM)
-        # Asked first: of a folder that is not ours no state is read.
+        # First: the state of a foreign folder is not read.
         OutputFolder(out, PROGRAM).read()
         if not overwrite and (out / STATE_FILE).exists() and not read_state(out)["complete"]:
-            raise ReplayError(f"{out} holds an interrupted replay: --resume goes on with it, --overwrite drops it")
+            raise ReplayError(f"{out} holds an interrupted replay: --resume continues it, --overwrite replaces it")
     elif resume:
-        raise ReplayError(f"{out}: there is no replay to go on with")
+        raise ReplayError(f"{out}: there is no replay to resume")
     return OutputFolder.claim(out, PROGRAM)

@@ -1,7 +1,7 @@
-"""One MCAP file, whole or damaged. Its data are always read themselves; its summary is only what they are held against.
+"""Reads one MCAP file, complete or damaged. The data section is always read; the summary is compared with it.
 
-Where the index of the chunks agrees with the chunks, with their message indexes and with the statistics, it says which
-chunks hold a topic. Where it does not, or there is none, every chunk is read when the file is opened.
+The chunk index says which chunks hold a topic where it agrees with the chunks, their message indexes and the
+statistics. Otherwise every chunk is read when the file is opened.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _RECORD = struct.Struct("<BQ")
 _MESSAGE = struct.Struct("<HIQQ")
 _READ_AT_ONCE = 1 << 24
 OTHER_ENCODINGS = ("ros1", "protobuf", "json", "flatbuffer", "cbor", "msgpack")
-"""Well-known ones that a ROS 2 recording may hold beside its messages."""
+"""Well-known encodings of other messages in a ROS 2 recording."""
 
 
 @dataclass
@@ -41,10 +41,10 @@ class McapChunk(Chunk):
     """A chunk and its message indexes.
 
     Attributes:
-        header: what it says of itself.
-        record_bytes: of the whole record.
-        offsets: channel to where its message index is; empty where there is none.
-        cut: the file ends within it.
+        header: the header of the chunk.
+        record_bytes: size of the whole record.
+        offsets: channel to the position of its message index; empty where there is none.
+        cut: the file ends within the chunk.
     """
 
     header: ChunkHeader
@@ -62,7 +62,7 @@ class _Definitions:
         self._seen: set[bytes] = set()
 
     def add(self, operation: int, data: bytes, damage: list[str]) -> None:
-        """One record; the first one of a number holds."""
+        """Add a record. Of several with one number, the first counts."""
         if data in self._seen:
             return
         self._seen.add(data)
@@ -80,13 +80,13 @@ class _Definitions:
 
 
 class McapFile(ChunkedFile):
-    """Reads what the file holds; it is open only meanwhile, and while messages are taken.
+    """An MCAP file. It is open only while it is scanned, and while messages are read.
 
     Attributes:
         metadata_text: the copy of `metadata.yaml` that rosbag2 writes into its files; "" where there is none.
 
     Raises:
-        OSError: it cannot be read, or is no plain file.
+        OSError: it cannot be read, or is not a regular file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -174,7 +174,7 @@ class McapFile(ChunkedFile):
         start, _, summary_crc = footer.parsed
         if start not in (0, data_end.end):
             self.damage.append(f"its footer says that its summary is at byte {start}; it is at byte {data_end.end}")
-        # The checksum covers the footer up to itself.
+        # The checksum covers the footer up to the checksum.
         if summary_crc and _crc(file, data_end.end, footer.end - 4) != summary_crc:
             self.damage.append("the checksum of its summary is wrong")
         unchecked = len(self.loose) or any(isinstance(c, McapChunk) and not c.header.crc for c in self.chunks)
@@ -182,7 +182,7 @@ class McapFile(ChunkedFile):
             self.damage.append("the checksum of its data is wrong")
 
     def _is_indexed(self) -> bool:
-        """Whether it is known without reading the chunks what they hold; contradictions are named."""
+        """Whether the index says correctly what the chunks hold. Contradictions are added to `damage`."""
         if not self._index:
             return not self.chunks
         known = True
@@ -280,7 +280,7 @@ class McapFile(ChunkedFile):
                 odd += 1
             position = end
         if odd:
-            damage.append(f"the chunk at byte {chunk.position} holds {odd} records that belong into no chunk")
+            damage.append(f"the chunk at byte {chunk.position} holds {odd} records of kinds that no chunk holds")
         if not chunk.header.crc:
             self._check_places(file, chunk, messages, damage)
         return ChunkContents(data, messages)
@@ -288,7 +288,7 @@ class McapFile(ChunkedFile):
     def _check_places(
         self, file: PlainFile, chunk: McapChunk, messages: list[tuple[int, int, int, int]], damage: list[str]
     ) -> None:
-        """Of a chunk without a checksum, hold the times and places of its messages against its message indexes."""
+        """Compare times and positions of the messages with the message indexes, for a chunk without a checksum."""
         found: dict[int, list[tuple[int, int]]] = {number: [] for number in chunk.offsets}
         for number, time_ns, begin, _ in messages:
             place = begin - records.MESSAGE_HEADER_BYTES - records.RECORD_HEADER_BYTES
@@ -299,8 +299,8 @@ class McapFile(ChunkedFile):
             indexed = list(struct.iter_unpack("<QQ", file.near(begin + 4, size)))
             if sorted(indexed) != sorted(found[number]):
                 damage.append(
-                    f"the chunk at byte {chunk.position} has messages of {self._named(number)} at other places or "
-                    "times than its message index says"
+                    f"the chunk at byte {chunk.position} has messages of {self._named(number)} at other positions "
+                    "or times than its message index says"
                 )
 
 
@@ -309,7 +309,7 @@ def _decompressed(file: PlainFile, chunk: McapChunk) -> bytes:
     check_chunk_size(header.size, header.compressed_size)
     data = file.read(chunk.position + records.RECORD_HEADER_BYTES + header.data_begin, header.compressed_size)
     if chunk.cut:
-        # What is there of it cannot be checked, and `_contents` says where it breaks off.
+        # A part of a chunk cannot be checked; `_contents` names where it ends.
         return data
     data = decompressed_chunk(data, header.compression.decode("latin-1"), header.size)
     if header.crc and zlib.crc32(data) != header.crc:
@@ -329,5 +329,5 @@ def _without_zeros(counts: dict[int, int]) -> dict[int, int]:
 
 
 def _type_name(name: str) -> str:
-    """`sensor_msgs/Image` is `sensor_msgs/msg/Image`."""
+    """`sensor_msgs/Image` as `sensor_msgs/msg/Image`."""
     return re.sub(r"\A(\w+)/(\w+)\Z", r"\1/msg/\2", name)

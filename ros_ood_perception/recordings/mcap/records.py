@@ -18,7 +18,7 @@ MESSAGE_HEADER_BYTES = 22
 CHUNK_HEADER_BYTES = 40
 """Without the name of the compression."""
 MAX_SMALL_RECORD_BYTES = 1 << 24
-"""Of records that are neither chunks, messages nor attachments."""
+"""Of records other than chunks, messages and attachments."""
 COMPRESSIONS = (b"", b"lz4", b"zstd")
 
 
@@ -33,7 +33,7 @@ class McapSchema:
 
 @dataclass(frozen=True)
 class McapChannel:
-    """A topic, the id of its schema, and how its messages are serialised."""
+    """A topic, the id of its schema, and the encoding of its messages."""
 
     topic: str
     schema: int
@@ -41,7 +41,7 @@ class McapChannel:
 
 
 class ChunkHeader(NamedTuple):
-    """What a chunk says of itself, and where its bytes begin within its record."""
+    """The header of a chunk, and where its data begin within the record."""
 
     start_ns: int
     end_ns: int
@@ -53,7 +53,7 @@ class ChunkHeader(NamedTuple):
 
 
 class ChunkIndex(NamedTuple):
-    """What the summary says of a chunk; `offsets`: channel to where its message index is."""
+    """An entry of the chunk index; `offsets`: channel to the position of its message index."""
 
     start_ns: int
     end_ns: int
@@ -66,7 +66,7 @@ class ChunkIndex(NamedTuple):
 
 
 class Fields:
-    """Takes one field after the other.
+    """Reads the fields of a record one after the other.
 
     Raises:
         BrokenRecordError: the record is too short.
@@ -81,7 +81,7 @@ class Fields:
         return layout.unpack(self.take(layout.size))
 
     def take(self, size: int) -> bytes:
-        """So many bytes."""
+        """The next `size` bytes."""
         begin, end = self._position, self._position + size
         if end > len(self._data):
             raise BrokenRecordError("a record is too short for its fields")
@@ -89,7 +89,7 @@ class Fields:
         return self._data[begin:end]
 
     def counted(self) -> bytes:
-        """Bytes behind their number."""
+        """Bytes that follow their length."""
         (size,) = self.numbers(_U32)
         return self.take(size)
 
@@ -101,7 +101,11 @@ class Fields:
             raise BrokenRecordError("a text is not UTF-8") from error
 
     def end(self) -> None:
-        """Nothing may follow."""
+        """Check that nothing follows.
+
+        Raises:
+            BrokenRecordError: something does.
+        """
         if self._position != len(self._data):
             raise BrokenRecordError("a record is longer than its fields")
 
@@ -119,7 +123,7 @@ _FOOTER = struct.Struct("<QQI")
 
 
 def schema(data: bytes) -> tuple[int, McapSchema]:
-    """Its id, and the schema."""
+    """Id and schema of a schema record."""
     fields = Fields(data)
     (number,) = fields.numbers(_ID)
     found = McapSchema(fields.text(), fields.text(), fields.text())
@@ -128,7 +132,7 @@ def schema(data: bytes) -> tuple[int, McapSchema]:
 
 
 def channel(data: bytes) -> tuple[int, McapChannel]:
-    """Its id, and the channel."""
+    """Id and channel of a channel record."""
     fields = Fields(data)
     number, schema_number = fields.numbers(_IDS)
     found = McapChannel(fields.text(), schema_number, fields.text())
@@ -138,23 +142,27 @@ def channel(data: bytes) -> tuple[int, McapChannel]:
 
 
 def chunk_header(data: bytes, length: int | None) -> ChunkHeader:
-    """Of the first 64 bytes or more of a chunk's contents, which are `length` bytes in all; None: not known."""
+    """From the first 64 bytes or more of a chunk record.
+
+    Args:
+        length: of the record's contents, bytes; None: unknown.
+    """
     fields = Fields(data)
     start, end, size, crc = fields.numbers(_CHUNK)
     compression = fields.counted()
     (compressed,) = fields.numbers(_U64)
     begin = CHUNK_HEADER_BYTES + len(compression)
     if length is not None and compressed != length - begin:
-        raise BrokenRecordError("a chunk contradicts itself")
+        raise BrokenRecordError("the lengths of a chunk do not match")
     return ChunkHeader(start, end, size, crc, compression, compressed, begin)
 
 
 def message_index(data: bytes, length: int) -> tuple[int, int]:
-    """Channel and number of messages, of the first 6 bytes or more of a message index."""
+    """Channel and number of messages, from the first 6 bytes or more of a message index."""
     fields = Fields(data)
     (number,), (size,) = fields.numbers(_ID), fields.numbers(_U32)
     if size != length - 6 or size % 16:
-        raise BrokenRecordError("a message index contradicts itself")
+        raise BrokenRecordError("the lengths of a message index do not match")
     return number, size // 16
 
 
@@ -164,7 +172,7 @@ def chunk_index(data: bytes) -> ChunkIndex:
     start, end, position, length = fields.numbers(_CHUNK_INDEX)
     pairs = fields.counted()
     if len(pairs) % 10:
-        raise BrokenRecordError("a chunk index contradicts itself")
+        raise BrokenRecordError("the lengths of a chunk index do not match")
     offsets = dict(struct.iter_unpack("<HQ", pairs))
     fields.numbers(_U64)
     compression = fields.counted()
@@ -179,7 +187,7 @@ def statistics(data: bytes) -> tuple[int, int, dict[int, int]]:
     messages, _, _, _, _, chunks, _, _ = fields.numbers(_STATISTICS)
     pairs = fields.counted()
     if len(pairs) % 10:
-        raise BrokenRecordError("the statistics contradict themselves")
+        raise BrokenRecordError("the lengths of the statistics do not match")
     fields.end()
     return messages, chunks, dict(struct.iter_unpack("<HQ", pairs))
 
@@ -200,7 +208,7 @@ def metadata(data: bytes) -> tuple[str, dict[str, str]]:
 
 
 def footer(data: bytes) -> tuple[int, int, int]:
-    """Where the summary begins, where its offsets begin, and its checksum (0: none)."""
+    """Start of the summary, start of its offsets, and its checksum (0: none)."""
     fields = Fields(data)
     start, offsets, crc = fields.numbers(_FOOTER)
     fields.end()
@@ -208,7 +216,7 @@ def footer(data: bytes) -> tuple[int, int, int]:
 
 
 def check_header(data: bytes) -> None:
-    """The first record."""
+    """Check the header, which is the first record."""
     fields = Fields(data)
     fields.text()
     fields.text()
@@ -222,4 +230,4 @@ def attachment_begin(data: bytes, length: int) -> None:
     name, kind = fields.counted(), fields.counted()
     (size,) = fields.numbers(_U64)
     if 16 + 8 + len(name) + len(kind) + 8 + size + 4 != length:
-        raise BrokenRecordError("an attachment contradicts itself")
+        raise BrokenRecordError("the lengths of an attachment do not match")

@@ -1,6 +1,6 @@
-"""Every record of an MCAP file from its first byte to its last, whatever its summary says.
+"""Scans an MCAP file from its first byte to its last, whatever its summary says.
 
-Where no record can be, the next chunk or message that can is looked for; what was left out is named.
+After bytes that are not a record, the scan continues at the next valid chunk or message. `damage` names what it skips.
 """
 
 from __future__ import annotations
@@ -39,9 +39,8 @@ class Record:
 
     Attributes:
         begin, end: of its contents, bytes from the file's beginning.
-        parsed: what its function in `mcap_records` gives; channel and time of a message; None of the kinds that nothing
-            depends on.
-        cut: the file ends before the record does.
+        parsed: the result of its function in `records`; channel and time of a message; None for other kinds.
+        cut: the file ends before the record.
     """
 
     operation: int
@@ -53,11 +52,11 @@ class Record:
 
 
 class McapScan:
-    """Goes over a file once.
+    """One pass over a file.
 
     Attributes:
-        damage: a sentence for each place that is no record.
-        known_channels: ids that a message may have; where it is empty, none is looked for after damage.
+        damage: a sentence for each place that is not a record.
+        known_channels: ids that a message can have. While it is empty, no message is searched for after damage.
     """
 
     def __init__(self, file: PlainFile) -> None:
@@ -66,7 +65,7 @@ class McapScan:
         self.known_channels: set[int] = set()
 
     def records(self) -> Iterator[Record]:
-        """All that can be read, in the order of the file."""
+        """All readable records in the order of the file."""
         file = self._file
         position = len(records.MAGIC)
         if file.near(0, position) != records.MAGIC:
@@ -80,7 +79,7 @@ class McapScan:
                     return
                 chunk = self._mended_chunk(position)
                 if chunk is not None:
-                    self.damage.append(f"{error} at byte {position}; it is read as the chunk that it is by its lengths")
+                    self.damage.append(f"{error} at byte {position}; it is read as a chunk, as its lengths fit")
                     yield chunk
                     position = chunk.end
                     continue
@@ -112,7 +111,7 @@ class McapScan:
         """The record that begins there.
 
         Raises:
-            BrokenRecordError: none does.
+            BrokenRecordError: no record does.
         """
         head = self._file.near(position, _HEAD_BYTES)
         if len(head) < records.RECORD_HEADER_BYTES:
@@ -145,14 +144,14 @@ class McapScan:
             return _PARSERS[operation](self._file.near(begin, length))
         if operation == records.DATA_END:
             if length != 4:
-                raise BrokenRecordError("the end of the data contradicts itself")
+                raise BrokenRecordError("the length of the data end record is wrong")
             return int.from_bytes(head[:4], "little")
         return None
 
     # -- after damage --------------------------------------------------------------------------------------------
 
     def _following(self, position: int) -> int | None:
-        """Where it goes on after a record that cannot be right."""
+        """Where the scan continues after a broken record."""
         head = self._file.near(position, records.RECORD_HEADER_BYTES)
         if len(head) == records.RECORD_HEADER_BYTES:
             end = position + records.RECORD_HEADER_BYTES + int(_RECORD.unpack(head)[1])
@@ -162,7 +161,7 @@ class McapScan:
         return min(places, default=None)
 
     def _mended_chunk(self, position: int) -> Record | None:
-        """A chunk of which the kind or one of its two lengths is wrong."""
+        """The chunk at a position, where only its kind or one of its two lengths is wrong."""
         head = self._file.near(position, _HEAD_BYTES)
         begin = position + records.RECORD_HEADER_BYTES
         try:
@@ -189,7 +188,7 @@ class McapScan:
         return True
 
     def _next(self, position: int) -> int | None:
-        """The next chunk or message."""
+        """The position of the next chunk or message."""
         pattern = re.compile(_CHUNK_PATTERN + _message_pattern(self.known_channels), re.DOTALL)
         while position < self._file.size:
             block = self._file.read(position, _SEARCHED_AT_ONCE)
@@ -207,7 +206,7 @@ class McapScan:
         return None
 
     def _summary(self, position: int) -> int | None:
-        """Where the summary begins, if the footer is there and says so."""
+        """The start of the summary, where the footer is there and gives it."""
         place = self._file.size - len(records.MAGIC) - records.FOOTER_BYTES - records.RECORD_HEADER_BYTES
         if place <= position:
             return None
@@ -221,7 +220,7 @@ class McapScan:
         return start if position < start <= place and self._may_follow(start) else place
 
     def _cut_chunk(self, position: int) -> Record | None:
-        """An uncompressed chunk whose beginning is there: its first messages may be whole."""
+        """An uncompressed chunk that is cut: its first messages may be complete."""
         head = self._file.near(position, _HEAD_BYTES)
         if len(head) < records.RECORD_HEADER_BYTES + records.CHUNK_HEADER_BYTES:
             return None

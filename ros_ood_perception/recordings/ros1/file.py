@@ -1,7 +1,7 @@
-"""One ROS 1 bag file (http://wiki.ros.org/Bags/Format/2.0), whole or damaged: read as `mcap_file` reads MCAP.
+"""Reads one ROS 1 bag file (http://wiki.ros.org/Bags/Format/2.0), complete or damaged.
 
-Where the index at its end agrees with the chunks and with the index behind each of them, it says which chunks hold a
-topic. Where it does not, or there is none, every chunk is read when the file is opened.
+The index at its end says which chunks hold a topic where it agrees with the chunks and with the index after each of
+them. Otherwise every chunk is read when the file is opened.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ MAX_SMALL_RECORD_BYTES = 1 << 24
 
 
 class Ros1FileError(PerceptionError, ValueError):
-    """Not a bag of ROS 1 that can be read. The message says why."""
+    """A file that cannot be read as a ROS 1 bag. The message says why."""
 
 
 @dataclass
@@ -58,9 +58,9 @@ class Ros1Chunk(Chunk):
 
     Attributes:
         compression: `none`, `bz2` or `lz4`.
-        size: decompressed.
+        size: decompressed, bytes.
         begin, end: of its compressed bytes in the file.
-        indexes: number of a topic to where the entries of its index begin and end; empty where no index follows.
+        indexes: number of a connection to begin and end of its index entries; empty where no index follows.
     """
 
     compression: str
@@ -71,10 +71,10 @@ class Ros1Chunk(Chunk):
 
 
 class Ros1File(ChunkedFile):
-    """Reads what the file holds; it is open only meanwhile, and while messages are taken.
+    """A ROS 1 bag file. It is open only while it is scanned, and while messages are read.
 
     Raises:
-        Ros1FileError, OSError: it is no bag, or cannot be read.
+        Ros1FileError, OSError: it is not a bag, or cannot be read.
     """
 
     metadata_text = ""
@@ -120,7 +120,7 @@ class Ros1File(ChunkedFile):
             position = record.end
 
     def _take(self, file: PlainFile, record: Record) -> int:
-        """Take up a record; gives back how many bytes its chunk has."""
+        """Store a record; returns the decompressed size of its chunk, 0 for other records."""
         size = record.end - record.begin
         if record.operation == CHUNK:
             compression = field_of(record.fields, b"compression", None).decode("latin-1")
@@ -143,7 +143,7 @@ class Ros1File(ChunkedFile):
         elif record.operation == CHUNK_INFO:
             counts = np.frombuffer(data[: size // 8 * 8], COUNT)
             if len(counts) != number_of(record.fields, b"count") or size % 8:
-                raise BrokenRecordError("a part of the index contradicts itself")
+                raise BrokenRecordError("the lengths of a part of the index do not match")
             self._infos[number_of(record.fields, b"chunk_pos", U64)] = (
                 time_of(record.fields, b"start_time"),
                 time_of(record.fields, b"end_time"),
@@ -156,7 +156,7 @@ class Ros1File(ChunkedFile):
     def _take_index(self, record: Record, data: bytes) -> None:
         entries = np.frombuffer(data[: len(data) // 12 * 12], ENTRY)
         if len(entries) != number_of(record.fields, b"count") or len(data) % 12 or not self.chunks:
-            raise BrokenRecordError("the index of a chunk contradicts itself")
+            raise BrokenRecordError("the lengths of the index of a chunk do not match")
         chunk = self.chunks[-1]
         assert isinstance(chunk, Ros1Chunk)
         times = entry_times(entries)
@@ -173,7 +173,7 @@ class Ros1File(ChunkedFile):
         chunk.end_ns = max(chunk.end_ns, last) if before else last
 
     def _is_indexed(self) -> bool:
-        """Whether it is known without reading the chunks what they hold; contradictions are named."""
+        """Whether the index says correctly what the chunks hold. Contradictions are added to `damage`."""
         if not self._header:
             self.damage.append("it has no header")
             return False
@@ -241,14 +241,14 @@ class Ros1File(ChunkedFile):
                 f"the chunk at byte {chunk.position} breaks off ({error}): {len(data) - position} bytes are left out"
             )
         if odd:
-            damage.append(f"the chunk at byte {chunk.position} holds {odd} records that belong into no chunk")
+            damage.append(f"the chunk at byte {chunk.position} holds {odd} records of kinds that no chunk holds")
         self._check_times(file, chunk, messages, damage)
         return ChunkContents(view, messages)
 
     def _check_times(
         self, file: PlainFile, chunk: Ros1Chunk, messages: list[tuple[int, int, int, int]], damage: list[str]
     ) -> None:
-        """Hold the times of the messages against the index behind their chunk; nothing else is summed."""
+        """Compare the times of the messages with the index after their chunk. There is no checksum."""
         found: dict[int, list[int]] = {number: [] for number in chunk.indexes}
         for number, time_ns, _, _ in messages:
             found.setdefault(number, []).append(time_ns)

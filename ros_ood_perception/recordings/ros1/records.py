@@ -31,7 +31,7 @@ _LONGEST_FIELD_BEFORE = 64
 
 @dataclass(frozen=True)
 class Record:
-    """One record: its fields, and where its data are."""
+    """One record: its fields, and the position of its data."""
 
     operation: int
     fields: dict[bytes, bytes]
@@ -41,7 +41,7 @@ class Record:
 
 
 def entry_times(entries: NDArray[Any]) -> NDArray[np.int64]:
-    """Times (N,) int64 in nanoseconds of `ENTRY`s."""
+    """Times (N,) int64 of index entries (`ENTRY`), nanoseconds."""
     return np.asarray(entries["sec"].astype(np.int64) * NANOSECONDS_PER_SECOND + entries["nsec"], np.int64)
 
 
@@ -49,7 +49,7 @@ def record_at(file: PlainFile, position: int) -> Record:
     """The record that begins there.
 
     Raises:
-        BrokenRecordError: none does.
+        BrokenRecordError: no record does.
     """
     head = file.near(position, 4)
     length = U32.unpack(head)[0] if len(head) == 4 else 0
@@ -94,19 +94,19 @@ def fields_of(header: bytes) -> dict[bytes, bytes]:
         field = header[position + 4 : position + 4 + size]
         name, separator, value = field.partition(b"=")
         if len(field) != size or not separator:
-            raise BrokenRecordError("a header contradicts itself")
+            raise BrokenRecordError("the lengths of a header do not match")
         found[name] = value
         position += 4 + size
     return found
 
 
 def operation_of(fields: dict[bytes, bytes]) -> int:
-    """What kind of record it is."""
+    """The kind of a record."""
     return field_of(fields, b"op", 1)[0]
 
 
 def field_of(fields: dict[bytes, bytes], name: bytes, size: int | None) -> bytes:
-    """A field that must be there, with so many bytes."""
+    """A required field of `size` bytes; None: of any size."""
     value = fields.get(name)
     if value is None or (size is not None and len(value) != size):
         raise BrokenRecordError(f"a record has no {name.decode()}")
@@ -114,18 +114,18 @@ def field_of(fields: dict[bytes, bytes], name: bytes, size: int | None) -> bytes
 
 
 def number_of(fields: dict[bytes, bytes], name: bytes, layout: struct.Struct = U32) -> int:
-    """A number that must be there."""
+    """A required number."""
     return int(layout.unpack(field_of(fields, name, layout.size))[0])
 
 
 def time_of(fields: dict[bytes, bytes], name: bytes) -> int:
-    """A time that must be there, nanoseconds."""
+    """A required time, nanoseconds."""
     seconds, nanoseconds = _TIME.unpack(field_of(fields, name, _TIME.size))
     return int(seconds) * NANOSECONDS_PER_SECOND + int(nanoseconds)
 
 
 def connection_of(fields: dict[bytes, bytes], data: bytes) -> tuple[int, StoredTopic]:
-    """Number and topic of a connection record, its names as in ROS 2."""
+    """Number and topic of a connection record, with names as in ROS 2."""
     number = number_of(fields, b"conn")
     described = fields_of(data)
     try:
@@ -141,7 +141,7 @@ def connection_of(fields: dict[bytes, bytes], data: bytes) -> tuple[int, StoredT
 
 
 def next_chunk(file: PlainFile, position: int) -> int | None:
-    """Where the next chunk begins that can be one."""
+    """The position of the next valid chunk."""
     while position < file.size:
         block = file.read(position, _SEARCHED_AT_ONCE)
         for found in _CHUNK_START.finditer(block):

@@ -1,5 +1,4 @@
-"""A SQLite3 file of a stranger for reading: plain tables only, nothing in it is run, and SQLite is stopped where it
-never ends."""
+"""Reads the SQLite3 file of a stranger: only plain tables. Nothing in it is run, and endless queries are stopped."""
 
 from __future__ import annotations
 
@@ -13,17 +12,17 @@ from typing import Any
 
 _STEPS_BETWEEN_CALLS = 100_000
 _MAX_CALLS_WITHOUT_ROW = 100
-"""SQLite is stopped when it does ten million steps without giving a row."""
+"""SQLite is stopped after ten million steps without a row."""
 _MAX_VALUE_BYTES = 1 << 28
 READ_ERRORS = (sqlite3.Error, OverflowError, MemoryError)
-"""What reading damaged pages ends in."""
+"""Errors of reading damaged pages."""
 
 
 class Database:
-    """Open until it is closed; nothing is written beside the file, and no journal is applied.
+    """An open database. Nothing is written beside the file, and no journal is applied.
 
     Args:
-        writable: as SQLite opens a file of its own, with its write-ahead log.
+        writable: open it as SQLite does by default, with its write-ahead log.
 
     Raises:
         sqlite3.Error: it cannot be opened.
@@ -73,7 +72,7 @@ class Database:
         return next(self.rows(query, values), None)
 
     def columns(self, table: str) -> set[str]:
-        """The stored columns of a plain table with rows of its own; empty where the name is not that of one.
+        """The stored columns of a plain table; empty where the name is not that of a plain table.
 
         Not a view, and no table that code of an extension fills: what their columns are, only running them says.
         """
@@ -90,14 +89,14 @@ class Database:
         }
 
     def is_row_number(self, table: str, column: str) -> bool:
-        """Whether the column is the number of a plain table's rows: `INTEGER PRIMARY KEY`."""
+        """Whether the column is the row number of a plain table: `INTEGER PRIMARY KEY`."""
         keys = [row for row in self.rows(f"PRAGMA table_xinfo({table})") if row[5]]
         numbered = [(str(row[1]).lower(), str(row[2]).upper()) for row in keys] == [(column, "INTEGER")]
-        # Of any other key there is an index.
+        # Any other key has an index.
         return numbered and not any(row[3] == "pk" for row in self.rows(f"PRAGMA index_list({table})"))
 
     def is_index_over(self, index: str, table: str, column: str) -> bool:
-        """Whether the index is one over this column of all rows, and nothing computed."""
+        """Whether the index covers this column of all rows, without expressions."""
         listed = [row for row in self.rows(f"PRAGMA index_list({table})") if row[1] == index]
         if len(listed) != 1 or listed[0][4]:
             return False

@@ -1,4 +1,4 @@
-"""One SQLite3 file of a rosbag2 bag, whole or damaged. The file and what lies beside it are not changed."""
+"""Reads one SQLite3 file of a rosbag2 bag, complete or damaged. The file and those beside it are not changed."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _NEEDED = {
 
 
 class SqliteFileError(PerceptionError, ValueError):
-    """Not even the topics can be read, or the tables are not those of a bag. The message says why."""
+    """A file whose topics cannot be read, or whose tables are not those of a bag. The message says why."""
 
 
 class SqliteFile:
-    """Reads what the file holds; it is open only meanwhile, and while messages are taken.
+    """A SQLite3 file. It is open only while it is scanned, and while messages are read.
 
     A file that was cut, and one with a write-ahead log beside it (its recorder was killed), are copied into the folder
     for temporary files first.
@@ -64,11 +64,11 @@ class SqliteFile:
     # -- opening -------------------------------------------------------------------------------------------------
 
     def _prepared(self) -> Path:
-        """The file itself, or a copy where it cannot be read as it is."""
+        """The file itself, or a copy where it cannot be read directly."""
         path = self.path
         log, journal = (path.with_name(f"{path.name}{ending}") for ending in ("-wal", "-journal"))
         if _size(journal):
-            # It may name any file of this machine, and SQLite deletes that when it applies it.
+            # A journal can name any file of this machine, which SQLite deletes when it applies the journal.
             self.damage.append(
                 f"{journal.name} beside it was not applied: its recorder was killed; apply it to a copy of both files "
                 "with sqlite3"
@@ -83,7 +83,7 @@ class SqliteFile:
             raise SqliteFileError(f"a copy needs {needed} bytes in {copy.parent.parent}; set TMPDIR to another disk")
         shutil.copyfile(path, copy)
         if missing:
-            # SQLite opens no file that is shorter than its header says: zeros are put in place of what was cut.
+            # SQLite opens no file that is shorter than its header says: the missing part is filled with zeros.
             with copy.open("r+b") as file:
                 file.truncate(path.stat().st_size + missing)
             self.damage.append(f"{missing} bytes are missing at its end; the last message may be incomplete")
@@ -93,11 +93,11 @@ class SqliteFile:
         return copy
 
     def _apply(self, log: Path, copy: Path) -> None:
-        """Put what a write-ahead log holds into the copy; SQLite leaves out what is damaged in there."""
+        """Apply a write-ahead log to the copy. SQLite skips the damaged part of the log."""
         written = _log_frames(log)
         try:
             with Database(copy, writable=True) as database:
-                # Reading opens the log; closing empties it into the file.
+                # Reading opens the log; closing applies it to the file.
                 database.first("SELECT count(*) FROM sqlite_master")
                 _, applied, _ = database.first("PRAGMA wal_checkpoint(PASSIVE)") or (0, 0, 0)
         except READ_ERRORS as error:
@@ -125,7 +125,7 @@ class SqliteFile:
                 self._channels[number] = StoredTopic(name, kind, language, texts)
 
     def _definitions(self, database: Database) -> dict[str, tuple[str, tuple[str, ...]]]:
-        """Type to language and definitions; bags of Humble and earlier hold none."""
+        """Type to language and definitions; bags of Humble and earlier lack them."""
         found: dict[str, tuple[str, tuple[str, ...]]] = {}
         names = ("topic_type", "encoding", "encoded_message_definition")
         try:
@@ -163,12 +163,12 @@ class SqliteFile:
 
     @property
     def topics(self) -> list[StoredTopic]:
-        """Those that can be read."""
+        """The readable topics."""
         return list(self._channels.values())
 
     @property
     def start_ns(self) -> int:
-        """Not after the time of any message."""
+        """A time that is not after that of any message."""
         return int(self._rows.times.min()) if len(self._rows.times) else 0
 
     def messages(
@@ -218,7 +218,7 @@ def _size(path: Path) -> int:
 
 
 def _missing_bytes(path: Path) -> int:
-    """How much shorter the file is than its header says."""
+    """Number of bytes by which the file is shorter than its header says."""
     with PlainFile(path) as file:
         header, size = file.read(0, 100), file.size
     if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
@@ -230,15 +230,14 @@ def _missing_bytes(path: Path) -> int:
 
 
 def _log_frames(log: Path) -> int | None:
-    """How many pages were written to a write-ahead log since it was begun, None if that cannot be told
-    (https://sqlite.org/fileformat2.html#walformat)."""
+    """Number of pages in a write-ahead log; None if it is unknown (https://sqlite.org/fileformat2.html#walformat)."""
     with PlainFile(log) as file:
         header = file.read(0, 32)
         page = int.from_bytes(header[8:12], "big")
         if len(header) < 32 or not 512 <= page <= 65536 or not _is_whole_header(header):
             return None
         frame = 24 + page
-        # Behind the last page there may be some of before it was begun anew; they have other salts.
+        # After the last page there can be pages from before the log was restarted; they have other salts.
         last = 0
         for number in range((file.size - 32) // frame):
             if file.read(32 + number * frame, 16)[8:] == header[16:24]:

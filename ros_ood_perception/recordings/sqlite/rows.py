@@ -1,6 +1,7 @@
-"""The rows of the table `messages`, without their data: gone over once, and held against the index over their times.
+"""Scans the rows of the table `messages` without their data, and compares them with the index over their times.
 
-Where a page is damaged, the rows behind it are looked for; what the index names and the table does not give is named.
+After a damaged page, the scan searches for the next readable row. `damage` says what the index lists and the table
+lacks.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 from ros_ood_perception.recordings.sqlite.database import READ_ERRORS, Database
 
 MAX_PROBES = 100_000
-"""So many rows are looked for one by one behind damaged pages."""
+"""Number of rows that are searched for one by one after damaged pages."""
 PROBED_ONE_BY_ONE = 256
 LAST_ROW = (1 << 63) - 1
 _TIME_INDEX = "timestamp_idx"
@@ -21,10 +22,10 @@ _PAIR = np.dtype([("time", np.int64), ("id", np.int64)])
 
 
 class MessageRows:
-    """Number, topic and time of every row, in the order of their numbers.
+    """Number, topic and time of every row, ordered by number.
 
     Args:
-        damage: what is missing is added here.
+        damage: takes a sentence for each kind of missing row.
 
     Attributes:
         ids, topics, times: (N,) int64.
@@ -53,12 +54,12 @@ class MessageRows:
                 following, probes = self._readable_after(following, probes)
 
     def _scan_from(self, first: int) -> int | None:
-        """Take the rows from a number on; the number after the last one where a page is damaged, None at the end."""
+        """Store the rows from a number on. Returns the next number where a page is damaged, None at the end."""
         query = "SELECT id, topic_id, timestamp FROM messages NOT INDEXED WHERE id >= ? ORDER BY id"
         try:
             for number, topic, time_ns in self._database.rows(query, (first,)):
                 if number < first:
-                    break  # damaged pages may lead in circles
+                    break  # damaged pages can form a cycle
                 self._take(number, topic, time_ns)
                 first = number + 1
                 if number == LAST_ROW:
@@ -71,7 +72,7 @@ class MessageRows:
         return first
 
     def _readable_after(self, first: int, probes: int) -> tuple[int | None, int]:
-        """The next row that can be read, and how many may still be looked for."""
+        """The next readable row, and the number of searches that are left."""
         query = "SELECT id FROM messages NOT INDEXED WHERE id >= ? ORDER BY id LIMIT 1"
         step, number = 1, first
         while probes > 0 and number < LAST_ROW - step:
@@ -120,7 +121,7 @@ class MessageRows:
             damage.append("some of its pages are damaged; every message that its index names was found")
 
     def _indexed(self) -> Any:
-        """Time and number of each row as the index has them, sorted; None where there is none that can be read."""
+        """Time and number of each row of the index, sorted; None where the index cannot be read."""
         ids, times = array("q"), array("q")
         try:
             if not self._database.is_index_over(_TIME_INDEX, "messages", "timestamp"):
@@ -133,7 +134,7 @@ class MessageRows:
                     continue
                 if last is not None and (time_ns, number) <= last:
                     self._damaged = True
-                    return None  # not in order: damaged pages may lead in circles
+                    return None  # not in order: damaged pages can form a cycle
                 last = time_ns, number
                 ids.append(number)
                 times.append(time_ns)

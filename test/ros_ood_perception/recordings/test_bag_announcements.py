@@ -204,7 +204,7 @@ def test_the_compressed_topic_is_the_camera_where_the_raw_one_has_no_message(tmp
         writer.add_connection("/left/image_raw", "sensor_msgs/msg/Image", typestore=types.typestore)
     source = BagInput(Bag(tmp_path / "bag"), [])
     assert [camera.image for camera in source.cameras] == ["/left/image_raw", "/rear/image_raw/compressed"]
-    assert source.damage == ["/left/image_raw: is a camera's, and has no message; --camera chooses others"]
+    assert source.damage == ["/left/image_raw: is a camera's topic without messages; choose others with --camera"]
 
 
 # -- SQLite ----------------------------------------------------------------------------------------------------------

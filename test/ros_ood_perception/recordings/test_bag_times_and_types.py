@@ -139,7 +139,7 @@ def test_an_image_that_is_defined_otherwise_is_malformed_and_says_how_it_differs
     assert item.message is None
     assert "cannot be read as sensor_msgs/msg/Image: its definition of" in item.problem
     assert source.copied == {}
-    assert source.damage == [f"{TOPIC}: is not copied; the definition of {IMAGE} cannot be written again"]
+    assert source.damage == [f"{TOPIC}: is not copied, as the definition of {IMAGE} cannot be written"]
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ def test_metadata_that_is_a_bomb_is_not_read_and_the_files_are(tmp_path: Path) -
         paths.append(bag)
     for name, found in zip(texts, read(*paths), strict=True):
         assert found["messages"] == 3, name
-        assert "metadata.yaml does not fit its files" in found["damage"][0], name
+        assert "metadata.yaml cannot be used" in found["damage"][0], name
 
 
 def test_metadata_that_leads_elsewhere_reaches_no_other_file(tmp_path: Path) -> None:

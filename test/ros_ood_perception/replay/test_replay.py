@@ -468,7 +468,7 @@ def test_bad_options_are_named_before_anything_starts(
         (["--set", "anomaly_threshold=3"], "it must be from -1 to 1"),
         (["--camera", "/left"], "has no image topic '/left'; it has"),
         (["--out", str(tmp_path / "other")], "is not empty and was not written by replay"),
-        (["--resume"], "there is no replay to go on with"),
+        (["--resume"], "there is no replay to resume"),
         (["--min-anomaly-iou", "0.5"], "a limit is given without --compare"),
         (["--compare", str(tmp_path / "none")], "none: no such file or folder; give the --out of another replay"),
         (["--compare", str(tmp_path / "none.json")], "none.json: is not the summary.json of a replay"),
