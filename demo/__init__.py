@@ -1,4 +1,4 @@
-"""The main job on a desk: frames, the live node over DDS, a recorded bag and a report."""
+"""The demo: plays frames through the live node over DDS, records a bag and writes a report."""
 
-# Before onnxruntime and the like are: see `ros_ood_perception.telemetry`.
+# Before libraries with telemetry, see `ros_ood_perception.telemetry`.
 import ros_ood_perception as ros_ood_perception

@@ -1,4 +1,4 @@
-"""What a run of the demo plays, and what is known of it."""
+"""The input of a demo run: frames, geometry of the camera, truth."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from ros_ood_perception.recordings.bag_files import BAG_FOLDER
 
 
 class RecordingError(PerceptionError, RuntimeError):
-    """The recorded bag cannot be read back."""
+    """The recorded bag cannot be read. The message says why."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The sample drive that the demo plays when it is given no frames: rendered once, then kept."""
+"""The sample drive that the demo plays by default: rendered once, then kept."""
 
 from __future__ import annotations
 

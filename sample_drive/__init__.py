@@ -1,4 +1,4 @@
-"""A deterministic renderer of street drives with exact ground truth: for tests, the demo and training."""
+"""A deterministic renderer of street drives with exact ground truth, for tests, the demo and training."""
 
-# Before onnxruntime and the like are: see `ros_ood_perception.telemetry`.
+# Before libraries with telemetry, see `ros_ood_perception.telemetry`.
 import ros_ood_perception as ros_ood_perception

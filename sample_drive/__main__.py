@@ -1,4 +1,4 @@
-"""Render drives through streets with objects on the road that no class knows, and their exact ground truth.
+"""Render street drives with objects on the road that belong to no class, and their exact ground truth.
 
     python -m sample_drive out/drive --seed 1                        # a bag, a folder, the truth
     python -m sample_drive data/streets/train --seed 1000 --drives 40 --seconds 12 --rate 1 \\

@@ -1,4 +1,4 @@
-"""A drive through streets that do not exist: frames with exact ground truth, the same for the same settings.
+"""A drive through rendered streets: frames with exact ground truth, the same for the same settings.
 
 from sample_drive.drive import DriveSettings, SampleDrive
 
@@ -41,22 +41,22 @@ WEATHERS = ("sun", "haze", "overcast")
 
 
 class DriveSettingsError(PerceptionError, ValueError):
-    """A setting that no drive can have. The message names it, what was there, and what would be right."""
+    """An impossible setting. The message names it, its value and the possible values."""
 
 
 @dataclass(frozen=True)
 class DriveSettings:
-    """What makes a drive.
+    """The settings of a drive.
 
     Attributes:
-        seed: streets, weather and all that is in them; 0 or more.
+        seed: of streets, weather and everything in them; 0 or more.
         seconds: length of the drive.
         rate_hz: frames a second.
         height, width: of the image, pixels.
-        unknown_objects: whether there are any; without them the streets are the same, and the vehicle has nothing to go
-            round.
-        distortion: whether the lens bends lines, as `CameraModel` with `plumb_bob` says.
-        steady: whether body motions (bounce, pitch, roll) are left out, so that the camera's pose is its mounting.
+        unknown_objects: whether there are any. Without them the streets are the same, and the vehicle does not
+            swerve.
+        distortion: whether the lens distorts, as in `CameraModel` with `plumb_bob`.
+        steady: without body motions (bounce, pitch, roll), so that the camera's pose is its mounting.
     """
 
     seed: int = 0
@@ -71,7 +71,7 @@ class DriveSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**31:
             raise DriveSettingsError(f"seed is {self.seed}; it must be from 0 to {2**31 - 1}")
-        # Written so that NaN is refused as well.
+        # This form also refuses NaN.
         if not 0 < self.seconds <= 600:
             raise DriveSettingsError(f"seconds is {self.seconds}; it must be above 0 and at most 600")
         if not 0 < self.rate_hz <= 120:
@@ -85,12 +85,12 @@ class DriveSettings:
 
     @property
     def frame_count(self) -> int:
-        """At least one."""
+        """Number of frames, at least one."""
         return max(round(self.seconds * self.rate_hz), 1)
 
 
 class SampleDrive:
-    """One drive. Making it takes a second or two; the first ever also compiles the kernels (about half a minute, kept).
+    """One drive. Creating it takes a second or two; the first one also compiles the kernels, which takes half a minute.
 
     The same settings give the same bytes on one machine with the same packages, whatever the number of jobs.
 
@@ -159,7 +159,7 @@ class SampleDrive:
                     future.cancel()
 
     def frame(self, index: int) -> DriveFrame:
-        """One frame by itself.
+        """One frame.
 
         Raises:
             IndexError: the drive has no such frame.
@@ -188,7 +188,7 @@ class SampleDrive:
         )
 
     def _along(self, time_s: float) -> float:
-        """How far along the street the vehicle is."""
+        """Distance of the vehicle along the street, metres."""
         mean, swing, period = self._speeds
         # The integral of mean + swing sin(2 pi t / period).
         return mean * time_s + swing * period / (2 * math.pi) * (1 - math.cos(2 * math.pi * time_s / period))
@@ -215,7 +215,7 @@ class SampleDrive:
         )
 
     def _velocity(self, time_s: float) -> NDArray[np.float64]:
-        """(6,) of the camera in its optical frame: metres a second, radians a second; from two poses about the time."""
+        """(6,) velocity of the camera in its optical frame, m/s and rad/s, from the poses before and after the time."""
         step = 0.01
         before = _in_map(self._vehicle(time_s - step), self._camera_pose(time_s - step))
         after = _in_map(self._vehicle(time_s + step), self._camera_pose(time_s + step))
@@ -225,7 +225,7 @@ class SampleDrive:
         return np.concatenate([rotation.T @ (after[1] - before[1]) / (2 * step), spin])
 
     def _world(self, time_s: float) -> tuple[Solids, NDArray[np.float64]]:
-        """Everything at a time: what stands still, and what moves where it is then."""
+        """Static objects, and the moving ones at their places at a time."""
         here = self._along(time_s)
         placed, footprints = [self._scene.still], [self._scene.still_footprints]
         for mover in self._scene.movers:
@@ -286,7 +286,7 @@ def _in_map(vehicle: VehiclePose, pose: CameraPose) -> tuple[NDArray[np.float64]
 
 def _lighting(generator: np.random.Generator, weather: str) -> Lighting:
     elevation = math.radians(float(generator.uniform(28, 55)))
-    # Beside the way rather than ahead: a low sun ahead blinds any camera.
+    # To the side: a low sun ahead blinds any camera.
     azimuth = float(generator.choice([-1, 1])) * math.radians(float(generator.uniform(40, 140)))
     towards = np.array(
         [math.cos(elevation) * math.cos(azimuth), math.cos(elevation) * math.sin(azimuth), math.sin(elevation)]

@@ -1,4 +1,4 @@
-"""A drive as a rosbag2 bag (MCAP): image, camera_info, transforms and the truth, at the frames' stamps."""
+"""Writes a drive as a rosbag2 bag (MCAP): image, camera_info, transforms and the truth, at the frames' stamps."""
 
 from __future__ import annotations
 
@@ -41,30 +41,30 @@ TOPICS = {
 
 
 class DriveBag:
-    """Writes the frames of one drive to a new bag. A context manager; left by an error too, the bag can be read.
+    """Writes the frames of one drive to a new bag. A context manager; the bag is readable even after an error.
 
     `/tf` holds `map` -> `base_footprint` (on the ground below the vehicle) -> `base_link` (the body, which bounces a
     little), `/tf_static` holds `base_link` -> the camera: the mounting that a team would have calibrated.
 
     Raises:
-        FileExistsError: something is at that path already.
-        OutputFolderError: the folder that it lies in is another program's.
+        FileExistsError: the path exists already.
+        OutputFolderError: its folder is another program's.
     """
 
     def __init__(self, path: Path, drive: SampleDrive) -> None:
-        # Imported here: image folders are written without a bag library.
+        # Imported here: writing image folders needs no bag library.
         from rosbags.rosbag2 import StoragePlugin, Writer
         from rosbags.typesys import Stores, get_typestore
 
         from ros_ood_perception.recordings.message_types import MessageTypes
 
         if path.exists():
-            raise FileExistsError(f"{path}: is there already; give another folder, or remove it")
+            raise FileExistsError(f"{path}: exists already; give another folder, or remove it")
         self._path = path
         output = OutputFolder.join(path.parent, PROGRAM)
         output.add(*(f"{path.name}/{file}" for file in (f"{path.name}.mcap", "metadata.yaml")))
         self._drive = drive
-        # The same bytes whatever distribution runs here.
+        # The same bytes with every distribution.
         self._new = MessageTypes(get_typestore(Stores.LATEST))
         self._writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
         self._connections: dict[str, Any] = {}
@@ -88,7 +88,7 @@ class DriveBag:
                 sync_file(self._path / name)
 
     def write(self, frame: DriveFrame) -> None:
-        """One frame, under its stamp."""
+        """Write a frame with its stamp."""
         stamp = frame.stamp_ns
         if frame.index == 0:
             mounting = self._drive.mounting
@@ -155,14 +155,14 @@ class DriveBag:
 
 
 def _relative(camera: CameraPose, mounting: CameraPose) -> CameraPose:
-    """The body in the ground frame, from the camera in the ground frame and on the body."""
+    """Pose of the body in the ground frame, from the camera's poses in the ground frame and on the body."""
     turn = np.reshape(camera.rotation, (3, 3)) @ np.reshape(mounting.rotation, (3, 3)).T
     x, y, z = (np.array(camera.translation) - turn @ np.array(mounting.translation)).tolist()
     return CameraPose(tuple(turn.ravel().tolist()), (x, y, z))
 
 
 def _quaternion(rotation: NDArray[np.float64]) -> tuple[float, float, float, float]:
-    """x, y, z, w of a rotation: the eigenvector that Bar-Itzhack's symmetric matrix keeps (doi 10.2514/2.4654)."""
+    """x, y, z, w of a rotation: the main eigenvector of Bar-Itzhack's symmetric matrix (doi 10.2514/2.4654)."""
     (a, b, c), (d, e, f), (g, h, i) = rotation.tolist()
     symmetric = np.array(
         [

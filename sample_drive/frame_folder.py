@@ -1,4 +1,4 @@
-"""A drive as files: images and labels in CamVid's layout, anomaly masks, and `ground_truth.json`."""
+"""Writes a drive as files: images and labels in CamVid's layout, anomaly masks, and `ground_truth.json`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ COMPRESSION = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 
 
 class FrameFolder:
-    """Writes frames below a folder; several drives may go into the same one, their names differ.
+    """Writes frames below a folder. Several drives can be written into one folder, as their names differ.
 
     `images/STAMP.png` (RGB), `labels/STAMP.png` (class ids, 11 where no class is right) and `labels_masks/STAMP.png`
     (1 on unknown objects, 0 elsewhere): the first two are CamVid's layout, the first and the last that of
@@ -45,10 +45,10 @@ class FrameFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         parts = [folder / part for part in (IMAGE_FOLDER, LABEL_FOLDER, ANOMALY_FOLDER)]
-        # Frames of an earlier run among these would be trained on, and are in no ground_truth.json.
+        # Frames of an earlier run would be trained on, but are not in the new ground_truth.json.
         used = [p for p in (*parts, folder / TRUTH_FILE) if p.is_file() or (p.is_dir() and any(p.iterdir()))]
         if used:
-            raise FileExistsError(f"{used[0]}: is there already; give another folder, or remove it")
+            raise FileExistsError(f"{used[0]}: exists already; give another folder, or remove it")
         self._output = OutputFolder.join(folder, PROGRAM)
         for part in parts:
             with naming(part):
@@ -56,11 +56,11 @@ class FrameFolder:
         self._drives: list[dict[str, Any]] = []
 
     def begin(self, drive: SampleDrive) -> None:
-        """The frames that follow are of this drive."""
+        """Begin a drive, to which the following frames belong."""
         self._drives.append(drive_facts(drive))
 
     def write(self, frame: DriveFrame) -> None:
-        """One frame.
+        """Write a frame.
 
         Raises:
             OSError: a file cannot be written, with its path.
@@ -95,7 +95,7 @@ class FrameFolder:
 
 
 def drive_facts(drive: SampleDrive) -> dict[str, Any]:
-    """What holds for every frame of a drive; `frames` is still empty. docs/sample_drive.md has the fields."""
+    """Facts about a whole drive, with an empty list of frames. docs/sample_drive.md describes the fields."""
     camera = dataclasses.asdict(drive.camera)
     return {
         "settings": dataclasses.asdict(drive.settings),
@@ -110,7 +110,7 @@ def drive_facts(drive: SampleDrive) -> dict[str, Any]:
 
 
 def frame_facts(frame: DriveFrame, name: str) -> dict[str, Any]:
-    """What holds for one frame."""
+    """Facts about one frame."""
     return {
         "index": frame.index,
         "name": name,

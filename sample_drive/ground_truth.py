@@ -31,12 +31,12 @@ CLASSES = (
 """CamVid's eleven classes in the order of their ids, as `training.data.sets.camvid` reads them."""
 CLASS_ID = {name: index for index, name in enumerate(CLASSES)}
 VOID_ID = 11
-"""In the label files of CamVid's layout: pixels of no class. Unknown objects have it."""
+"""Pixels of no class in the label files of CamVid's layout, among them unknown objects."""
 
 
 @dataclass(frozen=True)
 class VehiclePose:
-    """Where `base_footprint` (on the ground below the vehicle, x forward, y left) is in the drive's fixed frame `map`.
+    """Pose of `base_footprint` (on the ground below the vehicle, x forward, y left) in the drive's fixed frame `map`.
 
     Attributes:
         x, y: metres.
@@ -52,16 +52,16 @@ class VehiclePose:
 
 @dataclass(frozen=True)
 class TrueObstacle:
-    """An unknown object in one frame, wherever it is in front of the vehicle.
+    """An unknown object in front of the vehicle in one frame.
 
     Attributes:
         id: the same in every frame of the drive; also its value in `DriveFrame.instances`.
         kind: "tyre", "sofa", ...
-        position: x, y, z of the middle of what touches the ground, in `base_footprint`, metres.
-        footprint: x, y (F, 2) corners of the convex outline of what touches the ground, in `base_footprint`, metres.
+        position: x, y, z of the centre of the footprint in `base_footprint`, metres.
+        footprint: x, y (F, 2) corners of the convex outline on the ground in `base_footprint`, metres.
         height_m: of the object.
-        range_m: from the point below the camera to the nearest place of the footprint.
-        visible_pixels: how many pixels of the frame show it; 0 where it is hidden or out of the picture.
+        range_m: from the point below the camera to the nearest point of the footprint.
+        visible_pixels: number of pixels that show it; 0 where it is hidden or outside the image.
     """
 
     id: int
@@ -75,7 +75,7 @@ class TrueObstacle:
 
 @dataclass(frozen=True)
 class DriveFrame:
-    """One frame, and the truth about it.
+    """One frame and the truth about it.
 
     Attributes:
         index: from 0.
@@ -85,8 +85,8 @@ class DriveFrame:
         anomaly: (H, W) bool, where an unknown object is seen.
         instances: (H, W) uint16, the id of the unknown object that is seen, 0 elsewhere.
         camera: calibrated, with distortion.
-        camera_pose: of the optical frame in `base_footprint`, at this frame: the body pitches and rolls a little.
-        vehicle: where `base_footprint` is.
+        camera_pose: of the optical frame in `base_footprint` in this frame: the body pitches and rolls a little.
+        vehicle: pose of `base_footprint`.
         obstacles: unknown objects in front of the vehicle, the nearest first.
     """
 

@@ -69,12 +69,12 @@ def main() -> int:
             node.create_subscription(
                 TYPES[type_name],
                 topic,
-                # Serialized messages go into the bag byte by byte as the node sent them.
+                # Serialised messages go into the bag unchanged.
                 lambda serialized, topic=topic, connection=connection: record(topic, connection, serialized),
                 qos,
                 raw=True,
             )
-        # What arrived before the signal, but still waits in a queue, belongs into the bag.
+        # Messages that arrived before the signal can still wait in a queue.
         quiet_since = time.monotonic()
         while not stop.is_set() or time.monotonic() - quiet_since < DRAIN_S:
             before = recorded

@@ -1,4 +1,4 @@
-"""Which of the unknown objects the obstacles on the ground are: what was found, at which range, how well placed."""
+"""Matches obstacles on the ground with unknown objects: which were found, at what range, how well placed."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 from sample_drive.ground_truth import TrueObstacle
 
 BEARING_SLACK_RAD = math.radians(1.0)
-"""An obstacle and an object are in one direction when their angles are not farther apart."""
+"""Largest difference of the bearings of an obstacle and its object."""
 RANGE_SLACK = 0.15
 LEAST_RANGE_SLACK_M = 1.0
-"""Ranges may differ by this share, or by so much: a pitch of 0.3 degrees moves a place 30 m ahead by 3 m."""
+"""Ranges may differ by this share, or by this distance. A pitch of 0.3 degrees moves a place 30 m ahead by 3 m."""
 
 Places = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class JudgedFrame:
-    """One frame: the truth, and what was published.
+    """One frame: the truth, and the published obstacles.
 
     Attributes:
         objects: unknown objects ahead.
@@ -39,7 +39,7 @@ class JudgedFrame:
 
 @dataclass(frozen=True)
 class Visibility:
-    """When the node can be asked to find an object: so many pixels of it are seen, and it is not farther away."""
+    """When an object counts as in view: it shows at least this many pixels, and is at most this far away."""
 
     min_pixels: float
     max_range_m: float
@@ -54,10 +54,10 @@ class FoundObject:
     """One unknown object over the drive.
 
     Attributes:
-        in_view: positions of the frames in which it could be found.
-        found: positions of those among them in which an obstacle is it.
-        first_in_view_m, first_found_m: its true range at the first of each.
-        errors_m: of each obstacle that is it, from the nearest of its points in the object's direction to the
+        in_view: positions of the frames in which it is in view.
+        found: positions of the frames among them in which an obstacle matches it.
+        first_in_view_m, first_found_m: its true range in the first frame of each.
+        errors_m: of each matching obstacle, the distance from its nearest point in the object's direction to the
             footprint; 0 inside.
     """
 
@@ -86,12 +86,12 @@ class FoundObject:
 
 @dataclass
 class Findings:
-    """What became of every object and every obstacle.
+    """The matches of a drive.
 
     Attributes:
-        objects: that were in view, in the order in which they came into it.
-        matches: by frame, obstacle id to the id of the object that it is.
-        false_ids: obstacles that were none of the objects in any frame.
+        objects: those that were in view, in the order in which they came into view.
+        matches: by frame, obstacle id to object id.
+        false_ids: obstacles that matched no object in any frame.
     """
 
     objects: list[FoundObject]
@@ -125,11 +125,11 @@ class Findings:
 def find_objects(frames: Sequence[JudgedFrame], camera_xy: tuple[float, float], visibility: Visibility) -> Findings:
     """Match obstacles with objects, frame by frame.
 
-    An obstacle is an object when its points in the object's direction begin at the object's range, within the slack
-    above; of several objects the one whose range is nearest. An object may be several obstacles at once.
+    An obstacle matches an object when its nearest point in the object's direction is at the object's range, within the
+    slack above. Of several objects it matches the one with the nearest range. Several obstacles can match one object.
 
     Args:
-        camera_xy: the point below the camera, from which ranges and directions count.
+        camera_xy: the point below the camera, the origin of ranges and bearings.
     """
     objects: dict[int, FoundObject] = {}
     matches: list[dict[int, int]] = []
@@ -150,7 +150,7 @@ def find_objects(frames: Sequence[JudgedFrame], camera_xy: tuple[float, float], 
             matched[obstacle_id] = truth.id
             if not visibility.shows(truth):
                 continue
-            # It is there since the loop above.
+            # The loop above has added it.
             found = objects[truth.id]
             found.first_found_m = truth.range_m if found.first_found_m is None else found.first_found_m
             if not found.found or found.found[-1] != position:
@@ -161,14 +161,14 @@ def find_objects(frames: Sequence[JudgedFrame], camera_xy: tuple[float, float], 
 
 
 def nearest_range_m(places: Places, camera_xy: tuple[float, float]) -> float:
-    """Of an obstacle's nearest place (N, 2) from the point below the camera, metres."""
+    """Range of the nearest of an obstacle's places (N, 2) from the point below the camera, metres."""
     return float(_seen_from(places, camera_xy)[1].min())
 
 
 def _match(
     places: Places, objects: Sequence[TrueObstacle], camera_xy: tuple[float, float]
 ) -> tuple[TrueObstacle, NDArray[np.float64]] | None:
-    """The object that an obstacle is, and the nearest of its places in the object's direction."""
+    """The object that an obstacle matches, and the obstacle's nearest place in the object's direction."""
     bearings, ranges = _seen_from(places, camera_xy)
     best: tuple[float, TrueObstacle, NDArray[np.float64]] | None = None
     for truth in objects:
@@ -187,11 +187,11 @@ def _match(
 def _seen_from(places: Places, camera_xy: tuple[float, float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Bearings, radians, and ranges, metres, of places (N, 2) from the point below the camera."""
     x, y = (places - camera_xy).T
-    # What is beside or behind the camera is not in its picture: no angle wraps round.
+    # Places beside or behind the camera are not in its image, so no angle wraps around.
     return np.arctan2(y, np.maximum(x, 1e-6)), np.hypot(x, y)
 
 
 def _outside_m(place: NDArray[np.float64], truth: TrueObstacle) -> float:
-    """How far a place (2,) is outside the object's footprint, metres."""
+    """Distance of a place (2,) from the object's footprint, metres; 0 inside."""
     outline = np.array(truth.footprint, np.float32)[:, None]
     return max(-float(cv2.pointPolygonTest(outline, (float(place[0]), float(place[1])), True)), 0.0)

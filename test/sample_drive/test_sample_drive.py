@@ -157,7 +157,7 @@ def test_what_cannot_be_is_refused_with_what_would_be_right(tmp_path: Path, caps
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "old.png").touch()
     assert main([str(tmp_path), "--frames", "--seconds", "0.1"]) == 1
-    assert "images: is there already; give another folder" in capsys.readouterr().err
+    assert "images: exists already; give another folder" in capsys.readouterr().err
     (tmp_path / "bag").mkdir()
     assert main([str(tmp_path), "--bag", "--seconds", "0.1"]) == 1
     assert "give another folder, or remove it" in capsys.readouterr().err
