@@ -1,4 +1,4 @@
-"""What is fast, measured: each file prints ratios from one run."""
+"""Benchmarks: each file prints ratios measured in one run."""
 
-# Before onnxruntime and the like are: see `ros_ood_perception.telemetry`.
+# Before libraries with telemetry, see `ros_ood_perception.telemetry`.
 import ros_ood_perception as ros_ood_perception

@@ -1,8 +1,8 @@
-"""A camera in a process of its own: publishes frames at a rate until it is told to stop, then says how many.
+"""A camera in its own process: publishes frames at a rate until it is stopped, then prints their number.
 
     python -m benchmark.camera_process --topic /front/image_raw --rate 10 [--size 480 640] [--compressed jpeg]
 
-Prints `ready` once somebody subscribes, and at the end (SIGTERM, SIGINT) `sent N`.
+Prints `ready` once there is a subscriber, and `sent N` at the end (SIGTERM, SIGINT).
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ DISCOVERY_SETTLES_S = 0.5
 
 
 def pictures(size: tuple[int, int], seed: int | None = None) -> list[NDArray[np.uint8]]:
-    """(H, W, 3) uint8 frames of coarse noise, no two alike; the same for the same seed."""
+    """(H, W, 3) uint8 frames of coarse noise, all different; the same for the same seed."""
     generator = np.random.default_rng(seed)
     coarse = (generator.integers(0, 180, (size[0] // 8, size[1] // 8, 3), np.uint8) for _ in range(DISTINCT_FRAMES))
     return [np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_NEAREST), np.uint8) for image in coarse]
 
 
 def messages(size: tuple[int, int], compressed: str | None, seed: int | None = None) -> list[Image | CompressedImage]:
-    """`pictures` as bgr8 messages; stamps and frame_id are left to fill in."""
+    """`pictures` as bgr8 messages without stamp and frame_id."""
     found: list[Image | CompressedImage] = []
     for image in pictures(size, seed):
         if compressed:
@@ -73,7 +73,7 @@ def main() -> None:
     frames = messages(tuple(options.size), options.compressed)
     while not publisher.get_subscription_count() and not stopped:
         time.sleep(0.02)
-    # The other side learns of this publisher a little later than this side of it.
+    # The subscriber learns of the publisher a little later than the publisher of it.
     time.sleep(DISCOVERY_SETTLES_S)
     print("ready", flush=True)
     sent, due = 0, time.monotonic()
@@ -85,7 +85,7 @@ def main() -> None:
         sent += 1
         due += 1.0 / options.rate
         time.sleep(max(0.0, due - time.monotonic()))
-    # What is under way arrives before the publisher is gone.
+    # Messages under way arrive before the publisher is gone.
     time.sleep(DISCOVERY_SETTLES_S)
     print(f"sent {sent}", flush=True)
     node.destroy_node()

@@ -1,8 +1,8 @@
-"""What it costs that a finished file of a replay is on the disk and has its digest: seconds of fsync and of SHA-256.
+"""The cost of finishing a file of a replay: seconds of fsync and of SHA-256.
 
     python -m benchmark.finished_files --files 10 --megabytes 100 --folder out
 
-Writes files as a replay does, of mask-like messages, below FOLDER (so that its disk is measured), and deletes them.
+Writes files of mask-like messages below FOLDER as a replay does, to measure its disk, and deletes them.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""What the two lines against hostile images cost an image: the checks before the decoder, and a decoder process.
+"""The cost of the two defences against hostile images: the checks before the decoder, and the decoder process.
 
     python -m benchmark.image_decoding [--bundle models/camvid_small] [--rounds 20] [--json FILE]
 
-Compared, in turn in every round: OpenCV alone; the image checked, made minimal and decoded in this process, as the node
-does; the same in a decoder process, as the replay does. Besides, the CPU engine on a frame of the same size: most of
-what a node does for a frame. The processor time of all threads and of the decoder process is what counts; it hardly
-depends on what else runs. A decoder's is read from /proc in steps of a nanosecond.
+Each round compares OpenCV alone; the image checked, made minimal and decoded in this process, as in the node; and the
+same in a decoder process, as in a replay. The CPU engine on a frame of the same size is measured for scale. The figures
+are CPU time of all threads and of the decoder process, which hardly depends on other load. That of the decoder is read
+from /proc in nanoseconds.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ REPEATS = 5
 
 
 def picture(width: int, height: int) -> np.ndarray:
-    """(H, W, 3) uint8 with the detail and the noise of a camera's image."""
+    """(H, W, 3) uint8 with the detail and noise of a camera image."""
     generator = np.random.default_rng(0)
     image = np.zeros((height, width, 3), np.float32)
     for octave in range(3, 9):
@@ -49,7 +49,7 @@ def picture(width: int, height: int) -> np.ndarray:
 
 
 def longest_jpeg(side: int) -> bytes:
-    """A small file that keeps a decoder busy: the last scan of a progressive JPEG, until no more scans are allowed."""
+    """A small file that keeps a decoder busy: the last scan of a progressive JPEG, repeated up to the limit."""
     image = np.zeros((side, side, 3), np.uint8)
     segments = jpeg_segments(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes())
     scans = [part for part in segments if part[0] == 0xDA]
@@ -57,14 +57,14 @@ def longest_jpeg(side: int) -> bytes:
 
 
 def decoder_seconds(decoder: DecoderProcess) -> float:
-    """Processor time of the decoder process."""
+    """CPU time of the decoder process, seconds."""
     return int(Path(f"/proc/{decoder.pid}/schedstat").read_text("ascii").split()[0]) / 1e9
 
 
 def ways_of(
     data: bytes, image: np.ndarray, decoder: DecoderProcess, engine: InferenceEngine
 ) -> dict[str, Callable[[], Any]]:
-    """What is compared, by name."""
+    """Name to the compared function."""
 
     def checked() -> np.ndarray:
         check_image_bytes(data, MAX_PIXELS)
@@ -79,7 +79,7 @@ def ways_of(
 
 
 def measured(ways: dict[str, Callable[[], Any]], decoder: DecoderProcess, rounds: int) -> dict[str, dict[str, float]]:
-    """Milliseconds of each way: of processor time (median of the rounds), and on the wall (their least)."""
+    """Milliseconds of each function: CPU time (median of the rounds) and wall time (minimum)."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():

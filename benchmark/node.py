@@ -1,17 +1,17 @@
-"""What the node costs beside its engine: latency that it adds, and its share of the engine's rate.
+"""The cost of the node beyond its engine: added latency, and its throughput as a share of the engine's.
 
     python -m benchmark.node [--size 720 1280] [--cameras 1] [--transport raw] [--seconds 20] [--rounds 5]
       [--outputs semantic/mask anomaly/obstacles] [--against CHECKOUT] [--bundle FOLDER] [--json FILE]
 
-The engine alone, the node, and with --against the node of another checkout wait in processes of their own and run in
-turn, `--rounds` times, so that a machine that is busy with other work is as busy for all. This process is camera and
-consumer of both nodes, over Fast DDS with the profile that ships.
+The engine alone, the node, and with --against the node of another checkout are processes of their own that run in turn,
+`--rounds` times, so that other load on the machine is the same for all. This process is camera and consumer of both
+nodes, over Fast DDS with the shipped profile.
 
 - **Added latency**: one frame at a time, from `publish` to the arrival of its last subscribed output, less the engine's
   median. Percentiles over the frames of all rounds.
-- **Throughput ratio**: two frames of each camera under way at any time; frames a second over the engine's. The median
-  of the rounds.
-- **CPU ratio**: CPU seconds a frame over the engine's, while one frame is under way.
+- **Throughput ratio**: frames a second over the engine's, with two frames of each camera under way. Median of the
+  rounds.
+- **CPU ratio**: CPU seconds a frame over the engine's, with one frame under way.
 
 --against gives the two nodes' medians as ratios, this checkout over the other: 1.02 is 2 % slower. Exit code 1 when
 --max-ratio is given and one of them is above it.
@@ -41,7 +41,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT_S = 180.0
 LOST_AFTER_S = 2.0
 UNDER_WAY = 2
-"""Frames of one camera: one in inference, one that waits for it."""
+"""Frames of one camera: one in inference and one that waits."""
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -298,7 +298,7 @@ def _figures(rounds: list[dict[str, Any]], engine_ms: float, engine_cpu_s: float
 def _round_ratio(
     mine: list[dict[str, Any]], other: list[dict[str, Any]], figure: Callable[[dict[str, Any]], float]
 ) -> float:
-    """The median of the rounds: within one, the machine was equally busy for both."""
+    """The median of the rounds' ratios: within a round, other load is the same for both."""
     return statistics.median(figure(a) / figure(b) for a, b in zip(mine, other, strict=True))
 
 

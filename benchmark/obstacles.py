@@ -1,4 +1,4 @@
-"""How long obstacles and ground take on a CPU, for the engine's resolutions and the numbers of regions that occur.
+"""CPU time of obstacles and ground, for the engine's resolutions and usual numbers of regions.
 
 python -m benchmark.obstacles        # one thread, as in the node's inference thread
 """
@@ -31,7 +31,7 @@ CAMERA = CameraModel(*FRAME, 1000, 1000, 960, 540, "plumb_bob", (-0.25, 0.08, 0.
 
 
 def frame(size: tuple[int, int], regions: int, seed: int) -> FramePerception:
-    """Blobs of score on a road, with noise below the threshold everywhere."""
+    """Regions of high score on a road, with noise below the threshold everywhere."""
     random = np.random.default_rng(seed)
     score = random.uniform(0, 0.3, size).astype(np.float32)
     rows, columns = size
@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def frame_mask(result: FramePerception) -> object:
-    """The anomaly mask at the frame's size, computed anew: what working at that size would cost before any region."""
+    """Compute the anomaly mask at the frame's size: the cost of working at that size, without any region."""
     fresh = FramePerception(
         result.frame_size, result.engine_semantic, result.engine_anomaly_score, result.anomaly_threshold
     )

@@ -1,4 +1,4 @@
-"""The most memory that a process has had at a time."""
+"""Peak memory of a process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def peak_resident_bytes() -> int:
-    """Resident memory of this process at its most, in bytes.
+    """Peak resident memory of this process, bytes.
 
     Not `ru_maxrss`: that is handed on by fork and exec, so that a small process of a large one seems large.
     """

@@ -1,14 +1,14 @@
-"""What a replay costs beside the engine: frames a second of the whole, from bag to bag, over those of the engine alone.
+"""Throughput of a replay, from bag to bag, as a share of that of the engine alone.
 
     python benchmark/replay.py FRAMES [--bundle DIR] [--frames 60] [--rounds 5] [--jobs 1 2] [--json FILE]
 
-FRAMES is a folder of images; they are written once into a bag of raw images, as a camera's driver would. The engine
-alone, over the decoded frames, and every replay, over the bag, wait in processes of their own and run in turn, so that
-a machine that is busy with other work is as busy for both; the ratio of a round is what counts, and the median of them
-is printed. Starting (imports, loading the model) is not counted on either side; ending the bag is.
+FRAMES is a folder of images, which are written once into a bag of raw images, as a camera's driver would. The engine
+alone (on decoded frames) and every replay (on the bag) are processes of their own that run in turn, so that other load
+on the machine is the same for both. The median of the rounds' ratios is printed. Starting (imports, loading the model)
+is not counted; ending the bag is.
 
-The CPU seconds of a frame, of all threads of the process, are printed beside: they hardly depend on what else runs.
-Where the engine alone fills the cores, their ratio is what a replay can reach.
+The CPU seconds of a frame, of all threads of the process, are printed as well: they hardly depend on other load. Where
+the engine alone fills the cores, their ratio is the upper limit for a replay.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ENGINE = "engine alone"
 
 
 def write_frames(folder: Path, bag: Path, frames: int) -> None:
-    """A bag of bgr8 images."""
+    """Write the images of a folder into a bag, as bgr8."""
     from ros_ood_perception.files.output_folder import OutputFolder
     from ros_ood_perception.recordings.image_sequence import ImageFolder
     from ros_ood_perception.recordings.split_bag import SplitBag
@@ -48,7 +48,7 @@ def write_frames(folder: Path, bag: Path, frames: int) -> None:
 
 
 def engine_alone(bundle_folder: Path, bag: Path, scratch: Path) -> Callable[[], int]:
-    """Runs `engine.run` on frames that lie decoded in memory; gives back how many there are."""
+    """A function that runs `engine.run` on decoded frames in memory and returns their number."""
     from ros_ood_perception.bundle.model_bundle import read_bundle
     from ros_ood_perception.camera.raw_image import to_colour
     from ros_ood_perception.inference.opening import open_engine
@@ -69,7 +69,7 @@ def engine_alone(bundle_folder: Path, bag: Path, scratch: Path) -> Callable[[], 
 
 
 def whole_replay(bundle_folder: Path, bag: Path, scratch: Path, jobs: int) -> Callable[[], int]:
-    """Runs from the bag to a bag of results below `scratch`; gives back how many frames there were."""
+    """A function that replays the bag into a folder below `scratch` and returns the number of frames."""
     from ros_ood_perception.replay.command_line.opening import open_all
     from ros_ood_perception.replay.command_line.options import make_parser
     from ros_ood_perception.replay.engine_pool import EnginePool
@@ -98,7 +98,7 @@ def whole_replay(bundle_folder: Path, bag: Path, scratch: Path, jobs: int) -> Ca
 
 
 class Measured:
-    """One of the two above, in a process of its own, where it waits for its turn."""
+    """One of the two functions above in its own process, where it waits for its turn."""
 
     def __init__(self, make: Callable[..., Callable[[], int]], *arguments: Any) -> None:
         context = multiprocessing.get_context("spawn")
@@ -109,13 +109,13 @@ class Measured:
         self._pipe.recv()
 
     def __call__(self) -> tuple[float, float]:
-        """Frames a second, and CPU seconds of a frame."""
+        """Run it; returns frames a second and CPU seconds of a frame."""
         self._pipe.send(True)
         rate, cpu = self._pipe.recv()
         return rate, cpu
 
     def close(self) -> None:
-        """End the process, and those that it started."""
+        """End the process and its children."""
         self._pipe.send(False)
         self._process.join()
 
@@ -148,7 +148,7 @@ def main() -> int:
         measured = {ENGINE: Measured(engine_alone, *common)}
         measured |= {f"replay --jobs {jobs}": Measured(whole_replay, *common, jobs) for jobs in options.jobs}
         for number in range(options.rounds):
-            # There and back: what else runs may become more or less within a round.
+            # In alternating order: other load can change within a round.
             names = list(measured)[:: 1 if number % 2 else -1]
             found = {name: measured[name]() for name in names}
             rows.append({name: found[name][0] for name in measured})
@@ -162,7 +162,7 @@ def main() -> int:
     ratios = {name: statistics.median(row[name] / row[ENGINE] for row in rows) for name in rows[0] if name != ENGINE}
     for name, ratio in ratios.items():
         print(f"{name}: {ratio:.2f} of the engine alone (median of {len(rows)} rounds)")
-    # With more jobs, most of it is in other processes.
+    # With more jobs, most of the CPU time is in other processes.
     cpu_ms = {
         name: statistics.median(row[name] for row in cpu_rows) * 1e3
         for name in (ENGINE, "replay --jobs 1")

@@ -1,16 +1,16 @@
-"""The node under load for a long time: does its memory grow, do threads or descriptors, does the sum stay exact?
+"""The node under load for a long time: do memory, threads or descriptors grow, and do the counts stay exact?
 
     python -m benchmark.soak --minutes 30 [--bundle FOLDER] [--cameras 3] [--rate 10] [--size 480 640]
       [--restart-every 20] [--json FILE]
 
 Cameras, node and consumer are processes of their own over Fast DDS. Every 10 s a live parameter changes, every 20 s one
-camera is killed and started again (`--restart-every 0`: never). Exit code 0 if the node's resident memory grows by less
-than 1 MB per 10 minutes (least squares over the samples after the first quarter, or the first minute if that is later),
-threads and descriptors do not grow, every sum in the diagnostics was exact, and frames were published to the end.
+camera is killed and restarted (`--restart-every 0`: never). Exit code 0 if the node's resident memory grows by less
+than 1 MB per 10 minutes, threads and descriptors do not grow, every sum in the diagnostics was exact, and frames were
+published to the end. The slope of memory is a least-squares fit after the first quarter, or the first minute if that is
+later.
 
-Memory is what the process has to itself and the files that it mapped (RssAnon + RssFile). What it has mapped of the
-cameras' shared memory (RssShmem) rises and falls with the cameras: it is reported, and its segments are counted, as
-those of cameras that died must be let go.
+Memory is private memory and mapped files (RssAnon + RssFile). Shared memory of the cameras (RssShmem) varies with the
+cameras and is only reported. Its segments are counted, as those of dead cameras must be released.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from ros_ood_perception.pipeline.fates import SENT_FATES
 NODE = "/perception_node"
 SEGMENT = "/dev/shm/fast"
 SWINGS = {"threads": 1, "descriptors": 1, "segments": 2}
-"""What one camera more or less makes of each. In 30 minutes, one that is lost at each start of a camera grows by 30."""
+"""Variation of each by one camera more or less. In 30 minutes, a leak at each start of a camera grows by 30."""
 START_TIMEOUT_S = 180.0
 SETTLED_AFTER = 0.25
 SETTLED_AFTER_S = 60.0
@@ -46,7 +46,7 @@ MAX_MB_PER_10_MINUTES = 1.0
 
 
 class Load:
-    """The node, and the cameras that it hears."""
+    """The node and its cameras."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
@@ -65,14 +65,14 @@ class Load:
         return subprocess.Popen(ends_with_this_process(command), stdout=subprocess.DEVNULL)
 
     def restart_a_camera(self, turn: int) -> None:
-        """SIGKILL, as a driver that crashes."""
+        """Kill a camera, as if its driver crashed, and start it again."""
         name = self.names[turn % len(self.names)]
         self.cameras[name].kill()
         self.cameras[name].wait()
         self.cameras[name] = self._camera(name)
 
     def resources(self) -> dict[str, float]:
-        """Of the node: MB of its own memory and of shared memory, threads, descriptors, shared-memory segments."""
+        """Resources of the node: MB of its own and of shared memory, threads, descriptors, shared-memory segments."""
         process = Path(f"/proc/{self.node.pid}")
         status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
         own, files, shared = (int(status[f"Rss{kind}"].split()[0]) / 1024 for kind in ("Anon", "File", "Shmem"))
@@ -246,7 +246,7 @@ def judged(samples: list[dict[str, float]]) -> dict[str, Any]:
         return float(np.polyfit(seconds, [sample[name] for sample in kept], 1)[0] * 600)
 
     def growth(name: str) -> float:
-        # Medians: cameras that come and go make all of them swing.
+        # Medians: restarted cameras make all of them vary.
         first, second = (np.median([sample[name] for sample in part]) for part in (kept[:half], kept[half:]))
         return float(second - first)
 

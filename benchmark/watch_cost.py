@@ -1,4 +1,4 @@
-"""What the watch over the engine costs a frame: an engine that does nothing, with the watch and without.
+"""The cost of the inference deadline for a frame: an engine that does nothing, with and without the watchdog.
 
 python -m benchmark.watch_cost
 """
@@ -27,15 +27,15 @@ class Nothing:
     name = "nothing"
 
     def run(self, images: object) -> EngineOutput:
-        """The same each time."""
+        """The same result every time."""
         return OUTPUT
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Nothing to release."""
 
 
 def bare() -> float:
-    """Seconds a frame, of the call alone."""
+    """Seconds a frame of the call alone."""
     engine = Nothing()
     began = time.perf_counter()
     for _ in range(FRAMES):
@@ -44,7 +44,7 @@ def bare() -> float:
 
 
 def watched() -> float:
-    """Seconds a frame, with all that the deadline needs."""
+    """Seconds a frame with everything that the deadline needs."""
     supervisor = EngineSupervisor(lambda name: Nothing(), "nothing", ("nothing",), FailurePolicy(), print)
     supervisor.open()
     began = time.perf_counter()
@@ -58,7 +58,7 @@ def watched() -> float:
 
 
 def main() -> None:
-    """Print the median of the rounds, in turn."""
+    """Print the medians of alternating rounds."""
     costs = [watched() - bare() for _ in range(ROUNDS)]
     print(f"the watch costs a frame {statistics.median(costs) * 1e6:.1f} us ({min(costs) * 1e6:.1f} to ", end="")
     print(f"{max(costs) * 1e6:.1f} in {ROUNDS} rounds of {FRAMES} frames)")

@@ -1,18 +1,18 @@
-"""The live graph under one random fault after another: is every count exact, every mask right, and is the node back?
+"""Injects random faults into the live graph: is every count exact, every mask right, and does the node recover?
 
     python -m benchmark.faults --seed N --rounds M [--json FILE] [--out out/faults] [--faults NAME,...] [--plan]
 
 Two cameras, the perception node, a consumer and a recorder are processes of their own on real ROS 2. Each round draws a
-fault, now and then two, holds it for a moment, and lifts it; the same seed gives the same faults. Then:
+fault, sometimes two, holds it for a moment, and ends it; the same seed gives the same faults. Then:
 
-- every message on /diagnostics holds its sum, and `sent` has grown by what the cameras say that they sent
-- no mask, score or cloud stands under a stamp that was not that of a frame of its camera
-- every mask and score equals, bit for bit, what a replay of that frame gives
-- every camera has a right mask again and says that it is valid, within `--recovery-limit`
+- the counts of every message on /diagnostics add up, and `sent` has grown by the number that the cameras sent
+- no mask, score or cloud has a stamp that is not that of a frame of its camera
+- every mask and score equals that of a replay of the frame, bit for bit
+- within `--recovery-limit`, every camera has a right mask again and reports valid outputs
 
-A process that dies is started again after `--respawn-delay`, as `perception.launch.py` does; a node that is inactive is
-activated, as a lifecycle manager does. Exit code 0 if nothing was wrong; else 1, with the logs of that round in --out.
-docs/faults.md has the faults and results.
+A process that dies is restarted after `--respawn-delay`, as `perception.launch.py` does; an inactive node is activated,
+as a lifecycle manager does. Exit code 0 if nothing was wrong; else 1, with the logs of that round in --out.
+docs/faults.md describes the faults and results.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--pairs", type=float, default=PAIRS, help=f"share of rounds with two faults ({PAIRS})")
     parser.add_argument("--faults", default="", help=f"only these, separated by commas; of {', '.join(KNOWN)}")
-    parser.add_argument("--plan", action="store_true", help="print what would be done, and end")
+    parser.add_argument("--plan", action="store_true", help="print the plan and exit")
     parser.add_argument("--bundle", type=Path, default=package_file("models/camvid_small"))
     parser.add_argument("--rate", type=float, default=3.0, help="frames a second of each camera")
     parser.add_argument("--size", type=int, nargs=2, default=(120, 160), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--respawn-delay", type=float, default=2.0, metavar="S", help="as in perception.launch.py")
     parser.add_argument(
-        "--recovery-limit", type=float, default=60.0, metavar="S", help="what takes longer is a failure"
+        "--recovery-limit", type=float, default=60.0, metavar="S", help="a longer recovery is a failure"
     )
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the node; repeat"
@@ -74,9 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.plan:
         print(json.dumps([asdict(planned) for planned in rounds], indent=2))
         return 0
-    # As Ctrl-C: the processes of the graph are ended.
+    # Like Ctrl-C, which ends the processes of the graph.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # Before rclpy starts, here and in every child.
+    # Before rclpy starts here and in the children.
     os.environ.update(local_graph_environment(os.environ))
     from benchmark.faults.campaign import run_campaign
 

@@ -27,11 +27,11 @@ from ros_ood_perception.node.middleware.abandoned_shared_memory import remove_ab
 
 START_TIMEOUT_S = 180.0
 MAX_GROWTH_MB = 1024.0
-"""No message may make the node take more."""
+"""No message may make the node's memory grow by more."""
 
 
 class CampaignError(PerceptionError, RuntimeError):
-    """The graph does not come up, so that there is nothing to try faults on."""
+    """The graph does not start."""
 
 
 def run_campaign(
@@ -41,13 +41,13 @@ def run_campaign(
 
     Args:
         options: see `__main__.make_parser`.
-        folder: for all that the processes write.
+        folder: for everything that the processes write.
 
     Returns:
-        The rounds' results, and how much was looked at.
+        The results of the rounds, and the numbers of checks.
 
     Raises:
-        CampaignError: the graph does not come up.
+        CampaignError: the graph does not start.
     """
     size = (options.size[0], options.size[1])
     expected = expected_results(folder, options.bundle, size)
@@ -60,7 +60,7 @@ def run_campaign(
         stage.start()
         if len(stage.recover(time.monotonic(), START_TIMEOUT_S)) < len(CAMERAS) or not stage.come_to_rest():
             graph.keep_logs(options.out / "start", 0.0)
-            raise CampaignError(f"the graph does not come up; its logs are in {options.out / 'start'}")
+            raise CampaignError(f"the graph does not start; its logs are in {options.out / 'start'}")
         stage.problems.clear()
         try:
             for planned in rounds:
@@ -86,7 +86,7 @@ def run_campaign(
 
 
 def _judge_last_recording(stage: Stage, problems: list[Problem], console: Console) -> None:
-    """What is wrong in it counts to the last round."""
+    """Check the last recording; its problems belong to the last round."""
     stage.problems = []
     stage.graph.recorder.kill()
     stage.judge_recordings()

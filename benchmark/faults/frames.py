@@ -1,4 +1,4 @@
-"""What the cameras send: a small pool of distinct good frames, known to both ends by their index."""
+"""The frames that the cameras send: a small pool of distinct good frames, identified by their index."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROW_PADDING = 16
 
 @dataclass(frozen=True)
 class PoolFrame:
-    """One good frame, in the form of either transport. The two forms need not hold the same pixels.
+    """One good frame for each transport. The two forms need not hold the same pixels.
 
     Attributes:
         encoding: of `data`, as `sensor_msgs/Image` has it.
@@ -37,12 +37,12 @@ class PoolFrame:
 
 
 def image_topic(camera: str, transport: str) -> str:
-    """Where a camera publishes."""
+    """The topic of a camera's images."""
     return f"/{camera}/image_raw" + ("/compressed" if transport == "compressed" else "")
 
 
 def info_topic(camera: str) -> str:
-    """Where its calibration is published."""
+    """The topic of its calibration."""
     return f"/{camera}/camera_info"
 
 
@@ -63,7 +63,7 @@ def _frame(camera: str, number: int, size: tuple[int, int]) -> PoolFrame:
     codes = {"rgb8": cv2.COLOR_BGR2RGB, "bgra8": cv2.COLOR_BGR2BGRA, "mono8": cv2.COLOR_BGR2GRAY}
     pixels = cv2.cvtColor(image, codes[encoding]) if encoding in codes else image
     rows = pixels.reshape(height, -1)
-    # Every other one has padding at the end of its rows.
+    # Every second frame has padding at the end of its rows.
     padding = ROW_PADDING * (number % 2)
     rows = np.pad(rows, ((0, 0), (0, padding)))
     kind = ("png", "jpeg")[number % 2]
@@ -79,7 +79,7 @@ def _frame(camera: str, number: int, size: tuple[int, int]) -> PoolFrame:
 
 
 def _picture(seed: int, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Smooth ground and sky with blocks on them: every class has its chance, and no two pictures have equal masks."""
+    """Smooth ground and sky with blocks on them: all classes occur, and no two frames have equal masks."""
     generator = np.random.default_rng(seed)
     coarse = generator.integers(0, 200, (4, 5, 3), np.uint8)
     image = cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC)

@@ -1,4 +1,4 @@
-"""The processes of the live graph: node, cameras, consumer, recorder. Whoever ends is started again, as launch does."""
+"""The processes of the live graph: node, cameras, consumer, recorder. Ended ones are restarted, as launch does."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Process:
     """One process of the graph.
 
     Attributes:
-        started: how often it was.
+        started: number of starts.
         log: of its output, one file each time it is started.
         ended: exit code and time (monotonic, s) of each end.
-        restart_at: when it is started again; None while it runs.
+        restart_at: time of the next start; None while it runs.
     """
 
     name: str
@@ -44,13 +44,13 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Of the process that runs, or ran last."""
+        """Of the running or last process."""
         assert self.popen is not None
         return self.popen.pid
 
     @property
     def running(self) -> bool:
-        """Whether it runs, stopped or not."""
+        """Whether it runs; a stopped process counts as running."""
         return self.popen is not None and self.popen.poll() is None
 
     def start(self, folder: Path) -> None:
@@ -70,7 +70,7 @@ class Process:
             )
 
     def tell(self, command: str) -> None:
-        """A line to its standard input; one that has died does not hear it."""
+        """Write a line to its standard input; without effect if it has died."""
         assert self.popen is not None
         assert self.popen.stdin is not None
         try:
@@ -80,7 +80,7 @@ class Process:
             pass
 
     def signal(self, number: int) -> None:
-        """A signal, if it runs."""
+        """Send a signal, if it runs."""
         if self.running:
             os.kill(self.pid, number)
 
@@ -91,7 +91,7 @@ class Process:
             self.popen.wait()
 
     def limit(self, kind: int, soft: int) -> int:
-        """Set a soft resource limit, if it runs; the hard one stays. Gives back what the soft one was."""
+        """Set a soft resource limit, if it runs; the hard limit stays. Returns the previous soft limit."""
         try:
             before, hard = resource.prlimit(self.pid, kind)
             resource.prlimit(self.pid, kind, (soft, hard))
@@ -100,14 +100,14 @@ class Process:
         return before
 
     def address_space(self) -> int:
-        """Bytes that are mapped now; 0 when it is gone."""
+        """Mapped memory, bytes; 0 when it has ended."""
         try:
             return int(Path(f"/proc/{self.pid}/statm").read_text().split()[0]) * resource.getpagesize()
         except (OSError, IndexError):
             return 0
 
     def peak_mb(self) -> float:
-        """The most of resident memory so far, MB; 0 when it is gone."""
+        """Peak resident memory, MB; 0 when it has ended."""
         try:
             text = Path(f"/proc/{self.pid}/status").read_text()
             return int(text.split("VmHWM:")[1].split()[0]) / 1024
@@ -178,12 +178,12 @@ class Graph:
 
     @property
     def processes(self) -> list[Process]:
-        """All, the node first."""
+        """All processes, the node first."""
         return [self.node, *self.senders, self.consumer, self.recorder]
 
     @property
     def senders(self) -> list[Process]:
-        """Cameras, and the third processes that publish on their topics when they are told to."""
+        """The cameras, and other publishers on their topics."""
         return [*self.cameras.values(), *self.strangers.values()]
 
     def start(self) -> None:
@@ -192,7 +192,7 @@ class Graph:
             process.start(self.folder)
 
     def sent_logs(self, camera: str) -> dict[str, Path]:
-        """What each process that publishes on a camera's topics wrote, by its name and start."""
+        """Logs of the processes that publish on a camera's topics, by name and start."""
         found = {}
         for process in (self.cameras[camera], self.strangers[camera]):
             for number in range(1, process.started + 1):
@@ -200,11 +200,11 @@ class Graph:
         return found
 
     def sender_of(self, camera: str) -> str:
-        """The camera that runs, as `sent_logs` calls it."""
+        """The name of the running camera in `sent_logs`."""
         return f"{camera}_{self.cameras[camera].started}"
 
     def tend(self) -> tuple[list[Process], list[Process]]:
-        """Start again what ended, after its delay: what was found to have ended, and what was started."""
+        """Restart ended processes after their delay. Returns the ended and the started ones."""
         now = time.monotonic()
         ended, started = [], []
         for process in self.processes:
@@ -220,7 +220,7 @@ class Graph:
         return ended, started
 
     def keep_logs(self, target: Path, since: float) -> None:
-        """Copy the logs of what ran since then."""
+        """Copy the logs of the processes that ran since a time."""
         target.mkdir(parents=True, exist_ok=True)
         for process in self.processes:
             for number, log in enumerate(process.logs):
@@ -229,8 +229,8 @@ class Graph:
                     shutil.copy(log, target)
 
     def end(self) -> int:
-        """End all; the node's exit code, or -1 if it had to be killed."""
-        # Who leaves Fast DDS while others do can hang (Fast-DDS issue 6513): only the node takes its leave.
+        """End all processes; returns the node's exit code, -1 if it had to be killed."""
+        # Processes that leave Fast DDS at the same time can hang (Fast-DDS issue 6513): only the node ends cleanly.
         for process in self.processes[1:]:
             process.kill()
         if self.node.popen is None:
@@ -252,10 +252,10 @@ def _node_arguments(bundle: Path, parameters: dict[str, Any]) -> list[str]:
         "cameras": f"[{', '.join(CAMERAS)}]",
         "autostart": "true",
         "diagnostics_period_s": DIAGNOSTICS_PERIOD_S,
-        # What is too often is given up, and the campaign activates the node again, as a lifecycle manager does.
+        # After too many failures the node gives up, and the campaign activates it, as a lifecycle manager does.
         "max_engine_failures": 6,
         "engine_retry_s": 0.05,
-        # Far above what either takes here, and short enough for a round that waits until they have passed.
+        # Far above the usual durations, and short enough for a round that waits for them.
         "inference_deadline_s": 3.0,
         "engine_opening_deadline_s": 20.0,
         # So that obstacles and ground are computed as well.

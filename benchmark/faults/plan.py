@@ -1,4 +1,4 @@
-"""Which fault each round has: drawn from the seed and the round's number alone, whatever happens in between."""
+"""Draws the faults of each round from the seed and the number of the round."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ FAULTS = (
     *("engine", "engine_given_up", HANG, "lifecycle"),
 )
 SELF_CHECK = "results_of_another_frame"
-"""An engine whose results are good ones, of the frame before: nobody but the comparison with the replay can see it."""
+"""An engine that returns valid results of the frame before: only the comparison with the replay can find it."""
 ALONE = ("invalid_parameters", SELF_CHECK)
-"""Never beside another: what is invalid for a node that is active, one that was cleaned up may take."""
+"""Never together with another fault. A value that is invalid for an active node may be valid after a clean-up."""
 PAIRS = 0.15
-"""The share of rounds with two faults at once."""
+"""Share of rounds with two faults at once."""
 THRESHOLDS = (0.05, 0.2, 0.35, 0.5, 0.62)
 
 
 @dataclass(frozen=True)
 class PlannedFault:
-    """One fault of a round, and what of it is drawn."""
+    """One fault of a round and its drawn options."""
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class PlannedFault:
 
 @dataclass(frozen=True)
 class Round:
-    """What happens in one round.
+    """One round.
 
     Attributes:
         number: from 1.
@@ -60,7 +60,7 @@ class Round:
 
 
 def plan(seed: int, rounds: int, names: Sequence[str] = FAULTS, pairs: float = PAIRS) -> list[Round]:
-    """The rounds. Each fault comes once before any comes twice, as far as it is the first of its round.
+    """The rounds. As the first fault of a round, each fault comes once before any comes twice.
 
     Args:
         pairs: the share of rounds with two faults, 0 to 1.

@@ -1,4 +1,4 @@
-"""What a recorder whose disk was full has left: what the product's reader gives of it must be right."""
+"""Reads the recording of a recorder whose disk was full: what can be read must be right."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LONGEST_WAY_S = 30.0
 
 
 def recorded_results(folder: Path, frames: SentFrames) -> Iterator[Result]:
-    """The results in a bag, whole or damaged; none where nothing can be read.
+    """The results in a bag, complete or damaged; none where nothing can be read.
 
     Args:
         frames: what was sent. A recording does not say when a result came; it is taken as 30 s after the frame.

@@ -1,4 +1,4 @@
-"""The graph with what is known of it: what a fault acts on, and what brings the node back where a fault left it."""
+"""The graph and its observed state: faults act on it, and it brings the node back after a fault."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ START_TRANSPORT = "raw"
 
 @dataclass(frozen=True)
 class GoodResult:
-    """A result that was found right: the frame, and when the result came."""
+    """A right result: its frame, and when it was received."""
 
     sent: Sent
     received_at: float
@@ -67,10 +67,10 @@ class Stage:
         self.consumed = self.recorded = 0
 
     def inexact(self, text: str) -> None:
-        """A sum that is not exact."""
+        """Note a sum that is not exact."""
         self.problems.append(Problem("inexact", text))
 
-    # -- what holds all the time -----------------------------------------------------------------------------------
+    # -- running -----------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start all processes, and the cameras' frames."""
@@ -80,7 +80,7 @@ class Stage:
             process.tell("go")
 
     def tend(self) -> None:
-        """Judge what came, and start again what ended."""
+        """Check what was received, and restart ended processes."""
         self._judge()
         ended, started = self.graph.tend()
         for process in ended:
@@ -110,7 +110,7 @@ class Stage:
                 self.good[result.camera].append(GoodResult(sent, result.received_at))
 
     def judge_consumer(self) -> None:
-        """Judge what the consumer wrote since."""
+        """Check the new lines of the consumer."""
         for path in self.graph.folder.glob("consumer_*.received"):
             with path.open("rb") as file:
                 file.seek(self._read_to.get(path, 0))
@@ -125,13 +125,13 @@ class Stage:
                     self.problems.append(Problem("wrong", problem))
 
     def judge_recordings(self) -> None:
-        """Judge the recordings of recorders that have ended, and remove them."""
+        """Check the recordings of ended recorders, and remove them."""
         recorder = self.graph.recorder
         for number in range(1, recorder.started + (not recorder.running)):
             folder = self.graph.folder / f"recording_{number}"
             if not folder.is_dir():
                 continue
-            # Of its own: the same results were seen as they came.
+            # With its own check: the same results were received live before.
             check = self.results.of_another_listener()
             for result in recorded_results(folder, self.frames):
                 self.recorded += 1
@@ -141,14 +141,14 @@ class Stage:
             shutil.rmtree(folder)
 
     def says(self, state: str) -> bool:
-        """Whether the newest report of every camera has that state."""
+        """Whether the newest report of every camera has a state."""
         reports = [self.watcher.reports.get(camera) for camera in CAMERAS]
         return all(report is not None and report.facts.get("state") == state for report in reports)
 
-    # -- what faults change ----------------------------------------------------------------------------------------
+    # -- changes by faults ----------------------------------------------------------------------------------------
 
     def set_parameters(self, values: dict[str, Any], valid: bool) -> None:
-        """Set them; complain where the node's answer is not the right one. No answer is none: the node may be dead."""
+        """Set parameters and check the node's answer. No answer is not a problem: the node can be dead."""
         changes_threshold = valid and "anomaly_threshold" in values
         threshold = float(values.get("anomaly_threshold", -1.0)) if valid else -1.0
         value = self.thresholds.default if threshold == -1.0 else threshold
@@ -170,7 +170,7 @@ class Stage:
             self.thresholds.holds(value, time.monotonic())
 
     def restore_parameters(self) -> None:
-        """Those that were changed get their defaults again."""
+        """Reset the changed parameters to their defaults."""
         defaults = {declaration.name: declaration.default_value for declaration in DECLARATIONS}
         names = [name for name in self._changed if name in defaults and name != "image_transport"]
         node = self.graph.node.started
@@ -181,14 +181,14 @@ class Stage:
             self._changed.clear()
 
     def transition(self, name: str) -> None:
-        """Ask for a transition, whether the node's state allows it or not."""
+        """Request a transition, whether the node's state allows it or not."""
         self.accounting.interrupt()
         done = self.watcher.transition(name)
         if name == "cleanup":
             self.accounting.cleaned_up(done)
 
     def use_transport(self, transport: str) -> None:
-        """Let node and cameras use that one. What goes wrong on the way, recovery mends."""
+        """Change the image transport of node and cameras. Recovery repairs what fails on the way."""
         if transport == self.transport:
             return
         self.transition("deactivate")
@@ -204,10 +204,10 @@ class Stage:
         for process in self.graph.senders:
             process.tell(f"transport {transport}")
 
-    # -- back to where a round begins ------------------------------------------------------------------------------
+    # -- recovery ------------------------------------------------------------------------------
 
     def drive(self) -> None:
-        """What a lifecycle manager does: a node that is not active is activated."""
+        """Activate a node that is not active, as a lifecycle manager does."""
         now = time.monotonic()
         report = self.watcher.reports.get(CAMERAS[0])
         if now - self._driven_at < DRIVE_PERIOD_S or report is None:
@@ -224,7 +224,7 @@ class Stage:
             self.watcher.transition("activate", DRIVE_TIMEOUT_S)
 
     def recover(self, since: float, timeout_s: float) -> dict[str, float]:
-        """Wait until every camera has a right result of a frame sent since, and says that it is valid.
+        """Wait until every camera has a right result of a frame sent since a time, and reports valid outputs.
 
         Returns:
             Camera to when its first came (monotonic clock, s); a camera that did not recover is missing.
@@ -241,7 +241,7 @@ class Stage:
         return {camera: at for camera in CAMERAS if (at := first(camera)) is not None}
 
     def come_to_rest(self) -> bool:
-        """Pause the cameras, bring the node to rest after a closing frame of each, and hold its counts against them.
+        """Pause the cameras, wait for the node after a closing frame of each, and compare the counts.
 
         Returns:
             Whether it came to rest.
@@ -280,7 +280,7 @@ class Stage:
                 reports.append(report)
             names = ("sent", "published", "in_progress")
             last = [tuple(r.facts[name] for name in names) for r in reports[-2:]]
-            # Two that are equal: the first may have been on its way when the result came.
+            # Two equal reports: the first can have been under way when the result arrived.
             return len(last) == 2 and last[0] == last[1] and last[0][2] == "0"
 
         if not self.watcher.spin_until(at_rest, REST_TIMEOUT_S):

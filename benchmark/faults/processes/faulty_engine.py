@@ -25,22 +25,22 @@ MODES = (
 )
 HANGS = ("hangs", "hangs_with_pythons_lock", "hangs_when_opened", "hangs_when_closed")
 LAGS = "lags"
-"""Gives the result of the frame before."""
+"""Returns the result of the frame before."""
 SLOW_S = 0.6
 FOR_EVER_S = 10**6
 
 
 def mode() -> str:
-    """What is asked for now; "" for nothing."""
+    """The current mode; "" for none."""
     try:
-        # What a link points to is read without a descriptor: the node may have run out of them.
+        # Reading a link needs no descriptor, of which the node may have run out.
         return os.readlink(os.environ[VARIABLE])
     except FileNotFoundError:
         return ""
 
 
 def ask_for(link: Path, wanted: str) -> None:
-    """Set the mode of the engines that look at the link; "" for a good one."""
+    """Set the mode of the engines that read the link; "" for a good engine."""
     if not wanted:
         link.unlink(missing_ok=True)
         return
@@ -80,9 +80,9 @@ class FaultyEngine:
         if asked == "hangs":
             time.sleep(FOR_EVER_S)
         if asked == "hangs_with_pythons_lock":
-            # As a driver's call that does not let go of it: no other thread of Python runs meanwhile.
+            # Like a driver's call that keeps Python's lock: no other Python thread runs meanwhile.
             ctypes.PyDLL(None).sleep(FOR_EVER_S)
-        # What is closed, and opened again, has failed before.
+        # An engine that is closed and opened again has failed before.
         raise EngineError("as asked for")
 
     def close(self) -> None:
@@ -95,7 +95,7 @@ class FaultyEngine:
 
 
 def spoiled(good: EngineOutput, asked: str) -> EngineOutput:
-    """A result that no engine may give, or the good one."""
+    """A result that no engine may return, or the good one."""
     ids, score = good.semantic, good.anomaly_score.copy()
     values = {"not_a_number": np.nan, "infinite": np.inf, "negative": -0.01, "above_one": 1.01}
     if asked in values:
@@ -123,7 +123,7 @@ def spoiled(good: EngineOutput, asked: str) -> EngineOutput:
 
 
 def open_faulty(*arguments: Any) -> InferenceEngine:
-    """In the place of `open_engine`."""
+    """Replaces `open_engine`."""
     if mode() == "does_not_open":
         raise RuntimeError("CUDA error: no device")
     if mode() == "hangs_when_opened":

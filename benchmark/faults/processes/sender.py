@@ -78,16 +78,16 @@ class Sender:
         self.offset_ns = 0
 
     def send_good(self) -> None:
-        """The next frame of the pool, with its calibration."""
+        """Send the next frame of the pool with its calibration."""
         self._infos.publish(self._info())
         index = self._turn % POOL_SIZE
         self._turn += 1
         self._send(self._frames[index], {}, index, "good")
 
     def send_hostile(self, name: str) -> None:
-        """A spoiled frame of the pool."""
+        """Send a spoiled frame of the pool."""
         index = self._turn % POOL_SIZE
-        # PNG and JPEG have faults of their own: take a frame that this one can be made of.
+        # PNG and JPEG have their own faults: take a frame of the right format.
         spoil = OF_TRANSPORT[self.transport][name]
         for candidate in (index, (index + 1) % POOL_SIZE):
             frame, header = spoil(self._frames[candidate])
@@ -97,7 +97,7 @@ class Sender:
         self._send(frame, header, index, name)
 
     def send_info(self, name: str) -> None:
-        """A spoiled calibration."""
+        """Send a spoiled calibration."""
         self._infos.publish(spoil_info(self._info(), name))
 
     def _send(self, frame: PoolFrame, fields: dict[str, Any], index: int, kind: str) -> None:
@@ -162,7 +162,7 @@ def main() -> None:
         except queue.Empty:
             if going:
                 sender.send_good()
-                # After a stop of the process it goes on at its rate; it does not catch up.
+                # After a stop of the process it continues at its rate and does not catch up.
                 due = max(due + 1 / options.rate, time.monotonic())
             continue
         if command is None:
@@ -184,7 +184,7 @@ def main() -> None:
             sender.send_info(argument)
         else:
             raise ValueError(f"unknown command '{command}'")
-    # Not in an orderly way: whoever leaves Fast DDS while others do can hang (Fast-DDS issue 6513).
+    # Without a clean shutdown: processes that leave Fast DDS at the same time can hang (Fast-DDS issue 6513).
     os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""What the campaign hears of the node: results, states, diagnostics; and how it asks: parameters, transitions."""
+"""The campaign's ROS node: receives results, states and diagnostics; sets parameters, requests transitions."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Report:
 
 
 class Watcher:
-    """One rclpy node in the campaign's own process, spun by its main thread alone."""
+    """A ROS node in the campaign's process, spun only by its main thread."""
 
     def __init__(self, on_report: Callable[[str, Report], None]) -> None:
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
@@ -86,7 +86,7 @@ class Watcher:
         """Not yet checked."""
         self.reports: dict[str, Report] = {}
         self.states: dict[str, tuple[bool, float]] = {}
-        """Of each camera: whether its outputs are valid, and when that was heard."""
+        """Camera to whether its outputs are valid, and when that was received."""
         for camera in CAMERAS:
             for output in OUTPUTS:
                 self.node.create_subscription(
@@ -102,7 +102,7 @@ class Watcher:
         self._clock_offset_s: float | None = None
         self.node.create_timer(CLOCK_PERIOD_S, self._publish_clock)
         self.tend: Callable[[], object] = lambda: None
-        """Called again and again while anything is waited for."""
+        """Called repeatedly during every wait."""
 
     def _result_taker(self, camera: str, output: str) -> Callable[..., None]:
         def take(message: Image, info: Any) -> None:
@@ -129,7 +129,7 @@ class Watcher:
             node, _, camera = status.name.partition(": ")
             if node != NODE.lstrip("/"):
                 continue
-            # The node has a status of its own only where it is not configured.
+            # The node itself has a status only while it is not configured.
             for name in CAMERAS if not camera else [camera]:
                 if name in CAMERAS:
                     self.reports[name] = report
@@ -143,11 +143,11 @@ class Watcher:
             )
 
     def set_clock(self, offset_s: float | None) -> None:
-        """Publish /clock, so many seconds from the wall's; None: no longer."""
+        """Publish /clock with an offset from the wall clock, seconds; None: stop."""
         self._clock_offset_s = offset_s
 
     def spin_until(self, condition: Callable[[], object], timeout_s: float) -> bool:
-        """Whether the condition came to hold in time."""
+        """Spin until a condition holds; returns whether it did in time."""
         deadline = time.monotonic() + timeout_s
         while True:
             self.tend()
@@ -158,18 +158,18 @@ class Watcher:
             self._executor.spin_once(timeout_sec=0.02)
 
     def spin_for(self, seconds: float) -> None:
-        """Take what comes."""
+        """Spin for a time."""
         self.spin_until(lambda: False, seconds)
 
     def transition(self, name: str, timeout_s: float = ANSWER_TIMEOUT_S) -> bool | None:
-        """Ask for a transition; None: no answer."""
+        """Request a transition; returns whether it succeeded, None without an answer."""
         answer = self._call(
             self._change_state, ChangeState.Request(transition=Transition(id=TRANSITIONS[name])), timeout_s
         )
         return None if answer is None else bool(answer.success)
 
     def set_parameters(self, values: dict[str, Any], timeout_s: float = ANSWER_TIMEOUT_S) -> tuple[bool, str] | None:
-        """Set all of them or none: whether it was accepted, and if not, why; None: no answer."""
+        """Set all parameters or none. Returns whether they were accepted, and the reason; None without an answer."""
         parameters = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
         answer = self._call(self._set_parameters, SetParametersAtomically.Request(parameters=parameters), timeout_s)
         return None if answer is None else (bool(answer.result.successful), str(answer.result.reason))
@@ -186,7 +186,7 @@ class Watcher:
         return future.result()
 
     def close(self) -> None:
-        """Leave."""
+        """Leave the graph."""
         self._executor.shutdown()
         self.node.destroy_node()
         rclpy.try_shutdown()

@@ -1,1 +1,1 @@
-"""What a campaign must show, and what it has shown."""
+"""The checks of a campaign, and its report."""

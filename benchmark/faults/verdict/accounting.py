@@ -1,11 +1,12 @@
-"""Do the node's counts add up, and to what the cameras say that they sent?
+"""Checks that the node's counts add up, and match the numbers of frames that the cameras sent.
 
-Every message on /diagnostics is held against its own sum. At the end of each round the cameras pause, send single
-frames until the result of one has come (so the node has heard that number of the camera's), and the node comes to rest.
-Where node, subscription and camera were the same throughout the round and nobody else published on the topic, `sent`
-must have grown by exactly the difference of the camera's own numbers. Where one of them changed, the node cannot know
-of what was sent before it first heard the publisher, nor after the last that it heard. Then `sent` grew by no less than
-the frames whose results came, and by no more than the frames that were sent.
+The counts of every message on /diagnostics must add up. At the end of each round the cameras pause and send single
+frames until the result of one arrives, so that the node knows the camera's newest number. Then no frame is under way.
+
+If node, subscription and camera were the same throughout the round and had the topic to themselves, `sent` must have
+grown by the exact difference of the camera's numbers. Otherwise the node cannot know of frames before the first and
+after the last one that it received from a publisher. Then `sent` has grown by at least the number of frames with
+results, and at most the number of frames sent.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ class Account:
 
     Attributes:
         session: changes with each start and each configuration of the node.
-        sender: who sent the closing frame.
-        closing: the last frame of which the node has heard.
-        at: when its result came.
+        sender: of the closing frame.
+        closing: the last frame that the node has received.
+        at: when its result arrived.
     """
 
     session: int
@@ -51,11 +52,11 @@ class Accounting:
 
     Args:
         frames: what was sent.
-        complain: takes a sentence for each sum that is not exact.
+        complain: called with a sentence for each sum that is not exact.
 
     Attributes:
-        sums: how many sums were looked at.
-        exact, bounded: how many rounds' growth was held against the camera's own numbers, exactly or within bounds.
+        sums: number of checked sums.
+        exact, bounded: number of rounds whose growth was compared exactly, or within bounds.
     """
 
     def __init__(self, frames: SentFrames, complain: Callable[[str], None]) -> None:
@@ -69,7 +70,7 @@ class Accounting:
         self.sums = self.exact = self.bounded = 0
 
     def on_report(self, camera: str, report: Report) -> None:
-        """One camera's part of a message on /diagnostics."""
+        """Take one camera's part of a message on /diagnostics."""
         last = self._last.get(camera)
         if not report.facts or (last is not None and last.node != report.node):
             self._begin_session(camera)
@@ -87,14 +88,14 @@ class Accounting:
             before = counts_of(last)
             gone = [name for name in ("sent", *SENT_FATES) if counts[name] < before[name]]
             if gone and camera in self._reset_due:
-                # What was said before the clean-up came after its answer.
+                # A report from before the clean-up arrived after its answer.
                 self._begin_session(camera)
             elif gone:
                 self._complain(f"{camera}: {', '.join(gone)} went back, from {before} to {counts}")
         self._last[camera] = report
 
     def cleaned_up(self, done: bool | None) -> None:
-        """The node was asked to clean up, after which it counts from 0 again.
+        """Note that the node was asked to clean up, after which it counts from 0.
 
         Args:
             done: its answer; None: no answer, so that only its reports say it.
@@ -106,7 +107,7 @@ class Accounting:
                 self._reset_due.add(camera)
 
     def interrupt(self) -> None:
-        """The node stopped listening for a while: what is sent meanwhile it never hears of."""
+        """Note that the node has stopped listening for a while, and misses what is sent meanwhile."""
         self._interrupted.update(CAMERAS)
 
     def _begin_session(self, camera: str) -> None:
@@ -116,7 +117,7 @@ class Accounting:
         self._interrupted.add(camera)
 
     def close(self, camera: str, closing: tuple[str, Sent], at: float, report: Report, results: int) -> None:
-        """The node is at rest after a closing frame: hold its counts against what was sent since the last time.
+        """Compare the counts with the frames sent since the last time. No frame is under way after the closing one.
 
         Args:
             closing: who sent it, and the frame.

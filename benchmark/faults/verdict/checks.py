@@ -1,4 +1,4 @@
-"""Is every published result the right one, under the right stamp? Held against what the cameras sent and the replay."""
+"""Checks that every published result is right and has the right stamp, by the cameras' logs and the replay."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ProblemKind = Literal["inexact", "wrong", "not_recovered", "died", "parameters",
 
 @dataclass(frozen=True)
 class Problem:
-    """What must not be.
+    """A problem.
 
     Attributes:
         kind: `inexact`: counts that do not add up, or not to what was sent. `wrong`: a result that is not the replay's,
@@ -35,7 +35,7 @@ class Problem:
 
 
 class SentFrames:
-    """What the cameras and the strangers on their topics sent, from their logs."""
+    """The frames that cameras and other publishers sent, from their logs."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
@@ -44,7 +44,7 @@ class SentFrames:
         self._of_sender: dict[str, dict[str, list[Sent]]] = {camera: {} for camera in CAMERAS}
 
     def update(self) -> None:
-        """Read what was written since."""
+        """Read new lines of the logs."""
         for camera in CAMERAS:
             for sender, path in self._graph.sent_logs(camera).items():
                 if not path.exists():
@@ -60,13 +60,13 @@ class SentFrames:
                 self._by_stamp[camera].update({sent.stamp: sent for sent in lines})
 
     def find(self, camera: str, stamp: tuple[int, int]) -> Sent | None:
-        """The frame of that camera with that stamp."""
+        """The frame of a camera with a stamp."""
         if stamp not in self._by_stamp[camera]:
             self.update()
         return self._by_stamp[camera].get(stamp)
 
     def since(self, camera: str, start: float) -> dict[str, list[Sent]]:
-        """By sender, what was sent from then on."""
+        """Sender to the frames sent since a time."""
         self.update()
         found = {
             sender: [sent for sent in all_sent if sent.sent_at >= start]
@@ -75,7 +75,7 @@ class SentFrames:
         return {sender: sent for sender, sent in found.items() if sent}
 
     def last_good(self, camera: str, start: float) -> tuple[str, Sent] | None:
-        """The camera's newest good frame since then, and who sent it."""
+        """The camera's newest good frame since a time, and its sender."""
         good = [
             (sent.sent_at, sender, sent)
             for sender, all_sent in self.since(camera, start).items()
@@ -85,35 +85,35 @@ class SentFrames:
         return max(good, key=lambda item: item[0])[1:] if good else None
 
     def first_good(self, camera: str, start: float) -> Sent | None:
-        """The camera's first good frame since then."""
+        """The camera's first good frame since a time."""
         good = [sent for all_sent in self.since(camera, start).values() for sent in all_sent if sent.good]
         return min(good, key=lambda sent: sent.sent_at) if good else None
 
 
 class Thresholds:
-    """Which thresholds may have held when. Times are of the monotonic clock, s."""
+    """Possible thresholds over time. Times are of the monotonic clock, seconds."""
 
     def __init__(self, default: float) -> None:
         self.default = default
         self._held: list[list[float]] = [[default, -math.inf, math.inf]]
 
     def may_hold(self, value: float, start: float) -> None:
-        """From then on this value is possible, beside those that are."""
+        """Add a possible value from a time on."""
         self._held.append([value, start, math.inf])
 
     def holds(self, value: float, since: float) -> None:
-        """From then on this value and no other is possible."""
+        """From a time on, only this value is possible."""
         for entry in self._held:
             entry[2] = min(entry[2], since)
         self._held.append([value, since, math.inf])
 
     def between(self, start: float, end: float) -> set[float]:
-        """The values that were possible at some time of that interval."""
+        """The values that were possible at any time of an interval."""
         return {value for value, since, until in self._held if since <= end and until >= start}
 
 
 class ResultCheck:
-    """Judges results one by one.
+    """Checks results one by one.
 
     Args:
         frames: what was sent.
@@ -133,13 +133,13 @@ class ResultCheck:
         self.checked = 0
 
     def of_another_listener(self) -> ResultCheck:
-        """The same check for what somebody else has heard; what was found wrong here is not told again."""
+        """The same check for another subscriber; known problems are not reported again."""
         other = ResultCheck(self._frames, self._expected, self._thresholds)
         other._wrong = self._wrong
         return other
 
     def problem(self, result: Result) -> str | None:
-        """What is wrong with a result; None: nothing, or it was told before."""
+        """The problem with a result; None: none, or a known one."""
         self.checked += 1
         key = (result.camera, result.output, result.stamp)
         problem = self._problem(result)
@@ -174,7 +174,7 @@ class ResultCheck:
         return None
 
     def stamp_problem(self, line: str) -> str | None:
-        """What is wrong with a line of the consumer's."""
+        """The problem with a line of the consumer."""
         topic, sec, nanosec, finite = line.split()
         camera = topic.split("/")[2]
         sent = self._frames.find(camera, (int(sec), int(nanosec)))

@@ -1,4 +1,4 @@
-"""What the node must publish for each frame of the pool: computed once, by the product's own replay of a bag."""
+"""The expected results for each frame of the pool, computed once by a replay of a bag."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Key = tuple[str, str, int]
 
 
 class ReplayFailedError(PerceptionError, RuntimeError):
-    """The replay did not give a result for every frame, or gave two frames the same one."""
+    """The replay lacks the result of a frame, or two frames have the same result."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Expected:
 
 
 def expected_results(folder: Path, bundle: Path, size: tuple[int, int]) -> dict[Key, Expected]:
-    """The results of every frame of every camera's pool, in the form of either transport.
+    """The results of every frame of every camera's pool, for each transport.
 
     Args:
         folder: for the bag and its replay.
@@ -148,7 +148,7 @@ def _check(found: dict[Key, Expected]) -> None:
     for key, result in found.items():
         if result.mask_at(THRESHOLD) != result.mask.tobytes():
             raise ReplayFailedError(f"the replay's mask of {key} is not its score at the threshold")
-    # A result under another frame's stamp must be seen: no two frames have the same scores, but for one in both forms.
+    # To find results with another frame's stamp, no two frames may have the same scores.
     for camera, transport in _streams():
         scores = [found[camera, transport, index].score.tobytes() for index in range(size)]
         others = {result.score.tobytes() for key, result in found.items() if key[0] != camera}

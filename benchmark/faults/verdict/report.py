@@ -1,4 +1,4 @@
-"""What a campaign found: a line a round while it runs, a table and JSON at the end."""
+"""The report of a campaign: a line for each round, a table and JSON at the end."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class RoundResult:
     """One round.
 
     Attributes:
-        faults: names and what was drawn for each.
+        faults: names and drawn options.
         recovery_s: camera to seconds from the end of the fault to its first right result.
-        ends: process to exit codes of its ends in this round.
-        logs: folder of the kept logs, where something was wrong.
+        ends: process to its exit codes in this round.
+        logs: folder of the kept logs, if there was a problem.
     """
 
     number: int
@@ -43,7 +43,7 @@ class RoundResult:
     logs: str | None = None
 
     def line(self, rounds: int) -> str:
-        """For the progress."""
+        """The line that is printed after the round."""
         recovery = ", ".join(f"{camera} {seconds:.2f} s" for camera, seconds in self.recovery_s.items())
         text = f"{self.number}/{rounds} {self.title}: recovered in {recovery or '-'}; {self.seconds:.1f} s"
         return "\n".join([text, *(f"    {problem.kind}: {problem.text}" for problem in self.problems)])
@@ -70,7 +70,7 @@ def _percentile(values: Sequence[float], percent: float) -> float | None:
 
 def _by_fault(results: Sequence[RoundResult]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
-    # A round of two faults counts under a title of its own kind: whose the recovery was cannot be told.
+    # A round of two faults has its own row: the recovery cannot be attributed to one of them.
     titles = sorted({_row(result) for result in results})
     for title in titles:
         of_title = [result for result in results if _row(result) == title]
