@@ -26,7 +26,7 @@ SCRIPT = re.compile(r"python3? ((?:[a-z_0-9]+/)*[a-z_0-9]+\.py)")
 CONFIG = re.compile(r"--config (training/\S+)")
 
 
-OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 COMMAND = re.compile(
     r"(?:python3? -m (?:ros_ood_perception|training|demo|sample_drive|benchmark)[a-z_.]*|python3? \S+\.py|\./demo\.sh"
     r"|ros2 run ros_ood_perception (?:replay|build_engine))\b([^`\n]*)"
@@ -106,7 +106,7 @@ def test_every_option_of_a_command_is_one_that_the_code_parses() -> None:
     parsed = {"--help"}
     for folder in ("ros_ood_perception", "training", "demo", "sample_drive", "benchmark", "test"):
         for path in (ROOT / folder).rglob("*.py"):
-            parsed |= set(re.findall(r"""["'](--[a-z][a-z-]*)["']""", path.read_text()))
+            parsed |= set(re.findall(r"""["'](--[a-z][a-z0-9-]*)["']""", path.read_text()))
     for page in PAGES:
         for rest in COMMAND.findall(page.read_text().replace("\\\n", " ")):
             for option in OPTION.findall(rest.split("#")[0]):
