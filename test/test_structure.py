@@ -14,7 +14,7 @@ MOST_MODULES = 13
 """About a dozen, without `__init__.py`."""
 ONE_FILE_A_DATA_SET = "training/data/sets"
 MOST_LINES = 60
-DRAWING = ("sample_drive/rendering/", "sample_drive/scene/")
+DRAWING = ("sample_drive/rendering/", "sample_drive/scene/", "sample_drive/ray_casting.py")
 """A picture is drawn in one go; its function may be as long as what it draws."""
 
 FILES = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
