@@ -77,3 +77,8 @@ def brightness_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from brightness_bundle import write_brightness_bundle
 
     return write_brightness_bundle(tmp_path_factory.mktemp("bundles") / "brightness")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The soak first: it takes two minutes, in which a second worker runs the others."""
+    items.sort(key=lambda item: item.path.name != "test_soak.py")

@@ -26,9 +26,13 @@ print("ready", flush=True)
 rclpy.spin(node)
 """
 
-pytestmark = pytest.mark.skipif(
-    not rclpy.get_rmw_implementation_identifier().startswith("rmw_fastrtps"), reason="the middleware is not Fast DDS"
-)
+pytestmark = [
+    pytest.mark.alone,
+    pytest.mark.skipif(
+        not rclpy.get_rmw_implementation_identifier().startswith("rmw_fastrtps"),
+        reason="the middleware is not Fast DDS",
+    ),
+]
 
 
 def segments() -> set[Path]:

@@ -15,6 +15,8 @@ from ros_ood_perception.node.engine_supervisor import EngineSupervisor, Inferenc
 from ros_ood_perception.node.health.deadlines import SHORTEST_INFERENCE_S, InferenceDeadline, Watch, grace_s
 from ros_ood_perception.node.health.watchdog import AbandonedError, Watchdog
 
+pytestmark = pytest.mark.alone
+
 IMAGES = np.zeros((1, 2, 2, 3), np.uint8)
 
 

@@ -23,6 +23,8 @@ from benchmark.faults.verdict.checks import ResultCheck, SentFrames, Thresholds
 from benchmark.faults.verdict.expected import Expected
 from ros_ood_perception.pipeline.fates import SENT_FATES
 
+pytestmark = pytest.mark.alone
+
 FIXED_FAULTS = ("node_killed", "camera_killed", "hostile_camera", "parameters", "engine", SELF_CHECK)
 
 

@@ -19,6 +19,8 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+pytestmark = pytest.mark.alone
+
 StartNode = Callable[..., NodeProcess]
 HANGS = [sys.executable, str(ROOT / "test" / "ros" / "node_whose_engine_hangs.py")]
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)

@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from bench import ROOT
+
+pytestmark = pytest.mark.alone
 
 
 def test_the_benchmark_of_the_node_measures_it_beside_its_engine_and_beside_another_checkout(

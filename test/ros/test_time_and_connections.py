@@ -15,6 +15,8 @@ from sensor_msgs.msg import Image, PointCloud2
 
 from ros_ood_perception.launching.transport_environment import PROFILE_VARIABLES
 
+pytestmark = pytest.mark.alone
+
 StartNode = Callable[..., NodeProcess]
 StartCamera = Callable[..., CameraProcess]
 

@@ -34,7 +34,7 @@ def test_what_the_user_has_set_stays() -> None:
 def test_a_local_graph_is_on_this_machine_and_has_a_domain_of_its_own() -> None:
     wanted = local_graph_environment({})
     assert wanted["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
-    assert 1 <= int(wanted["ROS_DOMAIN_ID"]) <= 100
+    assert 1 <= int(wanted["ROS_DOMAIN_ID"]) <= 90
     assert "ROS_LOCALHOST_ONLY" not in wanted
     assert local_graph_environment({"ROS_DISTRO": "humble"})["ROS_LOCALHOST_ONLY"] == "1"
     assert wanted.items() >= transport_environment({}).items()
