@@ -26,8 +26,14 @@ from ros_ood_perception.parameters.settings import (
     live_settings,
 )
 
-_TYPE_NAMES = {"int": "integer", "string_array": "a list of strings", "double_array": "a list of doubles"}
-"""In messages; the other types are called as they are declared."""
+_TYPE_NAMES = {
+    "string": "a string",
+    "int": "an integer",
+    "double": "a double",
+    "bool": "a bool",
+    "string_array": "a list of strings",
+    "double_array": "a list of doubles",
+}
 _ARRAYS = {
     "string_array": ParameterType.PARAMETER_STRING_ARRAY,
     "double_array": ParameterType.PARAMETER_DOUBLE_ARRAY,
@@ -69,7 +75,7 @@ class NodeParameters:
     def _declare(self, declaration: Declaration) -> None:
         descriptor = ParameterDescriptor(description=declaration.full_description)
         default: Any = declaration.default_value
-        allowed = f"; it must be {_TYPE_NAMES.get(declaration.type, declaration.type)}"
+        allowed = f"; it must be {_TYPE_NAMES[declaration.type]}"
         if declaration.type in _ARRAYS:
             descriptor.type = _ARRAYS[declaration.type]
             default = list(default)
