@@ -17,7 +17,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from ros_ood_perception.bundle.model_bundle import BundleError
-from ros_ood_perception.parameters.declarations import DECLARATIONS, Declaration
+from ros_ood_perception.parameters.declarations import DECLARATIONS, TYPE_NAMES, Declaration
 from ros_ood_perception.parameters.settings import (
     FixedSettings,
     LiveSettings,
@@ -26,14 +26,6 @@ from ros_ood_perception.parameters.settings import (
     live_settings,
 )
 
-_TYPE_NAMES = {
-    "string": "a string",
-    "int": "an integer",
-    "double": "a double",
-    "bool": "a bool",
-    "string_array": "a list of strings",
-    "double_array": "a list of doubles",
-}
 _ARRAYS = {
     "string_array": ParameterType.PARAMETER_STRING_ARRAY,
     "double_array": ParameterType.PARAMETER_DOUBLE_ARRAY,
@@ -75,7 +67,7 @@ class NodeParameters:
     def _declare(self, declaration: Declaration) -> None:
         descriptor = ParameterDescriptor(description=declaration.full_description)
         default: Any = declaration.default_value
-        allowed = f"; it must be {_TYPE_NAMES[declaration.type]}"
+        allowed = f"; it must be {TYPE_NAMES[declaration.type]}"
         if declaration.type in _ARRAYS:
             descriptor.type = _ARRAYS[declaration.type]
             default = list(default)

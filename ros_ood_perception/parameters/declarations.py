@@ -21,6 +21,15 @@ from ros_ood_perception.messages.topics import INPUT_TOPICS, OUTPUT_TOPICS
 Value = str | int | float | bool | tuple[str, ...] | tuple[float, ...]
 
 _TYPES = {str: "string", int: "int", float: "double", bool: "bool"}
+TYPE_NAMES = {
+    "string": "a string",
+    "int": "an integer",
+    "double": "a double",
+    "bool": "a bool",
+    "string_array": "a list of strings",
+    "double_array": "a list of doubles",
+}
+"""Each `Declaration.type` as a message says it."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from ros_ood_perception.files.strict_yaml import load_yaml, shown
-from ros_ood_perception.parameters.declarations import DECLARATIONS, Declaration
+from ros_ood_perception.parameters.declarations import DECLARATIONS, TYPE_NAMES, Declaration
 from ros_ood_perception.parameters.settings import CAMERA_PARAMETERS, ParameterError, camera_names, value_of_each
 from ros_ood_perception.shown_text import printable
 
@@ -123,17 +123,17 @@ def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def _typed(source: str, declaration: Declaration, value: Any) -> Any:
+    if isinstance(declaration.default_value, tuple):
+        return [_scalar(source, declaration, item) for item in (value if isinstance(value, list) else [value])]
+    return _scalar(source, declaration, value)
+
+
+def _scalar(source: str, declaration: Declaration, value: Any) -> Any:
     default = declaration.default_value
-    if isinstance(default, tuple):
-        kind = type(default[0])
-        items = value if isinstance(value, list) else [value]
-        return [_scalar(source, declaration.name, kind, item) for item in items]
-    return _scalar(source, declaration.name, type(default), value)
-
-
-def _scalar(source: str, name: str, kind: type, value: Any) -> Any:
+    kind = type(default[0] if isinstance(default, tuple) else default)
     if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) <= 2**53:
         return float(value)
     if type(value) is not kind:
-        raise ParameterError(f"{source}: parameter '{name}' is {shown(value)}; it must be {kind.__name__}")
+        wanted = TYPE_NAMES[declaration.type.removesuffix("_array")]
+        raise ParameterError(f"{source}: parameter '{declaration.name}' is {shown(value)}; it must be {wanted}")
     return value

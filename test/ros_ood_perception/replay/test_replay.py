@@ -464,7 +464,7 @@ def test_bad_options_are_named_before_anything_starts(
         (["--start", "3", "--stop", "1"], "--start 3 is not before --stop 1"),
         (["--outputs", "masks"], "--outputs holds masks; possible are semantic_mask,"),
         (["--set", "anomaly_treshold=0.5"], "the node has no parameter 'anomaly_treshold'"),
-        (["--set", "anomaly_threshold=high"], "parameter 'anomaly_threshold' is 'high'; it must be float"),
+        (["--set", "anomaly_threshold=high"], "parameter 'anomaly_threshold' is 'high'; it must be a double"),
         (["--set", "anomaly_threshold=3"], "it must be from -1 to 1"),
         (["--camera", "/left"], "has no image topic '/left'; it has"),
         (["--out", str(tmp_path / "other")], "is not empty and was not written by replay"),
