@@ -192,9 +192,9 @@ _FAILURES = Group(
         Declaration(
             "inference_deadline_s",
             0.0,
-            "Longest time that an inference may take. After that the engine counts as failed, and if the call does "
-            "not return within the same time again (1 to 5 s), the process ends and launch starts it again. 0: 20 "
-            "times the 99th percentile of the inferences since the engine was opened, and at least 5 s.",
+            "Longest time that an inference may take. After that the engine counts as failed. If the call does not "
+            "return within the same time again (1 to 5 s), the process ends, and launch starts it again. 0: 20 times "
+            "the 99th percentile of the inferences since the engine was opened, and at least 5 s.",
             unit="s",
             bounds=(0.0, 3600.0),
         ),
@@ -311,9 +311,9 @@ _REGIONS = Group(
         Declaration(
             "region.drivable_classes",
             ("",),
-            "Names of the bundle's classes that a vehicle drives on. A region counts only if it stands on or near them "
-            "or its foot is out of the picture, and free ground consists of them. `['']`: regions count wherever they "
-            "are, and no ground is free.",
+            "Names of the bundle's classes that a vehicle drives on. A region counts only if it stands on or near "
+            "them, or its foot is out of the picture. Free ground consists of them. `['']`: regions count wherever "
+            "they are, and no ground is free.",
             live=True,
         ),
         Declaration(
