@@ -72,15 +72,7 @@ class JointObjective(nn.Module):
         likelihood = pixels.new_zeros(())
         # In half precision the inverse of a flow is not exact.
         with torch.autocast(image.device.type, enabled=False):
-            if draw.patches is None:
-                # For the flow, a grey level g is the interval g + [0, 1).
-                samples = placement.enlarge(within_range(self.samples(draw) - 0.5))
-                patches = draw.colours(samples)
-                patches = scaled_gradient(patches, self.config.negatives.push)
-            else:
-                patches = draw.patches
-            if draw.channels is not None:
-                patches = channels_shuffled(patches, draw.channels)
+            patches = self.patches(draw)
             if self.config.flow_learns:
                 # The replaced crop enters the flow as camera pixels, 0..255, and detached.
                 crops = placement.take_reduced(image)
@@ -92,6 +84,16 @@ class JointObjective(nn.Module):
         of_classes, of_unsure = (None, None) if denominators is None else (denominators.classes, denominators.unsure)
         classes = dense_cross_entropy(dense, labels.masked_fill(mask, IGNORE), self.weights, of_classes)
         return classes, likelihood, uniformity_loss(dense, mask, self.config.divergence, of_unsure)
+
+    def patches(self, draw: NegativeDraw) -> Tensor:
+        """The negatives of a draw as they are pasted: (N, 3, height, width) float, 0..255."""
+        if draw.patches is None:
+            # For the flow, a grey level g is the interval g + [0, 1).
+            samples = draw.placement.enlarge(within_range(self.samples(draw) - 0.5))
+            patches = scaled_gradient(draw.colours(samples), self.config.negatives.push)
+        else:
+            patches = draw.patches
+        return patches if draw.channels is None else channels_shuffled(patches, draw.channels)
 
     def samples(self, draw: NegativeDraw) -> Tensor:
         """(N, 3, h, w) float: samples of the flow, or of the flow from before joint training."""
