@@ -20,30 +20,13 @@ from torch import Tensor
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.atomic_files import write_file
 from ros_ood_perception.files.output_folder import check_apart
-from ros_ood_perception.files.strict_yaml import from_mapping
 from ros_ood_perception.number_arguments import LARGEST_SEED, image_size, whole
 from ros_ood_perception.shown_text import error_line
-from training.flow.image_flow import FlowConfig, ImageFlow
+from training.flow.checkpoint import read_flow
+from training.flow.image_flow import ImageFlow
 from training.joint.gradients import within_range
 from training.joint.negative_config import MAGNIFICATIONS
 from training.joint.placement import enlarged
-from training.runs.checkpoint import CheckpointError, load_checkpoint, reading
-
-
-def read_flow(path: Path) -> ImageFlow:
-    """The flow of a checkpoint, in evaluation mode.
-
-    Raises:
-        FileNotFoundError: no such file.
-        CheckpointError: not a checkpoint, or one without a flow.
-    """
-    saved = load_checkpoint(path)
-    if "flow" not in saved:
-        raise CheckpointError(f"{path}: holds no flow (it is of a {saved.get('kind')} run)")
-    with reading(path):
-        flow = ImageFlow(from_mapping(saved["config"]["flow"], FlowConfig, str(path)))
-        flow.load_state_dict(saved["flow"])
-    return flow.eval()
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from ros_ood_perception.bundle.model_bundle import BundleError
 from ros_ood_perception.files.strict_yaml import SchemaError
 from training.bundles.network import BundleWeightsError, checkpoint_of_bundle
+from training.flow.checkpoint import load_flow_checkpoint
 from training.flow.image_flow import ImageFlow
 from training.flow.validation import log_samples
 from training.joint.negative_draw import NegativeDraw, PlacedBatch
@@ -86,16 +87,14 @@ class JointTrainer(SegmenterTrainer):
             self.load_both(saved, paths["segmenter"])
             self.take_over_record(saved, "segmenter")
         if "flow" in paths:
-            saved = load_checkpoint(paths["flow"])
-            if "flow" not in saved:
-                raise CheckpointError(f"{paths['flow']}: holds no flow (it is of a {saved.get('kind')} run)")
+            saved = load_flow_checkpoint(paths["flow"])
             try:
                 for flow in (self.flow, self.initial_flow):
                     if flow is not None:
                         flow.load_state_dict(saved["flow"])
             except RuntimeError as error:
                 raise CheckpointError(
-                    f"{paths['flow']}: is another flow than this configuration's ({error})"
+                    f"{paths['flow']}: holds another flow than this configuration's ({error})"
                 ) from error
             with reading(paths["flow"]):
                 self.take_over_record(saved, "flow")
