@@ -591,7 +591,7 @@ def test_the_hidden_frames_of_a_benchmark_are_scored_too_and_broken_ones_named(
     run = evaluate(bundle, tmp_path, "--data", f"smiyc_anomaly:{root}", "--save-scores", str(tmp_path / "scores"))
     assert run.code == 1
     assert run.sets["smiyc_anomaly"]["frames"] == 2
-    assert re.search(r"1 frame\(s\) left out:\n.*frame0001\.png: not an image", run.stderr)
+    assert re.search(r"1 frame\(s\) left out:\n.*frame0001\.png: not a decodable image", run.stderr)
     written = sorted(path.stem for path in (tmp_path / "scores").rglob("AnomalyTrack-all/*.hdf5"))
     assert written == ["frame0000", "frame0002", "frame0003"]
 
