@@ -1,1 +1,1 @@
-"""Fuzzers of all that is untrusted: images, bundles, recordings, parameter files."""
+"""Fuzzers of untrusted inputs: images, bundles, recordings, parameter files."""

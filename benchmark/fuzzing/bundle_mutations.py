@@ -1,4 +1,4 @@
-"""Hostile changes of a bundle's files: of the text, of the protobuf's structure, and of single bytes."""
+"""Hostile changes of a bundle's files: in the text, in the protobuf structure, and in single bytes."""
 
 from __future__ import annotations
 

@@ -1,14 +1,15 @@
-"""Hostile bundles, one after the other, through the reader of the vehicle: all but good and refused ones are counted.
+"""Reads mutated bundles as the vehicle does: each must be good or refused.
 
     python -m benchmark.fuzzing.bundles --executions 100000 --seed 1
 
-Each execution writes the files of a small bundle with changes drawn from (seed, number), fixes the digests so that the
-check gets past them, and calls `read_bundle`: `bundle.yaml` changed as text, `model.onnx` by its protobuf structure and
-by single bytes, `bundle.sig` and the key. The bundle must be good, or refused with `BundleError` and a file's name; of
-the good ones a part is opened in ONNX Runtime and run once, in a process of its own. Counted are: any other exception
-or a process that died (crashes), more than 5 s of CPU (hangs), and more than 1 GB of memory beyond that of the empty
-process. Exit code 1 where one of them is not 0. The number of an execution and the seed make it again:
-`--first NUMBER --executions 1`.
+Each execution writes the files of a small bundle with changes drawn from (seed, number), corrects the digests so that
+the check gets past them, and calls `read_bundle`. It changes `bundle.yaml` as text, `model.onnx` in its protobuf
+structure and in single bytes, `bundle.sig` and the key. The bundle must be good, or refused with `BundleError` and the
+name of a file. Some of the good ones are opened in ONNX Runtime and run once, in a process of their own.
+
+It counts crashes (any other exception, or a process that died), hangs (more than 5 s of CPU), and more than 1 GB of
+memory beyond that of the empty process. Exit code 1 where one of them is not 0. `--first NUMBER --executions 1` repeats
+an execution of a seed.
 """
 
 from __future__ import annotations
@@ -40,13 +41,13 @@ HANG_S = 5
 MEMORY_BYTES = 1 << 30
 KINDS = ("description", "structure", "structure", "structure", "bytes", "signature")
 OPENED = 10
-"""One of so many good bundles is opened."""
+"""One of this many good bundles is opened."""
 LARGEST_SILENCE_S = 120
-"""Without an answer of a process: it waits for something, and uses no CPU."""
+"""Seconds without an answer of a process: it waits and uses no CPU."""
 
 
 def limit() -> None:
-    """Of this process from now on: memory, and CPU time until `start_clock` is called again."""
+    """Limit memory and CPU time of this process; `start_clock` restarts the CPU time."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * os.sysconf("SC_PAGE_SIZE") + MEMORY_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
@@ -54,12 +55,12 @@ def limit() -> None:
 
 
 def start_clock() -> None:
-    """`HANG_S` of CPU from now on, or this process ends by SIGPROF: also out of a library's loop."""
+    """After `HANG_S` of CPU from now on, SIGPROF ends this process, even in a loop of a library."""
     signal.setitimer(signal.ITIMER_PROF, HANG_S)
 
 
 def write_mutated(folder: Path, seed: int, number: int, model: bytes, key: Any) -> tuple[str, str]:
-    """The files of an execution; gives back its kind and the public key to ask for."""
+    """Write the files of an execution; returns its kind and the public key to check."""
     random = np.random.default_rng([seed, number])
     kind = str(random.choice(KINDS))
     text, public_key = DESCRIPTION, ""
@@ -91,7 +92,7 @@ def write_mutated(folder: Path, seed: int, number: int, model: bytes, key: Any) 
 
 
 def read_all(answers: Connection, folder: Path, seed: int, first: int, end: int) -> None:
-    """A process: an answer (number, kind, outcome, text) for each execution, after one that says that it began."""
+    """A process: two answers for each execution, at its start and (number, kind, outcome, text) at its end."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from ros_ood_perception.bundle.model_bundle import BundleError, read_bundle
@@ -126,7 +127,7 @@ def open_one(answers: Connection, model: bytes) -> None:
     from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 
     bundle = _bundle_of(model)
-    # ONNX Runtime warns there of what is odd in a graph and does no harm.
+    # Standard error would hold ONNX Runtime's warnings about harmless oddities of a graph.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     limit()
     start_clock()
@@ -149,7 +150,7 @@ def _bundle_of(model: bytes) -> Any:
 
 
 class Campaign:
-    """Runs executions in processes that may die, and counts."""
+    """Runs executions in processes that may die, and counts the outcomes."""
 
     def __init__(self, seed: int, folder: Path) -> None:
         self._seed, self._folder = seed, folder
@@ -160,18 +161,18 @@ class Campaign:
         self.slowest_s = 0.0
         self.peak_kb = 0
         self._good = 0
-        # Forked: a process for each graph that is opened has imported what it needs already.
+        # Forked, so that the process of each opened graph has its imports already.
         self._context = multiprocessing.get_context("fork")
         self._model = small_model()
 
     def run(self, first: int, executions: int) -> None:
-        """All of them, whatever dies."""
+        """Run all executions, whatever dies."""
         number, end = first, first + executions
         while number < end:
             number = self._process(number, end)
 
     def _process(self, first: int, end: int) -> int:
-        """One process until it ends; gives back the execution to go on with."""
+        """Run one process until it ends; returns the next execution."""
         answers, theirs = self._context.Pipe(duplex=False)
         process = self._context.Process(target=read_all, args=(theirs, self._folder, self._seed, first, end))
         process.start()

@@ -1,7 +1,7 @@
 """Small images of every kind that is decoded, and structural mutations of them, for `benchmark.fuzzing.images`.
 
-A mutation is made on the parts (chunks, segments) of a file, and what a parser checks first (lengths, CRCs, the zlib
-stream) is mended afterwards, so that most mutations reach what lies behind it.
+Mutations change the parts (chunks, segments) of a file. Lengths, CRCs and the zlib stream, which a parser checks first,
+are corrected afterwards, so that most mutations get past these checks.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def png_chunk(name: bytes, body: bytes) -> bytes:
 
 
 def png_file(chunks: list[Chunk]) -> bytes:
-    """A file of chunks, whatever they hold."""
+    """A file of chunks with any content."""
     return PNG_SIGNATURE + b"".join(png_chunk(*chunk) for chunk in chunks)
 
 
@@ -205,7 +205,7 @@ def jpeg_segments(data: bytes) -> list[Segment]:
 
 
 def jpeg_file(segments: list[Segment]) -> bytes:
-    """A file of segments, whatever they hold."""
+    """A file of segments with any content."""
     parts = [b"\xff\xd8"]
     for marker, body, scan in segments:
         parts += [bytes((0xFF, marker)), struct.pack(">H", (len(body) + 2) & 0xFFFF), body, scan]

@@ -1,12 +1,12 @@
-"""Image bytes of strangers by the million, on the way that topics, bags and folders take, in a process that may die.
+"""Decodes millions of mutated images as topics, bags and folders do, in a process that may die.
 
     python -m benchmark.fuzzing.images --executions 1000000 --seed 1 [--json FILE] [--save FOLDER]
     python -m benchmark.fuzzing.images --executions 1000000 --seed 1 --raw
 
 Each execution makes image bytes (`benchmark.fuzzing.image_corpus`: the same for the same seed), then checks, rebuilds
-and decodes them. Counted are images, refusals by reason, and what must not be: a process that died, an execution of
-more than 5 s, memory of more than 1 GB, an error that is no refusal. The bytes of these are saved. --raw gives the
-bytes to OpenCV as they are, for comparison, and ends at the first crash."""
+and decodes them. It counts images, refusals by reason, and faults: a process that died, an execution of more than 5 s,
+memory of more than 1 GB, any other error. The bytes of faults are saved. --raw passes the bytes to OpenCV unchecked, for
+comparison, and ends at the first crash."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ from ros_ood_perception.files.atomic_files import write_file
 
 HANG_SECONDS = 5.0
 MEMORY_BYTES = 1 << 30
-"""More than the process begins with."""
+"""Beyond the memory of the new process."""
 STATE = struct.Struct("<QdQ")
-"""Number of the execution, when it began (monotonic), and how many bytes it has."""
+"""Number of the execution, its start (monotonic), and its number of bytes."""
 STATE_BYTES = 1 << 24
 
 
 def one_execution(data: bytes, number: int) -> str:
-    """Check, rebuild and decode; gives back what became of the bytes.
+    """Check, rebuild and decode the bytes; returns the outcome.
 
     Raises:
         AssertionError: an image that was taken is not what was checked.
@@ -72,7 +72,7 @@ def one_execution(data: bytes, number: int) -> str:
 
 
 def raw_execution(data: bytes, number: int) -> str:
-    """Give the bytes to OpenCV as they are."""
+    """Pass the bytes to OpenCV unchecked."""
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     except cv2.error:
@@ -81,7 +81,7 @@ def raw_execution(data: bytes, number: int) -> str:
 
 
 def work(state: mmap.mmap, report: Path, seed: int, begin: int, end: int, kinds: tuple[str, ...], raw: bool) -> None:
-    """Executions `begin` to `end` - 1, in the process that may die."""
+    """Run the executions `begin` to `end` - 1, in the process that may die."""
     parent = os.getppid()
     mutator = ImageMutator(seed, kinds)
     execute: Callable[[bytes, int], str] = raw_execution if raw else one_execution
@@ -108,18 +108,18 @@ def work(state: mmap.mmap, report: Path, seed: int, begin: int, end: int, kinds:
             facts = {"next": number + 1, "counts": counts, "longest_s": longest, "peak_bytes": peak}
             write_file(report, json.dumps(facts), sync=False)
             if os.getppid() != parent:
-                return  # whoever wanted to know is gone
+                return  # the parent has ended
 
 
 @dataclass
 class Campaign:
-    """What has been found.
+    """The outcomes of a campaign.
 
     Attributes:
-        counts: what became of how many byte strings.
-        found: what must not be: kind, number of the execution, and the file that holds its bytes.
+        counts: outcome to number of byte strings.
+        found: faults: kind, number of the execution, and the file with its bytes.
         longest_s: of one execution, processor time.
-        peak_bytes: resident memory of the process, everything that it began with included.
+        peak_bytes: resident memory of the process, with that of the new process.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -128,7 +128,7 @@ class Campaign:
     peak_bytes: int = 0
 
     def add(self, report: Path) -> int:
-        """Add the report of a process; gives back the number of the next execution, 0 without a report."""
+        """Add the report of a process; returns the number of the next execution, 0 without a report."""
         if not report.is_file():
             return 0
         facts = json.loads(report.read_text("utf-8"))
@@ -140,11 +140,11 @@ class Campaign:
 
     @property
     def executions(self) -> int:
-        """Byte strings that were tried."""
+        """Number of tried byte strings."""
         return sum(self.counts.values())
 
     def problems(self) -> int:
-        """How many executions did what none may do."""
+        """Number of faults."""
         return len(self.found) + sum(n for name, n in self.counts.items() if name.startswith(("error", "memory")))
 
 
@@ -157,7 +157,7 @@ def run(
     hang_seconds: float = HANG_SECONDS,
     say: Callable[[str], None] = lambda text: None,
 ) -> Campaign:
-    """Run a campaign; where the process dies or hangs, the next one goes on behind that execution.
+    """Run a campaign. Where the process dies or hangs, another one continues after that execution.
 
     Args:
         save: folder for the bytes of what must not be.
@@ -193,7 +193,7 @@ def run(
                 if code == 0:
                     break
                 number, _, size = STATE.unpack_from(state)
-                # What was done since the last report is counted as a number only.
+                # Of the executions since the last report, only the number is known.
                 campaign.counts["not reported"] += number - max(reported, begin)
                 kind = (
                     "hang" if hung else f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
@@ -211,7 +211,7 @@ def run(
 
 
 def main() -> int:
-    """Command line; exit code 1 where something was found that must not be."""
+    """Command line; exit code 1 where there was a fault."""
     if sys.argv[1:2] == ["--worker"]:
         descriptor, report, seed, begin, end, kinds, raw = sys.argv[2:]
         with mmap.mmap(int(descriptor), STATE_BYTES) as state:

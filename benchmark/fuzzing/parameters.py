@@ -1,14 +1,13 @@
-"""Parameter files of a stranger: mutated YAML, and values of every kind in every place. Only documented errors come.
+"""Reads mutated parameter files: only documented errors may be raised.
 
     python -m benchmark.fuzzing.parameters --executions 100000 --seed 1
 
-Each file goes the whole way: read as a replay and the node's settings read it, made into settings for a recording with
-one and with two cameras, and held against the shipped bundle. Half of the files are texts with characters, tokens and
-lines changed, the others are made of parameters with values that do not fit. Counted are files that were taken, that
-were refused with one of the documented errors, and, each a fault: other errors (crash), more than 5 s of CPU (hang),
-more than 1 GB (memory), and messages that a terminal would obey.
+Each file is read as a replay and the node read it, turned into settings for recordings with one and two cameras, and
+compared with the shipped bundle. Half of the files are texts with changed characters, tokens and lines, the others have
+parameters with wrong values. It counts accepted files, files refused with a documented error, and faults: other errors
+(crash), more than 5 s of CPU (hang), more than 1 GB (memory), and messages with control characters.
 
-Exit code: 0; 1 where there is a fault, whose files are printed.
+Exit code: 0, or 1 where there is a fault; its files are printed.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ DOCUMENTED = (ParameterError, SchemaError, BundleError, OSError)
 HANG_S = 5.0
 MEMORY_MIB = 1024
 LARGEST_MESSAGE = 5000
-"""Characters of an error: one that is longer repeats what it was given."""
+"""Characters of an error. A longer one repeats its input."""
 SHOWN_FAULTS = 20
 # libyaml's where PyYAML has it: making a file shall not take as long as reading it.
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -148,7 +147,7 @@ def nested(flat: dict[str, Any]) -> dict[str, Any]:
 
 
 def strange(generator: random.Random, depth: int = 0) -> Any:
-    """A value that does not fit."""
+    """A wrong value."""
     kind = generator.random()
     if depth < 3 and kind < 0.15:
         return [strange(generator, depth + 1) for _ in range(generator.choice((0, 1, 2, 3, 65)))]
@@ -158,7 +157,7 @@ def strange(generator: random.Random, depth: int = 0) -> Any:
 
 
 def of_structure(generator: random.Random) -> bytes:
-    """A file whose YAML is right and whose values are not."""
+    """A file with valid YAML and wrong values."""
     flat = example(generator)
     for _ in range(generator.randint(1, 3)):
         declaration = generator.choice(DECLARATIONS)
@@ -225,7 +224,7 @@ def of_text(generator: random.Random) -> bytes:
 
 @dataclass
 class Found:
-    """What came of the files; a fault is a kind and the file."""
+    """The outcomes; a fault is a kind and the file."""
 
     counts: Counter[str] = field(default_factory=Counter)
     faults: list[tuple[str, bytes]] = field(default_factory=list)
@@ -239,7 +238,7 @@ class Found:
 
 
 def run(executions: int, seed: int, advance: Callable[[], None] = lambda: None) -> Found:
-    """Make and read so many files; the same for the same seed."""
+    """Make and read files, the same for the same seed."""
     description = read_bundle(package_file("models/camvid_small")).description
     generator = random.Random(seed)
     found = Found()

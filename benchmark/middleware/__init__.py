@@ -1,1 +1,1 @@
-"""What Fast DDS does with connections and services, measured."""
+"""Measurements of Fast DDS: connections and services."""

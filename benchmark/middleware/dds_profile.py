@@ -1,4 +1,4 @@
-"""The Fast DDS profile that ships, with one thing changed."""
+"""The shipped Fast DDS profile with one change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many subscribers does a publisher never learn of, because Fast DDS 3 looks up their type?
+"""Counts the subscribers that a publisher never discovers, because Fast DDS 3 looks up their type.
 
     python -m benchmark.middleware.lost_subscribers [--delay-us 0 --delay-us 2000] [--endpoints 10]
 

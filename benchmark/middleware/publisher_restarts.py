@@ -1,4 +1,4 @@
-"""What a publisher that comes and goes leaves behind in a subscriber that is nothing but rclpy.
+"""Memory that a restarting publisher leaves behind in a subscriber of plain rclpy.
 
     python -m benchmark.middleware.publisher_restarts [--minutes 5] [--every 2] [--events]
 

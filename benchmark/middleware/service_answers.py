@@ -1,4 +1,4 @@
-"""How often does a service that has just started lose its first answer, because it has not yet discovered who asked?
+"""Counts the lost first answers of a new service that has not yet discovered its client.
 
     python -m benchmark.middleware.service_answers [--rounds 100] [--wait-ms 0 --wait-ms 100] [--type-lookup]
 

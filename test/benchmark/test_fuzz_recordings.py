@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.fuzzing.recordings import KINDS, Executions, Seed, fuzz
+from benchmark.fuzzing.bag_corpus import Seed
+from benchmark.fuzzing.recordings import KINDS, Executions, fuzz
 from ros_ood_perception.recordings.mcap import file as mcap_file
 
 
