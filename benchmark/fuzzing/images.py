@@ -5,8 +5,8 @@
 
 Each execution makes image bytes (`benchmark.fuzzing.image_corpus`: the same for the same seed), then checks, rebuilds
 and decodes them. It counts images, refusals by reason, and faults: a process that died, an execution of more than 5 s,
-memory of more than 1 GB, any other error. The bytes of faults are saved. --raw passes the bytes to OpenCV unchecked, for
-comparison, and ends at the first crash."""
+memory of more than 1 GB, any other error. The bytes of faults are saved. --raw passes the bytes to OpenCV unchecked,
+for comparison, and ends at the first crash."""
 
 from __future__ import annotations
 
