@@ -1,4 +1,4 @@
-"""Rays against solids: the compiled kernels that find what a ray meets first, and whether the sun sees a point.
+"""Casts rays against solids: compiled kernels for the first hit of a ray, and for whether a point is in the sun.
 
 A solid is a unit shape under an affine map, so one table of 3 x 4 matrices describes every thing in the scene. Rays are
 not of unit length: their component along the camera's axis is 1, so that the ray parameter `t` is the depth.
@@ -14,8 +14,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 compiled = njit(cache=True, nogil=True, error_model="numpy")
-"""How kernels are compiled: kept on disk, without Python's lock, without checks for a division by zero. No fast-math:
-what is computed does not depend on how a compiler orders it."""
+"""Options of the kernels: cached on disk, without Python's lock and without checks for division by zero. No fast-math, so
+that results do not depend on the order of operations that a compiler chooses."""
 
 BOX, ELLIPSOID, FRUSTUM, TUBE, HULL = range(5)
 """Unit shapes inside [-1, 1]^3. FRUSTUM: along z, radius 1 below and `parameter[0]` (0..1) above. TUBE: along z, outer
@@ -147,7 +147,7 @@ def sample_alpha(textures, layer, u, v, level):  # type: ignore[no-untyped-def]
 
 @compiled
 def hit(i, far, ox, oy, oz, dx, dy, dz, table, planes):  # type: ignore[no-untyped-def]
-    """Where a ray enters (`far`: leaves) solid i: t, then point and outward normal in the unit shape; t < 0: never."""
+    """Where a ray enters (`far`: leaves) solid i: t, then point and outward normal in the unit shape; t < 0: no hit."""
     px = table[i, 0] * ox + table[i, 1] * oy + table[i, 2] * oz + table[i, 3]
     py = table[i, 4] * ox + table[i, 5] * oy + table[i, 6] * oz + table[i, 7]
     pz = table[i, 8] * ox + table[i, 9] * oy + table[i, 10] * oz + table[i, 11]
@@ -278,7 +278,7 @@ def is_hole(i, hx, hy, hz, nx, ny, nz, facing, level, table, textures):  # type:
 
 @compiled
 def surface(i, ox, oy, oz, dx, dy, dz, pixel, table, planes, textures):  # type: ignore[no-untyped-def]
-    """As `hit`, with holes. `pixel`: the angle of a pixel, radians, for the texture's level."""
+    """As `hit`, with holes. `pixel`: angle of a pixel, radians, which gives the level of the texture."""
     t, hx, hy, hz, nx, ny, nz = hit(i, False, ox, oy, oz, dx, dy, dz, table, planes)
     mode = int(table[i, MODE])
     if t < 0.0 or (mode != LEAVES and mode != BARS):
@@ -303,7 +303,7 @@ def surface(i, ox, oy, oz, dx, dy, dz, pixel, table, planes, textures):  # type:
 
 @compiled
 def in_sun(x, y, z, light, grid, cells, shadows, table, planes, textures):  # type: ignore[no-untyped-def]
-    """Whether nothing stands between a point and the sun.
+    """Whether no solid is between a point and the sun.
 
     Args:
         light: (3, 3), rows: two axes across the light, and the direction to the sun.
@@ -330,7 +330,7 @@ def in_sun(x, y, z, light, grid, cells, shadows, table, planes, textures):  # ty
 
 @compiled
 def tangent_bounds(solids, rotation, position):  # type: ignore[no-untyped-def]
-    """What each solid may cover in the picture: (N, 5) least and largest x / z, y / z, and least depth.
+    """Bounds of each solid in the image: (N, 5) least and largest x / z, y / z, and least depth.
 
     rotation: (3, 3) camera's optical frame to world; position: (3,). A depth of -1: behind the camera.
     """
@@ -372,7 +372,7 @@ def tangent_bounds(solids, rotation, position):  # type: ignore[no-untyped-def]
 
 @compiled
 def bin_by_tile(order, bounds, tiles):  # type: ignore[no-untyped-def]
-    """Solids by picture tile, in the given order (the nearest first). tiles: (T, 4) as the first four of `bounds`."""
+    """Solids by image tile, in the given order (the nearest first). tiles: (T, 4) as the first four of `bounds`."""
     count = len(tiles)
     starts = np.zeros(count + 1, np.int64)
     members = np.empty(0, np.int64)
@@ -401,8 +401,8 @@ def bin_by_tile(order, bounds, tiles):  # type: ignore[no-untyped-def]
 
 @compiled
 def shadow_bounds(solids, light):  # type: ignore[no-untyped-def]
-    """Where each solid's shadow may be: (N, 5) least and largest place along the two axes across the light, and the
-    largest place towards the sun, metres."""
+    """Bounds of each solid's shadow: (N, 5) least and largest coordinate along the two axes across the light, and the
+    largest towards the sun, metres."""
     count = len(solids.kind)
     bounds = np.empty((count, 5))
     for i in range(count):

@@ -1,7 +1,7 @@
-"""From a scene and a camera to a picture, class ids and instances: every pixel by itself, whatever the order.
+"""Renders a scene: image, class ids and instances. Each pixel is computed independently.
 
-One ray through the middle of each pixel decides the class. The picture takes four more where a pixel's neighbours show
-something else, is blurred along the way of the exposure, and gets the tone curve, vignette and noise of a sensor.
+One ray through the centre of each pixel decides the class. The image takes four more rays where neighbouring pixels
+differ. Then it gets motion blur and the tone curve, vignette and noise of a sensor.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ NOISE_POOL = 1 << 20
 
 @dataclass(frozen=True)
 class SensorSettings:
-    """How the sensor sees.
+    """The settings of the sensor.
 
     Attributes:
         exposure: factor on linear light before the tone curve.
@@ -60,7 +60,7 @@ class SensorSettings:
 
 
 class Renderer:
-    """Draws one camera's frames. Holds what does not change between frames; may be called from several threads.
+    """Renders the frames of one camera. Keeps what does not change between frames; can be called from several threads.
 
     Args:
         camera: with less than 160 degrees across; its rays must exist in every pixel.
@@ -118,7 +118,7 @@ class Renderer:
         velocity: NDArray[np.float64],
         frame_seed: int,
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint16]]:
-        """One frame.
+        """Render one frame.
 
         Args:
             solids, ground, lighting: the world.
@@ -183,7 +183,7 @@ class Renderer:
 
 @compiled
 def _cast(tx, ty, pixel, rotation, position, tile, tiles, bounds, scene):  # type: ignore[no-untyped-def]
-    """What a ray with these tangents meets: solid index (-1 ground, -2 sky) and depth."""
+    """The first hit of a ray with these tangents: solid index (-1 ground, -2 sky) and depth."""
     _, table, _, _, _, _, textures, planes = scene
     dx = rotation[0, 0] * tx + rotation[0, 1] * ty + rotation[0, 2]
     dy = rotation[1, 0] * tx + rotation[1, 1] * ty + rotation[1, 2]

@@ -1,4 +1,4 @@
-"""What a ray brings back: the compiled kernels for ground, solids and sky, in linear light."""
+"""The light of a ray: compiled kernels for ground, solids and sky, in linear light."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ZEBRA_HALF_M = 1.6
 
 
 class Lighting(NamedTuple):
-    """The day.
+    """The light of a day.
 
     Attributes:
         light: (3, 3), rows: two axes across the light, and the direction to the sun.
@@ -62,7 +62,7 @@ class Lighting(NamedTuple):
 
 @compiled
 def fraction(integer):  # type: ignore[no-untyped-def]
-    """A number in [0, 1) that looks random, the same for the same integer."""
+    """A pseudo-random number in [0, 1), the same for the same integer."""
     bits = np.uint64(integer) * np.uint64(0x9E3779B97F4A7C15)
     bits ^= bits >> np.uint64(29)
     bits *= np.uint64(0xBF58476D1CE4E5B9)
@@ -77,7 +77,7 @@ def clamp(value):  # type: ignore[no-untyped-def]
 
 @compiled
 def stripe(distance, half_width, footprint):  # type: ignore[no-untyped-def]
-    """How much of a footprint a stripe covers."""
+    """Share of a footprint that a stripe covers."""
     width = max(footprint, 1e-4)
     covered = min(distance + width * 0.5, half_width) - max(distance - width * 0.5, -half_width)
     return clamp(covered / width)
@@ -190,8 +190,8 @@ def ground_surface(x, y, distance, slant, pixel, ground, textures):  # type: ign
 
 @compiled
 def occlusion(x, y, footprints):  # type: ignore[no-untyped-def]
-    """How much of the sky the ground at x, y sees beside what stands on it: footprints (F, 6) x, y, cosine, sine, half
-    length, half width."""
+    """Share of the sky that is visible from the ground at x, y: footprints (F, 6) x, y, cosine, sine, half length, half
+    width."""
     open_sky = 1.0
     for k in range(len(footprints)):
         dx = x - footprints[k, 0]
@@ -231,7 +231,7 @@ def _sign(u, v, radius):  # type: ignore[no-untyped-def]
 def shade(  # type: ignore[no-untyped-def]
     i, t, hx, hy, hz, nx, ny, nz, ox, oy, oz, dx, dy, dz, pixel, scene, lighting, footprints
 ):
-    """Light that comes back along a ray of unit direction from distance t.
+    """Light along a ray of unit direction from distance t.
 
     i: a solid with its hit in the unit shape; -1 the ground; -2 the sky.
 

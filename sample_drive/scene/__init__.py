@@ -1,1 +1,1 @@
-"""What stands in the street of a sample drive."""
+"""The street of a sample drive and everything in it."""

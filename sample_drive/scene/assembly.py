@@ -1,4 +1,4 @@
-"""Things put together from solids, in a frame of their own: x ahead, y left, z up, the ground at z = 0, metres."""
+"""Objects made of solids, in their own frame: x forward, y left, z up, the ground at z = 0, metres."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def yaw(degrees: float) -> NDArray[np.float64]:
 
 
 def pitch(degrees: float) -> NDArray[np.float64]:
-    """Turn about y: positive lowers what is ahead."""
+    """Turn about y: positive lowers the front."""
     angle = math.radians(degrees)
     return np.array([[math.cos(angle), 0, math.sin(angle)], [0, 1.0, 0], [-math.sin(angle), 0, math.cos(angle)]])
 
@@ -209,7 +209,7 @@ def _axis_to(axis: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Assembly:
-    """Parts as arrays, ready to be placed; `solids` are as if placed at the origin of the world.
+    """Parts as arrays, ready to be placed; `solids` are placed at the origin of the world.
 
     Attributes:
         solids: of the parts.
@@ -227,7 +227,7 @@ class Assembly:
         class_name: str,
         footprint: tuple[float, float] = (0.0, 0.0),
     ) -> Assembly:
-        """Arrays from parts; `class_name` is the class of every part that has none of its own."""
+        """Arrays from parts; `class_name` is the class of parts without one."""
         size = np.array([part.size for part in parts], np.float64)
         turn = np.array([np.eye(3) if part.turn is None else part.turn for part in parts])
         matrix = turn * size[:, None, :]
@@ -251,7 +251,7 @@ class Assembly:
         )
 
     def placed(self, x: float, y: float, heading: float, instance: int = 0, z: float = 0.0) -> Solids:
-        """Solids of this assembly at a place of the world."""
+        """The solids of this assembly at a place in the world."""
         turn = yaw(math.degrees(heading))
         matrix = turn @ self.solids.matrix
         centre = self.solids.centre @ turn.T + (x, y, z)

@@ -1,4 +1,4 @@
-"""What has a class: buildings, trees, poles, signs, fences, cars, pedestrians, cyclists."""
+"""Objects of known classes: buildings, trees, poles, signs, fences, cars, pedestrians, cyclists."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def bollard() -> Assembly:
 
 
 def traffic_sign(generator: Generator) -> Assembly:
-    """A sign that looks to -x (to who drives along +x), on its post."""
+    """A sign on its post, facing -x (towards traffic along +x)."""
     height = float(generator.uniform(2.2, 2.7))
     parts = [rod((0, 0, 0), (0, 0, height + 0.35), 0.035, STEEL, "metal", class_name="pole")]
     pattern = float((0.74, 0.3, 0.0)[int(generator.integers(3))])
@@ -217,7 +217,7 @@ def traffic_sign(generator: Generator) -> Assembly:
 
 
 def car(generator: Generator) -> Assembly:
-    """A car or a van that looks to +x."""
+    """A car or a van, facing +x."""
     paint = pick(generator, PAINTS)
     van = generator.random() < 0.16
     sedan = generator.random() < 0.4
@@ -302,7 +302,7 @@ def car(generator: Generator) -> Assembly:
 
 
 def _person(generator: Generator, stride: float, hip: float, lean: float) -> list[Part]:
-    """Someone who walks to +x with legs `stride` radians apart; hips at `hip` metres."""
+    """A pedestrian walking along +x with legs `stride` radians apart; hips at `hip` metres."""
     top, trousers = pick(generator, CLOTHES), pick(generator, CLOTHES)
     skin, hair = pick(generator, SKINS), pick(generator, HAIRS)
     shoulder = hip + 0.55
@@ -330,7 +330,7 @@ WALK_PHASES = 8
 
 
 def pedestrian(seed: list[int]) -> list[Assembly]:
-    """The phases of someone's walk, to +x."""
+    """The phases of a pedestrian's walk along +x."""
     phases = []
     for k in range(WALK_PHASES):
         # The same looks in every phase.
@@ -345,7 +345,7 @@ def pedestrian(seed: list[int]) -> list[Assembly]:
 
 
 def cyclist(seed: list[int]) -> list[Assembly]:
-    """The phases of someone who rides to +x."""
+    """The phases of a cyclist riding along +x."""
     phases = []
     for k in range(WALK_PHASES):
         generator = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""What stands, lies and moves along the street, placed by a seed."""
+"""Places static and moving objects along the street by a seed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from sample_drive.scene.inhabitants import (
 from sample_drive.scene.street import HALF_ROAD_M, LANE_M, PAVEMENT_M, Street
 from sample_drive.scene.unknown_objects import KINDS, UnknownObject
 
-BEYOND_M = 170.0  # the street goes on behind what the drive reaches
+BEYOND_M = 170.0  # length of the street beyond the end of the drive
 EGO_ACROSS_M = -LANE_M / 2
 FIRST_UNKNOWN_M = 32.0
 WALL_M = HALF_ROAD_M + PAVEMENT_M
@@ -34,7 +34,7 @@ WALL_M = HALF_ROAD_M + PAVEMENT_M
 
 @dataclass(frozen=True)
 class Mover:
-    """Something that moves evenly along the street, there and then.
+    """An object that moves evenly along the street.
 
     Attributes:
         phases: of its walk, or one.
@@ -76,7 +76,7 @@ class Mover:
 
 @dataclass(frozen=True)
 class Scene:
-    """A street and all that is on it.
+    """A street and everything on it.
 
     Attributes:
         street: its course.
@@ -94,7 +94,7 @@ class Scene:
 
 
 def ego_across(along: float, swerves: NDArray[np.float64]) -> float:
-    """The vehicle's place across the street: its lane, with a swerve around what lies in it."""
+    """Position of the vehicle across the street: its lane, with a swerve around objects in it."""
     offset = 0.0
     for at, aside in swerves.tolist():
         away = abs(along - at)
@@ -125,7 +125,7 @@ def make_scene(seed: int, driven_m: float, duration_s: float, unknown_objects: b
 
 
 class _Placed:
-    """Collects what stands still."""
+    """Collects static objects."""
 
     def __init__(self, street: Street) -> None:
         self.street = street

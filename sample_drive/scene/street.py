@@ -25,7 +25,7 @@ LEAST_RADIUS_M = 75.0
 
 
 class StreetCoordinates(NamedTuple):
-    """For the kernels: where each place of the ground is along and across the street.
+    """For the kernels: coordinates along and across the street of each place on the ground.
 
     Attributes:
         along, across: (X, Y) float64 metres at the corners of a grid; across is positive to the left.
@@ -105,7 +105,7 @@ class Street:
 
     @cached_property
     def ground_map(self) -> StreetCoordinates:
-        """Made once: the nearest place of the centre line for every corner of a grid."""
+        """The nearest place of the centre line for every corner of a grid; computed once."""
         low = np.array([self.x.min(), self.y.min()]) - MARGIN_M
         size = np.ceil((np.array([self.x.max(), self.y.max()]) + MARGIN_M - low) / GRID_CELL_M).astype(int)
         along, across = _nearest_on_line(self.x, self.y, self.heading, low, int(size[0]), int(size[1]))

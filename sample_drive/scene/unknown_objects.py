@@ -1,4 +1,4 @@
-"""What no class knows: things that lie on the road, and animals that walk on it."""
+"""Objects of no class: things on the road, and animals that walk on it."""
 
 from __future__ import annotations
 
