@@ -14,8 +14,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 compiled = njit(cache=True, nogil=True, error_model="numpy")
-"""Options of the kernels: cached on disk, without Python's lock and without checks for division by zero. No fast-math, so
-that results do not depend on the order of operations that a compiler chooses."""
+"""Options of the kernels: cached on disk, without Python's lock and without checks for division by zero. No fast-math,
+so that results do not depend on the order of operations that a compiler chooses."""
 
 BOX, ELLIPSOID, FRUSTUM, TUBE, HULL = range(5)
 """Unit shapes inside [-1, 1]^3. FRUSTUM: along z, radius 1 below and `parameter[0]` (0..1) above. TUBE: along z, outer
