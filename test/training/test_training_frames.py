@@ -64,7 +64,7 @@ def test_held_out_classes_are_left_out_of_every_set(tmp_path: Path) -> None:
 
 def test_sets_of_other_classes_are_refused(tmp_path: Path) -> None:
     folders = write_sets(tmp_path, "cityscapes", "camvid")
-    with pytest.raises(ValueError, match=r"CamVid has the classes sky, building.* with Cityscapes it must have road,"):
+    with pytest.raises(ValueError, match=r"CamVid has the classes sky, building.* with Cityscapes, it must have road,"):
         open_data(DataConfig(set="cityscapes", root="", more=(FurtherSet("camvid", ""),)), folders)
 
 
