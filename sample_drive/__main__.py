@@ -87,6 +87,8 @@ def main(arguments: list[str] | None = None) -> int:
         started = time.monotonic()
         total = _render(options, wanted, console)
     except ModuleNotFoundError as error:
+        if (error.name or "").startswith(("sample_drive", "ros_ood_perception")):
+            raise
         print(
             f"The package '{error.name}' is missing; the renderer needs the packages of the demo: pip install -r "
             "requirements/vehicle.txt -r requirements/demo.txt",
