@@ -11,7 +11,7 @@ from ros_ood_perception.camera.camera_model import CameraModel
 from ros_ood_perception.obstacles.ground import CameraPose
 
 TRUTH_FILE = "ground_truth.json"
-FORMAT, VERSION = "sample_drive", 1
+FORMAT, VERSION = "ros_ood_perception/sample_drive", 1
 """As `ground_truth.json` names them."""
 IMAGE_FOLDER, LABEL_FOLDER, ANOMALY_FOLDER = "images", "labels", "labels_masks"
 

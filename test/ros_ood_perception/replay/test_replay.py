@@ -574,7 +574,7 @@ def test_a_bag_without_metadata_is_read_and_that_is_no_damage(drive: Path, repla
     (tmp_path / "bag" / "metadata.yaml").write_text("rosbag2_bagfile_information: [")
     assert run(tmp_path / "bag", tmp_path / "again") == 1
     assert digests(tmp_path / "again") == digests(replayed)
-    assert "metadata.yaml does not fit" in summary(tmp_path / "again")["input"]["damage"][0]
+    assert "metadata.yaml cannot be used" in summary(tmp_path / "again")["input"]["damage"][0]
 
 
 # -- interruption --------------------------------------------------------------------------------------------------
