@@ -138,7 +138,7 @@ def test_the_command_without_frames_renders_the_drive_and_keeps_it(
     module.rendered_drive(3, said.append)
     assert len(json.loads((folder / "ground_truth.json").read_text())["drives"][0]["frames"]) == 1
     (folder / "ground_truth.json").unlink()
-    with pytest.raises(module.DriveRenderingError, match="is there and is no sample drive"):
+    with pytest.raises(module.DriveRenderingError, match="is there and is not a sample drive"):
         module.rendered_drive(3, said.append)
 
 
