@@ -1,4 +1,4 @@
-"""The publishers of one camera. Outputs without subscribers are skipped."""
+"""The publishers of one camera. Outputs without subscribers are skipped, except the latched `label_info`."""
 
 from __future__ import annotations
 

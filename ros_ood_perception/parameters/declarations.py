@@ -125,9 +125,9 @@ _MODEL = Group(
         Declaration(
             "engine_build",
             False,
-            "Build a TensorRT plan at configure if there is none, which takes minutes. If false, a missing plan makes "
-            "`tensorrt` fail and `auto` take a slower engine. Better build it beforehand, with `ros2 run "
-            "ros_ood_perception build_engine BUNDLE`.",
+            "Build a TensorRT plan (the model compiled for this GPU) at configure if there is none. That takes "
+            "minutes. If false, a missing plan makes `tensorrt` fail and `auto` take a slower engine. Better build it "
+            "beforehand, with `ros2 run ros_ood_perception build_engine BUNDLE`.",
         ),
         Declaration("engine_cache", "", "Folder of the TensorRT plans. Empty: the user's cache folder."),
     ),
@@ -139,8 +139,8 @@ _CAMERAS = Group(
         Declaration(
             "autostart",
             False,
-            "Configure and activate the node when the process starts, as the launch file has it. If false, a "
-            "lifecycle manager does so.",
+            "Configure and activate the node when the process starts. If false, a lifecycle manager does so. "
+            "`perception.launch.py` sets this to true.",
         ),
         Declaration(
             "cameras",
@@ -192,9 +192,10 @@ _FAILURES = Group(
         Declaration(
             "inference_deadline_s",
             0.0,
-            "Longest time that an inference may take. After that the engine counts as failed. If the call does not "
-            "return within the same time again (1 to 5 s), the process ends, and launch starts it again. 0: 20 times "
-            "the 99th percentile of the inferences since the engine was opened, and at least 5 s.",
+            "Longest time that an inference may take. After that the engine counts as failed. If the call then does "
+            "not return within a grace time, as long as the deadline but 1 to 5 s, the process ends, and launch starts "
+            "it again. 0: 20 times the 99th percentile of the inferences since the engine was opened, and at least "
+            "5 s.",
             unit="s",
             bounds=(0.0, 3600.0),
         ),
@@ -229,7 +230,8 @@ _OUTPUTS = Group(
         Declaration(
             "outputs",
             tuple(OUTPUT_TOPICS),
-            "Names of the outputs that are published. Outputs without subscribers are skipped.",
+            "Names of the outputs that are published. Outputs without subscribers are skipped, except the latched "
+            "`label_info`.",
             one_of=tuple(OUTPUT_TOPICS),
             live=True,
         ),
@@ -259,7 +261,8 @@ _TIME = Group(
             "max_rate_hz",
             0.0,
             "Largest number of frames per second of each camera that are used, the newest ones. 0: no limit. A value "
-            "is refused if frames would be `persistence.max_gap_s` or `stale_after_s` apart.",
+            "is refused if the time between frames would reach `stale_after_s`, or `persistence.max_gap_s` unless "
+            "`persistence.seen_frames` is 1.",
             unit="Hz",
             bounds=(0.0, 1000.0),
             live=True,
@@ -312,8 +315,8 @@ _REGIONS = Group(
             "region.drivable_classes",
             ("",),
             "Names of the bundle's classes that a vehicle drives on. A region counts only if it stands on or near "
-            "them, or its foot is out of the picture. Free ground consists of them. `['']`: regions count wherever "
-            "they are, and no ground is free.",
+            "them, or its foot is out of the picture. Free ground consists of them. Empty (`['']`): every region "
+            "counts, and free ground is never reported.",
             live=True,
         ),
         Declaration(
