@@ -29,7 +29,7 @@ from ros_ood_perception.pipeline.camera_pipeline import CameraPipeline, FrameRes
 from ros_ood_perception.pipeline.fates import PUBLISHED, REPLACED_UNREAD, TOO_OLD
 
 INFERENCE, DEADLINE = "inference", "deadline"
-"""Who may count a frame."""
+"""Owners that may claim a frame: the inference thread, and the deadline that it passed."""
 
 
 class Camera:
@@ -39,13 +39,13 @@ class Camera:
 
     Args:
         node: whose lifecycle the outputs follow.
-        number: in the order of `settings.cameras`.
-        settings: of the node.
-        live: for the first frame; each frame comes with its own.
-        description: of the bundle.
-        engine: of all cameras.
+        number: the camera's index in `settings.cameras`.
+        settings: the node's settings from configure to cleanup.
+        live: live settings until the first frame; `use` gets newer ones.
+        description: the bundle's description.
+        engine: shared by all cameras.
         memory: what the transport can carry.
-        transforms: of tf2; None where every camera's mounting is given.
+        transforms: gives poses from tf2; None if every camera's mounting is given by parameters.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Camera:
         """Subscribe; returns the full name of the images' topic.
 
         Args:
-            put: leaves a frame for inference, and returns whether it replaced an unread one.
+            put: stores a frame for inference. Returns whether it replaced an unread one.
         """
         self._put = put
         self._timeline.restart()
@@ -138,7 +138,7 @@ class Camera:
             Whether its results were published.
 
         Raises:
-            EngineError: of the engine, after the frame was counted as failed.
+            EngineError: the engine failed. The frame has been counted as failed.
         """
         fate = ""
         try:
@@ -233,7 +233,7 @@ class Camera:
         return True
 
     def _warnings(self, result: FrameResult, now_s: float, wanted: list[str]) -> Mapping[str, str]:
-        """What makes the results of the last frame doubtful: kind to sentence."""
+        """Warnings about the results of the last frame, kind to sentence."""
         found, kinds = warnings_for_outputs(self._pipeline.warnings(result, now_s), wanted), self._status.kinds
         for kind, text in found.picture.items():
             kinds.add(f"implausible: {kind}", f"the frames are implausible ({kind}): {text}")
@@ -247,7 +247,7 @@ class Camera:
         """Count the frame in inference as failed: it passed its deadline. Its results will not be published.
 
         Returns:
-            False where it came to its end in the meantime, or is being published already.
+            False if the frame has ended in the meantime, or is already being published.
         """
         if not frame.claim.claim(DEADLINE):
             return False
@@ -270,7 +270,7 @@ class Camera:
         """The camera's part of /diagnostics.
 
         Args:
-            node_facts: what holds for all cameras.
+            node_facts: keys and values that are the same for all cameras.
         """
         return self._status.report(
             live,

@@ -27,8 +27,8 @@ class CameraInput:
     """Receives the messages of one camera, on the executor's thread.
 
     Args:
-        node: that subscribes.
-        camera: name, or "".
+        node: the node that subscribes.
+        camera: its name, or "" for the camera without a name.
         transport: `raw` or `compressed`.
         accounting: counts received messages and gaps in their numbering.
         kinds: logs messages that are too large for the transport.
@@ -67,7 +67,7 @@ class CameraInput:
         """Subscribe; returns the full name of the images' topic.
 
         Args:
-            take_image: called with each image message, and when it came on the monotonic clock in seconds.
+            take_image: called with each image message and its time of arrival (monotonic clock, seconds).
             take_info: called with each camera_info.
         """
         self._accounting.forget_publishers()

@@ -29,12 +29,12 @@ def has_vision_msgs() -> bool:
 
 
 class CameraOutputs:
-    """The publishers, until `close`.
+    """The publishers of one camera, which exist until `close`.
 
     Args:
         node: whose lifecycle the publishers follow.
-        camera: name, or "".
-        description: of the bundle.
+        camera: its name, or "" for the camera without a name.
+        description: the bundle's description.
         base_frame: frame_id of what is placed on the ground.
     """
 
@@ -84,7 +84,7 @@ class CameraOutputs:
         return {p.topic_name: p.get_subscription_count() for p in self._publishers.values()}
 
     def announce(self, live: LiveSettings, threshold: float, frame_id: str) -> None:
-        """Publish the latched LabelInfo, unless the last one said the same."""
+        """Publish the latched LabelInfo, unless it is the same as the last one."""
         publisher = self._publishers.get("label_info")
         if publisher is None or "label_info" not in live.outputs or self._announced == (threshold, frame_id):
             return
@@ -97,12 +97,12 @@ class CameraOutputs:
         """Publish a frame's results.
 
         Args:
-            header: of the frame.
-            result: of the frame.
-            live: which outputs, and how they are written.
+            header: the frame's header.
+            result: the frame's results.
+            live: says which outputs are published, and in which encoding.
 
         Returns:
-            Names of the outputs that somebody subscribes to.
+            Names of the outputs in `live` that have subscribers.
         """
         self.announce(live, result.perception.anomaly_threshold, header.frame_id)
         wanted = [

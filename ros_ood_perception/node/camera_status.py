@@ -23,16 +23,16 @@ from ros_ood_perception.pipeline.fates import FAILED, MALFORMED
 
 
 class CameraStatus:
-    """Thread-safe: the inference thread reports what a frame changed, the executor's thread what its absence did.
+    """Counts and reports. Thread-safe: the inference thread calls it for each frame, the executor's periodically.
 
     Args:
-        node: that publishes.
-        camera: name, or "".
+        node: the node that publishes.
+        camera: its name, or "" for the camera without a name.
 
     Attributes:
         accounting: where every frame went.
-        pulse: what the health is read from.
-        latencies: of the stages.
+        pulse: times from which the health is computed.
+        latencies: durations of the stages.
         kinds: problems that are logged once and counted.
     """
 
@@ -59,7 +59,7 @@ class CameraStatus:
             self._node.destroy_publisher(publisher)
 
     def count_malformed(self, error: MalformedImageError) -> None:
-        """Count a frame that was not fit for inference."""
+        """Count a frame that cannot be used for inference."""
         self.accounting.count(MALFORMED)
         self.pulse.refused("rejected", f"malformed frames ({error.kind})")
         self.kinds.add(f"malformed: {error.kind}", f"malformed image dropped: {error}")
@@ -101,8 +101,8 @@ class CameraStatus:
         Args:
             ground: `known`, or why the camera has no place over the ground.
             subscribers: topic to number of subscribers.
-            node_facts: what holds for all cameras.
-            why_nothing_comes: asked where no frame comes.
+            node_facts: keys and values that are the same for all cameras.
+            why_nothing_comes: called if no frame comes; gives the reason.
         """
         now = time.monotonic()
         health = self.pulse.health(now, live.stale_after_s)

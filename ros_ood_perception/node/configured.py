@@ -26,7 +26,7 @@ class Configured:
     """Bundle, engine and cameras. The engine is closed separately, because that may hang.
 
     Attributes:
-        transforms: None where every camera's mounting is given.
+        transforms: None if every camera's mounting is given by parameters.
     """
 
     bundle: Bundle
@@ -45,7 +45,7 @@ class Configured:
 def open_bundle(
     fixed: FixedSettings, live: LiveSettings, watch: Watch, log: RcutilsLogger
 ) -> tuple[Bundle, EngineSupervisor]:
-    """Read and verify the bundle, and open its engine. On a thread of its own, so it touches nothing of the node.
+    """Read and verify the bundle, and open its engine. It runs on a separate thread and does not use the node.
 
     Raises:
         BundleError, EngineError, ParameterError: the message says what to do.
@@ -98,7 +98,7 @@ def make_cameras(
     supervisor: EngineSupervisor,
     memory: SharedMemory,
 ) -> Configured:
-    """Make the cameras' publishers and, where a pose is wanted from tf2, listen to it. An error leaves nothing open."""
+    """Make the cameras, and listen to tf2 if a pose must come from it. After an error nothing stays open."""
     with ExitStack() as undo:
         transforms: Transforms | None = None
         if None in fixed.mountings:

@@ -16,11 +16,11 @@ from ros_ood_perception.node.health.deadlines import CLOSING_S, InferenceDeadlin
 
 
 class EngineUnavailableError(EngineError):
-    """No engine is open at the moment. The failure that closed it was reported already."""
+    """No engine is open at the moment. The failure that closed it has been reported."""
 
 
 class InferenceDeadlineError(EngineError):
-    """An inference passed its deadline. The engine failed, whatever its result; the failure was counted already."""
+    """An inference passed its deadline. The engine failed, whatever its result. The failure has been counted."""
 
 
 class EngineSupervisor:
@@ -31,20 +31,20 @@ class EngineSupervisor:
 
     Args:
         open_engine: opens an engine by its name and runs it once. Raises `EngineError`, or any error of a driver.
-        name: of the first engine.
+        name: name of the first engine.
         order: names of all engines. After too many failures the next one in this order is tried.
         policy: what to do after a failure.
         log: takes a line for every change.
         clock: seconds, monotonic.
         watch: holds each call of the engine, with its deadline.
-        deadline: of one inference.
+        deadline: the deadline of one inference.
         opening_s: deadline for opening an engine, seconds.
 
     Attributes:
-        name: of the engine that runs, or that ran last.
-        failures: of runs and of attempts to open, since the supervisor was made.
+        name: name of the engine that runs, or that ran last.
+        failures: number of failed runs and failed attempts to open, since the supervisor was made.
         reopened: how often an engine was opened again after a failure.
-        given_up: nothing runs until `open` is called.
+        given_up: no engine is tried any more until `open` is called.
     """
 
     def __init__(
@@ -127,9 +127,9 @@ class EngineSupervisor:
         """See `InferenceEngine.run`. Opens the engine first if its pause is over.
 
         Raises:
-            EngineUnavailableError: no engine is open. If opening has just failed, it may be given up now.
+            EngineUnavailableError: no engine is open. If opening has just failed, `given_up` may be true now.
             EngineError: the engine failed; report it with `report_failure`.
-            InferenceDeadlineError: the engine failed, and `expire` had counted that already.
+            InferenceDeadlineError: the inference passed its deadline, and `expire` has counted that.
         """
         if self._engine is None:
             self._open_again()
@@ -170,7 +170,7 @@ class EngineSupervisor:
         """Count the engine as failed because an inference passed its deadline, and cancel the run if that is possible.
 
         Args:
-            work: of `watch`. Nothing happens where it has ended meanwhile, or is not a run of the engine.
+            work: the overdue call of `watch`. It is ignored if it has ended in the meantime, or is no inference.
         """
         with self._run_lock:
             if self._running is not work or self._overdue:

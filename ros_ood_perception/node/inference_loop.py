@@ -36,10 +36,10 @@ class InferenceLoop:
     Args:
         cameras: in the order of the slots.
         slots: where their frames wait.
-        supervisor: of the engine that the cameras use.
+        supervisor: holds the engine that the cameras share.
         live: gives the current settings.
         given_up: called once when no engine is left, on the inference thread.
-        broken: called with the error that ended the thread. From then on nothing takes frames.
+        broken: called with the error that ended the thread. After that no frame is used.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class InferenceLoop:
         self._thread.start()
 
     def close(self) -> None:
-        """Use the waiting frames, then end; `ended` is set then."""
+        """Use the waiting frames, then end. `ended` is set at the end."""
         self._slots.close()
 
     def finish(self) -> None:
@@ -76,7 +76,7 @@ class InferenceLoop:
         self._thread.join()
 
     def expire(self, work: Work) -> None:
-        """Count the frame in inference as failed: it passed its deadline, and so did the engine. From another thread.
+        """Count the frame in inference as failed, because it passed its deadline. Another thread calls this.
 
         The other cameras wait for the same engine, so they have no valid results either.
         """

@@ -29,11 +29,11 @@ def is_fast_dds() -> bool:
 
 
 class NodeReport:
-    """Publishes /diagnostics, while the node is not configured too.
+    """Publishes /diagnostics, also while the node is not configured.
 
     Args:
-        node: that publishes.
-        watchdog: over the calls of the engine.
+        node: the node that publishes.
+        watchdog: watches the calls of the engine.
 
     Attributes:
         published_at: when it was last published, on the monotonic clock in seconds.
@@ -47,7 +47,7 @@ class NodeReport:
         self.published_at = 0.0
 
     def publish(self, configured: Configured | None, live: LiveSettings | None) -> None:
-        """Publish how each camera is, where its frames went, and how long the stages took."""
+        """Publish the state of each camera, where its frames went, and how long the stages took."""
         self.published_at = time.monotonic()
         stamp = self._node.get_clock().now().to_msg()
         if configured is None or live is None:

@@ -1,4 +1,4 @@
-"""The parameters on the node: declared, read at configure, and changed, all or none, while the node is active."""
+"""The node's parameters: declared, read at configure, changed while active. A change is taken or refused as a whole."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class NodeParameters:
 
         Args:
             check: raises `ParameterError` or `BundleError` for settings that cannot work; then nothing is changed.
-            changed: is called with settings that were accepted.
+            changed: called with settings that were accepted.
         """
         self._check, self._changed = check, changed
 

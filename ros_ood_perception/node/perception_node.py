@@ -42,7 +42,7 @@ from ros_ood_perception.parameters.settings import LiveSettings, ParameterError
 
 NODE_NAME = "perception_node"
 STATE_PERIOD_S = 0.5
-"""The longest time from a camera's silence to its state on `output/state`."""
+"""Longest time between two evaluations of the cameras' states, seconds."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class PerceptionNode(LifecycleNode):
         alive: see `Watchdog`.
 
     Attributes:
-        watchdog: over every call of the engine. The process must end when something is stuck.
+        watchdog: watches every call of the engine. If one is stuck, the process must end.
     """
 
     def __init__(self, name: str = NODE_NAME, alive: Callable[[float], None] = lambda silence_s: None) -> None:
@@ -206,7 +206,7 @@ class PerceptionNode(LifecycleNode):
 
     @_logs_errors
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """From any state."""
+        """Close everything, from any state."""
         self._stop()
         self._close_all()
         self._finalized = True

@@ -13,14 +13,14 @@ from ros_ood_perception.camera.camera_model import CameraError
 from ros_ood_perception.obstacles.ground import CameraPose
 
 POSE_EVERY_S = 1.0
-"""How often tf2 is asked again: a new pose of a camera takes effect within that time."""
+"""Seconds until tf2 is asked again. A new pose of a camera takes effect within that time."""
 
 
 class Transforms:
     """Listens to /tf_static. Where tf2_ros has no `static_only`, it listens to /tf too and takes the latest transform.
 
     Args:
-        node: that listens.
+        node: the node that listens.
         base_frame: frame of the vehicle.
     """
 

@@ -16,7 +16,7 @@ from ros_ood_perception.obstacles.ground_map import GridSettings, GroundMap
 
 @dataclass(frozen=True)
 class GroundLimits:
-    """What of the geometry may change from frame to frame.
+    """Settings of the geometry that may change from frame to frame.
 
     Attributes:
         max_range_m: largest distance of a place from the point below the camera, metres.
@@ -64,7 +64,7 @@ class CameraGeometry:
 
     @property
     def problem(self) -> str:
-        """Why the last frame had no ground; empty where it had."""
+        """Why the ground was not known for the last frame; empty if it was."""
         return self._problem
 
     def set_camera_info(self, info: CameraInfoMessage) -> None:
@@ -76,12 +76,12 @@ class CameraGeometry:
         self._problem = problem
 
     def ground(self, image_size: tuple[int, int], frame_id: str, limits: GroundLimits) -> GroundProjection | None:
-        """The camera over the ground; None where that is not known, and `problem` then says why.
+        """The camera over the ground; None if that is not known; `problem` then says why.
 
         Args:
             image_size: height and width of the frame, pixels.
-            frame_id: of the frame.
-            limits: of this frame.
+            frame_id: frame_id of the frame's header.
+            limits: apply to this frame.
         """
         try:
             camera, pose = self._camera(image_size), self._pose_of(frame_id)
@@ -133,10 +133,10 @@ class CameraGeometry:
         ego_mask: NDArray[np.bool_] | None,
         grid: GridSettings,
     ) -> GroundMap:
-        """The ground map of a `ground` and these settings. It is kept until one of them changes.
+        """The ground map for a result of `ground` and these settings. It is kept until one of them changes.
 
         Args:
-            ego_mask: always the same one of this camera.
+            ego_mask: the camera's mask. It must be the same in every call.
         """
         key = (ground, engine_size, drivable_ids, hysteresis, grid)
         if self._map is None or self._map[0] != key:

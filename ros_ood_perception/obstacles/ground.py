@@ -44,7 +44,7 @@ class CameraPose:
             quaternion: x, y, z, w, of length 1.
 
         Raises:
-            CameraError: not finite, or a quaternion of another length.
+            CameraError: a value is not finite, or the quaternion has another length.
         """
         x, y, z, w = (float(value) for value in quaternion)
         length = math.sqrt(x * x + y * y + z * z + w * w)
@@ -73,14 +73,14 @@ class CameraPose:
         """From measured height and angles.
 
         Args:
-            height_m: of the camera over the origin of the vehicle's frame.
+            height_m: height of the camera above the origin of the vehicle's frame.
             pitch_deg: positive looks down, as in REP 103.
             roll_deg: positive lowers the right side of the camera.
             yaw_deg: positive looks left.
-            forward_m, left_m: of the camera from the origin of the vehicle's frame.
+            forward_m, left_m: distance of the camera from the origin of the vehicle's frame, ahead and to the left.
 
         Raises:
-            CameraError: not finite.
+            CameraError: a value is not finite.
         """
         if not all(map(math.isfinite, (roll_deg, pitch_deg, yaw_deg))):
             raise CameraError(
@@ -116,10 +116,10 @@ class GroundProjection:
 
     Attributes:
         camera: the calibrated camera.
-        pose: in the vehicle's frame.
+        pose: the camera's pose in the vehicle's frame.
         max_range_m: largest distance of a place from the point below the camera. Farther away, the error of one pixel
             is too many metres.
-        ground_z_m: height of the ground in the vehicle's frame; 0 where `base_link` is on the ground, as in Autoware.
+        ground_z_m: height of the ground in the vehicle's frame; 0 if `base_link` is on the ground, as in Autoware.
     """
 
     camera: CameraModel
@@ -138,14 +138,14 @@ class GroundProjection:
 
     @property
     def height_m(self) -> float:
-        """Of the camera over the ground."""
+        """Height of the camera above the ground, metres."""
         return self.pose.translation[2] - self.ground_z_m
 
     @cached_property
     def shows_ground(self) -> bool:
         """Whether any pixel of a grid over the image, with its edges, shows ground within `max_range_m`.
 
-        Computed once, for it places a thousand points.
+        Computed once, because it places a thousand points.
         """
         u = np.linspace(0, self.camera.width - 1, VIEW_SAMPLES)
         v = np.linspace(0, self.camera.height - 1, VIEW_SAMPLES)

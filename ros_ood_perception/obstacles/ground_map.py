@@ -62,7 +62,7 @@ class GridSettings:
 
 
 class GroundMap:
-    """The ground before one camera. What depends on the camera's geometry alone is computed once, in the constructor.
+    """The ground before one camera. What depends only on the camera's geometry is computed once, in the constructor.
 
     Ground is free where its pixel has a drivable class and a score below `hysteresis` times the threshold. Ground that
     an obstacle hides, that is too far away or outside the picture is unknown.
@@ -104,8 +104,8 @@ class GroundMap:
         """(height, width) int8 of `grid_settings`: row i is y, column j is x; FREE, ANOMALOUS or UNKNOWN.
 
         Args:
-            result: of one frame of this camera.
-            obstacles: of the same frame.
+            result: results of one frame of this camera.
+            obstacles: obstacles of the same frame.
         """
         settings = self.grid_settings
         seen = np.append(self._free(result).ravel(), False)  # the pixel of cells that have none
@@ -122,8 +122,8 @@ class GroundMap:
 
         There is one for each column of the engine's output, of at most `EDGE_COLUMNS`. It is found from the lower edge
         of the picture (or the ego mask) upwards, as far as the ground is free and in range. A column that is not free
-        at its lower edge has none. The place is the lower edge of the last free pixel: rather too near than on the
-        thing behind it.
+        at its lower edge has none. The place is the lower edge of the last free pixel, so that it is too near rather
+        than on the object behind it.
         """
         blocked = ~self._free(result)[:, self._columns]
         # The own vehicle hides the ground at the lower edge; above it the ground continues.

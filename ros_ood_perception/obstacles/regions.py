@@ -30,10 +30,10 @@ class RegionSettings:
         hysteresis: in (0, 1]. A region starts at pixels whose score is at least the threshold, and grows over
             neighbours whose score is at least `hysteresis` times the threshold. 1: regions of the anomaly mask.
         min_area: fraction of the frame's pixels, in [0, 1]. Smaller regions are dropped.
-        max_regions: only the largest regions are kept, at most so many.
+        max_regions: largest number of regions that are kept. The largest regions are kept.
         drivable_ids: class ids of drivable ground. A region counts if one of its foot points is on or near such ground,
             or if its foot is cut, so that the ground below it is not in the picture. None: every region counts.
-        surroundings: what near is, as a fraction of the frame's height, in [0, 1].
+        surroundings: largest distance that counts as near, as a fraction of the frame's height, in [0, 1].
     """
 
     hysteresis: float = 0.8
@@ -71,9 +71,9 @@ class Region:
 
     Attributes:
         score: mean anomaly score of its pixels, in [0, 1].
-        peak_score: their highest.
-        area: pixels of the frame.
-        box: pixels of the frame.
+        peak_score: highest anomaly score of its pixels.
+        area: number of pixels in the frame.
+        box: smallest box around it, pixels of the frame.
         foot_points: u, v of the points on which it stands, left to right, at most `FOOT_COLUMNS`. The centre of the
             top left pixel is (0, 0).
         foot_is_cut: it reaches the frame's lower edge or the ego mask, so it may stand nearer than its foot points.
@@ -148,8 +148,8 @@ def drivable_mask(semantic: NDArray[np.uint8], drivable_ids: Collection[int]) ->
 def read_ego_mask(path: Path | str) -> NDArray[np.bool_]:
     """(H, W) bool of an image that is white where the camera sees the own vehicle.
 
-    White is what is brighter than half of the image's brightest grey. So masks of 0 and 1, of 0 and 255, and masks with
-    JPEG noise are read alike.
+    A pixel is white if it is brighter than half of the image's brightest grey. So masks of 0 and 1, of 0 and 255, and
+    masks with JPEG noise are read alike.
 
     Raises:
         ValueError: not a readable image.

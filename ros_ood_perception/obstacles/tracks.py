@@ -49,14 +49,14 @@ class Obstacle:
     """A region that persists, and where it stands.
 
     Attributes:
-        id: the same as long as it is followed. Starts at 1; a detector never uses one twice.
-        age_frames: frames in which it was seen, with this one.
+        id: the same as long as it is followed. Ids start at 1; a detector never uses one twice.
+        age_frames: number of frames in which it was seen, this one included.
         age_s: seconds since it was first seen.
         region: score, box and foot points in this frame.
         ground_points: x, y, z in the vehicle's frame, metres, of the foot points that could be placed, left to right.
             Empty without a camera's geometry, above the horizon and beyond the largest range.
         range_m: distance of the nearest ground point from the point below the camera; None: there is no ground point.
-        width_m: across the line of sight, at that range; None: there is no ground point.
+        width_m: width across the line of sight, at `range_m`; None: there is no ground point.
     """
 
     id: int
@@ -95,8 +95,9 @@ class ObstacleDetector:
         persistence: when they become obstacles.
 
     Attributes:
-        too_far_apart_s: the last gap above `max_gap_s`, if fewer than `seen_frames` frames came before it, so that no
-            region could become an obstacle. None again once `seen_frames` frames came without such a gap.
+        too_far_apart_s: the gap that keeps regions from persisting, seconds; None if frames are frequent enough. It is
+            the last gap above `max_gap_s` before which fewer than `seen_frames` frames came. It is None again once
+            `seen_frames` frames have come without such a gap.
     """
 
     def __init__(self, finder: RegionFinder | None = None, persistence: PersistenceSettings | None = None) -> None:
@@ -117,8 +118,8 @@ class ObstacleDetector:
         detector forget. Ids continue.
 
         Args:
-            result: of one frame.
-            stamp_ns: the frame's, nanoseconds.
+            result: classes and score of one frame.
+            stamp_ns: the frame's stamp, nanoseconds.
             ground: the camera's geometry; None: not known, so obstacles have no place.
         """
         self._forget_if_interrupted(stamp_ns)
@@ -145,7 +146,7 @@ class ObstacleDetector:
 
     @property
     def too_far_apart(self) -> str:
-        """Why no region can persist because frames come too seldom, with a remedy; empty where they can."""
+        """A sentence with a remedy if frames come too seldom for regions to persist; else empty."""
         if self.too_far_apart_s is None:
             return ""
         return (

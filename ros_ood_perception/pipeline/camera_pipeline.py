@@ -63,8 +63,8 @@ class CameraSetup:
 
     Attributes:
         ego_mask: (H, W) bool of any size, True where the camera sees the own vehicle; None: nowhere.
-        mounting: the camera's pose in the vehicle's frame; None: asked for with each frame (`pose_of`).
-        rectified_images: P of camera_info holds for the images, and not K and D.
+        mounting: the camera's pose in the vehicle's frame; None: `pose_of` gives it for each frame.
+        rectified_images: the images are rectified, so P of camera_info applies, and not K and D.
         grid: cells of the ground grid.
     """
 
@@ -80,7 +80,7 @@ class PipelineSettings:
 
     Attributes:
         anomaly_threshold: in [0, 1]. A pixel is anomalous where its score is at least this.
-        region: which regions of the score count. Its `drivable_ids` are also what the ground map takes for drivable.
+        region: which regions of the score count. The ground map uses its `drivable_ids` too.
         persistence: when a region becomes an obstacle.
         ground: which places on the ground count.
     """
@@ -111,17 +111,17 @@ class FrameResult:
 
     @cached_property
     def ground_map(self) -> GroundMap | None:
-        """Free and unknown ground; None where `ground` is. Made when it is first read."""
+        """Free and unknown ground; None if `ground` is None. Computed when it is first read."""
         return None if self.ground is None else self.make_ground_map(self.ground)
 
 
 @dataclass(frozen=True)
 class FrameWarnings:
-    """What makes a frame's results doubtful. Empty where nothing does.
+    """Reasons to doubt a frame's results; an empty field means none.
 
     Attributes:
-        picture: kind to sentence, see `FramePlausibility.problems`.
-        no_place: why obstacles and ground have no place.
+        picture: implausible images, kind to sentence; see `FramePlausibility.problems`.
+        no_place: why obstacles and ground cannot be placed.
         too_far_apart: why no region can become an obstacle.
     """
 
@@ -130,7 +130,7 @@ class FrameWarnings:
     too_far_apart: str
 
     def by_kind(self) -> dict[str, str]:
-        """Kind to sentence, of all of them."""
+        """All reasons, kind to sentence."""
         others = {NO_PLACE: self.no_place, TOO_FAR_APART: self.too_far_apart}
         return {**self.picture, **{kind: text for kind, text in others.items() if text}}
 
@@ -154,12 +154,12 @@ class CameraPipeline:
 
     Args:
         engine: opened; the caller closes it.
-        num_classes: of the bundle.
+        num_classes: number of the bundle's classes.
         input_size: height and width of the bundle's input, pixels.
-        settings: for the frames until `configure` is called.
-        camera: what is fixed.
-        pose_of: gives the pose for the frame_id of an image, or raises `CameraError`. Not asked where
-            `camera.mounting` is given. None: the pose is not known otherwise.
+        settings: used until `configure` is called.
+        camera: what stays fixed.
+        pose_of: gives the pose for the frame_id of an image, or raises `CameraError`. Not called if
+            `camera.mounting` is given. None: without a mounting the pose is unknown.
         no_camera_info: gives the problem to report while there is no calibration.
 
     Raises:
@@ -185,7 +185,7 @@ class CameraPipeline:
 
     @property
     def ground_problem(self) -> str:
-        """Why the last frame had no place on the ground; empty where it had."""
+        """Why nothing in the last frame can be placed on the ground; empty if it can."""
         return self._geometry.problem
 
     def configure(self, settings: PipelineSettings) -> None:
@@ -207,11 +207,11 @@ class CameraPipeline:
 
         Args:
             image: (H, W, 3) uint8 in the bundle's colour order, H and W at least 1.
-            stamp_ns: of the frame, nanoseconds.
-            frame_id: of the frame's header.
+            stamp_ns: the frame's stamp, nanoseconds.
+            frame_id: frame_id of the frame's header.
 
         Raises:
-            EngineError: the engine failed, or gave what no engine may give.
+            EngineError: the engine failed, or returned an invalid result.
             MalformedImageError: the engine does not take frames of this size.
         """
         settings, size = self._settings, (image.shape[0], image.shape[1])
@@ -236,8 +236,8 @@ class CameraPipeline:
         """Check the last frame. Call it once for each frame that was processed; the node does so after publishing.
 
         Args:
-            result: of that frame.
-            now_s: of a monotonic clock, seconds.
+            result: the results of that frame.
+            now_s: time of a monotonic clock, seconds.
         """
         return FrameWarnings(
             picture=self._plausibility.problems(result.image, now_s),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 LOST_IN_TRANSPORT = "lost_in_transport"
-"""Sent and never received: a gap in the publisher's numbering."""
+"""Sent but never received: a gap in the publisher's numbering."""
 REPLACED_UNREAD = "replaced_unread"
 """A newer frame came before inference was free."""
 TOO_OLD = "too_old"
@@ -15,11 +15,11 @@ FAILED = "failed"
 PUBLISHED = "published"
 """Its results were published, or written by a replay."""
 LEFT_OUT = "left_out"
-"""Not asked for (`--every` of a replay)."""
+"""Skipped on request (`--every` of a replay)."""
 
 RECEIVED_FATES = (REPLACED_UNREAD, TOO_OLD, MALFORMED, FAILED, PUBLISHED)
-"""Of a frame that the node received."""
+"""Fates of a frame that the node received."""
 SENT_FATES = (LOST_IN_TRANSPORT, *RECEIVED_FATES)
-"""Of a frame that was sent to the node."""
+"""Fates of a frame that was sent to the node."""
 REPLAYED_FATES = (PUBLISHED, MALFORMED, FAILED)
-"""Of a frame that a replay used."""
+"""Fates of a frame that a replay used."""

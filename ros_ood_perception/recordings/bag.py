@@ -31,7 +31,7 @@ MAX_TIME_NS = (1 << 31) * NANOSECONDS_PER_SECOND
 """ROS has 31 bits for seconds, which end in January 2038."""
 MAX_MESSAGE_BYTES = 1 << 28
 MAX_SENTENCES = 100
-"""Sentences of damage that are kept; further ones are only counted."""
+"""Largest number of sentences of damage that are kept; further ones are only counted."""
 
 StorageFile = McapFile | SqliteFile | Ros1File
 
@@ -123,8 +123,9 @@ class Bag:
 
     @property
     def damage(self) -> list[str]:
-        """A sentence for each thing that cannot be read or is contradictory. Complete when `messages` has ended; what
-        opening found is there at once."""
+        """A sentence for each thing that cannot be read or is contradictory.
+
+        It is complete once `messages` has ended. Before, it holds what opening found."""
         more = [f"{self._unnamed} more faults of this kind"] if self._unnamed else []
         return [*self._damage, *more]
 
@@ -206,7 +207,7 @@ class Bag:
 
         Args:
             start_ns: first time, nanoseconds; None: from the beginning.
-            stop_ns: end, which is excluded; None: to the end.
+            stop_ns: messages from this time on are left out, nanoseconds; None: none is.
         """
         wanted = {topic for topic in topics if topic in self.types}
         unfit: Counter[str] = Counter()
@@ -253,7 +254,7 @@ class Bag:
             self._name_damage(f"{file.path.name}: {text}" for text in damage)
 
     def deserialize(self, message: BagMessage) -> Any:
-        """The message in the classes of `rosbags`, always as the known type, whatever the bag defines.
+        """The message in the classes of `rosbags`. It is always read as the known type, whatever the bag defines.
 
         Raises:
             BagError: the bytes are not such a message, or the bag defines the type differently.

@@ -14,7 +14,7 @@ from ros_ood_perception.files.plain_file import PlainFile
 
 METADATA = "metadata.yaml"
 MAX_METADATA_BYTES = 1 << 22
-"""The metadata of a bag of ten thousand files."""
+"""Largest `metadata.yaml` that is read: enough for a bag of ten thousand files."""
 MAX_DEPTH = 32
 _PARSER = getattr(yaml, "CLoader", yaml.Loader)
 
@@ -29,7 +29,7 @@ class BagMetadata:
 
     Attributes:
         files: names within the bag's folder.
-        counts: topic to messages.
+        counts: topic to number of messages.
         types: topic to message type.
     """
 

@@ -1,7 +1,7 @@
 """What the readers of MCAP and ROS 1 share: files of chunks, each with the messages of some hundred milliseconds.
 
-When it opens a file, a reader finds out where the chunks are and what each holds. This module gives the messages in the
-order of their times, and compares each chunk with its index.
+When a reader opens a file, it finds out where the chunks are and what each holds. This module then gives the messages
+in the order of their times, and compares each chunk with its index.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from ros_ood_perception.files.plain_file import PlainFile
 from ros_ood_perception.recordings.decompression import DecompressionError, decompressed, most_decompressed
 
 MAX_CHUNK_BYTES = 1 << 28
-"""Decompressed. Recorders write some megabytes, or one large message. A larger chunk is damaged or malicious."""
+"""Largest chunk, decompressed. Recorders write some megabytes, or one large message. A larger one is damaged or
+hostile."""
 MAX_CHUNK_RECORDS = 500_000
 MAX_WAITING_BYTES = 1 << 27
-"""Of messages that wait because later chunks overlap theirs in time."""
+"""Largest size of the messages that wait because later chunks overlap theirs in time."""
 
 Message = tuple[int, str, bytes]
 """Time in nanoseconds, topic, the message as it was serialised."""
@@ -43,7 +44,7 @@ class DecompressionBudget:
     """Limits the size of all chunks of a file together, decompressed.
 
     Args:
-        file_size: bytes.
+        file_size: size of the file, bytes.
     """
 
     def __init__(self, file_size: int) -> None:
@@ -52,13 +53,14 @@ class DecompressionBudget:
         self._used = 0
 
     def take(self, size: int) -> bool:
-        """Count a chunk of this size; False where the limit is exceeded. Chunks that are too large are not counted:
-        they are never decompressed."""
+        """Count a chunk of this size. Returns False if the limit is exceeded.
+
+        Chunks above `MAX_CHUNK_BYTES` are not counted, because they are never decompressed."""
         self._used += size if size <= MAX_CHUNK_BYTES else 0
         return self._used <= self._most
 
     def exceeded(self, position: int) -> str:
-        """The damage of a file whose chunks from a byte on are left out."""
+        """The sentence of damage for a file whose chunks from this byte on are left out."""
         return (
             f"the chunks from byte {position} on are left out: the file has {self._file_size} bytes and decompresses "
             f"to more than {self._most}"
@@ -113,7 +115,7 @@ class Chunk:
     Attributes:
         position: of its record in the file, bytes.
         start_ns, end_ns: times of its first and last message.
-        counts: number of a channel to messages.
+        counts: channel number to number of messages.
     """
 
     position: int
@@ -136,7 +138,7 @@ class ChunkContents:
 
 
 class LooseMessages:
-    """Messages outside chunks. Only their positions are kept."""
+    """Messages outside of chunks. Only their times and positions are kept."""
 
     def __init__(self) -> None:
         self._times = array("Q")
@@ -155,11 +157,11 @@ class LooseMessages:
         return len(self._times)
 
     def counts(self) -> Counter[int]:
-        """Channel to messages."""
+        """Channel to number of messages."""
         return Counter(self._channels)
 
     def start_ns(self) -> int:
-        """The first time."""
+        """Time of the first message, nanoseconds."""
         return min(self._times)
 
     def in_order(self, channels: Collection[int]) -> Iterator[tuple[int, int, int, int]]:
@@ -212,7 +214,7 @@ class ChunkedFile:
 
     @property
     def topics(self) -> list[StoredTopic]:
-        """The readable topics; a topic with several channels is there more than once."""
+        """The readable topics; a topic with several channels is listed more than once."""
         return list(self.channels.values())
 
     @property
@@ -232,7 +234,7 @@ class ChunkedFile:
 
     @property
     def start_ns(self) -> int:
-        """A time that is not after that of any message."""
+        """A lower bound of the messages' times, nanoseconds."""
         times = [chunk.start_ns for chunk in self.chunks if chunk.counts]
         return min([*times, self.loose.start_ns()] if len(self.loose) else times, default=0)
 
@@ -244,7 +246,7 @@ class ChunkedFile:
         Args:
             topics: topic to type; a topic with the same name and another type is left out.
             start_ns, stop_ns: as in `Bag.messages`.
-            damage: takes a sentence for each thing that cannot be read.
+            damage: a sentence is added for each thing that cannot be read.
         """
         channels = {
             number: topic.name for number, topic in self.channels.items() if topics.get(topic.name) == topic.type_name

@@ -1,4 +1,4 @@
-"""Decompresses bytes of strangers: never to more than was asked for, whatever the compressed bytes declare."""
+"""Decompresses untrusted bytes, never to more than the caller allows, whatever they declare."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def decompress_file(source: BinaryIO, size: int, target: Path) -> None:
     """Decompress a zstd file of `size` bytes.
 
     Raises:
-        DecompressionError: damaged, too large, or the disk is full. `target` holds what came before.
+        DecompressionError: damaged, too large, or the disk is full. `target` then holds what came before the error.
     """
     most = most_decompressed(size)
     written = 0

@@ -21,7 +21,7 @@ MAX_DEPTH = 32
 MAX_OWN_TYPES = 1000
 """Number of unknown types that are taken over into a copy."""
 MAX_QUOTES = 100
-"""For each quote, the parser of `rosbags` searches the rest of the text."""
+"""Largest number of quotes in a definition. For each, the parser of `rosbags` searches the rest of the text."""
 _TYPE_NAME = re.compile(r"[a-zA-Z]\w*/msg/[A-Za-z]\w*", re.ASCII)
 _FIELD = re.compile(
     r"(?P<type>[a-zA-Z][\w/]*)(?:<=\d{1,9})?(?P<array>\[(?:<=)?(?P<size>\d{0,9})\])?\s+(?P<name>[a-zA-Z]\w*)(?:\s+\S.*)?",
@@ -68,7 +68,7 @@ class BagTypes:
         self._problems: dict[str, str] = {}
 
     def problem(self, type_name: str) -> str:
-        """Why messages of this type are not read; "" if they are read."""
+        """Why messages of this type are not read; "" if they are."""
         if type_name not in self._problems:
             self._problems[type_name] = self._problem(type_name)
         return self._problems[type_name]

@@ -25,7 +25,7 @@ IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 VIDEO_ENDINGS = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg")
 MAX_FRAMES = 1 << 31
 MAX_VIDEO_MS = 1e9
-"""Eleven days."""
+"""Largest time in a video, milliseconds: eleven days."""
 
 
 class ImageSequenceError(PerceptionError, ValueError):
@@ -56,7 +56,7 @@ class ImageSequence(Protocol):
     """Frames that can be iterated over any number of times.
 
     Attributes:
-        kind: for messages.
+        kind: its kind, for messages.
         unreadable: what could not be read, each with its reason; complete at the end of an iteration.
         max_image_pixels: height times width of the largest image that is decoded; may be set before an iteration.
     """
@@ -71,7 +71,7 @@ class ImageSequence(Protocol):
 
 
 class ImageFolder:
-    """The images of a folder in the order of their names, or of its subfolder `images` where it has none itself.
+    """The images of a folder in the order of their names. If it has none, those of its subfolder `images`.
 
     A file that cannot be decoded is left out of every iteration, and named in `unreadable`.
     """
@@ -121,7 +121,7 @@ class ImageFolder:
 class Video:
     """The frames of a video file in their order, each with its time since the first.
 
-    A process of its own decodes them. If it dies, `unreadable` says of what, and the iteration ends.
+    A separate process decodes them. If that process dies, `unreadable` gives the cause, and the iteration ends.
     """
 
     kind = "video"

@@ -17,11 +17,11 @@ from ros_ood_perception.recordings.bag import Bag, BagError, BagMessage
 
 READ = ("semantic_mask", "anomaly_mask", "anomaly_score", "obstacle_detections")
 MAX_OBSTACLES = 4096
-"""In one frame. A node publishes at most a quarter of it."""
+"""Largest number of obstacles in one frame. A node publishes at most a quarter of it."""
 MAX_PIXEL = 1e6
 """Largest coordinate of a box, pixels."""
 MAX_WAITING = 64
-"""Frames that wait for an output; beyond it, the oldest is returned without."""
+"""Largest number of frames that wait for an output. Beyond it, the oldest is returned without that output."""
 
 FrameKey = tuple[str, int, int]
 """Camera, stamp and occurrence, as in `ResultFrame`."""
@@ -44,11 +44,11 @@ class ResultFrame:
 
     Attributes:
         camera: the prefix of the topics, up to `output/`.
-        stamp_ns: of the header.
+        stamp_ns: the header's stamp, nanoseconds.
         occurrence: 0 for the first frame of the camera with this stamp, 1 for the second, and so on.
         time_ns: when it was recorded, nanoseconds.
-        pictures: by output name: ids (H, W) uint8, mask (H, W) uint8, score (H, W) float32 in [0, 1].
-        obstacles: None where the bag does not hold them.
+        pictures: output name to ids (H, W) uint8, mask (H, W) uint8 or score (H, W) float32 in [0, 1].
+        obstacles: None if the bag does not hold them.
     """
 
     camera: str
@@ -60,7 +60,7 @@ class ResultFrame:
 
     @property
     def key(self) -> FrameKey:
-        """Equal for the same frame in another bag."""
+        """Identifies the frame. The same frame in another bag has the same key."""
         return (self.camera, self.stamp_ns, self.occurrence)
 
 
@@ -84,7 +84,7 @@ def mask_keys(bag: Bag, damage: list[str] | None = None) -> set[FrameKey]:
     """The keys of all frames with a semantic mask.
 
     Args:
-        damage: takes a sentence for each message that cannot be read; None: the first one ends it.
+        damage: a sentence is added for each message that cannot be read. None: the first such message raises.
 
     Raises:
         BagError: no results, or a message that cannot be read.
@@ -97,7 +97,7 @@ def result_frames(bag: Bag, damage: list[str] | None = None) -> Iterator[ResultF
     """The frames, in the order in which they become complete.
 
     Args:
-        damage: takes a sentence for each message that cannot be read or is not a result; its frame is returned
+        damage: a sentence is added for each message that cannot be read or is not a result. Its frame is returned
             without it. None: the first such message raises.
 
     Raises:

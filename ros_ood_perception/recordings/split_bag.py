@@ -45,7 +45,7 @@ def offered_qos(latched: bool, depth: int = 10) -> Qos:
 class TopicDigests:
     """SHA-256 of each topic, over time, length and bytes of every message in order.
 
-    It does not depend on how a bag is split, compressed or indexed.
+    The digest does not depend on how a bag is split, compressed or indexed.
     """
 
     def __init__(self) -> None:
@@ -73,17 +73,17 @@ def topic_digests(bag: Bag) -> TopicDigests:
 
 
 def part_file(name: str) -> str:
-    """Name of the file with the metadata of one file of a `SplitBag`, which is beside it."""
+    """Name of the file beside a file of a `SplitBag` that holds the metadata of that file."""
     return f".{name}.yaml"
 
 
 class SplitBag:
-    """A bag that grows file by file. `close_file` ends a file. What was written since is lost if the process dies.
+    """A bag that grows file by file. `close_file` ends a file. If the process dies, what was written since is lost.
 
     Args:
-        output: the folder that the bag's lies in; on its list are the files written here.
-        name: of the bag's folder, made if it is not there.
-        typestore: definitions of the types.
+        output: parent folder; it keeps the list of the files written here.
+        name: name of the bag's folder, which is made if it is missing.
+        typestore: definitions of the message types.
 
     Attributes:
         files: names of the whole files.
@@ -168,7 +168,7 @@ class SplitBag:
         """End the current file and make it a part of the bag. It is on the disk when this returns.
 
         Returns:
-            Its name; None where nothing was written since the last file.
+            The file's name; None if nothing was written since the last file.
 
         Raises:
             OSError: with the path.

@@ -29,7 +29,7 @@ from ros_ood_perception.replay.inputs import InputFrame
 from ros_ood_perception.replay.static_transforms import StaticTransforms
 
 MAX_PROBLEMS = 20
-"""So many problems are kept as sentences; the others are only counted."""
+"""Largest number of problems that are kept as sentences; further ones are only counted."""
 
 
 def colour_image(message: Any, compressed: bool, order: str, max_pixels: int) -> NDArray[np.uint8]:
@@ -50,16 +50,16 @@ class CameraReplay:
     """Takes the frames of one camera in their order.
 
     Args:
-        number: of the camera in `settings.cameras`.
+        number: the camera's index in `settings.cameras`.
         outputs: names of `OUTPUT_TOPICS` to write.
         node_name: replaces `~` in the outputs' topics.
 
     Attributes:
-        accounting: frames, and how many ended as each of `LEFT_OUT` and `REPLAYED_FATES`.
-        warning_counts: kind of a doubtful picture to number of frames, see `FramePlausibility`.
+        accounting: number of frames, and how many of them ended as each of `LEFT_OUT` and `REPLAYED_FATES`.
+        warning_counts: kind of an implausible image to number of frames, see `FramePlausibility`.
         problems: sentences about frames that were not replayed, at most `MAX_PROBLEMS`.
-        too_far_apart: after how many frames no obstacle could be found because frames come too seldom, and the
-            sentence of the first time.
+        too_far_apart: number of frames in which no obstacle could be found because frames come too seldom, and the
+            first sentence about it.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class CameraReplay:
         """Process the next frame.
 
         Returns:
-            Its results; None where it was malformed or the engine failed on it, which is counted.
+            Its results; None if it was malformed or the engine failed on it; that is counted.
         """
         self._engine.expect(future)
         header = frame.message.header
@@ -137,7 +137,7 @@ class CameraReplay:
         return result
 
     def count(self, fate: str, problem: str = "") -> None:
-        """Count a frame as one of `REPLAYED_FATES`, and keep its problem."""
+        """Count a frame as one of `REPLAYED_FATES`, and keep the sentence about its problem."""
         self.accounting["frames"] += 1
         self.accounting[fate] += 1
         self._last_fate, self._last_warnings = fate, []
@@ -145,7 +145,7 @@ class CameraReplay:
             self.problems.append(problem)
 
     def leave_out(self) -> None:
-        """Count a frame that was not asked for (`every`)."""
+        """Count a frame that is skipped because of `every`."""
         self.accounting["frames"] += 1
         self.accounting[LEFT_OUT] += 1
 
@@ -170,11 +170,11 @@ class CameraReplay:
 
     @property
     def ground(self) -> str:
-        """`known`, or why the last frame had no place on the ground."""
+        """`known`, or why nothing in the last frame can be placed on the ground."""
         return self._pipeline.ground_problem or "known"
 
     def diagnostic_status(self, node_name: str, facts: Mapping[str, str]) -> Any:
-        """`diagnostic_msgs/DiagnosticStatus`: nothing in it depends on when or how fast the replay ran."""
+        """`diagnostic_msgs/DiagnosticStatus`. Nothing in it depends on when or how fast the replay ran."""
         bad = self._last_fate in (MALFORMED, FAILED)
         level = 2 if bad else 1 if self._last_warnings else 0
         text = (
@@ -197,7 +197,7 @@ class CameraReplay:
         )
 
     def state(self) -> dict[str, Any]:
-        """What is needed to continue after the last frame, as plain data (JSON)."""
+        """The data needed to continue after the last frame, as plain values (JSON)."""
         remembered = self._pipeline.state()
         return {
             "detector": remembered["detector"],

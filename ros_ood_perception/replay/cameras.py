@@ -28,7 +28,7 @@ class CameraTopics:
     Attributes:
         name: as in the node's parameter `cameras`; "" for a single camera.
         image: topic of its images.
-        info: topic of its calibration, beside the images.
+        info: topic of its calibration, next to that of the images.
         compressed: the images are `sensor_msgs/CompressedImage`.
     """
 
@@ -48,7 +48,7 @@ def choose_cameras(
         wanted: each TOPIC or NAME=TOPIC. Empty: every image topic that is neither a result of perception nor the truth
             of a sample drive. Where a camera has a raw and a compressed topic, the raw one is taken.
         where: the bag, for errors.
-        counts: topic to number of messages; of a camera's two topics, one without messages is not taken. None: unknown.
+        counts: topic to number of messages; None: unknown. Of a camera's two topics, one without messages is ignored.
 
     Raises:
         CameraChoiceError: there is no camera, or a wanted topic does not exist.

@@ -29,18 +29,18 @@ class EnginePool:
         bundle: verified.
         engine_name: of `ENGINES`. `auto` is resolved once, so that all processes run the same engine.
         jobs: number of processes; 1: only this one.
-        num_threads: of each engine; 0: every CPU that this process may use. It does not depend on `jobs`, because an
-            engine's last bits can depend on it.
+        num_threads: CPU threads of each engine; 0: every CPU that this process may use. It does not depend on `jobs`,
+            because the last bits of an engine's result can depend on it.
         gpu: options of engines on a GPU.
 
     Attributes:
-        name: of the engine.
-        num_threads: of each engine.
-        look_ahead: how many frames may be submitted ahead.
+        name: name of the engine.
+        num_threads: CPU threads of each engine.
+        look_ahead: largest number of frames that may be submitted ahead.
         largest_size: height and width of the largest frame, pixels; None: no limit.
 
     Raises:
-        EngineError: no engine can be opened, or not in so many processes.
+        EngineError: no engine can be opened, or not in that many processes.
     """
 
     def __init__(self, bundle: Bundle, engine_name: str, jobs: int, num_threads: int, gpu: GpuOptions) -> None:
@@ -138,7 +138,7 @@ class ComputedEngine:
         return self._pool.result(future)
 
     def close(self) -> None:
-        """The pool is the caller's."""
+        """Does nothing: the caller closes the pool."""
 
 
 def _begin_worker() -> None:

@@ -29,11 +29,11 @@ class InputFrame:
     """One frame.
 
     Attributes:
-        camera: index in `cameras`.
-        number: of this camera's frame, from 0; frames that are left out count as well.
+        camera: the camera's index in `cameras`.
+        number: number of the frame among this camera's frames, from 0. Frames that are left out count too.
         name: file name, or topic and number: for messages, and for labels that have the name of their image.
         time_ns: time in the recording, nanoseconds. The results are recorded at the same time.
-        message: `sensor_msgs/Image` or `CompressedImage`; None where it cannot be read, and `problem` says why.
+        message: `sensor_msgs/Image` or `CompressedImage`; None if it cannot be read; `problem` then says why.
         raw: the serialised message; None for files.
     """
 
@@ -69,9 +69,9 @@ class Input(Protocol):
     Attributes:
         kind: `bag`, `folder of images` or `video`.
         cameras: at least one.
-        damage: what could not be read; complete when `items` has ended.
-        frame_count: number of frames; None where the recording does not say.
-        transforms: of the cameras on the vehicle.
+        damage: what could not be read; complete once `items` has ended.
+        frame_count: number of frames; None if the recording does not say.
+        transforms: poses of the cameras on the vehicle.
         first_infos: index of a camera to its first calibration.
         copied: topic to message type, of the topics that can be copied into the output.
     """
@@ -217,8 +217,8 @@ class SequenceInput:
     """A folder of images or a video as one camera.
 
     Args:
-        rate_hz: of a folder: image number n, from 0, has the stamp (n + 1) / rate. A video has its own times, from
-            1 s on.
+        rate_hz: frame rate of a folder. Image number n, from 0, has the stamp (n + 1) / rate. A video has its own
+            times, which start at 1 s.
     """
 
     def __init__(self, source: ImageSequence, rate_hz: float) -> None:

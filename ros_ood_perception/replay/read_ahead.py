@@ -24,10 +24,10 @@ class ReadyFrame:
     """A frame that was passed to the engine, or the reason why it was not.
 
     Attributes:
-        image: (H, W, 3) uint8 in the bundle's colour order; None where it cannot be decoded.
-        result: of the engine; None where there is no image.
-        problem: why there is no image; "" with `left_out`.
-        left_out: the frame was not asked for (`every`).
+        image: (H, W, 3) uint8 in the bundle's colour order; None if it cannot be decoded or is left out.
+        result: the engine's result; None if there is no image.
+        problem: why there is no image; "" if the frame is left out.
+        left_out: the frame is skipped because of `every`.
     """
 
     frame: InputFrame
@@ -44,9 +44,9 @@ class ReadAhead:
     """Iterates over ready items in the order of the input. A context manager: leaving it ends the thread.
 
     Args:
-        items: of the input.
+        items: the items of the input.
         every: the first and then every `every`-th frame of each camera is used.
-        skip: number of items to drop, without calibrations: they were used before the replay was resumed.
+        skip: number of items to drop, because they were used before the replay was resumed. Calibrations do not count.
     """
 
     def __init__(

@@ -74,7 +74,7 @@ class RerunViewer:
 def _spawn_without_analytics(recording: Any) -> None:
     """Open the viewer with separate settings, in which its usage reports are off.
 
-    The viewer has a setting for that, but no environment variable. The user's own settings do not change.
+    The viewer has a setting for that, but no environment variable. The user's own settings stay as they are.
     """
     settings = str(default_folder() / "rerun_settings")
     before = os.environ.get("XDG_CONFIG_HOME")

@@ -55,10 +55,10 @@ class ReplayPlan:
         outputs: names of `OUTPUT_TOPICS`.
         node_name: replaces `~` in the outputs' topics.
         start_ns, stop_ns: on the recording's time line; None: from the beginning, to the end.
-        every: use the first frame of each camera and every n-th frame after it.
+        every: n: the first and then every n-th frame of each camera is used.
         copied: topics of the input that are copied into the output.
         frames_per_file: frames in one file of the output.
-        identity: all that the results depend on. A replay can only be resumed under the same identity.
+        identity: everything that the results depend on. Only a replay with the same identity can be resumed.
     """
 
     outputs: tuple[str, ...]
@@ -80,7 +80,7 @@ class Replay:
         observers: see every result.
 
     Attributes:
-        went_back: why files of an interrupted replay are written again; empty: none has to be.
+        went_back: why files of an interrupted replay are written again; empty if none is.
 
     Raises:
         ReplayError: the folder's state is damaged, or of another replay.
@@ -176,7 +176,7 @@ class Replay:
 
         Args:
             advance: called for each frame of the input.
-            stopped: asked after each item of the input.
+            stopped: called after each item of the input.
 
         Returns:
             Whether the end was reached; then call `complete`. If not, the output is a bag up to there, and the same

@@ -38,11 +38,13 @@ class FileRecord:
     """One finished file of the bag.
 
     Attributes:
-        file: its name; `sha256` is of its bytes, `part_sha256` of its own metadata (`part_file`).
-        used: number of items of the input that have been used, without calibrations.
+        file: name of the file.
+        sha256: digest of its bytes.
+        part_sha256: digest of its metadata (`part_file`).
+        used: number of items of the input that have been used; calibrations do not count.
         last_ns, reported_ns: times of the last frame and of the last diagnostics, nanoseconds.
         ended: whether the replay was complete.
-        cameras: `CameraReplay.state` of each camera.
+        cameras: the `CameraReplay.state` of each camera.
     """
 
     file: str

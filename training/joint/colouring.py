@@ -46,7 +46,7 @@ class Colouring:
         return Colouring(self.mixing.to(device), self.contrast.to(device), self.mean.to(device))
 
     def apply(self, patches: Tensor) -> Tensor:
-        """The structure of patches (N, 3, h, w) float of any range in these colours, about 0..255; differentiable."""
+        """Patches (N, 3, h, w) float of any range, recoloured to about 0..255; differentiable."""
         centred = patches - patches.mean(dim=(2, 3), keepdim=True)
         structure = centred / (centred.std(dim=(2, 3), keepdim=True) + 1e-6)
         return self.mean + self.contrast * torch.einsum("nij,njhw->nihw", self.mixing, structure)
@@ -60,5 +60,5 @@ def channel_orders(count: int, share: float, generator: torch.Generator) -> Tens
 
 
 def channels_shuffled(patches: Tensor, orders: Tensor) -> Tensor:
-    """Each patch with its channels in its order: patches (N, 3, h, w), orders (N, 3) int64 -> (N, 3, h, w)."""
+    """Each patch with its channels reordered: patches (N, 3, h, w), orders (N, 3) int64 -> (N, 3, h, w)."""
     return torch.stack([patch[order] for patch, order in zip(patches, orders.to(patches.device), strict=True)])

@@ -19,7 +19,7 @@ class NegativeConfig:
     Attributes:
         source: `flow` pastes samples of the flow. The others are for comparison: `noise` is uniform, `textures` are
             procedural, `crops` are of other images of the batch, `folder` takes crops of the images in `folder` (real
-            negatives, as in outlier exposure), and `none` pastes nothing, which leaves L_cls alone.
+            negatives, as in outlier exposure), and `none` pastes nothing, so that only L_cls is left.
         folder: folder of images, for the source `folder`.
         shuffle_channels: for `flow`, `crops` and `folder`: share of the patches with their colour channels in another
             order.
@@ -33,7 +33,8 @@ class NegativeConfig:
             freezes it.
         push: factor on the gradient that reaches the flow through its samples.
         initial_flow_share: for a flow that is trained: share of the images whose patch is a sample of the flow from
-            before joint training. A pushed flow ends in one pattern; so the segmenter keeps what it learnt of others.
+            before joint training. With a large `push` the flow ends in one pattern; these samples keep the segmenter
+            from forgetting others.
         sides: smallest and largest side of a patch for crops of `reference_crop` pixels. Height and width are drawn
             separately, uniform over the multiples of 8. The range scales with the smaller side of the crop.
         reference_crop: see `sides`.

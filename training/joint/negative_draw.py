@@ -19,11 +19,11 @@ class NegativeDraw:
 
     Attributes:
         placement: where the patches go.
-        latents: of the flow, one tensor (N, ...) a scale; empty where `patches` is given.
-        patches: (N, 3, h, w) float, 0..255; None where the flow makes them of the latents.
-        noise: (N, 3, h, w) in [0, 1), to dequantise the replaced crops with.
-        augmentation: noise channels for the flow that learns those crops; with None the flow draws them.
-        colouring: of the flow's samples; None leaves all of them unchanged.
+        latents: the flow's latents, one tensor (N, ...) for each scale; empty if `patches` is given.
+        patches: (N, 3, h, w) float, 0..255; None if the flow makes them from the latents.
+        noise: (N, 3, h, w) in [0, 1), noise added to the replaced crops.
+        augmentation: noise channels that the flow appends to them; None: the flow draws these itself.
+        colouring: colours of the flow's samples; None leaves all of them unchanged.
         coloured: (N,) bool, which samples `colouring` is applied to.
         channels: (N, 3) int64, order of each patch's channels; None leaves them unchanged.
         from_initial_flow: (N,) bool, which patches the flow from before joint training makes; None: none.
@@ -83,13 +83,13 @@ class NegativeDraw:
 
 @dataclass(frozen=True)
 class PlacedBatch:
-    """A batch whose patches have their places: what a source of negatives draws for.
+    """A batch with the places of its patches, for which a source draws what is pasted there.
 
     Attributes:
         images: (n, 3, H, W) uint8, this process's part of the batch.
         own: which images of the whole batch these are.
-        placement: of all N patches of the batch.
-        noise: (N, 3, h, w) in [0, 1), of all N.
+        placement: places of all N patches of the batch.
+        noise: (N, 3, h, w) in [0, 1), for all N.
     """
 
     images: Tensor
@@ -98,7 +98,7 @@ class PlacedBatch:
     noise: Tensor
 
     def __len__(self) -> int:
-        """N."""
+        """Number of images in the whole batch, N."""
         return len(self.noise)
 
     @property

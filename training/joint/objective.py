@@ -35,8 +35,8 @@ class Denominators:
 class JointObjective(nn.Module):
     """Segmenter, flow and the three losses as one module, so that data parallelism covers the whole step.
 
-    image (N, 3, H, W) uint8 RGB, labels (N, H, W) uint8 and a draw -> L_cls, L_mle, L_jsd, each () float32. If the
-    images are a part of a batch, the denominators of the batch make L_cls and L_jsd their shares of the batch's losses.
+    image (N, 3, H, W) uint8 RGB, labels (N, H, W) uint8 and a draw -> L_cls, L_mle, L_jsd, each () float32. For a
+    part of a batch, pass the denominators of the whole batch: L_cls and L_jsd are then shares of the batch's losses.
     """
 
     weights: Tensor
@@ -105,7 +105,7 @@ class JointObjective(nn.Module):
         )
 
     def denominators(self, labels: Tensor, draw: NegativeDraw) -> Denominators:
-        """Denominators of the batch whose part in this process has labels (N, H, W) uint8."""
+        """Denominators of the whole batch; labels (N, H, W) uint8 and draw are those of this process's part."""
         mask = draw.placement.mask((labels.shape[1], labels.shape[2]))
         weight = weight_of_valid_pixels(labels.masked_fill(mask, IGNORE), self.weights)
         classes, unsure = mean_over_processes(torch.stack([weight, mask.sum().to(weight)]))

@@ -64,7 +64,7 @@ class Placement:
         return enlarged(samples, self.magnification)
 
     def mask(self, size: tuple[int, int]) -> Tensor:
-        """s of the method: (N, H, W) bool, true where a negative is pasted."""
+        """The mask s of the method: (N, H, W) bool, true where a negative is pasted."""
         mask = torch.zeros((len(self.top), *size), dtype=torch.bool, device=self.inside.device)
         for one, inside, top, left in zip(mask, self.inside, self.top.tolist(), self.left.tolist(), strict=True):
             one[top : top + self.height, left : left + self.width] = inside

@@ -60,7 +60,7 @@ class UniformNoise:
 
 
 class Textures:
-    """Textures that are made by rule: `procedural_textures`."""
+    """Procedural textures, see `procedural_textures`."""
 
     def draw(self, batch: PlacedBatch, generator: Generator) -> NegativeDraw:
         """See `NegativeSource`."""
@@ -69,7 +69,7 @@ class Textures:
 
 
 class Nothing:
-    """No negatives: the outlines are empty, so that the patches are not seen."""
+    """No negatives. The outlines are empty, so no pixel of the patches is pasted."""
 
     def draw(self, batch: PlacedBatch, generator: Generator) -> NegativeDraw:
         """See `NegativeSource`."""
@@ -77,7 +77,7 @@ class Nothing:
 
 
 class CropsOfOtherImages:
-    """Crops of the image before, in this process's part of the batch. No pixels are sent between processes."""
+    """Crops of the previous image in this process's part of the batch. No pixels are sent between processes."""
 
     def __init__(self, config: NegativeConfig) -> None:
         self._config = config
@@ -139,9 +139,9 @@ class Recoloured:
 
 
 class UnusedPlaces:
-    """Another source, and a placement that is drawn and not used.
+    """Another source, which draws after an extra placement that nothing uses.
 
-    Earlier versions drew one for every source. It keeps the random numbers that follow, and so the results.
+    Earlier versions drew one for every source. Drawing it still keeps the random numbers after it, and so the results.
     """
 
     def __init__(self, source: NegativeSource, config: NegativeConfig) -> None:

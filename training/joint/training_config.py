@@ -17,7 +17,7 @@ class JointTrainingConfig(SegmenterTrainingConfig):
 
     Attributes:
         beta: weight of L_jsd; 0.03 in the authors' public code.
-        divergence: in L_jsd; `kullback_leibler` is for comparison.
+        divergence: the divergence in L_jsd; `kullback_leibler` is for comparison.
         frozen_batch_norm: keep the batch statistics of the pre-trained segmenter. The vehicle does not see pasted
             negatives, and a step does not depend on the number of processes that share it.
         flow: must equal that of the pre-trained flow.

@@ -1,4 +1,4 @@
-"""How well the anomaly score finds negatives: a figure to choose a network by, without any anomaly."""
+"""How well the anomaly score finds negatives: a figure to choose a network by without recorded anomalies."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def reading(path: Path | str) -> Iterator[None]:
-    """A context for using the values of a checkpoint: errors from values that do not fit become `CheckpointError`.
+    """A context for using the values of a checkpoint. Errors from values that do not fit become `CheckpointError`.
 
     Raises:
         CheckpointError: in place of KeyError, TypeError, AttributeError, IndexError and torch's RuntimeError.

@@ -64,7 +64,7 @@ class ScheduleConfig:
 
 
 class RunConfig(Protocol):
-    """The fields that the configuration of every run has. It is a dataclass."""
+    """The fields of every run's configuration, which is a dataclass."""
 
     @property
     def name(self) -> str: ...
@@ -108,12 +108,12 @@ class Progression:
     """The progress of a run: plain values, stored in the checkpoint.
 
     Attributes:
-        best_quality, best_epoch: of the epoch in `best.pt`.
-        training_seconds: of this run and of the runs whose weights it started from.
-        step_seconds: of this run's steps only, without validation.
+        best_quality, best_epoch: quality and number of the epoch in `best.pt`.
+        training_seconds: duration of this run and of the runs whose weights it started from.
+        step_seconds: duration of this run's steps only, without validation.
         history: the figures of each epoch.
-        earlier_commands: that made the weights this run started from.
-        started_from: the options that gave these weights.
+        earlier_commands: commands that made the weights from which this run started.
+        started_from: command-line options that gave these weights.
     """
 
     epoch: int = 0
@@ -135,13 +135,13 @@ class TrainingRun(abc.ABC, Generic[Config]):
 
     Class attributes:
         program: module of the command.
-        kind: of its checkpoints. A checkpoint cannot be resumed as another kind.
+        kind: kind of its checkpoints. A checkpoint cannot be resumed as another kind.
         quality: name of the validation figure that selects `best.pt`, and whether larger is better.
-        config_class: of its configuration.
-        initial: options of the command line that take checkpoints to start from, with their help texts.
+        config_class: class of its configuration.
+        initial: command-line options for checkpoints to start from, with their help texts.
 
     Attributes:
-        changes: of the configuration, from the command line.
+        changes: changes to the configuration, from the command line.
 
     Raises:
         SchemaError: the batch cannot be shared by the processes.
@@ -192,7 +192,7 @@ class TrainingRun(abc.ABC, Generic[Config]):
         """Take the weights of other runs.
 
         Args:
-            paths: of their checkpoints, by the options of `initial` that were given.
+            paths: option of `initial` to the checkpoint that was given with it.
 
         Raises:
             CheckpointError: one is missing, is no checkpoint, or is of another network.
@@ -309,7 +309,7 @@ class TrainingRun(abc.ABC, Generic[Config]):
         """Add the training time and command of another run, whose weights this run starts from.
 
         Args:
-            option: of the command line that gave its checkpoint.
+            option: the command-line option that gave its checkpoint.
         """
         self.progression.started_from.append(option)
         self.progression.training_seconds += saved["progression"]["training_seconds"]

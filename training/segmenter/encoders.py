@@ -28,9 +28,9 @@ class Encoder:
 
     Attributes:
         network: image (N, 3, H, W) float, normalised -> an object whose `feature_maps` are the maps, finest first.
-        normalisation: of the input that its weights were trained with.
+        normalisation: normalisation of the input with which its weights were trained.
         settings: plain values from which `encoder_of` builds the same network.
-        channels: of the maps.
+        channels: channels of the maps, finest first.
 
     Raises:
         ValueError: its maps are at other strides.

@@ -116,7 +116,7 @@ class SegmenterTrainer(TrainingRun[SegmenterTrainingConfig]):
         """Make objective and optimiser.
 
         Args:
-            weights: of the classes, (K,) float32.
+            weights: class weights, (K,) float32.
         """
         optimiser = build_optimiser(self.segmenter, self.config.optimiser)
         objective = SupervisedObjective(self.segmenter, weights)

@@ -13,8 +13,8 @@ class AccountingSnapshot:
     """The counts at one moment. In every snapshot `sent` is the sum of all the others. See `pipeline.fates`.
 
     Attributes:
-        sent: frames that publishers sent since they were first heard: received ones and gaps in their numbering.
-        in_progress: waiting for inference, or in it (0 when the node is at rest).
+        sent: frames received, plus gaps in each publisher's numbering since it was first heard.
+        in_progress: frames that wait for inference or are in it; 0 when the node is at rest.
     """
 
     sent: int
@@ -32,7 +32,7 @@ class AccountingSnapshot:
 
 
 MAX_PUBLISHERS = 64
-"""Publishers whose numbering is kept. A publisher that restarts again and again must not fill the memory."""
+"""Publishers whose last number is kept. A publisher that restarts again and again must not fill the memory."""
 
 
 class FrameAccounting:
@@ -46,7 +46,7 @@ class FrameAccounting:
         self._last_number: dict[bytes, int] = {}
 
     def receive(self, publisher: bytes, number: int | None) -> None:
-        """Count a message. `number` is its number among that publisher's; None where the middleware has none."""
+        """Count a message. `number` is the publisher's own number for it; None if the middleware has none."""
         with self._lock:
             self._received += 1
             if number is None:
@@ -61,7 +61,7 @@ class FrameAccounting:
                 del self._last_number[next(iter(self._last_number))]
 
     def forget_publishers(self) -> None:
-        """Restart each publisher's numbering: what was sent while nothing was subscribed is not lost."""
+        """Forget the publishers' last numbers. Frames sent while nothing was subscribed do not count as lost."""
         with self._lock:
             self._last_number.clear()
 

@@ -9,14 +9,14 @@ from sensor_msgs.msg import CompressedImage, Image
 
 
 class FrameClaim:
-    """Who counts a frame: the inference thread, or the watchdog of its deadline. The first to claim it does."""
+    """Decides who counts a frame: the inference thread or the watchdog of its deadline, whichever claims it first."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._owner: str | None = None
 
     def claim(self, owner: str) -> bool:
-        """Claim the frame; whether it is this owner's, now and from now on."""
+        """Try to claim the frame. Returns whether this owner has it."""
         with self._lock:
             if self._owner is None:
                 self._owner = owner
@@ -28,8 +28,8 @@ class ReceivedFrame:
     """A checked message.
 
     Attributes:
-        message: as received.
-        received_at: on the monotonic clock, seconds.
+        message: the message as received.
+        received_at: time of arrival on the monotonic clock, seconds.
         claim: decides who counts the frame.
     """
 

@@ -17,8 +17,8 @@ class FrameSlots(Generic[Frame]):
     The camera that was served longest ago is next, so that a fast camera does not starve the others.
 
     Args:
-        cameras: their number.
-        clock: seconds, monotonic.
+        cameras: number of cameras.
+        clock: a monotonic clock, seconds.
     """
 
     def __init__(self, cameras: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -31,14 +31,14 @@ class FrameSlots(Generic[Frame]):
         self._closed = False
 
     def limit_rate(self, max_rate_hz: float) -> None:
-        """Take at most so many frames a second from each camera; 0: no limit. Other frames are replaced unread."""
+        """Take at most this many frames a second from each camera; 0: no limit. Other frames are replaced unread."""
         with self._condition:
             self._interval_s = 1.0 / max_rate_hz if max_rate_hz > 0 else 0.0
             self._due = [-math.inf] * len(self._due)
             self._condition.notify()
 
     def put(self, camera: int, frame: Frame) -> Frame | None:
-        """Leave a frame. Returns the unread frame that it replaced, or None."""
+        """Store a frame. Returns the unread frame that it replaced, or None."""
         with self._condition:
             replaced, self._frames[camera] = self._frames[camera], frame
             self._condition.notify()

@@ -25,7 +25,7 @@ class FrameTime:
     in_future: bool
 
     def problems(self) -> dict[str, str]:
-        """Kind to sentence; empty where the stamp is as expected."""
+        """What is wrong with the stamp, kind to sentence; empty if nothing is."""
         found = {}
         if self.went_back:
             found["stamp went back"] = (
@@ -49,11 +49,16 @@ class FrameTimeline:
         self._last_ns: int | None = None
 
     def restart(self) -> None:
-        """Forget the last stamp: the clock jumped, or the camera was not listened to."""
+        """Forget the last stamp, because the clock jumped or nothing was subscribed."""
         self._last_ns = None
 
     def follow(self, stamp_ns: int, now_ns: int) -> FrameTime:
-        """The next frame's stamp, and the node's clock (0 for a clock that has not begun), nanoseconds."""
+        """Compare the next frame's stamp with the last one and with the node's clock.
+
+        Args:
+            stamp_ns: the frame's stamp, nanoseconds.
+            now_ns: time of the node's clock, nanoseconds; 0: simulated time has not begun.
+        """
         last, self._last_ns = self._last_ns, stamp_ns
         return FrameTime(
             age_ms=(now_ns - stamp_ns) / 1e6 if now_ns else None,

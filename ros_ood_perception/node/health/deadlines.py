@@ -14,17 +14,17 @@ KEPT_RUNS = 1000
 LOOKED_AT_EVERY = 50
 CLOSING_S = 10.0
 LONGEST_STEP_S = 1.0
-"""The most that one look adds to a call's age: a stopped process (SIGSTOP, a debugger) does not hang."""
+"""The most that one look adds to a call's age. So time in which the process was stopped (SIGSTOP) hardly counts."""
 
 
 class InferenceDeadline:
-    """The longest that one inference may take. One thread adds, others may read `seconds`.
+    """The longest time that one inference may take. One thread calls `add`, others may read `seconds`.
 
     Without a fixed value it is `TIMES_P99` times the 99th percentile of the last `KEPT_RUNS` inferences, and at least
-    `SHORTEST_INFERENCE_S`. These are the inferences of the open engine, with the one that was run after opening.
+    `SHORTEST_INFERENCE_S`. These are the inferences since the engine was opened, its first run included.
 
     Args:
-        fixed_s: set by the user, seconds; 0: measured.
+        fixed_s: deadline that the user has set, seconds; 0: computed from the inferences.
     """
 
     def __init__(self, fixed_s: float = 0.0) -> None:
@@ -55,7 +55,7 @@ class Work:
 
     Attributes:
         what: for messages, such as "inference on the engine 'tensorrt'".
-        limit_s: gives the deadline, seconds. Asked at every look.
+        limit_s: gives the deadline, seconds. Called at every look.
         subject: what the call is for, such as a frame.
     """
 
@@ -79,7 +79,7 @@ class Seen:
 
     @property
     def stuck(self) -> bool:
-        """Whether it did not return in the grace period after its deadline either."""
+        """Whether it did not return within the grace period after its deadline."""
         return self.work is not None and self.age_s > self.limit_s + grace_s(self.limit_s)
 
 
@@ -91,7 +91,7 @@ def grace_s(limit_s: float) -> float:
 class Watch:
     """The current call of one thread, for another thread that looks at it periodically.
 
-    Beginning and ending a call cost a microsecond each and take no lock: the looks measure the time.
+    Beginning and ending a call take no lock and a microsecond each, because only `look` reads the clock.
 
     Attributes:
         work: the current call; None: there is none.
@@ -106,7 +106,10 @@ class Watch:
 
     @contextmanager
     def at(self, what: str, limit_s: Callable[[], float], subject: object = None) -> Iterator[Work]:
-        """The thread does this until the end of the block. A nested call has its own deadline and the outer subject."""
+        """Make this the current call until the end of the block.
+
+        A nested call has its own deadline. Without a subject of its own it has that of the outer call.
+        """
         before = self.work
         self.work = work = Work(what, limit_s, subject if subject is not None or before is None else before.subject)
         try:

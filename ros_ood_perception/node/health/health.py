@@ -25,14 +25,14 @@ class CameraHealth:
     Attributes:
         state: one of
             `inactive`: the node is not active.
-            `waiting`: no frame has come since the node became active.
+            `waiting`: no frame has come since the node became active, or the first one is in inference.
             `active`: frames come, and their results are published.
             `stale`: frames or results have stopped.
             `rejected`: frames come, and none of them can be used.
             `failed`: frames come, and inference or publishing fails.
         reason: a sentence; empty where the state needs none.
-        implausible: kind to sentence, of what makes the results doubtful. See `FrameWarnings`.
-        nothing_received: the camera waits or is stale because no frame comes, and not because of the engine.
+        implausible: warnings about the results, kind to sentence. See `FrameWarnings`.
+        nothing_received: the state is `waiting` or `stale` because no frame comes.
     """
 
     state: State
@@ -67,7 +67,7 @@ class CameraPulse:
         self._implausible: Mapping[str, str] = {}
 
     def activate(self, now: float) -> None:
-        """Start to listen; what was before does not count."""
+        """Note that the node became active. Earlier frames do not count."""
         with self._lock:
             self._active = True
             self._activated_at = now
@@ -76,7 +76,7 @@ class CameraPulse:
             self._implausible = {}
 
     def deactivate(self) -> None:
-        """Stop to listen."""
+        """Note that the node is no longer active."""
         with self._lock:
             self._active = False
 
@@ -87,7 +87,7 @@ class CameraPulse:
             _add(self._received, now)
 
     def published(self, now: float, implausible: Mapping[str, str]) -> None:
-        """Note that a frame's results were published, and what makes them doubtful."""
+        """Note that a frame's results were published, and the warnings about them."""
         with self._lock:
             self._last_published = now
             self._trouble = None
@@ -95,7 +95,7 @@ class CameraPulse:
             _add(self._published, now)
 
     def refused(self, state: Literal["rejected", "failed"], reason: str) -> None:
-        """Note that a frame was not used, or failed."""
+        """Note that a frame was rejected, or failed."""
         with self._lock:
             # Only a good result ends `failed`, not a frame that never reached inference.
             if state == "rejected" and self._trouble is not None and self._trouble[0] == "failed":

@@ -11,8 +11,8 @@ class LoggedKinds:
     """Counts events by kind and logs the first of each. Thread-safe.
 
     Args:
-        log: takes one line.
-        prefix: of every line, such as the camera's name.
+        log: called with one line.
+        prefix: beginning of every line, such as the camera's name.
     """
 
     def __init__(self, log: Callable[[str], None], prefix: str = "") -> None:

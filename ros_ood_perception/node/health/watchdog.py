@@ -1,6 +1,6 @@
 """Deadlines for calls of the engine. A process with a call that does not return ends itself.
 
-Engines can hang, and Python cannot end a thread in a driver's code. The process does not continue without that thread.
+Engines can hang, and Python cannot end a thread in a driver's code. The process does not continue beside that thread.
 It may hold the GPU, cores, memory and locks of the middleware, and the results of another engine could not be trusted.
 A new process starts in a known state.
 """
@@ -40,13 +40,13 @@ class Watchdog:
     """Looks at `watch`. The executor's thread calls `look` every `LOOK_PERIOD_S`, and while it waits for a call.
 
     Args:
-        log: takes a line about an overdue call.
-        alive: called at each look with the longest time until the next one, seconds. Code that keeps Python's lock
-            stops every thread of Python, this one too, so that must be noticed from outside of Python.
+        log: called with a line about an overdue call.
+        alive: called at each look with the longest time until the next one, seconds. Native code that keeps Python's
+            lock stops all Python threads, this one too. So something outside of Python must notice that.
 
     Attributes:
-        usual_limit_s: gives the deadline of a call that may begin, and keep Python's lock, before the next look.
-        stuck: a sentence about the call that did not return, and the process must end; empty where there is none.
+        usual_limit_s: gives the deadline assumed for a call that starts between two looks, seconds.
+        stuck: a sentence about the call that did not return, after which the process must end; else empty.
         abandoned: a thread was left behind, so the process must end without waiting for it.
     """
 
@@ -77,13 +77,13 @@ class Watchdog:
         self._expire = expire
 
     def lose(self, error: BaseException) -> None:
-        """End the process because this thread, which must not end, does so."""
+        """Let the process end, because the calling thread ends by an error and nothing replaces it."""
         traceback.print_exception(error)
         name = threading.current_thread().name
         self.stuck = f"the {name} thread ended by an error ({error!r}): this process ends"
 
     def leave(self) -> None:
-        """Let the process end: calls that may be left unfinished are, others get `LEAVING_PATIENCE_S`."""
+        """Note that the process is to end. Calls with `until_leaving` are left; others get `LEAVING_PATIENCE_S`."""
         self._leaving_since = time.monotonic()
 
     def look(self) -> Seen:
@@ -118,7 +118,7 @@ class Watchdog:
         Args:
             ended: set by the thread.
             meanwhile: called between the looks, with the last one.
-            until_leaving: do not wait any longer once the process is to end.
+            until_leaving: stop waiting once the process is to end.
 
         Raises:
             AbandonedError: the thread is stuck, or left unfinished.

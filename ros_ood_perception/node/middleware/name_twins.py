@@ -18,9 +18,9 @@ class TwinSearch:
     """Looks at the graph for nodes of the same full name, and for other publishers of this node's outputs.
 
     Args:
-        node: whose name and outputs to look for.
-        log: takes a warning when the result changes, and every `LOGGED_EVERY_S` while it stays.
-        clock: seconds, monotonic.
+        node: the node whose name and outputs to look for.
+        log: called with a warning when the result changes, and every `LOGGED_EVERY_S` while it stays.
+        clock: a monotonic clock, seconds.
     """
 
     def __init__(self, node: Node, log: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:

@@ -38,7 +38,7 @@ def subscription_events(
 
     Args:
         topic: before remapping.
-        lost: takes the number of messages that the transport lost since the last call.
+        lost: called with the number of messages that the transport lost since the last call.
         matched: called when a publisher comes or goes.
     """
     resolved = node.resolve_topic_name(topic)

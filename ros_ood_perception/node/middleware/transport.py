@@ -1,4 +1,4 @@
-"""Whether Fast DDS can carry images of a size, and to all subscribers. Lost messages are not reported by Fast DDS."""
+"""Checks whether Fast DDS can carry images of a size, and to all subscribers. It loses others without a message."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class SharedMemory:
     """The shared-memory segment of a participant that starts in this environment.
 
     Attributes:
-        segment_bytes: size of the segment, which larger messages do not fit; None: there is no such limit.
+        segment_bytes: size of the segment; larger messages do not fit. None: there is no such limit.
         source: where the size is from.
     """
 
@@ -32,7 +32,7 @@ class SharedMemory:
     source: str
 
     def hint(self) -> str:
-        """Why nothing may arrive, where the segment is small; else empty."""
+        """Why images may be lost, if the segment is small; else empty."""
         if self.segment_bytes is None or self.segment_bytes > DEFAULT_SEGMENT_BYTES:
             return ""
         return f"; images above {self.segment_bytes} bytes may be lost ({self.source}). Remedy: {FIX}"
@@ -73,7 +73,8 @@ def shared_memory(rmw: str, environment: Mapping[str, str]) -> SharedMemory:
 def looks_up_types() -> bool:
     """Whether Fast DDS, in this process, looks up the type of an endpoint before it matches it.
 
-    It has a thread for that. Fast DDS 3 does so unless its profile forbids it, and can lose an endpoint that way.
+    Found by the name of the thread that does so. Fast DDS 3 does so unless its profile forbids it, and can then lose
+    an endpoint.
     """
     names = []
     for path in Path("/proc/self/task").glob("*/comm"):

@@ -27,7 +27,7 @@ class LastLine:
         self._armed_at = 0.0
 
     def beat(self, silence_s: float) -> None:
-        """End the process unless another beat comes within so many seconds. Cheap: it sets the timer once a second."""
+        """End the process unless the next call comes within `silence_s`. Cheap: it sets the timer once a second."""
         now = time.monotonic()
         if silence_s == self._allowed_s and now - self._armed_at < BEAT_PERIOD_S:
             return
@@ -38,7 +38,7 @@ class LastLine:
             faulthandler.dump_traceback_later(silence_s + BEAT_PERIOD_S, exit=True)
 
     def leave_within(self, seconds: float) -> None:
-        """End the process after so many seconds. From now on beats have no effect."""
+        """End the process after this many seconds. From now on `beat` has no effect."""
         with self._lock:
             if not self._leaving:
                 self._leaving = True

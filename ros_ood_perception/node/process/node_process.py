@@ -26,10 +26,10 @@ RCLError = rclpy_implementation.RCLError
 
 SIGNAL_CHECK_PERIOD_S = 0.1
 LEAVING_LIMIT_S = 8.0
-"""From the signal to the end. It takes 0.3 s. `ros2 launch` kills what has not ended 10 s after its SIGINT, without a
-word on why."""
+"""Longest time from the signal to the end of the process, seconds. Usually it takes 0.3 s. `ros2 launch` kills a
+process that has not ended 10 s after its SIGINT, without giving a reason."""
 LAST_WORDS_S = 0.5
-"""For the middleware to deliver the last states and answers."""
+"""Time for the middleware to deliver the last states and answers, seconds."""
 
 
 class WatchedNode(Protocol):
@@ -38,11 +38,11 @@ class WatchedNode(Protocol):
     watchdog: Watchdog
 
     def start(self) -> None:
-        """What the node does by itself once it runs."""
+        """Called once the executor runs."""
         ...
 
     def shut_down(self) -> None:
-        """The last transition."""
+        """Make the last transition."""
         ...
 
     def publish_diagnostics(self) -> None:
@@ -58,11 +58,11 @@ def run(make_node: Callable[[Callable[[float], None]], _RosNode], arguments: lis
     """Run a node until SIGINT, SIGTERM, an error in the executor, or a thread that does not return.
 
     Args:
-        make_node: makes the node, given the `alive` of its watchdog.
-        arguments: of the command line; None: those of the process.
+        make_node: makes the node; its argument is the `alive` of the node's watchdog.
+        arguments: arguments of the command line; None: those of the process.
 
     Returns:
-        The exit code. Exits the process where a thread was left behind.
+        The exit code. If a thread was left behind, the process exits here.
     """
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     last_line = LastLine()

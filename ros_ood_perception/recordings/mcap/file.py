@@ -1,7 +1,7 @@
-"""Reads one MCAP file, complete or damaged. The data section is always read; the summary is compared with it.
+"""Reads one MCAP file, complete or damaged. The data section is always read, and the summary compared with it.
 
-The chunk index says which chunks hold a topic where it agrees with the chunks, their message indexes and the
-statistics. Otherwise every chunk is read when the file is opened.
+If the chunk index agrees with the chunks, their message indexes and the statistics, it says which chunks hold a topic.
+If not, every chunk is read when the file is opened.
 """
 
 from __future__ import annotations

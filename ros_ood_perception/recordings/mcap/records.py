@@ -16,9 +16,9 @@ FOOTER_BYTES = 20
 RECORD_HEADER_BYTES = 9
 MESSAGE_HEADER_BYTES = 22
 CHUNK_HEADER_BYTES = 40
-"""Without the name of the compression."""
+"""Size of a chunk's header, without the name of the compression."""
 MAX_SMALL_RECORD_BYTES = 1 << 24
-"""Of records other than chunks, messages and attachments."""
+"""Largest record that is not a chunk, a message or an attachment."""
 COMPRESSIONS = (b"", b"lz4", b"zstd")
 
 
@@ -89,7 +89,7 @@ class Fields:
         return self._data[begin:end]
 
     def counted(self) -> bytes:
-        """Bytes that follow their length."""
+        """A byte string, which follows its length."""
         (size,) = self.numbers(_U32)
         return self.take(size)
 
@@ -142,10 +142,10 @@ def channel(data: bytes) -> tuple[int, McapChannel]:
 
 
 def chunk_header(data: bytes, length: int | None) -> ChunkHeader:
-    """From the first 64 bytes or more of a chunk record.
+    """The header of a chunk, from the first 64 bytes or more of its record.
 
     Args:
-        length: of the record's contents, bytes; None: unknown.
+        length: size of the record's contents, bytes; None: unknown.
     """
     fields = Fields(data)
     start, end, size, crc = fields.numbers(_CHUNK)

@@ -38,7 +38,7 @@ class Record:
     """One record.
 
     Attributes:
-        begin, end: of its contents, bytes from the file's beginning.
+        begin, end: position of its contents, bytes from the file's beginning.
         parsed: the result of its function in `records`; channel and time of a message; None for other kinds.
         cut: the file ends before the record.
     """
@@ -56,7 +56,7 @@ class McapScan:
 
     Attributes:
         damage: a sentence for each place that is not a record.
-        known_channels: ids that a message can have. While it is empty, no message is searched for after damage.
+        known_channels: channel ids that a message can have. While it is empty, no message is searched for after damage.
     """
 
     def __init__(self, file: PlainFile) -> None:

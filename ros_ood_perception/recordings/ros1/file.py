@@ -1,7 +1,7 @@
 """Reads one ROS 1 bag file (http://wiki.ros.org/Bags/Format/2.0), complete or damaged.
 
-The index at its end says which chunks hold a topic where it agrees with the chunks and with the index after each of
-them. Otherwise every chunk is read when the file is opened.
+If the index at its end agrees with the chunks and with the index after each of them, it says which chunks hold a topic.
+If not, every chunk is read when the file is opened.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Ros1Chunk(Chunk):
         compression: `none`, `bz2` or `lz4`.
         size: decompressed, bytes.
         begin, end: of its compressed bytes in the file.
-        indexes: number of a connection to begin and end of its index entries; empty where no index follows.
+        indexes: connection number to begin and end of its index entries; empty if no index follows.
     """
 
     compression: str

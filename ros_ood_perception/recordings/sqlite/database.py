@@ -1,4 +1,4 @@
-"""Reads the SQLite3 file of a stranger: only plain tables. Nothing in it is run, and endless queries are stopped."""
+"""Reads an untrusted SQLite3 file: only plain tables. No code in it is run, and endless queries are stopped."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAX_CALLS_WITHOUT_ROW = 100
 """SQLite is stopped after ten million steps without a row."""
 _MAX_VALUE_BYTES = 1 << 28
 READ_ERRORS = (sqlite3.Error, OverflowError, MemoryError)
-"""Errors of reading damaged pages."""
+"""Errors that reading damaged pages may raise."""
 
 
 class Database:
@@ -74,7 +74,7 @@ class Database:
     def columns(self, table: str) -> set[str]:
         """The stored columns of a plain table; empty where the name is not that of a plain table.
 
-        Not a view, and no table that code of an extension fills: what their columns are, only running them says.
+        Views and virtual tables are not plain: to know their columns, SQLite would have to run their code.
         """
         rows = self.rows("SELECT type, name, rootpage, sql FROM sqlite_master")
         found = [row for row in rows if str(row[1]).lower() == table and row[0] in ("table", "view")]

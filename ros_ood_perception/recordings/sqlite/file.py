@@ -168,7 +168,7 @@ class SqliteFile:
 
     @property
     def start_ns(self) -> int:
-        """A time that is not after that of any message."""
+        """A lower bound of the messages' times, nanoseconds."""
         return int(self._rows.times.min()) if len(self._rows.times) else 0
 
     def messages(

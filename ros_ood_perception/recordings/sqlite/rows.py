@@ -14,7 +14,7 @@ import numpy as np
 from ros_ood_perception.recordings.sqlite.database import READ_ERRORS, Database
 
 MAX_PROBES = 100_000
-"""Number of rows that are searched for one by one after damaged pages."""
+"""Largest number of rows that are searched for one by one after damaged pages."""
 PROBED_ONE_BY_ONE = 256
 LAST_ROW = (1 << 63) - 1
 _TIME_INDEX = "timestamp_idx"
@@ -25,7 +25,7 @@ class MessageRows:
     """Number, topic and time of every row, ordered by number.
 
     Args:
-        damage: takes a sentence for each kind of missing row.
+        damage: a sentence is added for each kind of missing row.
 
     Attributes:
         ids, topics, times: (N,) int64.

@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     from ros_ood_perception.replay.rerun_viewer import RerunViewer
 
 LOG_EVERY_S = 30.0
-"""Between two lines of progress where no terminal shows the bar."""
+"""Seconds between two lines of progress if there is no terminal for the bar."""
 
 console = Console(stderr=True, highlight=False)
 
 
 def say(message: str, style: str | None = None) -> None:
-    """Print a line to standard error: brackets are no markup, and control characters are escaped."""
+    """Print a line to standard error. Brackets are not read as markup, and control characters are escaped."""
     console.print(printable(message), markup=False, soft_wrap=True, style=style)
 
 

@@ -1,4 +1,4 @@
-"""Opens and checks everything that the options name, before anything is computed."""
+"""Opens and checks everything that the options name before anything is computed."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from ros_ood_perception.recordings.bag import Bag
 from ros_ood_perception.recordings.results import FrameKey, ResultFrame, result_frames
 
 MAX_UNMATCHED = 64
-"""Frames of one run that wait for those of the other, which come in nearly the same order; the oldest is dropped."""
+"""Largest number of frames of one run that wait for those of the other. Beyond it the oldest is dropped."""
 
 
 def frame_pairs(
@@ -18,7 +18,7 @@ def frame_pairs(
     """The frames that both bags hold, each as (this run's, the other's).
 
     The keys say which frames are shared. A frame of only one bag is skipped, so that neither bag gets ahead of the
-    other. The order of the stamps is not used: it can differ with several cameras, and where a clock was set.
+    other. The order of the stamps is not used, because it can differ with several cameras or after a clock was set.
 
     Args:
         keys: of all frames with a semantic mask, for each bag.

@@ -21,11 +21,11 @@ from ros_ood_perception.replay.inputs import Input, InputFrame
 
 WORST_FOLDER = "worst"
 TITLE_HEIGHT = 20
-"""Pixels, above each part of a picture."""
+"""Height of the title above each part of a picture, pixels."""
 
 
 def camera_images(source: Input, node_name: str, frames: Sequence[ResultFrame]) -> list[NDArray[np.uint8] | None]:
-    """The camera image of each frame, (H, W, 3) uint8 RGB; None where it is not found, or ambiguous."""
+    """The camera image of each frame, (H, W, 3) uint8 RGB; None if it is not found, or not unique."""
     if not frames:
         return []
     names = [camera_topic(camera.name, "").replace("~", node_name, 1) for camera in source.cameras]

@@ -21,7 +21,7 @@ from ros_ood_perception.replay.state import SUMMARY_FILE
 
 COMPARISON_FILE = "comparison.json"
 WORST_FRAMES = 5
-"""Frames of which a picture is written."""
+"""Number of frames of which a picture is written."""
 
 
 def compare(
