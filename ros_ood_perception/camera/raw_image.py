@@ -1,4 +1,7 @@
-"""`sensor_msgs/Image` to arrays, without a copy where the encoding allows. Every field is checked. Knows no ROS."""
+"""`sensor_msgs/Image` to arrays, without a copy where the encoding allows. Every field is checked.
+
+Knows no ROS but `cv_bridge`, which is imported only for encodings outside of `CHANNELS`.
+"""
 
 from __future__ import annotations
 

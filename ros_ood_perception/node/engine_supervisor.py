@@ -34,7 +34,7 @@ class EngineSupervisor:
         name: name of the first engine.
         order: names of all engines. After too many failures the next one in this order is tried.
         policy: what to do after a failure.
-        log: takes a line for every change.
+        log: called with a line for every change.
         clock: seconds, monotonic.
         watch: holds each call of the engine, with its deadline.
         deadline: the deadline of one inference.

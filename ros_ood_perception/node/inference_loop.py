@@ -34,7 +34,7 @@ class InferenceLoop:
     their last bits. `benchmark/inference/camera_batches.py` measures what a batch would gain.
 
     Args:
-        cameras: in the order of the slots.
+        cameras: the cameras, in the order of the slots.
         slots: where their frames wait.
         supervisor: holds the engine that the cameras share.
         live: gives the current settings.

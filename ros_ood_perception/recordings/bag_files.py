@@ -23,7 +23,7 @@ class BagFiles:
 
     Attributes:
         metadata: None where it is missing or unusable.
-        paths: in the order in which they were recorded.
+        paths: paths of the files, in recorded order.
         damage: files that are missing, or not as `metadata.yaml` lists them.
     """
 

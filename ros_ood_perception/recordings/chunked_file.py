@@ -97,9 +97,9 @@ class StoredTopic:
     """A topic as a file defines it.
 
     Attributes:
-        type_name: as in `sensor_msgs/msg/Image`.
-        encoding: of the definitions: `ros2msg`, `ros2idl` or "".
-        definitions: of the type; several where the copies in the file differ.
+        type_name: name of the message type, such as `sensor_msgs/msg/Image`.
+        encoding: language of the definitions: `ros2msg`, `ros2idl` or "".
+        definitions: definitions of the type; several if the copies in the file differ.
     """
 
     name: str
@@ -113,7 +113,7 @@ class Chunk:
     """The position of a chunk, and what the file says about it.
 
     Attributes:
-        position: of its record in the file, bytes.
+        position: position of its record in the file, bytes.
         start_ns, end_ns: times of its first and last message.
         counts: channel number to number of messages.
     """

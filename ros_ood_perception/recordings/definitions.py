@@ -56,7 +56,7 @@ class BagTypes:
     """The types of a bag's topics, by its own definitions.
 
     Args:
-        topics: as the files define them.
+        topics: topics, as the files define them.
     """
 
     def __init__(self, topics: list[StoredTopic], is_ros1: bool) -> None:

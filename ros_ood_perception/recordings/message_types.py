@@ -49,7 +49,7 @@ class MessageTypes:
     """Makes and serialises messages; an instance is a `NewMessage`.
 
     Args:
-        typestore: of `rosbags`; None: of this distribution.
+        typestore: a typestore of `rosbags`; None: that of this distribution.
     """
 
     def __init__(self, typestore: Any = None) -> None:

@@ -27,7 +27,7 @@ class EnginePool:
 
     Args:
         bundle: verified.
-        engine_name: of `ENGINES`. `auto` is resolved once, so that all processes run the same engine.
+        engine_name: one of `ENGINES`. `auto` is resolved once, so that all processes run the same engine.
         jobs: number of processes; 1: only this one.
         num_threads: CPU threads of each engine; 0: every CPU that this process may use. It does not depend on `jobs`,
             because the last bits of an engine's result can depend on it.

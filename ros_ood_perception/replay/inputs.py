@@ -68,7 +68,7 @@ class Input(Protocol):
 
     Attributes:
         kind: `bag`, `folder of images` or `video`.
-        cameras: at least one.
+        cameras: the cameras, at least one.
         damage: what could not be read; complete once `items` has ended.
         frame_count: number of frames; None if the recording does not say.
         transforms: poses of the cameras on the vehicle.

@@ -29,7 +29,7 @@ class RerunViewer:
 
     Args:
         target: `spawn` opens the viewer. Anything else is the path of an `.rrd` file to write.
-        description: of the bundle, for the colours of classes.
+        description: the bundle's description, for the colours of classes.
     """
 
     def __init__(self, target: str, description: BundleDescription) -> None:

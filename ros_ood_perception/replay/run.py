@@ -54,7 +54,7 @@ class ReplayPlan:
     Attributes:
         outputs: names of `OUTPUT_TOPICS`.
         node_name: replaces `~` in the outputs' topics.
-        start_ns, stop_ns: on the recording's time line; None: from the beginning, to the end.
+        start_ns, stop_ns: time span on the recording's time line, nanoseconds; None: from the beginning, to the end.
         every: n: the first and then every n-th frame of each camera is used.
         copied: topics of the input that are copied into the output.
         frames_per_file: frames in one file of the output.

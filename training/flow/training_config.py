@@ -15,7 +15,7 @@ class FlowTrainingConfig:
     """A maximum-likelihood run of the flow.
 
     Attributes:
-        name: of the model, and of its folder below `runs/`.
+        name: name of the model, and of its folder below `runs/`.
         epochs, passes_per_epoch: an epoch takes `passes_per_epoch` crops of every training frame, then validates.
         batch_size: crops per step, over all processes.
         accumulation_steps: micro-batches that each process divides its part of a batch into. It saves memory; the
@@ -24,7 +24,7 @@ class FlowTrainingConfig:
         validation_crops: number of fixed crops of the validation frames, for bits per dimension.
         sample_sizes: heights and widths of the samples in TensorBoard, pixels.
         augmentation: scale and size of the crops; colours are unchanged.
-        optimiser: of Adamax.
+        optimiser: schedule of Adamax.
         gradient_clip_norm: largest norm of the gradient.
     """
 

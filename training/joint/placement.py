@@ -21,7 +21,7 @@ class Placement:
     """Size and positions of the patches of one batch.
 
     Attributes:
-        height, width: of every patch, multiples of 8.
+        height, width: size of every patch, multiples of 8.
         top, left: (N,) int64, upper left corners in the images.
         inside: (N, height, width) bool, which pixels of the rectangle are pasted.
         magnification: the flow's sample has 1/magnification of the patch's height and width.

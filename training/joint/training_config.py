@@ -22,7 +22,7 @@ class JointTrainingConfig(SegmenterTrainingConfig):
             negatives, and a step does not depend on the number of processes that share it.
         flow: must equal that of the pre-trained flow.
         negatives: their source, and how they are pasted.
-        flow_optimiser: of Adamax.
+        flow_optimiser: schedule of Adamax, which trains the flow.
         flow_gradient_clip_norm: largest norm of the flow's gradient.
     """
 

@@ -27,7 +27,7 @@ def average_precision_on_negatives(model: DeployedSegmenter, frames: LabelledFra
     The pastes are the same each time. The frames are divided among the processes.
 
     Args:
-        model: in evaluation mode.
+        model: the model, in evaluation mode.
     """
     metric = ExactPixelMetrics()
     for index in range(fabric.global_rank, len(frames), fabric.world_size):

@@ -29,7 +29,7 @@ def command_line(run_class: type[TrainingRun[Any]], description: str | None, arg
 
     Args:
         run_class: called with (config, config path, folders of the data, out folder, fabric).
-        description: for `--help`.
+        description: text for `--help`.
     """
     program = run_class.program.rpartition(".")[2]
     options = _parser(run_class.program, description, run_class.initial).parse_args(arguments)

@@ -165,7 +165,7 @@ class Score:
     """A score and its map to [0, 1].
 
     Attributes:
-        title: for tables.
+        title: its name in tables.
         natural: (logits (N, K, h, w), T) -> (N, 1, h, w), higher where more anomalous.
         unit: (natural value, K) -> value in [0, 1], monotone. It is 1 at a uniform distribution for the scores of
             probabilities.

@@ -13,7 +13,7 @@ class InputNormalisation:
     """(x - mean) / std, by channel.
 
     Attributes:
-        mean, std: of red, green and blue, grey levels 0..255.
+        mean, std: values of red, green and blue, in grey levels 0..255.
     """
 
     mean: tuple[float, float, float]

@@ -17,7 +17,7 @@ class OptimiserConfig(ScheduleConfig):
 
     Attributes:
         encoder_factor: the encoder's learning rate relative to that of the decoder (1/4 suits pretrained encoders).
-        weight_decay: of weights with more than one dimension; biases and norms are not decayed.
+        weight_decay: decay of weights with more than one dimension; biases and norms are not decayed.
     """
 
     encoder_factor: float = 1.0
@@ -36,7 +36,7 @@ class SegmenterTrainingConfig:
     """A supervised training run.
 
     Attributes:
-        name: of the model, and of its folder below `runs/`.
+        name: name of the model, and of its folder below `runs/`.
         epochs, passes_per_epoch: an epoch visits every training frame `passes_per_epoch` times, then validates.
         batch_size: crops per step, over all processes.
         accumulation_steps: micro-batches that each process divides its part of a batch into. It saves memory; the

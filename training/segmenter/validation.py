@@ -29,7 +29,7 @@ def validate_segmenter(
     """Confusion matrix of the deployed model on the frames, at their own resolution, over all processes.
 
     Args:
-        writer: for pictures of `picture_frames` (positions in the set): image, labels, classes, anomaly score.
+        writer: takes pictures of `picture_frames` (positions in the set): image, labels, classes, anomaly score.
     """
     training = model.training
     model.eval()

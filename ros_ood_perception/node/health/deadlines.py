@@ -54,7 +54,7 @@ class Work:
     """A call with a deadline.
 
     Attributes:
-        what: for messages, such as "inference on the engine 'tensorrt'".
+        what: its name in messages, such as "inference on the engine 'tensorrt'".
         limit_s: gives the deadline, seconds. Called at every look.
         subject: what the call is for, such as a frame.
     """

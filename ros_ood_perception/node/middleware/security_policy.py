@@ -78,11 +78,11 @@ def endpoints(
 
     Args:
         cameras: names; one empty name for a camera without a name.
-        preset: of `read_preset`.
+        preset: name of a topic preset, see `read_preset`.
         image_transport: raw or compressed.
-        namespace: of the node.
-        transforms: a camera's pose comes from tf2, not from `mounting.*`.
-        simulated_time: with use_sim_time.
+        namespace: the node's namespace.
+        transforms: poses of cameras come from tf2, not from `mounting.*`.
+        simulated_time: the node has use_sim_time set.
 
     Raises:
         SchemaError: of `read_preset` and `remappings`.

@@ -52,7 +52,7 @@ def shared_memory(rmw: str, environment: Mapping[str, str]) -> SharedMemory:
 
     Args:
         rmw: identifier of the RMW implementation.
-        environment: as `os.environ`.
+        environment: environment variables, such as `os.environ`.
     """
     if not rmw.startswith("rmw_fastrtps"):
         return SharedMemory(None, f"{rmw} has no such limit")

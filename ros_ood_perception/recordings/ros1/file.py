@@ -59,7 +59,7 @@ class Ros1Chunk(Chunk):
     Attributes:
         compression: `none`, `bz2` or `lz4`.
         size: decompressed, bytes.
-        begin, end: of its compressed bytes in the file.
+        begin, end: position of its compressed bytes in the file.
         indexes: connection number to begin and end of its index entries; empty if no index follows.
     """
 

@@ -112,7 +112,7 @@ def main(
     """Command line; returns the exit code.
 
     Args:
-        parser: with the options of `make_parser`, and others that `observe` understands.
+        parser: has the options of `make_parser`, and may have others, which `observe` reads.
         observe: makes the observers of the results.
 
     >>> main(["missing.mcap", "--out", "out/replay"])  # prints what is wrong to standard error

@@ -21,7 +21,7 @@ def frame_pairs(
     other. The order of the stamps is not used, because it can differ with several cameras or after a clock was set.
 
     Args:
-        keys: of all frames with a semantic mask, for each bag.
+        keys: for each bag, the keys of all its frames with a semantic mask.
         damage: see `result_frames`.
     """
     # With a single camera each, its name may differ.

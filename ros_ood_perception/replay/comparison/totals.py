@@ -87,7 +87,7 @@ class Totals:
         """The figures, those with a limit under its name.
 
         Args:
-            names: of the classes, by id.
+            names: names of the classes, by id.
         """
         iou = {
             name: float(i / u)
