@@ -99,7 +99,7 @@ class FrameResult:
         image: the frame, (H, W, 3) uint8 in the bundle's colour order.
         perception: classes and anomaly score.
         obstacles: the largest first.
-        ground: the camera over the ground; None where that is not known.
+        ground: the camera over the ground; None if that is not known.
         make_ground_map: makes the `ground_map` of `ground`.
     """
 

@@ -22,7 +22,7 @@ class BagFiles:
     """The files of a bag.
 
     Attributes:
-        metadata: None where it is missing or unusable.
+        metadata: None if it is missing or unusable.
         paths: paths of the files, in recorded order.
         damage: files that are missing, or not as `metadata.yaml` lists them.
     """

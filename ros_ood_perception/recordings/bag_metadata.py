@@ -49,7 +49,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
 
 def read_metadata(folder: Path) -> BagMetadata | None:
-    """The metadata of a bag's folder; None where the file is missing.
+    """The metadata of a bag's folder; None if the file is missing.
 
     Raises:
         MetadataError: it cannot be read, or lacks required fields.

@@ -91,7 +91,7 @@ def whole_files(out: Path, written: int) -> tuple[list[FileRecord], str]:
         written: least number of files that were written.
 
     Returns:
-        The records, and what is wrong with the next file; "" where all are unchanged.
+        The records, and what is wrong with the next file; "" if all are unchanged.
     """
     found: list[FileRecord] = []
     while True:

@@ -139,9 +139,9 @@ class Recoloured:
 
 
 class UnusedPlaces:
-    """Another source, which draws after an extra placement that nothing uses.
+    """Another source. After it, a placement is drawn that nothing uses.
 
-    Earlier versions drew one for every source. Drawing it still keeps the random numbers after it, and so the results.
+    Earlier versions drew one for every source. So the random numbers that follow, and the results, stay the same.
     """
 
     def __init__(self, source: NegativeSource, config: NegativeConfig) -> None:

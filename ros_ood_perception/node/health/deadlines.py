@@ -66,7 +66,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Seen:
-    """A call as it was seen at a look: its age and its deadline, seconds. `work` is None where there is no call."""
+    """The current call at one look: its age and its deadline, seconds. `work` is None if there is no call."""
 
     work: Work | None
     age_s: float

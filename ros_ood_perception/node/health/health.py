@@ -30,7 +30,7 @@ class CameraHealth:
             `stale`: frames or results have stopped.
             `rejected`: frames come, and none of them can be used.
             `failed`: frames come, and inference or publishing fails.
-        reason: a sentence; empty where the state needs none.
+        reason: a sentence; empty if the state needs none.
         implausible: warnings about the results, kind to sentence. See `FrameWarnings`.
         nothing_received: the state is `waiting` or `stale` because no frame comes.
     """

@@ -21,9 +21,9 @@ Result = TypeVar("Result")
 
 LOOK_PERIOD_S = 0.1
 LEAVING_PATIENCE_S = 3.0
-"""How long a call may continue after the process was asked to end (it has 8 s); then the call is cancelled."""
+"""Seconds that a call may continue after the process was asked to end, within 8 s. Then the call is cancelled."""
 LEAVING_GRACE_S = 2.0
-"""How long a cancelled call may take to return; then it is stuck."""
+"""Seconds that a cancelled call may take to return. After that it counts as stuck."""
 SILENCE_TIMES = 2.0
 SHORTEST_SILENCE_S = 5.0
 
@@ -69,11 +69,11 @@ class Watchdog:
             del call
 
     def close(self) -> None:
-        """End the thread for calls, if it is not stuck."""
+        """End the thread that runs the calls, if it is not stuck."""
         self._calls.put(None)
 
     def on_overdue(self, expire: Callable[[Work], None]) -> None:
-        """Set what is called, once for each call that passes its deadline."""
+        """Set the function that is called once for each call that passes its deadline."""
         self._expire = expire
 
     def lose(self, error: BaseException) -> None:
@@ -113,7 +113,7 @@ class Watchdog:
         self._expire(work)
 
     def wait(self, ended: threading.Event, meanwhile: Callable[[Seen], None], until_leaving: bool = False) -> None:
-        """Wait for a thread, and look at it meanwhile.
+        """Wait for the thread that runs a call, and look at the call meanwhile.
 
         Args:
             ended: set by the thread.
@@ -135,7 +135,7 @@ class Watchdog:
     def call(
         self, function: Callable[[], Result], meanwhile: Callable[[Seen], None], until_leaving: bool = False
     ) -> Result:
-        """Call a function on the thread for calls, and wait as `wait` does. Its errors are raised here."""
+        """Call a function on the thread that runs the calls, and wait as `wait` does. Its errors are raised here."""
         ended = threading.Event()
         results: list[Result] = []
         errors: list[BaseException] = []

@@ -31,7 +31,7 @@ class TwinSearch:
         self._logged_at = 0.0
 
     def look(self, topics: Sequence[str]) -> str:
-        """A sentence with the names that were found and a remedy; empty where none was.
+        """A sentence with the names that were found and a remedy; empty if none was.
 
         Args:
             topics: full names of the node's outputs. Each has one publisher of this node.

@@ -43,7 +43,7 @@ class McapChunk(Chunk):
     Attributes:
         header: the header of the chunk.
         record_bytes: size of the whole record.
-        offsets: channel to the position of its message index; empty where there is none.
+        offsets: channel to the position of its message index; empty if there is none.
         cut: the file ends within the chunk.
     """
 
@@ -83,7 +83,7 @@ class McapFile(ChunkedFile):
     """An MCAP file. It is open only while it is scanned, and while messages are read.
 
     Attributes:
-        metadata_text: the copy of `metadata.yaml` that rosbag2 writes into its files; "" where there is none.
+        metadata_text: the copy of `metadata.yaml` that rosbag2 writes into its files; "" if there is none.
 
     Raises:
         OSError: it cannot be read, or is not a regular file.

@@ -72,7 +72,7 @@ class Database:
         return next(self.rows(query, values), None)
 
     def columns(self, table: str) -> set[str]:
-        """The stored columns of a plain table; empty where the name is not that of a plain table.
+        """The stored columns of a plain table; empty if the name is not that of a plain table.
 
         Views and virtual tables are not plain: to know their columns, SQLite would have to run their code.
         """

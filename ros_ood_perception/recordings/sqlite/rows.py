@@ -121,7 +121,7 @@ class MessageRows:
             damage.append("some of its pages are damaged; every message that its index names was found")
 
     def _indexed(self) -> Any:
-        """Time and number of each row of the index, sorted; None where the index cannot be read."""
+        """Time and number of each row of the index, sorted; None if the index cannot be read."""
         ids, times = array("q"), array("q")
         try:
             if not self._database.is_index_over(_TIME_INDEX, "messages", "timestamp"):

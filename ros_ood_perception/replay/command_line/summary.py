@@ -57,7 +57,7 @@ def summarise(
 
 
 def problems(summary: dict[str, Any]) -> list[str]:
-    """What a user must know before trusting the run; empty where there is nothing."""
+    """What a user must know before trusting the run; empty if there is nothing."""
     found = [f"damaged: {text}" for text in summary["input"]["damage"]]
     for camera in summary["cameras"]:
         name = f"camera '{camera['name']}': " if camera["name"] else ""

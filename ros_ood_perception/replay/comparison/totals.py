@@ -43,7 +43,7 @@ class Totals:
         """Count a frame.
 
         Returns:
-            The share of its pixels that changed, 0 to 1: the larger of class and anomaly. None where its pictures
+            The share of its pixels that changed, 0 to 1: the larger of class and anomaly. None if its pictures
             differ in size; then `damage` says so, and the frame is not counted.
         """
         a, b = ours.pictures["semantic_mask"], theirs.pictures["semantic_mask"]
