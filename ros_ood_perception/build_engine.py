@@ -16,7 +16,8 @@ from pathlib import Path
 
 from ros_ood_perception.bundle.model_bundle import read_bundle
 from ros_ood_perception.errors import PerceptionError
-from ros_ood_perception.inference.engine import PRECISIONS, GpuOptions
+from ros_ood_perception.inference.engine import GpuOptions
+from ros_ood_perception.inference.engine_names import PRECISIONS
 from ros_ood_perception.number_arguments import image_size, whole
 
 MOST_FRAMES = 64

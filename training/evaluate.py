@@ -23,7 +23,7 @@ from typing import Any
 from rich.table import Table
 
 from ros_ood_perception.errors import PerceptionError
-from ros_ood_perception.inference.engine import ENGINES
+from ros_ood_perception.inference.engine_names import ENGINES
 from ros_ood_perception.shown_text import error_line, printable
 from training.bundles.runner import LogitScore
 from training.data.arguments import data_argument

@@ -39,7 +39,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from ros_ood_perception.bundle.model_bundle import Bundle, read_bundle
 from ros_ood_perception.files.json_files import write_json
-from ros_ood_perception.inference.engine import PRECISIONS, EngineError, EngineOutput, GpuOptions, InferenceEngine
+from ros_ood_perception.inference.engine import EngineError, EngineOutput, GpuOptions, InferenceEngine
+from ros_ood_perception.inference.engine_names import PRECISIONS
 from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 from ros_ood_perception.inference.parity import ParityMeter, fixed_frames
 from ros_ood_perception.inference.perception import Perception

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from ros_ood_perception.camera.decoder_process import DecoderProcess
 from ros_ood_perception.camera.image_bytes import check_image_bytes
 from ros_ood_perception.camera.image_decoder import colour_of
+from ros_ood_perception.camera.limits import DEFAULT_MAX_PIXELS
 from ros_ood_perception.camera.raw_image import (
-    DEFAULT_MAX_PIXELS,
     NOT_CAMERA_COLOURS,
     MalformedImageError,
     check_stamp,

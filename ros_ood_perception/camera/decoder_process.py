@@ -32,7 +32,8 @@ from numpy.typing import NDArray
 
 from ros_ood_perception.camera.decoder_limits import MESSAGE_BYTES, PROCESSOR_SECONDS
 from ros_ood_perception.camera.image_bytes import CAMERA_KINDS, max_bytes
-from ros_ood_perception.camera.raw_image import DEFAULT_MAX_PIXELS, MalformedImageError
+from ros_ood_perception.camera.limits import DEFAULT_MAX_PIXELS
+from ros_ood_perception.camera.raw_image import MalformedImageError
 from ros_ood_perception.errors import PerceptionError
 
 ANSWER_SECONDS = 300.0

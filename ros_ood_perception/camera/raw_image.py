@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ros_ood_perception.camera.limits import DEFAULT_MAX_PIXELS
 from ros_ood_perception.errors import PerceptionError
 
 CHANNELS = {"mono8": 1, "bgr8": 3, "rgb8": 3, "bgra8": 4, "rgba8": 4}
@@ -20,9 +21,6 @@ CHANNELS = {"mono8": 1, "bgr8": 3, "rgb8": 3, "bgra8": 4, "rgba8": 4}
 
 DEEP_CHANNELS = {"bgr16": 3, "rgb16": 3, "bgra16": 4, "rgba16": 4}
 """Encodings of two bytes a channel, which cv_bridge converts, and their channels."""
-
-DEFAULT_MAX_PIXELS = 4096 * 4096
-"""Default limit for the height times width of an image."""
 
 NOT_CAMERA_COLOURS = ("mono16", "16U", "16S", "32F", "32S", "64F", "8S")
 """Prefixes of encodings of measurements (depth, thermal), which no colour camera has."""

@@ -6,17 +6,13 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ros_ood_perception.errors import PerceptionError
-
-ENGINES = ("auto", "tensorrt", "torch", "onnxruntime")
-PRECISIONS = ("fp16", "fp32", "int8")
-
-Precision = Literal["fp16", "fp32", "int8"]
+from ros_ood_perception.inference.engine_names import PRECISIONS, Precision
 
 
 class EngineError(PerceptionError, RuntimeError):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ros_ood_perception.bundle.model_bundle import Bundle, BundleError
-from ros_ood_perception.inference.engine import ENGINES, EngineError, GpuOptions, InferenceEngine
+from ros_ood_perception.inference.engine import EngineError, GpuOptions, InferenceEngine
+from ros_ood_perception.inference.engine_names import ENGINES
 
 OPENING_S = 120.0
 """Default deadline for opening an engine, seconds."""

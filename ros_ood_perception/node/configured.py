@@ -11,7 +11,8 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.lifecycle import LifecycleNode
 
 from ros_ood_perception.bundle.model_bundle import Bundle, read_bundle
-from ros_ood_perception.inference.engine import ENGINES, InferenceEngine
+from ros_ood_perception.inference.engine import InferenceEngine
+from ros_ood_perception.inference.engine_names import ENGINES
 from ros_ood_perception.inference.opening import open_engine
 from ros_ood_perception.node.camera import Camera
 from ros_ood_perception.node.engine_supervisor import EngineSupervisor

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ros_ood_perception.camera.raw_image import DEFAULT_MAX_PIXELS
-from ros_ood_perception.inference.engine import ENGINES, PRECISIONS
+from ros_ood_perception.camera.limits import DEFAULT_MAX_PIXELS
+from ros_ood_perception.inference.engine_names import ENGINES, PRECISIONS
 from ros_ood_perception.messages.topics import INPUT_TOPICS, OUTPUT_TOPICS
 
 Value = str | int | float | bool | tuple[str, ...] | tuple[float, ...]

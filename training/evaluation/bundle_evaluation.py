@@ -27,7 +27,7 @@ class EvaluationRequest:
         bundle: its folder.
         data: the sets.
         out: folder of the report.
-        engine: of `ros_ood_perception.inference.engine.ENGINES`.
+        engine: of `ros_ood_perception.inference.engine_names.ENGINES`.
         scores: besides the bundle's own.
         held_out: classes to make anomalies of.
         exact_only: of the anomaly metrics only the exact ones.

@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ros_ood_perception.inference.engine import ENGINES
+from ros_ood_perception.inference.engine_names import ENGINES
 from ros_ood_perception.messages.topics import OUTPUT_TOPICS
 from ros_ood_perception.number_arguments import MOST_THREADS, real, whole
 from ros_ood_perception.replay.comparison.limits import Limits

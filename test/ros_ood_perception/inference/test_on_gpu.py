@@ -12,7 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from ros_ood_perception.bundle.model_bundle import Bundle, read_bundle
-from ros_ood_perception.inference.engine import EngineError, GpuOptions, InferenceEngine, Precision
+from ros_ood_perception.inference.engine import EngineError, GpuOptions, InferenceEngine
+from ros_ood_perception.inference.engine_names import Precision
 from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 from ros_ood_perception.inference.opening import open_engine
 from ros_ood_perception.inference.parity import LIMITS, fixed_frames, measure_parity
