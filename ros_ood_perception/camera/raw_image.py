@@ -73,6 +73,10 @@ class MalformedImageError(PerceptionError, ValueError):
         super().__init__(explanation)
         self.kind = kind
 
+    def __reduce__(self) -> tuple[type[MalformedImageError], tuple[str, str]]:
+        """For pickle, which passes `args` to the constructor otherwise: the explanation alone."""
+        return type(self), (self.kind, str(self))
+
 
 def check_not_empty(height: int, width: int) -> None:
     """Check that an image has pixels.

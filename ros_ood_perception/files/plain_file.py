@@ -36,6 +36,10 @@ class NotPlainError(PerceptionError, OSError):
         self.path = path
         self.problem = problem
 
+    def __reduce__(self) -> tuple[type[NotPlainError], tuple[Path, str]]:
+        """For pickle, which passes `args` to the constructor otherwise: the message alone."""
+        return type(self), (self.path, self.problem)
+
 
 def check_plain(path: Path) -> None:
     """Check that a path is a regular file, or a symbolic link to one, without opening it.
