@@ -18,10 +18,13 @@ def open_recording(path: Path) -> Bag | ImageSequence:
     Raises:
         BagError, ImageSequenceError: nothing there that can be read.
     """
+    if path.is_dir():
+        # Whatever its name: a folder of images may end in .bag.
+        return Bag(path) if holds_bag(path) else open_sequence(path)
     named_as_bag = is_bag_name(path.name.lower())
     if named_as_bag and not path.exists():
         raise BagError(f"{path}: no such file")
     # A file of no known kind goes to `Bag`, whose error lists the endings of bags.
-    if named_as_bag or holds_bag(path) or (path.is_file() and not is_video(path)):
+    if named_as_bag or (path.is_file() and not is_video(path)):
         return Bag(path)
     return open_sequence(path)
