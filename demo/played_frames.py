@@ -9,9 +9,10 @@ from typing import Any
 from ros_ood_perception.camera.raw_image import PlainImage
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.recordings.bag import Bag
+from ros_ood_perception.recordings.image_sequence import ImageSequence
 from ros_ood_perception.recordings.opening import open_recording
 from ros_ood_perception.replay.cameras import IMAGE_TYPE, TRUTH_PREFIX
-from ros_ood_perception.replay.inputs import BagInput, Input, InputFrame, SequenceInput
+from ros_ood_perception.replay.inputs import BagInput, Input, InputFrame, SequenceInput, bag_frame
 
 RATE_HZ = 10.0
 """Of images in a folder, which have no times."""
@@ -25,14 +26,15 @@ class PlayedFrames:
     """Frames of one camera that can be iterated over any number of times. Those that cannot be read are left out.
 
     Attributes:
-        source: the recording.
+        source: the recording, for calibration and poses.
         kind: `bag`, `folder of images` or `video`.
         topic: the camera's topic; None where the recording is no bag.
         unreadable: what could not be read, each with its reason; complete at the end of an iteration.
     """
 
-    def __init__(self, source: Input, topic: str | None) -> None:
+    def __init__(self, source: Input, recording: Bag | ImageSequence, topic: str | None) -> None:
         self.source = source
+        self._recording = recording
         self.kind = source.kind
         self.topic = topic
         self.unreadable: list[str] = []
@@ -42,15 +44,25 @@ class PlayedFrames:
         return self.source.frame_count or 0
 
     def __iter__(self) -> Iterator[InputFrame]:
-        problems = []
+        if isinstance(self._recording, Bag):
+            yield from self._of_bag(self._recording)
+            return
         for item in self.source.items(None, None, ()):
-            if not isinstance(item, InputFrame):
-                continue
-            if item.message is None:
-                problems.append(item.problem)
-            else:
+            if isinstance(item, InputFrame):
                 yield item
-        self.unreadable = [*self.source.damage, *problems]
+        self.unreadable = list(self._recording.unreadable)
+
+    def _of_bag(self, bag: Bag) -> Iterator[InputFrame]:
+        """Only the images are read: damage of other topics costs no frame."""
+        problems = []
+        topic = self.source.cameras[0].image
+        for number, raw in enumerate(bag.messages([topic])):
+            frame = bag_frame(bag, raw, 0, number)
+            if frame.message is None:
+                problems.append(frame.problem)
+            else:
+                yield frame
+        self.unreadable = [*bag.damage, *problems]
 
 
 def sent_image(message: Any) -> PlainImage:
@@ -70,9 +82,10 @@ def open_frames(path: Path, topic: str | None = None) -> PlayedFrames:
     """
     recording = open_recording(path)
     if not isinstance(recording, Bag):
-        return PlayedFrames(SequenceInput(recording, RATE_HZ), None)
+        return PlayedFrames(SequenceInput(recording, RATE_HZ), recording, None)
     chosen = _choose_topic(recording, topic)
-    return PlayedFrames(BagInput(recording, [chosen]), chosen)
+    # Opened twice: what `BagInput` finds in other topics is not damage of the frames.
+    return PlayedFrames(BagInput(Bag(path), [chosen]), recording, chosen)
 
 
 def _choose_topic(bag: Bag, topic: str | None) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from ros_ood_perception.camera.raw_image import PlainImage
 from ros_ood_perception.messages.stamps import NANOSECONDS_PER_SECOND, stamp_message
-from ros_ood_perception.recordings.bag import Bag, BagError
+from ros_ood_perception.recordings.bag import Bag, BagError, BagMessage
 from ros_ood_perception.recordings.image_sequence import ImageSequence
 from ros_ood_perception.recordings.message_types import message_types
 from ros_ood_perception.recordings.opening import open_recording
@@ -198,19 +198,23 @@ class BagInput:
                 yield InputCopy(raw.topic, raw.time_ns, raw.raw)
             if raw.topic in images:
                 camera = images[raw.topic]
-                name = f"{raw.topic} #{numbers[camera]}"
-                message, problem = None, ""
-                try:
-                    message = self._bag.deserialize(raw)
-                except BagError as error:
-                    problem = str(error)
-                yield InputFrame(camera, numbers[camera], name, raw.time_ns, message, problem, raw.raw)
+                yield bag_frame(self._bag, raw, camera, numbers[camera])
                 numbers[camera] += 1
             elif raw.topic in self._infos:
                 try:
                     yield InputInfo(self._infos[raw.topic], _ros2_names(self._bag.deserialize(raw)))
                 except BagError as error:
                     self._broken[str(error)] = None
+
+
+def bag_frame(bag: Bag, raw: BagMessage, camera: int, number: int) -> InputFrame:
+    """The frame of a recorded image; without a message where it cannot be read."""
+    message, problem = None, ""
+    try:
+        message = bag.deserialize(raw)
+    except BagError as error:
+        problem = str(error)
+    return InputFrame(camera, number, f"{raw.topic} #{number}", raw.time_ns, message, problem, raw.raw)
 
 
 class SequenceInput:
