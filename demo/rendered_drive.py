@@ -12,7 +12,7 @@ from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.output_folder import OutputFolder, OutputFolderError
 from ros_ood_perception.parent_process import ends_with_this_process
 from ros_ood_perception.recordings.bag_files import BAG_FOLDER
-from sample_drive.ground_truth import TRUTH_FILE
+from sample_drive.ground_truth import FORMAT, TRUTH_FILE, VERSION
 
 PROGRAM = "sample_drive"
 
@@ -63,8 +63,11 @@ def _is_that_drive(folder: Path, seed: int) -> bool:
     if not (folder / BAG_FOLDER).is_dir():
         return False
     try:
-        [drive] = json.loads((folder / TRUTH_FILE).read_text("utf-8"))["drives"]
+        facts = json.loads((folder / TRUTH_FILE).read_text("utf-8"))
+        if (facts["format"], facts["version"]) != (FORMAT, VERSION):
+            return False
+        [drive] = facts["drives"]
         settings = drive["settings"]
+        return bool((settings["seed"], settings["seconds"], settings["rate_hz"]) == (seed, SECONDS, RATE_HZ))
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return bool((settings["seed"], settings["seconds"], settings["rate_hz"]) == (seed, SECONDS, RATE_HZ))
