@@ -12,7 +12,6 @@ seed gives the same bytes. docs/sample_drive.md describes every field.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import sys
 import time
@@ -24,8 +23,6 @@ from ros_ood_perception.number_arguments import LARGEST_SEED, MOST_THREADS, real
 from ros_ood_perception.shown_text import error_line
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from sample_drive.drive import DriveSettings
 
 MAX_DRIVES = 1000
@@ -81,11 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
         from rich.console import Console
 
         from sample_drive.drive import DriveSettingsError
-
-        wanted = _wanted_drives(options)
-        console = Console(stderr=True)
-        started = time.monotonic()
-        total = _render(options, wanted, console)
+        from sample_drive.drive_writer import write_drives
     except ModuleNotFoundError as error:
         if (error.name or "").startswith(("sample_drive", "ros_ood_perception")):
             raise
@@ -95,8 +88,16 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
+    try:
+        wanted = _wanted_drives(options)
     except DriveSettingsError as error:
         parser.error(str(error))
+    console = Console(stderr=True)
+    started = time.monotonic()
+    try:
+        total = write_drives(
+            options.out, wanted, frames=options.frames, bag=options.bag, jobs=options.jobs, console=console
+        )
     except (OutputFolderError, OSError) as error:
         print(f"Cannot write the drive: {error_line(error)}", file=sys.stderr)
         return 1
@@ -125,39 +126,6 @@ def _wanted_drives(options: argparse.Namespace) -> list[DriveSettings]:
         )
         for number in range(options.drives)
     ]
-
-
-def _render(options: argparse.Namespace, wanted: list[DriveSettings], console: Console) -> int:
-    """Render and write the drives; returns the number of frames.
-
-    Raises:
-        OutputFolderError, OSError: they cannot be written.
-    """
-    from ros_ood_perception.progress_bar import progress_bar
-    from ros_ood_perception.recordings.bag_files import BAG_FOLDER
-    from sample_drive.drive import SampleDrive
-    from sample_drive.drive_bag import DriveBag
-    from sample_drive.frame_folder import FrameFolder
-
-    folder = FrameFolder(options.out) if options.frames else None
-    total = sum(settings.frame_count for settings in wanted)
-    with progress_bar(console) as progress:
-        task = progress.add_task("first use: compiling the renderer, half a minute", total=total)
-        for settings in wanted:
-            drive = SampleDrive(settings)
-            if folder is not None:
-                folder.begin(drive)
-            with contextlib.ExitStack() as stack:
-                bag = stack.enter_context(DriveBag(options.out / BAG_FOLDER, drive)) if options.bag else None
-                for frame in drive.frames(options.jobs):
-                    if folder is not None:
-                        folder.write(frame)
-                    if bag is not None:
-                        bag.write(frame)
-                    progress.update(task, advance=1, description=f"seed {settings.seed}, {drive.weather}")
-    if folder is not None:
-        folder.finish()
-    return total
 
 
 if __name__ == "__main__":

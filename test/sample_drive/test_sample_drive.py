@@ -161,3 +161,16 @@ def test_what_cannot_be_is_refused_with_what_would_be_right(tmp_path: Path, caps
     (tmp_path / "bag").mkdir()
     assert main([str(tmp_path), "--bag", "--seconds", "0.1"]) == 1
     assert "give another folder, or remove it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [ModuleNotFoundError("No module named 'x'", name="x"), DriveSettingsError("wrong")])
+def test_a_fault_while_rendering_is_not_reported_as_wrong_usage(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(SampleDrive, "frames", fail)
+    with pytest.raises(type(error)) as caught:
+        main([str(tmp_path), "--seconds", "0.1"])
+    assert caught.value is error
