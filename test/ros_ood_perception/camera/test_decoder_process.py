@@ -155,3 +155,17 @@ def test_it_takes_no_module_from_the_working_directory(tmp_path: Path, monkeypat
     with DecoderProcess(MAX_PIXELS) as here:
         assert np.array_equal(here.colour(GOOD, MAX_PIXELS), STILL)
     assert not (tmp_path / "ran").exists()
+
+
+def test_it_starts_where_the_package_is_found_by_the_working_directory_alone(tmp_path: Path) -> None:
+    image = tmp_path / "image.png"
+    cv2.imwrite(str(image), np.zeros((4, 6, 3), np.uint8))
+    code = (
+        "import sys; from pathlib import Path; from ros_ood_perception.camera.image_file import read_image_file\n"
+        "print(read_image_file(Path(sys.argv[1])).shape)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    root = Path(__file__).resolve().parents[3]
+    command = [sys.executable, "-c", code, str(image)]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == "(4, 6, 3)\n", done.stderr
