@@ -55,10 +55,13 @@ PATIENCE_S = 180.0
 """A wait this long has failed. It costs nothing where the machine is idle, and a busy one needs it: a node has taken a
 minute to start beside ten other processes on two cores."""
 
-# Before rclpy starts, here and in every child. Two workers of pytest-xdist have two domains. Neither is one that demo
-# and benchmarks choose (1 to 90).
-WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-os.environ.setdefault("ROS_DOMAIN_ID", str(91 + 2 * (os.getppid() % 5) + WORKER % 2))
+# Before rclpy starts, here and in every child. No worker's domain is one that demo and benchmarks choose (1 to 90).
+# A worker replaces what it has from the process that started it, or both would be on one graph.
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+if WORKER:
+    os.environ["ROS_DOMAIN_ID"] = str(91 + 2 * (os.getppid() % 5) + int(WORKER.removeprefix("gw")) % 2)
+else:
+    os.environ.setdefault("ROS_DOMAIN_ID", str(91 + os.getpid() % 10))
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 for variable in PROFILE_VARIABLES:
     os.environ.setdefault(variable, str(ROOT / "config" / "fastdds_large_images.xml"))
