@@ -37,6 +37,7 @@ def test_after_each_fault_sums_are_exact_masks_are_the_replays_and_the_node_is_b
     command += ["--faults", ",".join(FIXED_FAULTS), "--pairs", "0", "--respawn-delay", "0.5", "--rate", "5"]
     command += ["--bundle", str(bundle), "--out", str(tmp_path / "out"), "--json", str(tmp_path / "faults.json")]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
+    assert (tmp_path / "faults.json").is_file(), run.stdout + run.stderr[-4000:]
     results = json.loads((tmp_path / "faults.json").read_text())["results"]
     assert {result["title"] for result in results} == set(FIXED_FAULTS)
     for result in results:
