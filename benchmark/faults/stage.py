@@ -7,7 +7,6 @@ import shutil
 import time
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from benchmark.faults.frames import CAMERAS
@@ -19,6 +18,7 @@ from benchmark.faults.topics import SEMANTIC
 from benchmark.faults.verdict.accounting import Accounting
 from benchmark.faults.verdict.checks import Problem, ResultCheck, SentFrames, Thresholds
 from benchmark.faults.verdict.expected import Expected, Key
+from benchmark.faults.verdict.new_lines import NewLines
 from ros_ood_perception.parameters.declarations import DECLARATIONS
 
 DRIVE_PERIOD_S = 1.0
@@ -63,7 +63,7 @@ class Stage:
         self.node_started_at = math.inf
         self._changed: set[str] = set()
         self._driven_at = 0.0
-        self._read_to: dict[Path, int] = {}
+        self._new_lines = NewLines()
         self.consumed = self.recorded = 0
 
     def inexact(self, text: str) -> None:
@@ -112,13 +112,7 @@ class Stage:
     def judge_consumer(self) -> None:
         """Check the new lines of the consumer."""
         for path in self.graph.folder.glob("consumer_*.received"):
-            with path.open("rb") as file:
-                file.seek(self._read_to.get(path, 0))
-                whole, _, _ = file.read().rpartition(b"\n")
-            if not whole:
-                continue
-            self._read_to[path] = self._read_to.get(path, 0) + len(whole) + 1
-            for line in whole.decode().splitlines():
+            for line in self._new_lines.of(path):
                 self.consumed += 1
                 problem = self.results.stamp_problem(line)
                 if problem:

@@ -22,7 +22,8 @@ MIN_SHARPNESS = 0.01
 """Variance of the Laplacian over the variance of the grey values, in the middle of the image at full resolution."""
 MIN_VARIANCE = 4.0
 FROZEN_AFTER = 10
-"""Consecutive frames whose pixels all equal those of the frame before. Sensor noise makes that impossible."""
+"""Consecutive frames that equal the frame before in every compared pixel, a sample of all. Sensor noise makes that
+impossible."""
 SHARPNESS_EVERY_S = 0.5
 MAX_ASPECT_DIFFERENCE = 0.1
 FILLED_ROWS = 8

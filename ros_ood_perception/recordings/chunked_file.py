@@ -6,6 +6,7 @@ in the order of their times, and compares each chunk with its index.
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import heapq
 from array import array
@@ -171,7 +172,7 @@ class LooseMessages:
             yield self._times[index], self._channels[index], self._begins[index], self._ends[index]
 
 
-class ChunkedFile:
+class ChunkedFile(abc.ABC):
     """Base class of the readers of MCAP and ROS 1, which fill the attributes.
 
     Attributes:
@@ -189,13 +190,13 @@ class ChunkedFile:
         self.chunks: list[Chunk] = []
         self.loose = LooseMessages()
 
+    @abc.abstractmethod
     def _contents(self, file: PlainFile, chunk: Chunk, damage: list[str]) -> ChunkContents:
         """Read a chunk.
 
         Raises:
             ChunkError: nothing of it can be read.
         """
-        raise NotImplementedError
 
     def _read_definitions(self, file: PlainFile, wanted: set[int]) -> None:
         """Read the chunk of the first message of each wanted channel: it, or one before it, defines the channel."""

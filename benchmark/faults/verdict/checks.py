@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from benchmark.faults.frames import CAMERAS
@@ -15,6 +14,7 @@ from benchmark.faults.processes.sender import Sent, parse
 from benchmark.faults.processes.watcher import Result
 from benchmark.faults.topics import MASK, SEMANTIC
 from benchmark.faults.verdict.expected import Expected, Key
+from benchmark.faults.verdict.new_lines import NewLines
 
 ProblemKind = Literal["inexact", "wrong", "not_recovered", "died", "parameters", "memory"]
 
@@ -39,7 +39,7 @@ class SentFrames:
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._read_to: dict[Path, int] = {}
+        self._new_lines = NewLines()
         self._by_stamp: dict[str, dict[tuple[int, int], Sent]] = {camera: {} for camera in CAMERAS}
         self._of_sender: dict[str, dict[str, list[Sent]]] = {camera: {} for camera in CAMERAS}
 
@@ -47,15 +47,9 @@ class SentFrames:
         """Read new lines of the logs."""
         for camera in CAMERAS:
             for sender, path in self._graph.sent_logs(camera).items():
-                if not path.exists():
+                lines = [parse(line) for line in self._new_lines.of(path)]
+                if not lines:
                     continue
-                with path.open("rb") as file:
-                    file.seek(self._read_to.get(path, 0))
-                    whole, _, _ = file.read().rpartition(b"\n")
-                if not whole:
-                    continue
-                self._read_to[path] = self._read_to.get(path, 0) + len(whole) + 1
-                lines = [parse(line) for line in whole.decode().splitlines()]
                 self._of_sender[camera].setdefault(sender, []).extend(lines)
                 self._by_stamp[camera].update({sent.stamp: sent for sent in lines})
 
