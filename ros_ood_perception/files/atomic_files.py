@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -33,7 +34,8 @@ def write_file(path: Path, contents: bytes | str, sync: bool = True) -> None:
 def replacing(path: Path, sync: bool = True, folder: int | None = None, mode: int = 0o666) -> Iterator[IO[bytes]]:
     """A new file to write into. It replaces `path` when the block ends without an error.
 
-    Contents and folder are on the disk (fsync) when the block has ended, unless `sync` is false.
+    Contents and folder are on the disk (fsync) when the block has ended, unless `sync` is false. A device or a pipe,
+    such as /dev/stdout and /dev/null, is never replaced: it is written to.
 
     Args:
         folder: descriptor of the folder to write into; `path` is then a bare name in it.
@@ -42,6 +44,10 @@ def replacing(path: Path, sync: bool = True, folder: int | None = None, mode: in
     Raises:
         OSError: it cannot be written, with the path; no temporary file is left behind.
     """
+    if folder is None and _is_stream(path):
+        with naming(path), path.open("wb") as stream:
+            yield stream
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
@@ -63,6 +69,15 @@ def replacing(path: Path, sync: bool = True, folder: int | None = None, mode: in
         # The folder may not exist, or not be a folder.
         with contextlib.suppress(OSError):
             _unlink(temporary, folder)
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether there is a character device or a pipe. Replacing it would take it away from every other program."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
 
 
 def _unlink(path: Path, folder: int | None) -> None:
