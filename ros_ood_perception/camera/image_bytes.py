@@ -29,6 +29,22 @@ MAX_BYTES_A_PIXEL = 8
 """The uncompressed size (16 bits, 4 channels): no camera compresses an image to more."""
 MAX_METADATA_BYTES = 1 << 20
 SIGNATURE_BYTES = 12
+MAX_BYTES_BEFORE = 4096
+"""How far a JPEG is looked for behind other bytes, to name it in a message."""
+OTHER_KINDS = {
+    b"GIF8": "a GIF",
+    b"\x00\x00\x00\x0cJXL ": "a JPEG XL",
+    b"\xff\x0a": "a JPEG XL",
+    b"\x00\x00\x00\x0cjP  ": "a JPEG 2000",
+    b"\xff\x4f\xff\x51": "a JPEG 2000",
+    b"\x00\x00\x00\x01": "an H.264 or H.265 stream, which a video decoder must turn into images first",
+    b"\x00\x00\x01": "an H.264 or H.265 stream, which a video decoder must turn into images first",
+    b"v/1\x01": "an OpenEXR",
+    **{b"P%d" % number: "a PNM (PBM, PGM or PPM)" for number in range(1, 8)},
+    b"version http": "a pointer of Git LFS, for which git lfs pull fetches the file",
+    b"\x00\x05\x16\x07": "what macOS puts beside a file",
+}
+"""First bytes -> what begins so and is not read, for messages."""
 
 
 class _Parts(Protocol):
@@ -69,13 +85,29 @@ def kind_of(data: bytes) -> str | None:
     """The format that the first `SIGNATURE_BYTES` bytes give, one of `FILE_KINDS`; None: none of them."""
     if data.startswith(png_bytes.SIGNATURE):
         return PNG
-    if data.startswith(jpeg_bytes.START):
+    if jpeg_bytes.begins(data[:SIGNATURE_BYTES]) is not None:
         return JPEG
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return WEBP
     if data.startswith(b"BM"):
         return BMP
     return TIFF if data.startswith((b"II*\x00", b"MM\x00*")) else None
+
+
+def other_kind(data: bytes) -> str | None:
+    """What bytes are that are none of `FILE_KINDS`, in words for a message; None: unknown."""
+    for begin, name in OTHER_KINDS.items():
+        if data.startswith(begin):
+            return name
+    if data[4:8] == b"ftyp":
+        brand = data[8:12]
+        if brand in (b"avif", b"avis"):
+            return "an AVIF"
+        return "a HEIC" if brand in (b"heic", b"heix", b"mif1", b"msf1") else "an MP4 or MOV video"
+    later = data.find(jpeg_bytes.START + b"\xff", 1, MAX_BYTES_BEFORE)
+    if later < 0:
+        return None
+    return f"a JPEG begins only at byte {later}: what wrote or sent it must leave out the bytes before it"
 
 
 def max_bytes(max_pixels: int) -> int:
@@ -103,13 +135,7 @@ def check_image_bytes(
         )
     kind = kind_of(data)
     if kind is None or kind not in kinds:
-        *others, last = kinds
-        wanted = f"{', '.join(others)} or {last}" if others else last
-        raise MalformedImageError(
-            f"not a {wanted}",
-            f"data has {len(data)} bytes and begins with {data[:8].hex(' ') or 'nothing'}; it must be {wanted} "
-            "(image_transport's compressed plug-in sends JPEG or PNG)",
-        )
+        raise _not_of(kinds, data)
     parts: _Parts
     if kind == PNG:
         parts = png_bytes.parse_png(data, check_pixels)
@@ -124,3 +150,20 @@ def check_image_bytes(
     check_not_empty(parts.height, parts.width)
     check_not_too_large(parts.height, parts.width, max_pixels)
     return CheckedImage(kind, parts.height, parts.width, parts)
+
+
+def _not_of(kinds: Collection[str], data: bytes) -> MalformedImageError:
+    *others, last = kinds
+    wanted = f"{', '.join(others)} or {last}" if others else last
+    name = kind_of(data)
+    found = other_kind(data) if name is None else f"a {name}"
+    hint = (
+        "image_transport's compressed plug-in sends JPEG or PNG"
+        if tuple(kinds) == CAMERA_KINDS
+        else "convert it to PNG"
+    )
+    return MalformedImageError(
+        f"not a {wanted}",
+        f"data has {len(data)} bytes and begins with {data[:8].hex(' ') or 'nothing'}"
+        f"{f' ({found})' if found else ''}; it must be {wanted} ({hint})",
+    )

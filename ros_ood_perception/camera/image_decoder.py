@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_ood_perception.camera.image_bytes import CAMERA_KINDS, TIFF, CheckedImage, check_image_bytes
+from ros_ood_perception.camera.image_bytes import CAMERA_KINDS, PNG, TIFF, CheckedImage, check_image_bytes, kind_of
 from ros_ood_perception.camera.image_formats.png import COLOUR_NAMES, GREY, PALETTE, Png
 from ros_ood_perception.camera.raw_image import MalformedImageError
 
 NOT_LABELS = "not labels"
-"""Kind of a `MalformedImageError`: a PNG with several values a pixel."""
+"""Kind of a `MalformedImageError`: an image, but none whose values are labels of one meaning."""
 
 
 def decode_colour(data: bytes, max_pixels: int, kinds: Collection[str] = CAMERA_KINDS) -> NDArray[np.uint8]:
@@ -54,20 +54,43 @@ def decode_labels(data: bytes, max_pixels: int) -> NDArray[np.uint8] | NDArray[n
         (H, W) uint8, or uint16 where the file has 16 bits.
 
     Raises:
-        MalformedImageError: not a PNG, or one with more than one value a pixel.
+        MalformedImageError: not a PNG, one with more than one value a pixel, or one whose palette contradicts its
+            indices.
     """
-    image = check_image_bytes(data, max_pixels, ("PNG",))
+    kind = kind_of(data)
+    if kind not in (PNG, None):
+        raise MalformedImageError(
+            NOT_LABELS, f"this file is a {kind}; a label file must be PNG, which keeps every value: write it as one"
+        )
+    image = check_image_bytes(data, max_pixels, (PNG,))
     png = image.parts
     assert isinstance(png, Png)
     if png.colour_type not in (GREY, PALETTE):
         raise MalformedImageError(
             NOT_LABELS,
-            f"a label file must hold one 8-bit value a pixel; this one is {COLOUR_NAMES[png.colour_type]}",
+            f"a label file must hold one 8-bit value a pixel; this one is {COLOUR_NAMES[png.colour_type]}: write the "
+            "class ids as a grey PNG",
         )
     pixels = _decoded(image, png.rebuilt(palette_as_grey=True), cv2.IMREAD_UNCHANGED)
     # A decoder scales values of fewer than 8 bits to 0 to 255.
     step = 255 // (2**png.depth - 1) if png.depth < 8 else 1
-    return pixels if step == 1 else pixels // np.uint8(step)
+    values = pixels if step == 1 else pixels // np.uint8(step)
+    if png.colour_type == PALETTE:
+        _check_grey_palette(values, png.palette)
+    return values
+
+
+def _check_grey_palette(indices: NDArray[np.uint8], palette: bytes) -> None:
+    """Refuse indices whose greys fall where they rise: whether index or grey is meant cannot be known."""
+    used = np.flatnonzero(np.bincount(indices.ravel(), minlength=256))
+    colours = np.frombuffer(palette.ljust(768, b"\x00"), np.uint8).reshape(256, 3)[used].astype(int)
+    if (colours == colours[:, :1]).all() and (np.diff(colours[:, 0]) < 0).any():
+        shown = ", ".join(f"{index} is grey {colour[0]}" for index, colour in zip(used[:4], colours, strict=False))
+        raise MalformedImageError(
+            NOT_LABELS,
+            f"its palette contradicts its indices ({shown}): whether index or colour is meant cannot be known; write "
+            "the class ids as a grey PNG",
+        )
 
 
 def _decoded(image: CheckedImage, data: bytes, flags: int) -> NDArray[np.uint8]:

@@ -31,6 +31,7 @@ MAX_TABLES = 256
 """Segments of quantisation or Huffman tables and restart intervals; an encoder writes at most a few for each scan."""
 MAX_SEGMENTS = 2048
 """Segments of any kind. A profile of 16 MB in APP2 has 255."""
+_START = re.compile(rb"\xff+\xd8")
 _MARKER = re.compile(rb"\xff+([^\xff])", re.DOTALL)
 _SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 """In a scan, neither a stuffed byte nor a restart nor a fill byte."""
@@ -53,6 +54,16 @@ class Jpeg:
         return b"".join(self.parts)
 
 
+def begins(data: bytes) -> int | None:
+    """Where the start marker ends; None: the bytes do not begin as a JPEG. Fill bytes (FF) may stand before a marker.
+
+    >>> begins(bytes.fromhex("ffffffd8ffe0"))
+    4
+    """
+    found = _START.match(data)
+    return None if found is None else found.end()
+
+
 def parse_jpeg(data: bytes) -> Jpeg:
     """Check every segment up to the end marker. What follows the end marker is ignored.
 
@@ -60,7 +71,7 @@ def parse_jpeg(data: bytes) -> Jpeg:
         MalformedImageError: it is not a JPEG that is decoded; the message says why.
     """
     segments = _Segments(data)
-    position = len(START)
+    position = begins(data) or len(START)
     for _ in range(MAX_SEGMENTS):
         found = _MARKER.match(data, position)
         if found is None:

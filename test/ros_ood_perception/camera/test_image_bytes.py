@@ -138,6 +138,34 @@ def test_a_png_that_is_none_is_refused_and_nothing_is_written_to_the_log(
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        (b"gAMA", struct.pack(">I", 100000)),
+        (b"sRGB", b"\x00"),
+        (b"iCCP", b"icc\x00\x00" + zlib.compress(bytes(500))),
+        (b"tEXt", b"a\x00b"),
+        (b"eXIf", hostile.EXIF_WITH_ORIENTATION[6:]),
+    ],
+)
+@pytest.mark.parametrize("crc", ["right", "wrong"])
+def test_colour_profiles_and_texts_change_no_pixel_of_a_png_even_if_damaged(
+    chunk: tuple[bytes, bytes], crc: str
+) -> None:
+    data = png_file([hostile.IHDR, chunk, hostile.IDAT, hostile.IEND])
+    whole = hostile.png_chunk(*chunk)
+    if crc == "wrong":
+        data = data.replace(whole, whole[:-1] + bytes((whole[-1] ^ 1,)))
+    assert np.array_equal(decode_colour(data + b"trailing bytes", MAX_PIXELS), STILL)
+
+
+@pytest.mark.parametrize("chunk", [hostile.IHDR, hostile.IDAT, hostile.IEND])
+def test_a_png_with_a_wrong_crc_in_what_decides_pixels_is_refused(chunk: tuple[bytes, bytes]) -> None:
+    whole = hostile.png_chunk(*chunk)
+    data = png_file([hostile.IHDR, hostile.IDAT, hostile.IEND])
+    assert kind_of(data.replace(whole, whole[:-1] + bytes((whole[-1] ^ 1,)))) == "corrupt data"
+
+
 # -- JPEG ------------------------------------------------------------------------------------------------------------
 
 
@@ -160,6 +188,10 @@ def test_a_png_that_is_none_is_refused_and_nothing_is_written_to_the_log(
         hostile.jpeg_with(after_end=b"\r\n--frame\r\n"),
         hostile.jpeg_with(after_end=hostile.jpeg()[20:200]),
         hostile.jpeg_with(after_end=b"\xff\xd9"),
+        hostile.jpeg_with(after_end=hostile.jpeg(STILL[::-1])),
+        b"\xff" * 4 + hostile.jpeg(),
+        hostile.jpeg_with(before_frame=hostile.segment(0xE1, bytes(65533))),
+        jpeg_file([(0xE1, hostile.EXIF_WITH_ORIENTATION, b""), *hostile.SEGMENTS]),
     ],
 )
 def test_what_a_camera_may_put_around_its_jpeg_changes_no_pixel(data: bytes) -> None:
@@ -213,6 +245,43 @@ def test_a_jpeg_with_a_component_that_no_scan_has_is_cut() -> None:
     without_last = several[: max(index for index, part in enumerate(several) if part[0] == 0xDA)]
     assert decode_colour(jpeg_file(several), MAX_PIXELS).ndim == 3
     assert kind_of(jpeg_file(without_last)) == "data too short"
+
+
+def test_a_jpeg_of_a_usb_camera_needs_no_huffman_tables() -> None:
+    """Motion JPEG leaves out the tables of the standard, which OpenCV's encoder uses too."""
+    for image in (STILL, STILL[..., 0]):
+        whole = hostile.jpeg(image)
+        parts = [part for part in jpeg_segments(whole) if part[0] not in (0xC4, 0xE0)]
+        motion = jpeg_file([(0xE0, b"AVI1\x00\x00" + bytes(8), b""), *parts])
+        assert np.array_equal(decode_colour(motion, MAX_PIXELS), read_alone(whole))
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (b"\r\n" + hostile.jpeg(), "a JPEG begins only at byte 2"),
+        (b"--frame\r\nContent-Type: image/jpeg\r\n\r\n" + hostile.jpeg(), "a JPEG begins only at byte 37"),
+        (b"\x00\x00\x00\x01\x67\x42", r"an H\.264 or H\.265 stream"),
+        (b"\x00\x00\x00\x20ftypavif", "an AVIF"),
+        (b"\x00\x00\x00\x20ftypheic", "a HEIC"),
+        (b"\x00\x00\x00\x20ftypisom", "an MP4 or MOV video"),
+        (cv2.imencode(".webp", STILL)[1].tobytes(), "a WebP"),
+        (b"GIF89a", "a GIF"),
+        (b"P6\n16 16\n255\n", "a PNM"),
+        (b"\xff\x0a" + bytes(20), "a JPEG XL"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+    ],
+)
+def test_what_is_not_read_is_refused_by_its_name(data: bytes, name: str) -> None:
+    with pytest.raises(MalformedImageError, match=rf"\({name}.*; it must be JPEG or PNG"):
+        decode_colour(data, MAX_PIXELS)
+
+
+@pytest.mark.parametrize("filling", [b"", bytes(64), b"\xff", b"\r\n"])
+@pytest.mark.parametrize("removed", [2, 40])
+def test_a_jpeg_without_an_end_marker_is_cut_whatever_follows(removed: int, filling: bytes) -> None:
+    """Whether its scan is whole could be known only after decoding, and a decoder fills what is missing with grey."""
+    assert kind_of(hostile.jpeg()[:-removed] + filling) == "data too short"
 
 
 # -- what is read as it was ------------------------------------------------------------------------------------------
@@ -296,7 +365,26 @@ def test_colours_and_lossy_images_are_no_labels() -> None:
     for data, message in (
         (cv2.imencode(".png", STILL)[1].tobytes(), "one 8-bit value a pixel; this one is RGB"),
         (cv2.imencode(".png", np.dstack([STILL, STILL[..., 0]]))[1].tobytes(), "this one is RGBA"),
-        (hostile.jpeg(STILL[..., 0]), "it must be PNG"),
+        (hostile.jpeg(STILL[..., 0]), "this file is a JPEG; a label file must be PNG"),
+        (b"no image", "it must be PNG"),
     ):
         with pytest.raises(MalformedImageError, match=message):
             decode_labels(data, MAX_PIXELS)
+
+
+def test_a_palette_that_contradicts_its_indices_is_refused_and_any_other_is_not_looked_at() -> None:
+    indices = hostile.IHDR[1][:8] + bytes((8, 3, 0, 0, 0))
+    rows = zlib.compress(b"".join(b"\x00" + bytes((row % 2,) * SIDE) for row in range(SIDE)))
+    for colours, refused in (
+        ((0, 0, 0, 255, 255, 255), False),
+        ((255, 255, 255, 0, 0, 0), True),
+        ((255, 0, 0, 0, 0, 255), False),
+        ((9, 9, 9, 9, 9, 9), False),
+        ((0, 0, 0, 1, 1, 1, 0, 0, 0), False),  # the third colour is not used
+    ):
+        data = png_file([(b"IHDR", indices), (b"PLTE", bytes(colours)), (b"IDAT", rows), hostile.IEND])
+        if refused:
+            with pytest.raises(MalformedImageError, match=r"contradicts its indices \(0 is grey 255, 1 is grey 0\)"):
+                decode_labels(data, MAX_PIXELS)
+        else:
+            assert decode_labels(data, MAX_PIXELS)[:2, 0].tolist() == [0, 1]
