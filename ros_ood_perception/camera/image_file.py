@@ -13,11 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_ood_perception.camera.decoder_process import DecoderProcess, shared_decoder
-from ros_ood_perception.camera.image_bytes import FILE_KINDS, SIGNATURE_BYTES, kind_of, max_bytes
+from ros_ood_perception.camera.image_bytes import FILE_KINDS, SIGNATURE_BYTES, kind_of, max_bytes, other_kind
 from ros_ood_perception.camera.raw_image import MalformedImageError
 from ros_ood_perception.errors import PerceptionError
+from ros_ood_perception.files.natural_order import natural_key
 from ros_ood_perception.files.plain_file import NotPlainError, PlainFile, read_plain_file
 
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+"""Endings of the files that are read; the content decides what they are."""
+OTHER_ENDINGS = (
+    *(".avif", ".exr", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jxl", ".pbm", ".pgm", ".pnm", ".ppm"),
+)
+"""Endings of other pictures. They are listed as well, so that those that cannot be read are named."""
 MAX_FILE_PIXELS = 8192 * 8192
 """Default limit for the height times width of an image file."""
 
@@ -65,6 +72,21 @@ def read_label_file(path: Path, max_pixels: int = MAX_FILE_PIXELS) -> NDArray[np
         raise ImageFileError(f"{path}: {error}") from error
 
 
+def images_in(folder: Path) -> list[Path]:
+    """The pictures of a folder by their endings, in natural order (frame2 before frame10).
+
+    Hidden files (such as `._frame1.png`, which macOS writes), folders, and files that are no pictures are left out.
+    Pipes and devices are not: reading names them.
+    """
+    endings = IMAGE_ENDINGS + OTHER_ENDINGS
+    found = [
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in endings and not path.name.startswith(".") and not path.is_dir()
+    ]
+    return sorted(found, key=lambda path: natural_key(path.name))
+
+
 def check_image_file(path: Path) -> None:
     """Check that a file is regular and begins like an image of `FILE_KINDS`. Takes microseconds.
 
@@ -74,7 +96,10 @@ def check_image_file(path: Path) -> None:
     with _image_errors(path), PlainFile(path) as file:
         begin = file.read(0, SIGNATURE_BYTES)
     if kind_of(begin) is None:
-        raise ImageFileError(f"{path}: begins as none of {', '.join(FILE_KINDS)} does; convert it to PNG")
+        found = other_kind(begin)
+        raise ImageFileError(
+            f"{path}: begins as none of {', '.join(FILE_KINDS)} does{f' ({found})' if found else ''}; convert it to PNG"
+        )
 
 
 def _content(path: Path, max_pixels: int) -> bytes:

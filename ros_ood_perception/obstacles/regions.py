@@ -152,7 +152,7 @@ def read_ego_mask(path: Path | str) -> NDArray[np.bool_]:
     masks with JPEG noise are read alike.
 
     Raises:
-        ValueError: not a readable image.
+        ValueError: not a readable image, or one that is white, or black, everywhere.
     """
     try:
         # It is read once, so the process that decodes it is not kept.
@@ -163,7 +163,14 @@ def read_ego_mask(path: Path | str) -> NDArray[np.bool_]:
         raise ValueError(
             f"{path}: the ego mask cannot be read ({reason}); it must be an image (PNG), white on the own vehicle"
         ) from error
-    return image > image.max() // 2
+    mask = image > image.max() // 2
+    if mask.all() or not mask.any():
+        raise ValueError(
+            f"{path}: the ego mask is {'white' if mask.all() else 'black'} everywhere; it must be white on the own "
+            "vehicle and black elsewhere (alpha is not read, and of 16 bits only the upper 8); for a camera that does "
+            "not see the vehicle, give no mask"
+        )
+    return mask
 
 
 def _region(

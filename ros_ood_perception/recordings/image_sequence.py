@@ -12,16 +12,17 @@ from numpy.typing import NDArray
 
 from ros_ood_perception.camera.decoder_process import DecoderProcess
 from ros_ood_perception.camera.image_file import (
+    IMAGE_ENDINGS,
     MAX_FILE_PIXELS,
     ImageFileError,
     check_image_file,
+    images_in,
     read_image_file,
 )
 from ros_ood_perception.camera.raw_image import MalformedImageError
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.recordings.bag_files import STORAGE_ENDINGS
 
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 VIDEO_ENDINGS = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg")
 MAX_FRAMES = 1 << 31
 MAX_VIDEO_MS = 1e9
@@ -71,7 +72,7 @@ class ImageSequence(Protocol):
 
 
 class ImageFolder:
-    """The images of a folder in the order of their names. If it has none, those of its subfolder `images`.
+    """The images of a folder, as `images_in` lists them. If it has none, those of its subfolder `images`.
 
     A file that cannot be decoded is left out of every iteration, and named in `unreadable`.
     """
@@ -79,7 +80,9 @@ class ImageFolder:
     kind = "folder of images"
 
     def __init__(self, folder: Path) -> None:
-        files = self._images(folder) or self._images(folder / "images")
+        files = next(
+            (found for place in (folder, folder / "images") if place.is_dir() and (found := images_in(place))), []
+        )
         if not files:
             raise ImageSequenceError(
                 f"{folder}: no images in it ({', '.join(IMAGE_ENDINGS)}), no images/ folder, and no bag "
@@ -95,13 +98,6 @@ class ImageFolder:
                 self.unreadable.append(str(error))
         if not self.files:
             raise ImageSequenceError(f"{folder}: none of its {len(files)} images can be decoded: {self.unreadable[0]}")
-
-    @staticmethod
-    def _images(folder: Path) -> list[Path]:
-        if not folder.is_dir():
-            return []
-        # Pipes and devices are kept, to be named as unreadable; a folder may be called like an image.
-        return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_ENDINGS and not p.is_dir())
 
     def __len__(self) -> int:
         return len(self.files)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import struct
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import hostile_images as hostile
@@ -16,11 +18,14 @@ import pytest
 from hostile_images import STILL
 
 from benchmark.fuzzing.image_corpus import png_file
+from ros_ood_perception.camera.compressed_image import check_compressed, decode
 from ros_ood_perception.camera.decoder_process import shared_decoder
+from ros_ood_perception.camera.image_bytes import CAMERA_KINDS, kind_of
 from ros_ood_perception.camera.image_file import (
     MAX_FILE_PIXELS,
     ImageFileError,
     check_image_file,
+    images_in,
     read_image_file,
     read_label_file,
 )
@@ -28,6 +33,8 @@ from ros_ood_perception.obstacles.regions import read_ego_mask
 from ros_ood_perception.recordings.image_sequence import ImageSequenceError, open_sequence
 from sample_drive.drive_truth import DriveTruth, DriveTruthError
 from training.data.labelled_frames import BrokenFrameError, read_image, read_label_map
+
+ROOT = Path(__file__).resolve().parents[3]
 
 ATTACKS = {
     "animation": (hostile.ANIMATIONS["frame larger than the canvas"], True),
@@ -129,6 +136,65 @@ def test_every_reader_gives_the_pixels_that_a_camera_would_have_sent(tmp_path: P
         if expected is not None:
             assert np.array_equal(frames[name], expected), name
         assert np.array_equal(read_image(tmp_path / name)[..., ::-1], frames[name]), name
+        data = (tmp_path / name).read_bytes()
+        if kind_of(data) in CAMERA_KINDS:
+            header = SimpleNamespace(stamp=SimpleNamespace(sec=1, nanosec=0))
+            message = SimpleNamespace(header=header, format="jpeg", data=data)
+            check_compressed(message, MAX_FILE_PIXELS)
+            assert np.array_equal(decode(message, "bgr"), frames[name]), name
+
+
+def test_one_module_decodes_images() -> None:
+    """Another call of a decoder would read files in its own way."""
+    decoders = re.compile(
+        r"\b(imread|imdecode|imreadmulti|imdecodemulti|VideoCapture|Image\.open|read_file|decode_image|decode_jpeg|decode_png)\("
+    )
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("ros_ood_perception", "training", "sample_drive", "demo", "launch")
+        for path in (ROOT / folder).rglob("*.py")
+        if decoders.search(path.read_text("utf-8"))
+    }
+    assert found == {"ros_ood_perception/camera/image_decoder.py", "ros_ood_perception/camera/decoder_service.py"}
+
+
+# -- which files of a folder -----------------------------------------------------------------------------------------
+
+
+def test_a_folder_gives_its_pictures_in_natural_order_and_nothing_that_lies_beside_them(tmp_path: Path) -> None:
+    names = [f"frame{number}.png" for number in range(1, 13)]
+    for name in [*names, "last.PNG", "last.JPG"]:
+        (tmp_path / name).write_bytes(hostile.jpeg())
+    beside = ["._frame1.png", ".DS_Store", ".hidden.png", "Thumbs.db", "desktop.ini", "frame1.xmp", "frame1.png.xmp"]
+    for name in [*beside, "frame1.json", "notes.txt"]:
+        (tmp_path / name).write_bytes(b"\x00\x05\x16\x07")
+    for folder in ("__MACOSX", "folder.png"):
+        (tmp_path / folder).mkdir()
+    source = open_sequence(tmp_path)
+    assert [frame.name for frame in source] == [*names, "last.JPG", "last.PNG"]
+    assert source.unreadable == []
+    assert [path.name for path in images_in(tmp_path)] == [*names, "last.JPG", "last.PNG"]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "kind"),
+    [
+        ("a.heic", b"\x00\x00\x00\x20ftypheic", "a HEIC"),
+        ("a.gif", b"GIF89a" + bytes(20), "a GIF"),
+        ("a.pgm", b"P5\n1 1\n255\n\x00", "a PNM"),
+        ("a.jpg", b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+    ],
+)
+def test_a_picture_of_a_kind_that_is_not_read_is_named(tmp_path: Path, name: str, data: bytes, kind: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    (tmp_path / "good.jfif").write_bytes(hostile.jpeg())
+    source = open_sequence(tmp_path)
+    assert [frame.name for frame in source] == ["good.jfif"]
+    assert len(source.unreadable) == 1
+    assert f"{name}: begins as none of JPEG, PNG, WebP, BMP, TIFF does ({kind}" in source.unreadable[0]
+
+
+# -- no one meaning --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -156,7 +222,7 @@ def test_what_has_no_one_meaning_is_refused_by_name(tmp_path: Path, name: str, d
 
 def test_a_label_file_that_is_no_png_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(hostile.jpeg(STILL[..., 0]))
-    with pytest.raises(BrokenFrameError, match=r"a\.png: .*it must be PNG"):
+    with pytest.raises(BrokenFrameError, match=r"a\.png: this file is a JPEG; a label file must be PNG"):
         read_label_map(tmp_path / "a.png")
     cv2.imwrite(str(tmp_path / "b.png"), np.full((4, 4), 300, np.uint16))
     assert read_label_file(tmp_path / "b.png").max() == 300
@@ -213,6 +279,23 @@ def write_video(path: Path, frames: int = 5) -> None:
     for number in range(frames):
         writer.write(np.full((32, 32, 3), 40 * number, np.uint8))
     writer.release()
+
+
+def test_a_video_is_not_turned_by_its_metadata(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10, (64, 32))
+    for number in range(3):
+        writer.write(np.full((32, 64, 3), 40 * number, np.uint8))
+    writer.release()
+    data = path.read_bytes()
+    upright = struct.pack(">9I", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    turned = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
+    place = data.index(upright, data.index(b"tkhd"))
+    path.write_bytes(data[:place] + turned + data[place + len(turned) :])
+    turning = cv2.VideoCapture(str(path))
+    turning.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
+    assert turning.read()[1].shape == (64, 32, 3)
+    assert {(frame.height, frame.width) for frame in open_sequence(path)} == {(32, 64)}
 
 
 def test_a_list_of_addresses_is_no_video_and_is_not_fetched(tmp_path: Path) -> None:

@@ -296,6 +296,25 @@ def test_an_ego_mask_is_read_as_it_is_meant(tmp_path: Path, name: str, white: in
     assert read_ego_mask(tmp_path / name).sum(axis=1).tolist() == [0, 0, 0, 0, 8, 8]
 
 
+@pytest.mark.parametrize(
+    ("picture", "colour"),
+    [
+        (np.zeros((6, 8), np.uint8), "black"),
+        (np.full((6, 8), 255, np.uint8), "white"),
+        (
+            np.full((6, 8, 4), 255, np.uint8) - np.triu(np.full((6, 8), 255, np.uint8))[..., None] * [0, 0, 0, 1],
+            "white",
+        ),
+        (np.triu(np.ones((6, 8), np.uint16)), "black"),
+    ],
+    ids=["black", "white", "white with alpha", "16 bits of 0 and 1"],
+)
+def test_an_ego_mask_that_says_nothing_is_refused(tmp_path: Path, picture: NDArray[np.uint8], colour: str) -> None:
+    cv2.imwrite(str(tmp_path / "mask.png"), picture)
+    with pytest.raises(ValueError, match=rf"mask\.png: the ego mask is {colour} everywhere; it must be white on"):
+        read_ego_mask(tmp_path / "mask.png")
+
+
 def test_what_is_no_image_is_refused_as_an_ego_mask(tmp_path: Path) -> None:
     for name in ("none.png", "text.png"):
         (tmp_path / "text.png").write_text("no image")
