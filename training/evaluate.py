@@ -42,7 +42,10 @@ def score_argument(text: str) -> LogitScore:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit code: 0, 1 when frames were left out, 2 when nothing could be measured."""
+    """Command line; returns the exit code.
+
+    0: measured; 1: frames were left out, or a set has void where its anomalies should be; 2: nothing could be measured.
+    """
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.list:
@@ -72,8 +75,9 @@ def main(arguments: list[str] | None = None) -> int:
     left_out = evaluation.left_out
     if left_out:
         print(f"evaluate: {len(left_out)} frame(s) left out:", *map(printable, left_out), sep="\n  ", file=sys.stderr)
-        return 1
-    return 0
+    for message in evaluation.void_for_anomalies:
+        print(f"evaluate: {printable(message)}", file=sys.stderr)
+    return 1 if left_out or evaluation.void_for_anomalies else 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,13 +6,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from synthetic_camvid import write_camvid
 
 from training.data.augmentation import AugmentationConfig, class_mixed, random_crop, recoloured
 from training.data.labelled_frames import BrokenFrameError, read_image, read_label_map
 from training.data.sets.camvid import CamVid
+from training.data.sets.images_and_masks import ImagesAndMasks
 from training.data.training_crops import AddressSampler, TrainingCrops
+from training.joint.sources import CropsOfFolder
 
 
 @pytest.fixture
@@ -64,6 +67,111 @@ def test_missing_folders_and_labels_are_named(tree: Path) -> None:
     (tree / "train" / "labels" / "train_003.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"labels/train_003\.png: no labels for .*train_003\.png"):
         CamVid(tree / "train")
+
+
+def write_masks(folder: Path, **masks: object) -> Path:
+    """`images/NAME.png` and `labels/NAME.png` of 4x4 pixels. A mask is an array, a Pillow image, or None for none."""
+    for part in ("images", "labels"):
+        (folder / part).mkdir(parents=True)
+    for name, mask in masks.items():
+        cv2.imwrite(str(folder / "images" / f"{name}.png"), np.zeros((4, 4, 3), np.uint8))
+        if isinstance(mask, np.ndarray):
+            mask = Image.fromarray(mask)
+        if isinstance(mask, Image.Image):
+            mask.save(folder / "labels" / f"{name}.png")
+    return folder
+
+
+ANOMALY_MASK = np.eye(4, dtype=np.uint8)
+IN_PALETTE = Image.frombytes("P", (4, 4), ANOMALY_MASK.tobytes())
+IN_PALETTE.putpalette([0, 0, 0, 255, 0, 0])
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [Image.fromarray(ANOMALY_MASK.astype(bool)), IN_PALETTE, ANOMALY_MASK, ANOMALY_MASK.astype(np.uint16)],
+    ids=["1 bit", "palette", "8 bits", "16 bits"],
+)
+def test_masks_of_every_depth_hold_0_and_1(tmp_path: Path, mask: object) -> None:
+    assert np.array_equal(ImagesAndMasks(write_masks(tmp_path, a=mask))[0].anomaly, ANOMALY_MASK)
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (np.dstack([ANOMALY_MASK] * 3), "this one is RGB: write the class ids as a grey PNG"),
+        (np.dstack([ANOMALY_MASK] * 4), "this one is RGBA"),
+        (np.dstack([ANOMALY_MASK] * 2), "this one is grey with alpha"),
+        (ANOMALY_MASK.astype(np.uint16) * 65535, "label value 65535; ids are 0 to 255"),
+        (ANOMALY_MASK * np.uint8(128), r"label value\(s\) \[128\]; images and masks has 0 to 1, 255"),
+        (ANOMALY_MASK[:2], "labels are 2x4, the image a.png is 4x4"),
+    ],
+)
+def test_a_mask_without_one_meaning_is_refused_with_the_remedy(
+    tmp_path: Path, mask: NDArray[np.uint8], message: str
+) -> None:
+    with pytest.raises(BrokenFrameError, match=rf"labels/a\.png: .*{message}"):
+        ImagesAndMasks(write_masks(tmp_path, a=mask))[0]
+
+
+def test_two_images_do_not_share_a_mask(tmp_path: Path) -> None:
+    folder = write_masks(tmp_path / "stem", a=ANOMALY_MASK)
+    (folder / "images" / "a.jpg").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"a\.png: has the same name as .*a\.jpg .*remove or rename one"):
+        ImagesAndMasks(folder)
+    folder = write_masks(tmp_path / "suffix", a=None, a_mask=ANOMALY_MASK)
+    with pytest.raises(ValueError, match=r"images/a_mask\.png: has the same labels as .*images/a\.png"):
+        ImagesAndMasks(folder)
+
+
+def test_an_image_with_two_masks_is_refused(tmp_path: Path) -> None:
+    folder = write_masks(tmp_path, a=ANOMALY_MASK)
+    (folder / "labels" / "a_mask.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"labels/a\.png: a_mask\.png is a mask of the image a as well"):
+        ImagesAndMasks(folder)
+
+
+def test_endings_in_upper_case_are_read_and_a_lossy_mask_is_named(tmp_path: Path) -> None:
+    folder = write_masks(tmp_path, a=ANOMALY_MASK)
+    for part in ("images", "labels"):
+        (folder / part / "a.png").rename(folder / part / "a.PNG")
+    assert np.array_equal(ImagesAndMasks(folder)[0].anomaly, ANOMALY_MASK)
+    (folder / "labels" / "a.PNG").rename(folder / "labels" / "a.jpg")
+    with pytest.raises(
+        FileNotFoundError, match=r"labels/a\.png: no labels for .*; a\.jpg is there, but labels must be"
+    ):
+        ImagesAndMasks(folder)
+
+
+def test_what_lies_beside_images_and_masks_is_left_alone(tmp_path: Path) -> None:
+    folder = write_masks(tmp_path, a=ANOMALY_MASK)
+    for part in ("images", "labels"):
+        for name in ("._a.png", ".DS_Store", ".hidden.png", "Thumbs.db", "desktop.ini", "a.xmp", "a.json"):
+            (folder / part / name).write_bytes(b"\x00\x05\x16\x07")
+        (folder / part / "folder.png").mkdir()
+    assert [frame.name for frame in ImagesAndMasks(folder)] == ["a"]
+    assert len(CropsOfFolder(folder / "images")._paths) == 1
+
+
+def test_a_picture_of_a_kind_that_is_not_read_is_a_frame_whose_labels_are_missed(tmp_path: Path) -> None:
+    folder = write_masks(tmp_path, a=ANOMALY_MASK)
+    (folder / "images" / "b.heic").write_bytes(b"\x00\x00\x00\x20ftypheic")
+    with pytest.raises(FileNotFoundError, match=r"labels/b\.png: no labels for .*b\.heic"):
+        ImagesAndMasks(folder)
+
+
+def test_frames_are_in_natural_order(tmp_path: Path) -> None:
+    masks = {f"frame{number}": ANOMALY_MASK for number in range(1, 13)}
+    folder = write_masks(tmp_path, **masks)
+    assert [paths.name for paths in ImagesAndMasks(folder).files] == list(masks)
+    assert [paths.name for paths in CamVid(folder).files] == list(masks)
+    assert [path.stem for path in CropsOfFolder(folder / "images")._paths] == list(masks)
+
+
+def test_frames_of_padded_names_keep_their_order(real_frames: Callable[[str], Path]) -> None:
+    for split in ("train", "val", "test"):
+        frames = CamVid(real_frames(f"camvid/{split}"))
+        assert [paths.name for paths in frames.files] == sorted(paths.name for paths in frames.files)
 
 
 def test_broken_files_are_named(tree: Path) -> None:

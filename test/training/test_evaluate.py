@@ -385,6 +385,18 @@ def test_a_set_of_broken_frames_only_does_not_cost_the_other_sets(
     assert "evaluate: none of the frames could be read" in alone.stderr
 
 
+def test_a_set_with_void_in_place_of_its_anomalies_says_so(bundle: Path, anomalies: Path, tmp_path: Path) -> None:
+    folder = copied(anomalies, tmp_path / "masks")
+    for path in folder.glob("labels*/*.png"):
+        mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(path), np.where(mask == 1, 255, 0).astype(np.uint8))
+    run = evaluate(bundle, tmp_path, "--data", f"images_and_masks:{folder}", "--score", "entropy")
+    assert run.code == 1
+    message = r"images_and_masks: no pixel of its 4 frame\(s\) is labelled as an anomaly, and \d+ are void \(255\)"
+    assert re.search(f"^evaluate: {message}", run.stderr, re.MULTILINE), run.stderr
+    assert re.search(message, run.sets["images_and_masks"]["void_for_anomalies"])
+
+
 def test_scores_that_are_nan_end_the_run_with_the_frame_named(
     bundle: Path, anomalies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any, cast
 
+import cv2
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -258,6 +260,18 @@ def test_resuming_with_another_configuration_names_what_changed(
     assert train(tree, tmp_path, epochs=1) == 0
     assert train(tree, tmp_path, "--resume", epochs=1, seed=7) == 2
     assert "seed was 0, is 7" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("weighting", ["none", "inverse_log"])
+def test_labels_that_are_all_void_are_refused_before_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], split: str, weighting: str
+) -> None:
+    tree = write_camvid(tmp_path / "camvid")
+    for path in (tree / split / "labels").iterdir():
+        cv2.imwrite(str(path), np.full((96, 128), 255, np.uint8))
+    assert train(tree, tmp_path, class_weighting=weighting) == 2
+    assert re.search(rf"CamVid \({split}\): no pixel of its \d+ frame\(s\) has a class", capsys.readouterr().err)
 
 
 def test_bad_paths_are_named(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -15,9 +16,8 @@ from ros_ood_perception.camera.image_decoder import NOT_LABELS
 from ros_ood_perception.camera.image_file import ImageFileError, read_image_file, read_label_file
 from ros_ood_perception.camera.raw_image import MalformedImageError
 from ros_ood_perception.errors import PerceptionError
+from ros_ood_perception.files.natural_order import natural_key
 from training.data.label_set import IGNORE, LabelClass
-
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 INLIER = 0
 ANOMALY = 1
@@ -54,7 +54,7 @@ class FramePaths:
 
 
 class LabelledFrames(Sequence[LabelledFrame]):
-    """The frames of one split of a data set, in the order of their names. Each frame is decoded when it is read.
+    """The frames of one split of a data set, in natural order of their names. Each frame is decoded when it is read.
 
     A data set is a subclass with the class attributes below and a constructor `(folder, split=None)` that finds the
     files. Broken files are noticed only when they are read.
@@ -72,6 +72,7 @@ class LabelledFrames(Sequence[LabelledFrame]):
     Raises:
         FileNotFoundError: a folder is missing or holds no frames, or an image has no labels; the message names it and
             says where to get the set.
+        ValueError: two frames have the same name or the same labels.
         BrokenFrameError: on reading a frame: a file cannot be decoded, the labels differ from the image in size, or
             hold a value that the set does not have.
     """
@@ -87,12 +88,14 @@ class LabelledFrames(Sequence[LabelledFrame]):
 
     def __init__(self, folder: Path, files: Iterable[FramePaths]) -> None:
         self.folder = folder
-        self.files = sorted(files, key=lambda paths: paths.name)
+        found = (replace(paths, labels=label_file(paths.labels)) for paths in files)
+        self.files = sorted(found, key=lambda paths: natural_key(paths.name))
         if not self.files:
             raise FileNotFoundError(f"{folder}: no frames of {self.title} there; it is available from {self.source}")
         for paths in self.files:
             if not paths.labels.is_file():
-                raise FileNotFoundError(f"{paths.labels}: no labels for {paths.image}")
+                raise FileNotFoundError(f"{paths.labels}: no labels for {paths.image}{_beside(paths.labels)}")
+        _check_distinct(self.files)
         self._label_table = _table(self.label_map)
         self._anomaly_table = _table(self.anomaly_map)
         self._known = np.zeros(256, bool)
@@ -148,6 +151,30 @@ class LabelledFrames(Sequence[LabelledFrame]):
         return LabelledFrame(paths.name, image, self._label_table[raw], self._anomaly_table[raw])
 
 
+def label_file(path: Path) -> Path:
+    """A label file as it is on disk: `path`, or the same with an ending in upper case if only that exists."""
+    upper = path.with_suffix(path.suffix.upper())
+    return upper if upper.is_file() and not path.is_file() else path
+
+
+def _beside(labels: Path) -> str:
+    """A remark about a file with the name of the missing labels and another ending."""
+    others = sorted(path.name for path in labels.parent.glob(f"{glob.escape(labels.stem)}.*"))
+    return f"; {others[0]} is there, but labels must be PNG" if others else ""
+
+
+def _check_distinct(files: Sequence[FramePaths]) -> None:
+    for kind, key in (("name", lambda paths: paths.name), ("labels", lambda paths: paths.labels)):
+        seen: dict[Any, FramePaths] = {}
+        for paths in files:
+            first = seen.setdefault(key(paths), paths)
+            if first is not paths:
+                raise ValueError(
+                    f"{paths.image}: has the same {kind} as {first.image} ({key(paths)}); each image needs its own: "
+                    "remove or rename one"
+                )
+
+
 def inliers(label_map: Mapping[int, int]) -> dict[int, int]:
     """The anomaly map of a set without anomalies: pixels with a class are inliers, the rest is unknown."""
     return {raw: INLIER for raw, class_id in label_map.items() if class_id != IGNORE}
@@ -169,11 +196,6 @@ def _ranges(values: list[int]) -> str:
         else:
             runs.append([value])
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
-
-
-def images_in(folder: Path) -> list[Path]:
-    """The image files of a folder, by name."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_ENDINGS)
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from training.data.data_config import DataConfig
-from training.data.label_set import LabelClass
+from training.data.label_set import IGNORE, LabelClass
 from training.data.labelled_frames import LabelledFrame, LabelledFrames
 from training.data.registry import open_training_frames, open_validation_frames
 
@@ -65,6 +65,20 @@ def open_data(config: DataConfig, folders: Mapping[str, Path]) -> tuple[Training
     return TrainingFrames(sets), open_validation_frames(
         config.set, folders[config.set], config.validation, config.held_out
     )
+
+
+def require_labels(frames: Sequence[LabelledFrame], title: str) -> None:
+    """Check that at least one pixel has a class. Most sets show one in their first frame, which is all that is read.
+
+    Raises:
+        ValueError: every pixel of every frame is void.
+        BrokenFrameError: a frame before the first labelled one cannot be read.
+    """
+    if not any((frames[index].labels != IGNORE).any() for index in range(len(frames))):
+        raise ValueError(
+            f"{title}: no pixel of its {len(frames)} frame(s) has a class, all are void (255); nothing can be learnt "
+            "on them. Check that the label files hold class ids"
+        )
 
 
 def _names(classes: Sequence[LabelClass]) -> str:

@@ -53,10 +53,12 @@ class Evaluation:
     """Attributes:
     figures: plain values, as the JSON file holds them.
     left_out: a message for each frame that could not be read.
+    void_for_anomalies: a message for each set with void where its anomalies should be.
     """
 
     figures: dict[str, Any]
     left_out: list[str]
+    void_for_anomalies: list[str]
 
 
 def evaluate_bundle(request: EvaluationRequest) -> Evaluation:
@@ -67,7 +69,12 @@ def evaluate_bundle(request: EvaluationRequest) -> Evaluation:
     """
     runs: list[SetRun] = []
     try:
-        return Evaluation(_measured(request, runs), [message for run in runs for message in run.left_out])
+        figures = _measured(request, runs)
+        return Evaluation(
+            figures,
+            [message for run in runs for message in run.left_out],
+            [run.void_for_anomalies for run in runs if run.void_for_anomalies],
+        )
     finally:
         for run in runs:
             run.evaluation.close()

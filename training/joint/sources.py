@@ -19,7 +19,8 @@ import torch
 from torch import Generator
 from torch.nn import functional
 
-from training.data.labelled_frames import images_in, read_image
+from ros_ood_perception.camera.image_file import images_in
+from training.data.labelled_frames import read_image
 from training.flow.image_flow import ImageFlow
 from training.joint.colouring import Colouring, channel_orders
 from training.joint.negative_config import NegativeConfig

@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ros_ood_perception.files.strict_yaml import SchemaError
 from training.data.training_crops import TrainingCrops
-from training.data.training_frames import open_data
+from training.data.training_frames import open_data, require_labels
 from training.runs.checkpoint import CheckpointError, load_checkpoint, reading
 from training.runs.shared_batch import mean_over_processes, take_buffers_of_first_process
 from training.runs.training_run import TrainingRun
@@ -82,6 +82,8 @@ class SegmenterTrainer(TrainingRun[SegmenterTrainingConfig]):
                 "normalisation needs two. Raise it, or lower accumulation_steps or the number of processes"
             )
         self.frames, self.validation_frames = open_data(config.data, folders)
+        require_labels(self.frames, f"{self.frames.title} ({config.data.train})")
+        require_labels(self.validation_frames, f"{self.validation_frames.title} ({config.data.validation})")
         crops = TrainingCrops(
             self.frames, config.augmentation, config.seed, config.passes_per_epoch, config.data.keep_in_memory
         )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ros_ood_perception.camera.image_file import images_in
 from training.data.label_set import CITYSCAPES, IGNORE
-from training.data.labelled_frames import IMAGE_ENDINGS, FramePaths, LabelledFrames, inliers
+from training.data.labelled_frames import FramePaths, LabelledFrames, inliers
 
 LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 """The value of each of the nineteen classes in a `labelIds` file, in the order of the classes."""
@@ -37,10 +38,14 @@ class Cityscapes(LabelledFrames):
 
 
 def frames_by_city(images: Path, labels: Path, ending: str) -> list[FramePaths]:
-    """`CITY/NAME_leftImg8bit.png` (or another image format) with `CITY/NAME{ending}` of `labels`, by name."""
+    """`CITY/NAME_leftImg8bit.png` (or another image format) with `CITY/NAME{ending}` of `labels`, by name.
+
+    The order is that of the characters: the authors of Lost and Found number its frames so.
+    """
     found = []
-    for path in images.glob("*/*_leftImg8bit.*"):
-        if path.suffix in IMAGE_ENDINGS:
+    for city in (entry for entry in images.iterdir() if entry.is_dir()):
+        for path in images_in(city):
             name = path.stem.removesuffix("_leftImg8bit")
-            found.append(FramePaths(name, path, labels / path.parent.name / f"{name}{ending}"))
+            if name != path.stem:
+                found.append(FramePaths(name, path, labels / city.name / f"{name}{ending}"))
     return sorted(found, key=lambda paths: paths.name)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from ros_ood_perception.camera.image_file import images_in
 from training.data.label_set import CITYSCAPES, IGNORE
-from training.data.labelled_frames import FramePaths, LabelledFrames, images_in, inliers
+from training.data.labelled_frames import FramePaths, LabelledFrames, inliers
 
 NAMES_OF = {
     "road": (

@@ -6,9 +6,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
+from ros_ood_perception.camera.image_file import images_in
 from sample_drive.ground_truth import VOID_ID
 from training.data.label_set import CAMVID, IGNORE
-from training.data.labelled_frames import ANOMALY, FramePaths, LabelledFrames, images_in, inliers
+from training.data.labelled_frames import ANOMALY, FramePaths, LabelledFrames, inliers
 
 SOURCE = "python -m sample_drive FOLDER/SPLIT --frames (docs/sample_drive.md)"
 

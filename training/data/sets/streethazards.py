@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ros_ood_perception.camera.image_file import images_in
 from training.data.label_set import IGNORE, STREET_HAZARDS
-from training.data.labelled_frames import ANOMALY, FramePaths, LabelledFrames, images_in, inliers
+from training.data.labelled_frames import ANOMALY, FramePaths, LabelledFrames, inliers
 
 OTHER_VALUE = 4
 ANOMALY_VALUE = 14
