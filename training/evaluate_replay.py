@@ -35,7 +35,7 @@ from ros_ood_perception.replay.run import ResultObserver
 from ros_ood_perception.replay.state import PROGRAM, ReplayError
 from ros_ood_perception.shown_text import error_line
 from training.data.label_set import IGNORE
-from training.data.labelled_frames import ANOMALY, INLIER, BrokenFrameError, LabelledFrame, read_label_map
+from training.data.labelled_frames import ANOMALY, INLIER, BrokenFrameError, LabelledFrame, label_file, read_label_map
 from training.evaluation.set_evaluation import SetEvaluation
 from training.evaluation.tables import print_tables, say
 
@@ -65,6 +65,7 @@ class LabelledReplay:
         self.evaluation = SetEvaluation("replay", classes, has[ANOMALY_FOLDER], points)
         self.without_labels = 0
         self.left_out: list[str] = []
+        self._frame_of: dict[Path, str] = {}
 
     def _of_camera(self, camera: CameraTopics) -> Path:
         own = self._folder / camera.name
@@ -89,6 +90,7 @@ class LabelledReplay:
             self.without_labels += 1
             return
         try:
+            self._claim([file for file in files.values() if file is not None], f"{camera.image} {frame.name}".strip())
             labels = self._labels(files[CLASS_FOLDER], perception.frame_size)
             anomaly = self._anomaly(files[ANOMALY_FOLDER], labels)
         except BrokenFrameError as error:
@@ -98,6 +100,15 @@ class LabelledReplay:
         self.evaluation.update(
             LabelledFrame(names[1], image, labels, anomaly), perception.semantic, perception.anomaly_score, None
         )
+
+    def _claim(self, files: Sequence[Path], frame: str) -> None:
+        for file in files:
+            if file in self._frame_of:
+                raise BrokenFrameError(
+                    f"{file}: is the label file of {self._frame_of[file]}, and fits {frame} as well; each frame needs "
+                    "its own"
+                )
+        self._frame_of |= dict.fromkeys(files, frame)
 
     def _labels(self, file: Path | None, size: tuple[int, int]) -> NDArray[np.uint8]:
         if file is None:
@@ -122,7 +133,8 @@ class LabelledReplay:
 
 
 def _first(folder: Path, names: Sequence[str]) -> Path | None:
-    return next((folder / f"{name}.png" for name in names if (folder / f"{name}.png").is_file()), None)
+    candidates = (label_file(folder / f"{name}.png") for name in names)
+    return next((path for path in candidates if path.is_file()), None)
 
 
 def _read(file: Path, size: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -157,8 +169,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     description = opened.bundle.description
     results = measured.evaluation.results()
+    void_for_anomalies = measured.evaluation.void_for_anomalies(str(options.labels))
     measured.evaluation.close()
     results |= {"without_labels": measured.without_labels, "left_out": measured.left_out}
+    if void_for_anomalies:
+        results["void_for_anomalies"] = void_for_anomalies
     output: dict[str, Any] = {"bundle": description.name, "score": description.score.name, "sets": {"replay": results}}
     try:
         OutputFolder.reopen(options.out, PROGRAM).write(METRICS_FILE, json_text(output))
@@ -167,7 +182,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     print_tables(output)
     say(f"{measured.evaluation.frames} frames measured, {measured.without_labels} had no labels")
-    return max(code, 1 if measured.left_out else 0)
+    if void_for_anomalies:
+        say(f"evaluate_replay: {void_for_anomalies}")
+    return max(code, 1 if measured.left_out or void_for_anomalies else 0)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -67,6 +68,25 @@ def test_labels_of_another_size_or_value_are_named_and_the_others_measured(
     assert figures["frames"] == len(list((frames / "images").iterdir())) - 2
     assert len(figures["left_out"]) == 2
     assert "an anomaly mask has the values 0, 1 and 255 only" in " ".join(capfd.readouterr().err.split())
+
+
+def test_two_frames_do_not_share_labels_and_void_in_place_of_anomalies_is_said(
+    frames: Path, bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first, *others = sorted((frames / "images").iterdir())
+    for file in others:
+        file.unlink()
+    cv2.imwrite(str(first.with_suffix(".bmp")), cv2.imread(str(first)))
+    mask = frames / "labels_masks" / first.name
+    cv2.imwrite(str(mask), np.where(cv2.imread(str(mask), cv2.IMREAD_UNCHANGED), 255, 0).astype(np.uint8))
+    options = ["--bundle", str(bundle), "--out", str(tmp_path / "replay"), "--labels", str(frames)]
+    assert evaluate_replay([str(frames / "images"), *options]) == 1
+    figures = json.loads((tmp_path / "replay" / "metrics.json").read_text())["sets"]["replay"]
+    assert figures["frames"] == 1
+    (problem,) = figures["left_out"]
+    assert re.search(rf"is the label file of \S+ {first.stem}\.bmp, and fits \S+ {first.name} as well", problem)
+    assert "no pixel of its 1 frame(s) is labelled as an anomaly" in figures["void_for_anomalies"]
+    assert "is labelled as an anomaly, and" in " ".join(capfd.readouterr().err.split())
 
 
 def test_a_folder_whose_labels_fit_no_frame_is_bad_input(frames: Path, bundle: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_ood_perception.bundle.model_bundle import OperatingPoint
+from training.data.label_set import IGNORE
 from training.data.labelled_frames import ANOMALY, INLIER, LabelledFrame
 from training.evaluation.scored_frames import ScoredFrame, ScoredFrames, TownFrame
 from training.evaluation.smiyc_scores import score_of_submitted, submitted
@@ -75,6 +76,7 @@ class SetEvaluation:
     operating_points: Sequence[OperatingPoint] = ()
     exact_only: bool = False
     frames: int = 0
+    void_pixels: int = 0
 
     confusion: ConfusionMatrix = field(init=False)
     by_class: ScoresByClass = field(init=False)
@@ -140,7 +142,22 @@ class SetEvaluation:
         of_town = TownFrame(score, semantic, frame.labels) if self.towns else None
         self._kept.add(ScoredFrame(frame.name, value, frame.anomaly, of_town))
         self.frames += 1
+        self.void_pixels += int(np.count_nonzero(frame.anomaly == IGNORE))
         return value
+
+    def void_for_anomalies(self, shown: str) -> str:
+        """A message if void stands where the anomalies of the set should be; else empty.
+
+        Args:
+            shown: name of the set in the message.
+        """
+        if not self.has_anomalies or not self.void_pixels or self.exact.counts.num_anomalies:
+            return ""
+        return (
+            f"{shown}: no pixel of its {self.frames} frame(s) is labelled as an anomaly, and {self.void_pixels} are "
+            "void (255), so its anomalies may be lost: write them as the value that the set gives anomalies (1 in "
+            "masks of 0, 1 and 255)"
+        )
 
     def scored_frames(self) -> Iterator[ScoredFrame]:
         """The frames again, in order."""

@@ -15,7 +15,6 @@ from ros_ood_perception.inference.engine import EngineError
 from ros_ood_perception.inference.perception import FramePerception
 from training.bundles.runner import BundleRunner, LogitScore
 from training.data.arguments import DataArgument
-from training.data.label_set import IGNORE
 from training.data.labelled_frames import BrokenFrameError, LabelledFrames, read_image
 from training.data.progress import tracked
 from training.data.registry import registered
@@ -91,7 +90,6 @@ def run_set(
     scores = runner.scores if frames.has_anomalies else ()
     others = {score: SetEvaluation(name, [], True, exact_only=exact_only) for score in scores}
     left_out: list[str] = []
-    void_pixels = 0
 
     def perceived(image: NDArray[np.uint8], frame_name: str) -> FramePerception:
         try:
@@ -106,7 +104,6 @@ def run_set(
 
     for frame in _readable(range(len(frames)), frames.__getitem__, data.name, left_out):
         found = perceived(frame.image, frame.name)
-        void_pixels += int(np.count_nonzero(frame.anomaly == IGNORE))
         confidence = runner.confidence(found.frame_size) if classes else None
         save(frame.name, evaluation.update(frame, found.semantic, found.anomaly_score, confidence))
         for score, other in others.items():
@@ -119,22 +116,12 @@ def run_set(
     if left_out:
         for figures in (results, *other_results.values()):
             figures["left_out"] = left_out
-    void_for_anomalies = _void_for_anomalies(data.name, evaluation, void_pixels)
+    void_for_anomalies = evaluation.void_for_anomalies(data.name)
     if void_for_anomalies:
         for figures in (results, *other_results.values()):
             figures["void_for_anomalies"] = void_for_anomalies
     ordered = {score: other_results[score] for score in runner.scores if score in other_results}
     return SetRun(data, frames, evaluation, results, ordered, left_out, void_for_anomalies)
-
-
-def _void_for_anomalies(name: str, evaluation: SetEvaluation, void_pixels: int) -> str:
-    if not evaluation.has_anomalies or not void_pixels or evaluation.exact.counts.num_anomalies:
-        return ""
-    return (
-        f"{name}: no pixel of its {evaluation.frames} frame(s) is labelled as an anomaly, and {void_pixels} are void "
-        "(255), so their anomalies may be lost: write them as the value that this set gives anomalies (1 in "
-        "images_and_masks)"
-    )
 
 
 def _readable(items: Sequence[Item], read: Callable[[Item], Read], title: str, left_out: list[str]) -> Iterator[Read]:
