@@ -17,8 +17,16 @@ from typing import Any
 
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.messages.stamps import NANOSECONDS_PER_SECOND
-from ros_ood_perception.recordings.bag_files import BAG_ENDINGS, STORAGE_ENDINGS, bag_files, is_bag_name
-from ros_ood_perception.recordings.bag_metadata import BagMetadata, MetadataError, parse_metadata
+from ros_ood_perception.recordings.announcements import compare
+from ros_ood_perception.recordings.bag_files import (
+    BAG_ENDINGS,
+    STORAGE_ENDINGS,
+    bag_ending,
+    bag_files,
+    is_bag_name,
+    unread_compression,
+)
+from ros_ood_perception.recordings.bag_parts import FileMessage, listed, without_copies
 from ros_ood_perception.recordings.decompression import ZSTD_MAGIC, DecompressionError, decompressed
 from ros_ood_perception.recordings.definitions import BagTypes
 from ros_ood_perception.recordings.mcap.file import McapFile
@@ -59,10 +67,11 @@ class Bag:
     """A bag that can be read any number of times. Nothing is written into it or beside it.
 
     Args:
-        path: the bag's folder, or a `.mcap`, `.db3` or (ROS 1) `.bag` file; also `.mcap.zstd` and `.db3.zstd`.
+        path: the bag's folder, or a `.mcap`, `.db3` or (ROS 1) `.bag` file; see `bag_files` for other endings.
 
     Attributes:
         types: topic to message type.
+        announced: topic to message type, of the topics that only the metadata has.
         counts: topic to number of messages.
         left_out: topic to serialisation format, of topics whose messages are not ROS 2 messages.
 
@@ -94,7 +103,10 @@ class Bag:
         self._damage: dict[str, None] = {}
         self._unnamed = 0
         if path.is_file() and not is_bag_name(path.name):
-            raise BagError(f"{path}: is not a bag; a bag is a folder or a file that ends in {', '.join(BAG_ENDINGS)}")
+            problem = unread_compression(path.name) or (
+                f"is not a bag; a bag is a folder or a file that ends in {', '.join(BAG_ENDINGS)}"
+            )
+            raise BagError(f"{path}: {problem}")
         try:
             found = bag_files(path)
         except OSError as error:
@@ -103,11 +115,14 @@ class Bag:
             raise BagError(f"{path}: no bag in it; a bag's folder holds {' or '.join(STORAGE_ENDINGS)} files")
         found.unpack()
         self._unpacked = found  # owns the folder with the decompressed files
+        self._notes = list(found.notes)
+        self._copies: Counter[str] = Counter()
         self._name_damage(f"{path.name}/{text}" if path.is_dir() else text for text in found.damage)
         self._files = self._opened(found.paths)
-        if not self._files and (found.paths or found.damage):
-            said = "; ".join(self.damage) or "it has no files"
-            raise BagError(f"{path}: cannot be read as a bag ({said})")
+        listing = [f"{path.name}/{text}" for text in found.listing]
+        if not self._files and (found.paths or found.damage or listing):
+            said = "; ".join([*self.damage, *listing]) or "it has no files"
+            raise BagError(f"{path}: cannot be read as a bag ({_printable(said)})")
         for file in self._files:
             self._name_damage(f"{file.path.name}: {text}" for text in file.damage)
         self.is_ros1 = bool(self._files) and all(isinstance(file, Ros1File) for file in self._files)
@@ -119,7 +134,12 @@ class Bag:
         self.counts = dict(self.counts)
         self.types = self._chosen_types()
         self._types = BagTypes(self._topics, self.is_ros1)
-        self._compare(found.metadata)
+        compared = compare(found.metadata, self._files, self.types, self.left_out)
+        self.announced = compared.only_announced
+        self._name_damage(compared.damage)
+        # Renamed files are no damage, if every message is there.
+        self._name_damage([] if compared.complete else listing)
+        self._notes += compared.notes + (listing if compared.complete else [])
 
     @property
     def damage(self) -> list[str]:
@@ -129,10 +149,22 @@ class Bag:
         more = [f"{self._unnamed} more faults of this kind"] if self._unnamed else []
         return [*self._damage, *more]
 
+    @property
+    def notes(self) -> list[str]:
+        """What a reader should know, and is no damage. Complete once `messages` has ended, like `damage`."""
+        notes = list(self._notes)
+        if self.left_out:
+            others = listed([f"{topic} ({why})" for topic, why in sorted(self.left_out.items())])
+            notes.append(f"topics whose messages are not those of ROS 2 are left out: {others}")
+        notes += [
+            f"{self._copies[topic]} messages on {topic} are in two files; they are read once"
+            for topic in sorted(self._copies)
+        ]
+        return [_printable(note) for note in notes]
+
     def _name_damage(self, sentences: Collection[str] | Iterator[str]) -> None:
         for text in sentences:
-            # Names of topics come from strangers: control characters and line breaks are escaped.
-            sentence = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
+            sentence = _printable(text)
             if len(self._damage) < MAX_SENTENCES or sentence in self._damage:
                 self._damage[sentence] = None
             else:
@@ -163,41 +195,6 @@ class Bag:
                 self._name_damage([f"{name}: has several types ({', '.join(sorted(kinds))}); only one of them is read"])
         return {name: kinds.most_common(1)[0][0] for name, kinds in found.items()}
 
-    def _compare(self, metadata: BagMetadata | None) -> None:
-        """Compare the content with `metadata.yaml`, or with the copies of it in the files."""
-        source = "metadata.yaml"
-        if metadata is None:
-            source = "its copy of the metadata"
-            metadata = self._embedded_metadata()
-        if metadata is None:
-            return
-        there = {**dict.fromkeys(self.types, 0), **self.counts}
-        for topic in sorted(metadata.counts.keys() | there.keys()):
-            said, found = metadata.counts.get(topic, 0), there.get(topic, 0)
-            if topic in self.left_out:
-                continue
-            if said != found:
-                self._name_damage([f"{source} announces {said} messages on {topic}; there are {found}"])
-            kind = metadata.types.get(topic)
-            if found and kind is not None and kind != self.types.get(topic):
-                self._name_damage([f"{source} says that {topic} has the type {kind}, not {self.types.get(topic)}"])
-
-    def _embedded_metadata(self) -> BagMetadata | None:
-        """The copies of the metadata in the files. rosbag2 also writes one before a file is full: a copy with another
-        number of messages than its file is ignored."""
-        counts: Counter[str] = Counter()
-        types: dict[str, str] = {}
-        for file in self._files:
-            try:
-                metadata = parse_metadata(file.metadata_text) if file.metadata_text else None
-            except MetadataError:
-                metadata = None
-            if metadata is None or sum(metadata.counts.values()) != sum(file.counts.values()):
-                return None
-            counts.update(metadata.counts)
-            types.update(metadata.types)
-        return BagMetadata((), dict(counts), types) if self._files else None
-
     # -- reading -------------------------------------------------------------------------------------------------
 
     def messages(
@@ -211,10 +208,11 @@ class Bag:
         """
         wanted = {topic for topic in topics if topic in self.types}
         unfit: Counter[str] = Counter()
-        streams = [self._of_file(file, wanted, start_ns, stop_ns) for file in self._files]
+        copies: Counter[str] = Counter()
+        streams = [self._of_file(number, wanted, start_ns, stop_ns) for number in range(len(self._files))]
         # With only the time as the key, the merge keeps the order of the files.
-        merged = streams[0] if len(streams) == 1 else heapq.merge(*streams, key=itemgetter(0))
-        for time_ns, topic, raw in merged:
+        merged = streams[0] if len(streams) == 1 else without_copies(heapq.merge(*streams, key=itemgetter(0)), copies)
+        for time_ns, topic, raw, _ in merged:
             if topic is None:
                 continue
             if not 0 <= time_ns < MAX_TIME_NS:
@@ -227,6 +225,7 @@ class Bag:
                     self._name_damage([f"{self.path.name}: a message on {topic} is left out: {error}"])
                     continue
             yield BagMessage(topic, self.types[topic], time_ns, raw)
+        self._copies |= copies
         self._name_damage(
             f"{self.path.name}: {count} messages on {topic} have a time that ROS cannot hold (before 1970 or after "
             "January 2038)"
@@ -234,19 +233,20 @@ class Bag:
         )
 
     def _of_file(
-        self, file: StorageFile, wanted: Collection[str], start_ns: int | None, stop_ns: int | None
-    ) -> Iterator[tuple[int, str | None, bytes]]:
+        self, number: int, wanted: Collection[str], start_ns: int | None, stop_ns: int | None
+    ) -> Iterator[FileMessage]:
+        file = self._files[number]
         topics = {topic: self.types[topic] for topic in wanted}
         if not any(topics.get(topic.name) == topic.type_name for topic in file.topics):
             return
         # The merge takes the first item of each file at once; this one needs no open file.
-        yield file.start_ns, None, b""
+        yield file.start_ns, None, b"", number
         damage: list[str] = []
         last_ns = None
         try:
             for message in file.messages(topics, start_ns, stop_ns, damage):
                 last_ns = message[0]
-                yield message
+                yield (*message, number)
         except (OSError, ValueError, MemoryError) as error:
             where = "the beginning" if last_ns is None else f"the message of {last_ns / 1e9:.3f} s"
             damage.append(f"reading stopped after {where} ({_said(error)})")
@@ -289,9 +289,15 @@ class Bag:
 
 
 def _open(path: Path) -> StorageFile:
-    if path.suffix == ".mcap":
+    ending = bag_ending(path.name)
+    if ending == ".mcap":
         return McapFile(path)
-    return SqliteFile(path) if path.suffix == ".db3" else Ros1File(path)
+    return SqliteFile(path) if ending == ".db3" else Ros1File(path)
+
+
+def _printable(text: str) -> str:
+    """Names of topics come from strangers: control characters and line breaks are escaped."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
 
 
 def _said(error: BaseException) -> str:

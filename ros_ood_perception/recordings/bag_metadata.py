@@ -88,7 +88,7 @@ def parse_metadata(text: str) -> BagMetadata:
         counts[name] = counts.get(name, 0) + _value(entry, "message_count", int)
         types[name] = _value(topic, "type", str)
     # Before version 4, the names had the folder before them. They never lead outside the folder.
-    names = tuple(PurePosixPath(name).name for name in files if isinstance(name, str))
+    names = tuple(PurePosixPath(name.replace("\\", "/")).name for name in files if isinstance(name, str))
     if len(names) != len(files):
         raise MetadataError("relative_file_paths holds values that are not names")
     return BagMetadata(names, counts, types)

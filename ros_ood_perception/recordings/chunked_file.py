@@ -29,6 +29,9 @@ MAX_CHUNK_RECORDS = 500_000
 MAX_WAITING_BYTES = 1 << 27
 """Largest size of the messages that wait because later chunks overlap theirs in time."""
 
+OTHER_ENCODINGS = {name: name for name in ("protobuf", "json", "flatbuffer", "cbor", "msgpack")} | {"ros1": "ROS 1"}
+"""Well-known encodings of other messages in a ROS 2 recording, and what they are called."""
+
 Message = tuple[int, str, bytes]
 """Time in nanoseconds, topic, the message as it was serialised."""
 
@@ -78,17 +81,20 @@ def check_chunk_size(size: int, compressed_size: int) -> None:
         raise ChunkError(f"it declares {size} bytes; at most {MAX_CHUNK_BYTES} are read")
 
 
-def decompressed_chunk(data: bytes, compression: str, size: int) -> bytes:
+def decompressed_chunk(data: bytes, compression: str, size: int, cut: bool = False) -> bytes:
     """The bytes of a chunk, of which there must be `size`.
+
+    Args:
+        cut: the end of the chunk is missing, so there may be fewer.
 
     Raises:
         ChunkError: they cannot be decompressed, or are more or fewer.
     """
     try:
-        found = decompressed(data, compression, size)
+        found = decompressed(data, compression, size, cut)
     except DecompressionError as error:
         raise ChunkError(str(error)) from error
-    if len(found) != size:
+    if len(found) != size and not cut:
         raise ChunkError(f"it has {len(found)} bytes instead of {size}")
     return found
 
@@ -180,10 +186,12 @@ class ChunkedFile(abc.ABC):
         left_out: topic to serialisation format, of topics whose messages are not ROS messages.
         counts: topic to number of messages.
         damage: a sentence for each fault that was found when the file was opened.
+        doubts: why messages may be missing, unless `metadata.yaml` announces as many as there are.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.doubts: list[str] = []
         self.channels: dict[int, StoredTopic] = {}
         self.left_out: dict[str, str] = {}
         self.damage: list[str] = []

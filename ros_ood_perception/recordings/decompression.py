@@ -30,12 +30,13 @@ class DecompressionError(PerceptionError, ValueError):
     """Bytes that cannot be decompressed, or decompress to too many."""
 
 
-def decompressed(data: bytes, compression: str, most: int) -> bytes:
+def decompressed(data: bytes, compression: str, most: int, cut: bool = False) -> bytes:
     """Decompress one block.
 
     Args:
         compression: `zstd`, `lz4` (frame format) or `bz2`; "" or "none" for none.
         most: largest number of decompressed bytes.
+        cut: the end of `data` may be missing; what comes before it is returned.
 
     Raises:
         DecompressionError: damaged, of another kind, or larger than `most`.
@@ -45,7 +46,7 @@ def decompressed(data: bytes, compression: str, most: int) -> bytes:
     if compression not in _DECOMPRESSORS:
         raise DecompressionError(f"its compression is {compression[:20]!r}")
     try:
-        found = _DECOMPRESSORS[compression](data, most)
+        found = _DECOMPRESSORS[compression](data, most, cut)
     except DecompressionError:
         raise
     except Exception as error:  # zstd, lz4 and bz2 raise errors without a common base
@@ -55,39 +56,39 @@ def decompressed(data: bytes, compression: str, most: int) -> bytes:
     return found
 
 
-def _zstd(data: bytes, most: int) -> bytes:
+def _zstd(data: bytes, most: int, cut: bool) -> bytes:
     zstd = _zstd_library()
     declared = zstd.get_frame_info(data).decompressed_size
     decompressor = zstd.ZstdDecompressor()
-    if declared is not None and declared <= most:
+    if declared is not None and declared <= most and not cut:
         # The frame declares its size: one allocation of the right size.
         found = decompressor.decompress(data)
     else:
         found = decompressor.decompress(data, most + 1)
-    if not decompressor.eof and len(found) <= most:
+    if not decompressor.eof and len(found) <= most and not cut:
         raise DecompressionError("its compressed bytes end early")
     return bytes(found)
 
 
-def _lz4(data: bytes, most: int) -> bytes:
+def _lz4(data: bytes, most: int, cut: bool) -> bytes:
     from lz4.frame import LZ4FrameDecompressor
 
     decompressor = LZ4FrameDecompressor()
     found = decompressor.decompress(data, most + 1)
-    if not decompressor.eof and len(found) <= most:
+    if not decompressor.eof and len(found) <= most and not cut:
         raise DecompressionError("its compressed bytes end early")
     return bytes(found)
 
 
-def _bz2(data: bytes, most: int) -> bytes:
+def _bz2(data: bytes, most: int, cut: bool) -> bytes:
     decompressor = bz2.BZ2Decompressor()
     found = decompressor.decompress(data, most + 1)
-    if not decompressor.eof and len(found) <= most:
+    if not decompressor.eof and len(found) <= most and not cut:
         raise DecompressionError("its compressed bytes end early")
     return found
 
 
-_DECOMPRESSORS: dict[str, Callable[[bytes, int], bytes]] = {"zstd": _zstd, "lz4": _lz4, "bz2": _bz2}
+_DECOMPRESSORS: dict[str, Callable[[bytes, int, bool], bytes]] = {"zstd": _zstd, "lz4": _lz4, "bz2": _bz2}
 
 
 def decompress_file(source: BinaryIO, size: int, target: Path) -> None:

@@ -14,7 +14,7 @@ TRUTH_PREFIX = "/ground_truth/"
 """Topics of a sample drive that hold the truth. Images are among them, but none is a camera's."""
 IMAGE_TYPES = (IMAGE_TYPE, COMPRESSED_TYPE)
 _IMAGE_WORDS = frozenset({"image", "image_raw", "image_rect", "image_color", "image_rect_color", "image_mono", "raw"})
-_NOT_CAMERAS = ("compressedDepth", "theora")
+_NOT_CAMERAS = ("compressedDepth", "theora", "/zstd")
 
 
 class CameraChoiceError(PerceptionError, ValueError):

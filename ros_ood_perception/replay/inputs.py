@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -70,6 +70,7 @@ class Input(Protocol):
         kind: `bag`, `folder of images` or `video`.
         cameras: the cameras, at least one.
         damage: what could not be read; complete once `items` has ended.
+        notes: what a user should know, and is no damage; complete once `items` has ended.
         frame_count: number of frames; None if the recording does not say.
         transforms: poses of the cameras on the vehicle.
         first_infos: index of a camera to its first calibration.
@@ -84,6 +85,9 @@ class Input(Protocol):
 
     @property
     def damage(self) -> list[str]: ...
+
+    @property
+    def notes(self) -> list[str]: ...
 
     @property
     def copied(self) -> dict[str, str]: ...
@@ -128,7 +132,8 @@ class BagInput:
         self._broken: dict[str, None] = {}
         if not bag.types:
             raise BagError(f"{bag.path}: {_no_topics(bag)}")
-        self.cameras = choose_cameras(bag.types, wanted, str(bag.path), bag.counts)
+        # A camera of the metadata that no file holds counts as well: it has no frame, which must be said.
+        self.cameras = choose_cameras({**bag.announced, **bag.types}, wanted, str(bag.path), bag.counts)
         topics = [camera.image for camera in self.cameras]
         counts = {topic: bag.counts.get(topic, 0) for topic in topics}
         self.frame_count: int | None = sum(counts.values())
@@ -137,10 +142,10 @@ class BagInput:
         for topic in topics:
             if not counts[topic]:
                 self._broken[f"{topic}: is a camera's topic without messages; choose others with --camera"] = None
+        self._notes = _fuller_compressed(self.cameras, bag.counts)
         self.transforms = StaticTransforms()
-        if bag.types.get(STATIC_TRANSFORMS, TRANSFORMS_TYPE) == TRANSFORMS_TYPE:
-            for message in self._read([STATIC_TRANSFORMS]):
-                self.transforms.add(message)
+        for message in self._read(self._transform_topics()):
+            self.transforms.add(message)
         self._infos = {
             camera.info: index for index, camera in enumerate(self.cameras) if bag.types.get(camera.info) == INFO_TYPE
         }
@@ -156,6 +161,11 @@ class BagInput:
         return [*self._bag.damage, *self._broken]
 
     @property
+    def notes(self) -> list[str]:
+        """See `Input`."""
+        return [*self._bag.notes, *self._notes]
+
+    @property
     def typestore(self) -> Any:
         """See `Input`."""
         return self._bag.typestore
@@ -169,6 +179,23 @@ class BagInput:
                 kind = self._bag.types[topic]
                 self._broken[f"{topic}: is not copied, as the definition of {kind} cannot be written"] = None
         return copyable
+
+    def _transform_topics(self) -> list[str]:
+        """`/tf_static`; if it has no messages, the only topic of that name in a namespace."""
+        types = self._bag.types
+        there = [
+            topic
+            for topic, kind in types.items()
+            if kind == TRANSFORMS_TYPE and topic.endswith(STATIC_TRANSFORMS) and self._bag.counts.get(topic)
+        ]
+        if STATIC_TRANSFORMS in there or not there:
+            return [STATIC_TRANSFORMS] if types.get(STATIC_TRANSFORMS) == TRANSFORMS_TYPE else []
+        named = ", ".join(sorted(there))
+        if len(there) > 1:
+            self._notes.append(f"{STATIC_TRANSFORMS} has no messages; which of {named} to use is not known: none is")
+            return []
+        self._notes.append(f"{STATIC_TRANSFORMS} has no messages; {named} is used")
+        return there
 
     def _read(self, topics: Collection[str]) -> Iterator[Any]:
         """The readable messages of topics, which need not exist."""
@@ -231,6 +258,7 @@ class SequenceInput:
         self.kind = source.kind
         self.cameras: tuple[CameraTopics, ...] = (CameraTopics("", FRAMES_TOPIC, "/camera/camera_info", False),)
         self.damage: list[str] = []
+        self.notes: list[str] = []
         self.frame_count: int | None = len(source)
         self.transforms = StaticTransforms()
         self.first_infos: dict[int, Any] = {}
@@ -290,10 +318,23 @@ def open_input(path: Path, wanted: Sequence[str], rate_hz: float) -> Input:
     return BagInput(recording, wanted) if isinstance(recording, Bag) else SequenceInput(recording, rate_hz)
 
 
+def _fuller_compressed(cameras: Sequence[CameraTopics], counts: Mapping[str, int]) -> list[str]:
+    """Cameras whose raw topic is used, although their compressed topic has more messages."""
+    return [
+        f"{camera.image} is used, with {counts.get(camera.image, 0)} messages; {camera.image}/compressed has {more}; "
+        "--camera can choose it"
+        for camera in cameras
+        if (more := counts.get(f"{camera.image}/compressed", 0)) > counts.get(camera.image, 0)
+    ]
+
+
 def _no_topics(bag: Bag) -> str:
     others = ", ".join(f"{topic} ({kind})" for topic, kind in sorted(bag.left_out.items()))
     if "ROS 1" in bag.left_out.values():
-        return f"holds messages of ROS 1 in MCAP ({others}); convert the ROS 1 bag itself with rosbags-convert"
+        return (
+            f"holds messages of ROS 1 in MCAP ({others}); give the ROS 1 bag itself, or convert that: "
+            "rosbags-convert --src DRIVE.bag --dst FOLDER"
+        )
     if others:
         return f"holds no messages of ROS 2, only {others}; record the ROS topics themselves"
     return f"the bag is empty: it has no topics{_because(bag)}"

@@ -135,8 +135,8 @@ def write_drive(
     )
 
 
-def write_ros1_drive(path: Path, frames: int) -> Path:
-    """The images and calibrations of `write_drive` as a ROS 1 bag."""
+def write_ros1_drive(path: Path, frames: int, first: int = 0) -> Path:
+    """The images and calibrations of `write_drive` as a ROS 1 bag, from the frame `first` on."""
     store = get_typestore(Stores.ROS1_NOETIC)
     time, head, info = (
         store.types[f"{name}"]
@@ -147,7 +147,7 @@ def write_ros1_drive(path: Path, frames: int) -> Path:
             topic: writer.add_connection(topic, kind, typestore=store)
             for topic, kind in (("/front/camera_info", info.__msgtype__), ("/front/image_raw", IMAGE))
         }
-        for number in range(frames):
+        for number in range(first, first + frames):
             time_ns = START_NS + number * STEP_NS
             stamp = head(number, time(time_ns // 10**9, time_ns % 10**9), "camera_optical")
             calibration, frame = camera_info(number), image(number)

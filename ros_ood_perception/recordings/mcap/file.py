@@ -15,6 +15,7 @@ from pathlib import Path
 from ros_ood_perception.files.plain_file import PlainFile
 from ros_ood_perception.recordings.chunked_file import (
     MAX_CHUNK_RECORDS,
+    OTHER_ENCODINGS,
     BrokenRecordError,
     Chunk,
     ChunkContents,
@@ -32,8 +33,8 @@ from ros_ood_perception.recordings.mcap.scan import McapScan, Record
 _RECORD = struct.Struct("<BQ")
 _MESSAGE = struct.Struct("<HIQQ")
 _READ_AT_ONCE = 1 << 24
-OTHER_ENCODINGS = ("ros1", "protobuf", "json", "flatbuffer", "cbor", "msgpack")
-"""Well-known encodings of other messages in a ROS 2 recording."""
+_LANGUAGES = ("ros2msg", "ros2idl")
+"""Languages of ROS 2 definitions."""
 
 
 @dataclass
@@ -221,7 +222,9 @@ class McapFile(ChunkedFile):
         for number, channel in sorted(channels.items()):
             schema = schemas.get(channel.schema)
             if channel.encoding in OTHER_ENCODINGS:
-                self.left_out[channel.topic] = "ROS 1" if channel.encoding == "ros1" else channel.encoding
+                self.left_out[channel.topic] = OTHER_ENCODINGS[channel.encoding]
+            elif channel.encoding != "cdr" and not _may_be_ros2(channel, schema):
+                self.left_out[channel.topic] = channel.encoding[:20]
             elif channel.encoding != "cdr":
                 self.damage.append(f"{channel.topic}: its messages are in {channel.encoding[:20]!r}, which is not read")
             elif schema is None:
@@ -308,11 +311,9 @@ def _decompressed(file: PlainFile, chunk: McapChunk) -> bytes:
     header = chunk.header
     check_chunk_size(header.size, header.compressed_size)
     data = file.read(chunk.position + records.RECORD_HEADER_BYTES + header.data_begin, header.compressed_size)
-    if chunk.cut:
-        # A part of a chunk cannot be checked; `_contents` names where it ends.
-        return data
-    data = decompressed_chunk(data, header.compression.decode("latin-1"), header.size)
-    if header.crc and zlib.crc32(data) != header.crc:
+    data = decompressed_chunk(data, header.compression.decode("latin-1"), header.size, chunk.cut)
+    # A part of a chunk cannot be checked; `_contents` names where it ends.
+    if not chunk.cut and header.crc and zlib.crc32(data) != header.crc:
         raise ChunkError("its checksum is wrong")
     return data
 
@@ -322,6 +323,11 @@ def _crc(file: PlainFile, begin: int, end: int) -> int:
     for position in range(begin, end, _READ_AT_ONCE):
         found = zlib.crc32(file.read(position, min(_READ_AT_ONCE, end - position)), found)
     return found
+
+
+def _may_be_ros2(channel: McapChannel, schema: McapSchema | None) -> bool:
+    """Whether a channel has a definition of ROS 2, or one that was lost."""
+    return channel.schema != 0 if schema is None else schema.encoding in _LANGUAGES
 
 
 def _without_zeros(counts: dict[int, int]) -> dict[int, int]:

@@ -220,7 +220,7 @@ class McapScan:
         return start if position < start <= place and self._may_follow(start) else place
 
     def _cut_chunk(self, position: int) -> Record | None:
-        """An uncompressed chunk that is cut: its first messages may be complete."""
+        """A chunk that is cut: its first messages may be complete."""
         head = self._file.near(position, _HEAD_BYTES)
         if len(head) < records.RECORD_HEADER_BYTES + records.CHUNK_HEADER_BYTES:
             return None
@@ -230,7 +230,8 @@ class McapScan:
             header = records.chunk_header(head[9:], length)
         except BrokenRecordError:
             return None
-        if operation != records.CHUNK or header.compression or begin + length <= self._file.size:
+        known = header.compression in records.COMPRESSIONS
+        if operation != records.CHUNK or not known or begin + length <= self._file.size:
             return None
         return Record(operation, position, begin, self._file.size, header, cut=True)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.plain_file import PlainFile, check_plain
-from ros_ood_perception.recordings.chunked_file import Message, StoredTopic
+from ros_ood_perception.recordings.chunked_file import OTHER_ENCODINGS, Message, StoredTopic
 from ros_ood_perception.recordings.sqlite.database import READ_ERRORS, Database
 from ros_ood_perception.recordings.sqlite.rows import LAST_ROW, MessageRows
 
@@ -35,7 +35,7 @@ class SqliteFile:
     for temporary files first.
 
     Attributes:
-        left_out, counts, damage: as in `ChunkedFile`.
+        left_out, counts, damage, doubts: as in `ChunkedFile`.
         metadata_text: as in `McapFile`.
 
     Raises:
@@ -45,10 +45,12 @@ class SqliteFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.damage: list[str] = []
+        self.doubts: list[str] = []
         self.left_out: dict[str, str] = {}
         self.metadata_text = ""
         self._copy: tempfile.TemporaryDirectory[str] | None = None
         self._channels: dict[int, StoredTopic] = {}
+        self._unread: set[int] = set()
         check_plain(path)
         self._opened = self._prepared()
         try:
@@ -60,12 +62,18 @@ class SqliteFile:
         except READ_ERRORS as error:
             raise SqliteFileError(str(error)) from error
         self.counts = self._counted()
+        if self._opened == path.resolve() and _has_log(path):
+            # A recorder that ends well applies its log, and removes it.
+            self.doubts.append(
+                f"it was recorded with a write-ahead log; if its recorder was killed, put {path.name}-wal beside it"
+            )
 
     # -- opening -------------------------------------------------------------------------------------------------
 
     def _prepared(self) -> Path:
         """The file itself, or a copy where it cannot be read directly."""
-        path = self.path
+        # SQLite keeps them beside the file itself, not beside a link to it.
+        path = self.path.resolve()
         log, journal = (path.with_name(f"{path.name}{ending}") for ending in ("-wal", "-journal"))
         if _size(journal):
             # A journal can name any file of this machine, which SQLite deletes when it applies the journal.
@@ -118,7 +126,11 @@ class SqliteFile:
         ):
             if not isinstance(name, str) or not isinstance(kind, str):
                 self.damage.append(f"topic {number} has no name or no type")
+            elif encoding in OTHER_ENCODINGS:
+                self._unread.add(number)
+                self.left_out[name] = OTHER_ENCODINGS[encoding]
             elif encoding != "cdr":
+                self._unread.add(number)
                 self.damage.append(f"{name}: its messages are in {str(encoding)[:20]!r}, which is not read")
             else:
                 language, texts = definitions.get(kind, ("", ()))
@@ -153,7 +165,7 @@ class SqliteFile:
         for number, count in Counter(self._rows.topics.tolist()).items():
             if number in self._channels:
                 found[self._channels[number].name] += count
-            else:
+            elif number not in self._unread:
                 unknown += count
         if unknown:
             self.damage.append(f"{unknown} messages are of topics that it does not name")
@@ -227,6 +239,12 @@ def _missing_bytes(path: Path) -> int:
     pages = int.from_bytes(header[28:32], "big")
     wanted = (65536 if page == 1 else page) * pages
     return max(0, min(wanted, MAX_FILE_BYTES) - size)
+
+
+def _has_log(path: Path) -> bool:
+    """Whether the header says that the last writer kept a write-ahead log."""
+    with PlainFile(path) as file:
+        return file.read(18, 2) == b"\2\2"
 
 
 def _log_frames(log: Path) -> int | None:

@@ -24,7 +24,12 @@ def summarise(
     digests = run.bag.digests.hex()
     return {
         "complete": complete,
-        "input": {"path": str(options.input), "kind": source.kind, "damage": source.damage},
+        "input": {
+            "path": str(options.input),
+            "kind": source.kind,
+            "damage": source.damage,
+            "notes": source.notes,
+        },
         "bundle": {
             "name": description.name,
             "model_sha256": description.model_sha256,
@@ -78,6 +83,8 @@ def print_summary(summary: dict[str, Any], out: Path, say: Callable[..., None]) 
         say(f"{facts['sha256'][:16]}  {facts['messages']:6d}  {topic}")
     this_run = summary["this_run"]
     say(f"results: {out / BAG_FOLDER} ({summary['engine']}, {this_run['seconds']:.1f} s)")
+    for note in summary["input"].get("notes", ()):  # a summary of an earlier version has none
+        say(f"note: {note}")
     found = problems(summary)
     for problem in found:
         say(f"problem: {problem}", style="red")

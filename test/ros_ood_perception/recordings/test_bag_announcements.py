@@ -18,10 +18,21 @@ import mcap_parts as parts
 import pytest
 import yaml
 from mcap_parts import TOPIC, channel, chunk, chunk_index, frame_numbers, images, mcap, schema, statistics
-from recorded_drive import START_NS, STEP_NS, image, write_bag, write_drive, write_ros1_drive
-from rosbags.rosbag2 import StoragePlugin
+from recorded_drive import (
+    START_NS,
+    STEP_NS,
+    header,
+    image,
+    static_transforms,
+    write_bag,
+    write_drive,
+    write_ros1_drive,
+)
+from rosbags.rosbag2 import StoragePlugin, Writer
 
+from ros_ood_perception.camera.camera_model import CameraError
 from ros_ood_perception.recordings.bag import Bag, BagError
+from ros_ood_perception.recordings.message_types import message_types
 from ros_ood_perception.replay.inputs import BagInput
 
 FRAMES = 12
@@ -113,12 +124,54 @@ def test_protobuf_beside_ros_messages_is_left_out_and_is_no_damage(tmp_path: Pat
     bag = Bag(tmp_path / "a.mcap")
     assert frame_numbers(bag.messages(bag.types)) == [0, 1, 2]
     assert (bag.damage, bag.left_out) == ([], {"/scene": "protobuf"})
+    assert bag.notes == ["topics whose messages are not those of ROS 2 are left out: /scene (protobuf)"]
     (tmp_path / "b.mcap").write_bytes(mcap(others + parts.message(START_NS, b"\x0a\x01x", 2)))
     with pytest.raises(BagError, match="holds no messages of ROS 2, only /scene"):
         BagInput(Bag(tmp_path / "b.mcap"), [])
     (tmp_path / "c.mcap").write_bytes(mcap(schema(language="ros1msg") + channel(encoding="ros1"), profile="ros1"))
-    with pytest.raises(BagError, match=r"holds messages of ROS 1 in MCAP .* rosbags-convert"):
+    with pytest.raises(BagError, match=r"holds messages of ROS 1 in MCAP .* rosbags-convert --src"):
         BagInput(Bag(tmp_path / "c.mcap"), [])
+
+
+@pytest.mark.parametrize(
+    ("schema_number", "language", "encoding", "shown"),
+    [
+        (0, "", "json", "json"),
+        (2, "ros1msg", "ros1", "ROS 1"),
+        (2, "own", "x-own\x1b", "x-own\\u001b"),
+        (0, "", "x-own", "x-own"),
+    ],
+)
+def test_any_messages_that_are_not_those_of_ros_2_are_named_once_and_are_no_damage(
+    schema_number: int, language: str, encoding: str, shown: str, tmp_path: Path
+) -> None:
+    others = schema(2, "some/Type", "x", language) + channel(2, "/other/image_raw", schema_number, encoding)
+    data = schema() + channel() + others + b"".join(images(range(3))) + parts.message(START_NS, b"{}", 2) * 5
+    (tmp_path / "a.mcap").write_bytes(mcap(data, profile=""))
+    source = BagInput(Bag(tmp_path / "a.mcap"), [])
+    assert [camera.image for camera in source.cameras] == [TOPIC]
+    assert source.damage == []
+    assert source.notes == [f"topics whose messages are not those of ROS 2 are left out: /other/image_raw ({shown})"]
+
+
+def test_a_damaged_encoding_of_a_ros_topic_is_damage(tmp_path: Path) -> None:
+    data = schema() + channel() + channel(2, "/rear/image_raw", 1, "cdb") + b"".join(images(range(3)))
+    (tmp_path / "a.mcap").write_bytes(mcap(data))
+    bag = Bag(tmp_path / "a.mcap")
+    assert bag.damage == ["a.mcap: /rear/image_raw: its messages are in 'cdb', which is not read"]
+    assert bag.notes == []
+
+
+@pytest.mark.parametrize("language", ["ros2idl", ""])
+def test_an_image_with_a_definition_in_idl_or_none_is_read(language: str, tmp_path: Path) -> None:
+    written = "module sensor_msgs { module msg { struct Image { uint32 height; }; }; };" if language else ""
+    listed = schema() + channel() + schema(2, written=written, language=language) + channel(2, schema_number=2)
+    messages = b"".join([*images([0, 2, 4], 1), *images([1, 3], 2)])
+    (tmp_path / "a.mcap").write_bytes(mcap(listed + messages))
+    bag = Bag(tmp_path / "a.mcap")
+    assert [bag.deserialize(message).width for message in bag.messages([TOPIC])] == [8] * 5
+    assert frame_numbers(bag.messages([TOPIC])) == [0, 1, 2, 3, 4]
+    assert (bag.damage, bag.notes) == ([], [])
 
 
 def test_a_topic_whose_name_moves_the_cursor_is_named_without_moving_it(tmp_path: Path) -> None:
@@ -185,16 +238,110 @@ def test_what_is_announced_and_not_there_is_named_for_every_topic(
 
 
 def test_a_file_that_the_metadata_does_not_list_is_read_and_named(bags: dict[str, Path], tmp_path: Path) -> None:
-    bag = edited(bags["mcap"], tmp_path / "bag", lambda information: information.update(relative_file_paths=[]))
-    assert sum(found(Bag(bag)).values()) == 2 * FRAMES + 1
-    assert "does not list" in Bag(bag).damage[0]
+    folder = edited(bags["mcap"], tmp_path / "bag", lambda information: information.update(relative_file_paths=[]))
+    bag = Bag(folder)
+    assert sum(found(bag).values()) == 2 * FRAMES + 1
+    assert (bag.damage, bag.notes) == ([], ["bag/metadata.yaml does not list mcap.mcap; it is read as well"])
+
+
+def test_renamed_files_are_read_and_are_no_damage_where_every_announced_message_is_there(
+    bags: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = edited(bags["mcap"], tmp_path / "bag", lambda information: None)
+    file_of(folder).rename(folder / "renamed.mcap")
+    bag = Bag(folder)
+    assert found(bag) == found(Bag(bags["mcap"]))
+    assert bag.damage == []
+    assert bag.notes == [
+        "bag/metadata.yaml lists 'mcap.mcap', which is not there",
+        "bag/metadata.yaml does not list renamed.mcap; it is read as well",
+    ]
+
+    def more(information: Any) -> None:
+        information["topics_with_message_count"][0]["message_count"] += 1
+
+    fewer = edited(folder, tmp_path / "fewer", more)
+    assert [sentence.partition(" ")[0] for sentence in Bag(fewer).damage] == [
+        "metadata.yaml",
+        *["fewer/metadata.yaml"] * 2,
+    ]
+    assert Bag(fewer).notes == []
+
+
+@pytest.mark.parametrize("name", ["/home/user/drives/mcap.mcap", "mcap/mcap.mcap", "C:\\drives\\mcap.mcap"])
+def test_the_metadata_may_give_files_with_any_path(name: str, bags: dict[str, Path], tmp_path: Path) -> None:
+    folder = edited(bags["mcap"], tmp_path / "bag", lambda information: information.update(relative_file_paths=[name]))
+    bag = Bag(folder)
+    assert (sum(bag.counts.values()), bag.damage, bag.notes) == (2 * FRAMES + 1, [], [])
+
+
+@pytest.mark.parametrize("version", range(1, 10))
+def test_metadata_of_every_version_of_rosbag2_is_read(version: int, bags: dict[str, Path], tmp_path: Path) -> None:
+    def as_of_version(information: Any) -> None:
+        information["version"] = version
+        for field, since in (("files", 5), ("custom_data", 6), ("ros_distro", 8)):
+            if version < since:
+                information.pop(field, None)
+        for topic in information["topics_with_message_count"]:
+            if version < 9:  # a text with YAML in it
+                topic["topic_metadata"]["offered_qos_profiles"] = "- history: 3\n  depth: 0\n"
+            if version < 7:
+                topic["topic_metadata"].pop("type_description_hash", None)
+        if version < 4:
+            information["relative_file_paths"] = [f"mcap/{name}" for name in information["relative_file_paths"]]
+
+    bag = Bag(edited(bags["mcap"], tmp_path / "bag", as_of_version))
+    assert found(bag) == found(Bag(bags["mcap"]))
+    assert (bag.damage, bag.notes) == ([], [])
+
+
+@pytest.mark.parametrize("announced", [0, 5])
+def test_a_camera_that_only_the_metadata_has_is_named(announced: int, bags: dict[str, Path], tmp_path: Path) -> None:
+    def rear(information: Any) -> None:
+        topic = {"name": "/rear/image_raw", "type": "sensor_msgs/msg/Image", "serialization_format": "cdr"}
+        information["topics_with_message_count"].append({"topic_metadata": topic, "message_count": announced})
+
+    source = BagInput(Bag(edited(bags["mcap"], tmp_path / "bag", rear)), [])
+    assert [camera.name for camera in source.cameras] == ["front", "rear"]
+    assert source.damage[-1] == "/rear/image_raw: is a camera's topic without messages; choose others with --camera"
+    assert source.copied.keys() == {CAMERA, "/front/camera_info", "/tf_static"}
+    assert len(source.damage) == 1 + bool(announced)
+
+
+def test_a_topic_that_the_metadata_lists_for_each_of_its_publishers_has_the_sum(
+    bags: dict[str, Path], tmp_path: Path
+) -> None:
+    def twice(information: Any) -> None:
+        (camera,) = (t for t in information["topics_with_message_count"] if t["topic_metadata"]["name"] == CAMERA)
+        camera["message_count"] -= 5
+        information["topics_with_message_count"].append({**camera, "message_count": 5})
+
+    assert Bag(edited(bags["mcap"], tmp_path / "bag", twice)).damage == []
+
+
+def test_without_metadata_yaml_the_copy_in_a_file_says_what_is_missing(bags: dict[str, Path], tmp_path: Path) -> None:
+    folder = changed_database(bags["sqlite"], tmp_path / "bag", f"DELETE FROM messages WHERE id > {FRAMES + 1}")
+    (folder / "metadata.yaml").unlink()
+    said = "\n".join(Bag(folder).damage)
+    assert f"its copy of the metadata announces {FRAMES} messages on {CAMERA}; there are {FRAMES // 2}" in said
+
+    def of_two_files(text: str) -> str:
+        data = yaml.safe_load(text)
+        data["relative_file_paths"] = ["bag_0.db3", "bag_1.db3"]
+        return yaml.safe_dump(data)
+
+    with sqlite3.connect(file_of(folder)) as connection:
+        connection.create_function("of_two_files", 1, of_two_files)
+        connection.execute("UPDATE metadata SET metadata = of_two_files(metadata)")
+    connection.close()
+    part = Bag(folder)
+    assert part.damage == []
+    assert part.notes == [
+        f"a copy of the metadata lists 2 files with {2 * FRAMES + 1} messages; 1 files with {FRAMES + 1} are read"
+    ]
 
 
 def test_the_compressed_topic_is_the_camera_where_the_raw_one_has_no_message(tmp_path: Path) -> None:
-    from rosbags.rosbag2 import Writer
-
-    from ros_ood_perception.recordings.message_types import message_types
-
     types = message_types()
     with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         writer.add_connection("/rear/image_raw", "sensor_msgs/msg/Image", typestore=types.typestore)
@@ -205,6 +352,33 @@ def test_the_compressed_topic_is_the_camera_where_the_raw_one_has_no_message(tmp
     source = BagInput(Bag(tmp_path / "bag"), [])
     assert [camera.image for camera in source.cameras] == ["/left/image_raw", "/rear/image_raw/compressed"]
     assert source.damage == ["/left/image_raw: is a camera's topic without messages; choose others with --camera"]
+
+
+def test_a_raw_topic_with_fewer_messages_than_the_compressed_one_is_named(tmp_path: Path) -> None:
+    types = message_types()
+    kind = "sensor_msgs/msg/CompressedImage"
+    compressed = [types(kind, header=header(number), format="jpeg") for number in range(3)]
+    topics = {"/rear/image_raw": [image(0)], "/rear/image_raw/compressed": compressed}
+    source = BagInput(Bag(write_bag(tmp_path / "bag", topics)), [])
+    assert [camera.image for camera in source.cameras] == ["/rear/image_raw"]
+    assert source.damage == []
+    assert source.notes == [
+        "/rear/image_raw is used, with 1 messages; /rear/image_raw/compressed has 3; --camera can choose it"
+    ]
+
+
+def test_the_static_transforms_of_a_namespace_are_used_where_there_are_no_others(tmp_path: Path) -> None:
+    frames = {"/robot/front/image_raw": [image(number) for number in range(3)]}
+    own = {"/robot/tf_static": [None, static_transforms()]}
+    source = BagInput(Bag(write_bag(tmp_path / "one", {**frames, **own})), [])
+    assert source.transforms.pose("camera_optical", "base_link").translation == (0.0, 0.0, 1.5)
+    assert source.notes == ["/tf_static has no messages; /robot/tf_static is used"]
+    two = BagInput(Bag(write_bag(tmp_path / "two", {**frames, **own, "/other/tf_static": [static_transforms()]})), [])
+    with pytest.raises(CameraError, match="no transform"):
+        two.transforms.pose("camera_optical", "base_link")
+    assert two.notes == [
+        "/tf_static has no messages; which of /other/tf_static, /robot/tf_static to use is not known: none is"
+    ]
 
 
 # -- SQLite ----------------------------------------------------------------------------------------------------------
@@ -259,6 +433,42 @@ def test_messages_in_a_write_ahead_log_are_read_and_the_folder_is_not_changed(
     assert "write-ahead log were not finished, or are damaged" in damaged.damage[0]
 
 
+def test_the_write_ahead_log_of_a_linked_file_is_read(bags: dict[str, Path], tmp_path: Path) -> None:
+    folder = killed_recorder(bags["sqlite"], tmp_path / "bag")
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "drive.db3").symlink_to(file_of(folder))
+    bag = Bag(tmp_path / "links")
+    assert found(bag) == found(Bag(bags["sqlite"]))
+    assert (bag.damage, bag.notes) == ([], [])
+
+
+def test_a_write_ahead_log_that_was_not_copied_along_is_named(bags: dict[str, Path], tmp_path: Path) -> None:
+    folder = killed_recorder(bags["sqlite"], tmp_path / "bag")
+    file = file_of(folder)
+    file.with_suffix(".db3-wal").unlink()
+    (folder / "metadata.yaml").unlink()
+    # As rosbag2 leaves it where it is killed: the copy of the metadata has no messages yet.
+    data = file.read_bytes()
+    assert data[18:20] == b"\2\2"
+    file.write_bytes(data.replace(b"message_count: ", b"massage_count: "))
+    bag = Bag(folder)
+    assert sum(found(bag).values()) == 3
+    said = f"it was recorded with a write-ahead log; if its recorder was killed, put {file.name}-wal beside it"
+    assert bag.notes == [f"{file.name}: {said}"]
+
+
+def test_messages_of_sqlite_that_are_not_those_of_ros_2_are_named_once(bags: dict[str, Path], tmp_path: Path) -> None:
+    folder = changed_database(
+        bags["sqlite"],
+        tmp_path / "bag",
+        "UPDATE topics SET serialization_format = 'protobuf' WHERE name = '/front/camera_info'",
+    )
+    bag = Bag(folder)
+    assert sum(found(bag).values()) == FRAMES + 1
+    assert bag.damage == []
+    assert bag.notes == ["topics whose messages are not those of ROS 2 are left out: /front/camera_info (protobuf)"]
+
+
 def test_reading_changes_no_file_of_any_kind_of_bag(bags: dict[str, Path], tmp_path: Path) -> None:
     for name, bag in bags.items():
         before = tree(bag)
@@ -294,7 +504,10 @@ def test_rows_that_the_index_names_and_the_table_does_not_give_are_named(bags: d
     file.write_bytes(data)
     bag = Bag(tmp_path / "bag")
     assert sum(found(bag).values()) == 2 * FRAMES
-    assert bag.damage == [f"{file.name}: 1 messages that its index names cannot be read"]
+    assert bag.damage == [
+        f"{file.name}: 1 messages that its index names cannot be read",
+        f"its copy of the metadata announces {FRAMES} messages on /front/camera_info; there are {FRAMES - 1}",
+    ]
 
 
 # -- ROS 1 -----------------------------------------------------------------------------------------------------------
@@ -312,15 +525,6 @@ def test_a_ros_1_bag_without_its_index_gives_every_message_and_is_named(tmp_path
     bag = Bag(path)
     assert found(bag) == expected
     assert bag.damage == ["a.bag: it was not finished: its recorder was killed"]
-
-
-def test_several_ros_1_files_in_a_folder_are_one_recording(tmp_path: Path) -> None:
-    write_ros1_drive(tmp_path / "a_1.bag", 3)
-    write_ros1_drive(tmp_path / "a_2.bag", 2)
-    bag = Bag(tmp_path)
-    assert bag.is_ros1
-    assert frame_numbers(bag.messages([CAMERA])) == [0, 0, 1, 1, 2]
-    assert BagInput(Bag(tmp_path), []).frame_count == 5
 
 
 def test_a_bag_of_several_files_that_overlap_is_given_in_the_order_of_time(tmp_path: Path) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import random
 import shutil
+import zlib
 from pathlib import Path
 
+import lz4.frame
+import mcap_parts as parts
 import numpy as np
 import pytest
-from recorded_drive import picture, write_drive, write_ros1_drive
+from backports import zstd
+from recorded_drive import START_NS, STEP_NS, picture, write_drive, write_ros1_drive
 from rosbags.rosbag2 import StoragePlugin
 
 from ros_ood_perception.recordings.bag import Bag, BagError
@@ -85,6 +89,28 @@ def test_of_a_cut_bag_every_whole_message_is_read(
     assert bag.damage
     for number, pixels in enumerate(found[:-1]):
         np.testing.assert_array_equal(pixels, picture(number, *SIZE).reshape(-1))
+
+
+@pytest.mark.parametrize("compression", ["zstd", "lz4"])
+def test_of_a_compressed_chunk_that_is_cut_every_whole_message_is_read(compression: str, tmp_path: Path) -> None:
+    """A power cut: the last chunk is not finished, and nothing follows."""
+    noise = np.random.default_rng(0)
+    one = parts.image(0, 200, 200)
+    listed = [parts.message(START_NS + number * STEP_NS, one[:-100_000] + noise.bytes(100_000)) for number in range(10)]
+    contents = b"".join(listed)
+    packed = {"zstd": zstd.compress, "lz4": lz4.frame.compress}[compression](contents)
+    made = parts.chunk(contents, START_NS, START_NS + 9 * STEP_NS, compression, packed, crc=zlib.crc32(contents))
+    whole = parts.mcap(parts.schema() + parts.channel() + made)
+    begin = whole.index(made)
+    for share in (0.2, 0.5, 0.95):
+        (tmp_path / "a.mcap").write_bytes(whole[: begin + int(len(made) * share)])
+        bag = Bag(tmp_path / "a.mcap")
+        numbers = parts.frame_numbers(bag.messages([parts.TOPIC]))
+        assert numbers == list(range(len(numbers)))
+        assert 10 * share - 3 < len(numbers) <= 10 * share
+        said = "\n".join(bag.damage)
+        assert "a record goes beyond the end of the file" in said
+        assert "breaks off" in said
 
 
 def test_a_file_that_is_no_bag_or_empty_is_named(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import yaml
 from recorded_drive import (
     START_NS,
     STEP_NS,
@@ -575,6 +576,23 @@ def test_a_bag_without_metadata_is_read_and_that_is_no_damage(drive: Path, repla
     assert run(tmp_path / "bag", tmp_path / "again") == 1
     assert digests(tmp_path / "again") == digests(replayed)
     assert "metadata.yaml cannot be used" in summary(tmp_path / "again")["input"]["damage"][0]
+
+
+def test_a_note_leaves_the_exit_code_at_0_and_a_camera_without_frames_makes_it_1(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bag = write_drive(tmp_path / "bag", 2)
+    (bag / "bag.mcap").rename(bag / "renamed.mcap")
+    assert run(bag, tmp_path / "out", "--outputs", "semantic_mask") == 0
+    note = "bag/metadata.yaml does not list renamed.mcap; it is read as well"
+    assert summary(tmp_path / "out")["input"]["notes"][1] == note
+    assert f"note: {note}" in capfd.readouterr().err
+    metadata = yaml.safe_load((bag / "metadata.yaml").read_text())
+    rear = {"topic_metadata": {"name": "/rear/image_raw", "type": "sensor_msgs/msg/Image"}, "message_count": 0}
+    metadata["rosbag2_bagfile_information"]["topics_with_message_count"].append(rear)
+    (bag / "metadata.yaml").write_text(json.dumps(metadata))
+    assert run(bag, tmp_path / "again", "--outputs", "semantic_mask") == 1
+    assert "/rear/image_raw: is a camera's topic without messages" in capfd.readouterr().err
 
 
 # -- interruption --------------------------------------------------------------------------------------------------
