@@ -90,7 +90,7 @@ class Ros1File(ChunkedFile):
                 raise Ros1FileError("it does not begin as a bag of ROS 1 does (#ROSBAG V2.0)")
             self._scan(file)
             if self._header.get(b"encryptor"):
-                raise Ros1FileError("it is encrypted")
+                raise Ros1FileError("it is encrypted; decrypt it first (rosbag decrypt)")
             if self._is_indexed():
                 self._read_definitions(file, set(self._channel_counts()))
             else:

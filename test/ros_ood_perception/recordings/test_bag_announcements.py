@@ -28,7 +28,9 @@ from recorded_drive import (
     write_drive,
     write_ros1_drive,
 )
+from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
 
 from ros_ood_perception.camera.camera_model import CameraError
 from ros_ood_perception.recordings.bag import Bag, BagError
@@ -381,6 +383,23 @@ def test_the_static_transforms_of_a_namespace_are_used_where_there_are_no_others
     ]
 
 
+@pytest.mark.parametrize("storage", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
+def test_static_transforms_in_the_middle_of_a_bag_hold_from_the_beginning(
+    storage: StoragePlugin, tmp_path: Path
+) -> None:
+    topics = {CAMERA: [image(number) for number in range(4)], "/tf_static": [None, None, static_transforms()]}
+    source = BagInput(Bag(write_bag(tmp_path / "bag", topics, storage)), [])
+    assert source.transforms.pose("camera_optical", "base_link").translation == (0.0, 0.0, 1.5)
+    assert (source.damage, source.notes) == ([], [])
+
+
+def test_other_transports_of_a_camera_are_no_cameras(tmp_path: Path) -> None:
+    kind = "sensor_msgs/msg/CompressedImage"
+    others = {f"{CAMERA}/{name}": [message_types()(kind)] for name in ("compressed", "compressedDepth", "zstd")}
+    source = BagInput(Bag(write_bag(tmp_path / "bag", {CAMERA: [image(0)], **others})), [])
+    assert [camera.image for camera in source.cameras] == [CAMERA]
+
+
 # -- SQLite ----------------------------------------------------------------------------------------------------------
 
 _RECORDER = """
@@ -457,6 +476,25 @@ def test_a_write_ahead_log_that_was_not_copied_along_is_named(bags: dict[str, Pa
     assert bag.notes == [f"{file.name}: {said}"]
 
 
+def test_a_sqlite_file_without_definitions_and_quality_of_service_is_read(
+    bags: dict[str, Path], tmp_path: Path
+) -> None:
+    """As the distributions before Humble wrote it."""
+    folder = changed_database(
+        bags["sqlite"],
+        tmp_path / "bag",
+        "CREATE TABLE old(id INTEGER PRIMARY KEY, name TEXT NOT NULL, type TEXT NOT NULL, serialization_format TEXT)",
+        "INSERT INTO old SELECT id, name, type, serialization_format FROM topics",
+        "DROP TABLE topics",
+        "ALTER TABLE old RENAME TO topics",
+        "DROP TABLE message_definitions",
+        "DROP TABLE metadata",
+    )
+    bag = Bag(folder)
+    assert found(bag) == found(Bag(bags["sqlite"]))
+    assert (bag.damage, bag.notes) == ([], [])
+
+
 def test_messages_of_sqlite_that_are_not_those_of_ros_2_are_named_once(bags: dict[str, Path], tmp_path: Path) -> None:
     folder = changed_database(
         bags["sqlite"],
@@ -525,6 +563,22 @@ def test_a_ros_1_bag_without_its_index_gives_every_message_and_is_named(tmp_path
     bag = Bag(path)
     assert found(bag) == expected
     assert bag.damage == ["a.bag: it was not finished: its recorder was killed"]
+
+
+def test_all_publishers_of_a_ros_1_topic_are_read(tmp_path: Path) -> None:
+    store = get_typestore(Stores.ROS1_NOETIC)
+    time = store.types["builtin_interfaces/msg/Time"]
+    with Ros1Writer(tmp_path / "a.bag") as writer:
+        publishers = [
+            writer.add_connection("/clock", "builtin_interfaces/msg/Time", typestore=store, callerid=name)
+            for name in ("/one", "/two")
+        ]
+        for number in range(4):
+            raw = store.serialize_ros1(time(number, 0), "builtin_interfaces/msg/Time")
+            writer.write(publishers[number % 2], START_NS + number * STEP_NS, raw)
+    bag = Bag(tmp_path / "a.bag")
+    assert frame_numbers(bag.messages(["/clock"])) == [0, 1, 2, 3]
+    assert bag.damage == []
 
 
 def test_a_bag_of_several_files_that_overlap_is_given_in_the_order_of_time(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import struct
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,21 @@ def test_the_last_part_of_a_killed_ros_1_recorder_is_read_and_named(tmp_path: Pa
         assert isinstance(bag, Bag)
         assert frame_numbers(bag.messages([CAMERA])) == numbers
         assert bag.damage == ["drive_1.bag.active: it was not finished: its recorder was killed"]
+
+
+def test_an_encrypted_ros_1_bag_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    data = write_ros1_drive(tmp_path / "drive.bag", 2).read_bytes()
+    # The header of the bag has the field as rosbag writes it, at the cost of the padding behind.
+    begin = len(b"#ROSBAG V2.0\n")
+    (size,) = struct.unpack_from("<I", data, begin)
+    field = b"encryptor=rosbag/AesCbcEncryptor"
+    fields = data[begin + 4 : begin + 4 + size] + struct.pack("<I", len(field)) + field
+    rest = data[begin + 4 + size :]
+    (padding,) = struct.unpack_from("<I", rest)
+    rest = struct.pack("<I", padding - len(field) - 4) + rest[4 + len(field) + 4 :]
+    (tmp_path / "drive.bag").write_bytes(data[:begin] + struct.pack("<I", len(fields)) + fields + rest)
+    with pytest.raises(BagError, match=r"decrypt it first \(rosbag decrypt\)"):
+        Bag(tmp_path / "drive.bag")
 
 
 def test_the_copy_that_rosbag_reindex_leaves_is_not_read_a_second_time(tmp_path: Path) -> None:
