@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Picture = NDArray[np.uint8]
+ANOMALY_COLOUR = (255, 140, 0)
+"""RGB: orange."""
 
 
 def semantic_picture(ids: NDArray[np.uint8], colours: Sequence[tuple[int, int, int]]) -> Picture:
@@ -40,10 +42,9 @@ def overlay_picture(
     Returns:
         (H, W, 3) uint8 RGB.
     """
-    orange = (255, 140, 0)
     tint = semantic_picture(ids, colours)
-    tint[anomaly_mask] = orange
+    tint[anomaly_mask] = ANOMALY_COLOUR
     blended = cv2.addWeighted(image, 0.6, tint, 0.4, 0)
     outlines, _ = cv2.findContours(anomaly_mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    cv2.drawContours(blended, outlines, -1, orange, 2)
+    cv2.drawContours(blended, outlines, -1, ANOMALY_COLOUR, 2)
     return blended

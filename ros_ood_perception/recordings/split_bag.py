@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
 from ros_ood_perception.files.atomic_files import move_into_place, naming
 from ros_ood_perception.files.output_folder import OutputFolder
@@ -84,16 +84,19 @@ class SplitBag:
         output: parent folder; it keeps the list of the files written here.
         name: name of the bag's folder, which is made if it is missing.
         typestore: definitions of the message types.
+        compressed: compress every chunk of the files with zstd, as rosbag2's presets do. No message changes.
 
     Attributes:
         files: names of the whole files.
     """
 
-    def __init__(self, output: OutputFolder, name: str, typestore: Any) -> None:
+    def __init__(self, output: OutputFolder, name: str, typestore: Any, compressed: bool = False) -> None:
         self.folder = output.path / name
         self.files: list[str] = []
         self._output = output
         self._typestore = typestore
+        # Of chunks: every MCAP reader decompresses them, and a part of a file can still be read alone.
+        self._compression = CompressionMode.STORAGE if compressed else CompressionMode.NONE
         self._topics: dict[str, tuple[str, bool, Any]] = {}
         self._parts: list[Mapping[str, Any]] = []
         self._writer: Writer | None = None
@@ -160,6 +163,7 @@ class SplitBag:
         self._output.add(*(self._listed(f"{unfinished}/{name}/{file}") for file in (f"{name}.mcap", METADATA)))
         self._unfinished.mkdir(exist_ok=True)
         writer = Writer(self._unfinished / name, version=9, storage_plugin=StoragePlugin.MCAP)
+        writer.set_compression(self._compression, CompressionFormat.ZSTD)
         writer.open()
         self._connections = {}
         return writer

@@ -60,6 +60,7 @@ class CameraReplay:
         problems: sentences about frames that were not replayed, at most `MAX_PROBLEMS`.
         too_far_apart: number of frames in which no obstacle could be found because frames come too seldom, and the
             first sentence about it.
+        zero_stamps: number of used frames whose stamp is 0.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class CameraReplay:
         self.warning_counts: dict[str, int] = {}
         self.problems: list[str] = []
         self.too_far_apart: dict[str, Any] = {"frames": 0, "problem": ""}
+        self.zero_stamps = 0
         self._label_info_written = False
         self._last_fate = ""
         self._last_warnings: list[str] = []
@@ -117,6 +119,7 @@ class CameraReplay:
         """
         self._engine.expect(future)
         header = frame.message.header
+        self.zero_stamps += stamp_ns(header.stamp) == 0
         try:
             result = self._pipeline(image, stamp_ns(header.stamp), header.frame_id)
         except MalformedImageError as error:
@@ -173,6 +176,21 @@ class CameraReplay:
         """`known`, or why nothing in the last frame can be placed on the ground."""
         return self._pipeline.ground_problem or "known"
 
+    @property
+    def zero_stamp_problem(self) -> str:
+        """What frames with the stamp 0 mean for the results; "" if there are none."""
+        if not self.zero_stamps:
+            return ""
+        used = sum(self.accounting[fate] for fate in REPLAYED_FATES)
+        if self.zero_stamps == used:
+            tracking = "so obstacles have the age 0 s, and a gap between frames is not noticed"
+        else:
+            tracking = "so obstacles are forgotten at each change between stamps of 0 and others"
+        return (
+            f"{self.zero_stamps} of {used} frames of {self.topics.image} have the stamp 0, {tracking}; results can be "
+            "matched with such frames by their order only, not by stamp; set header.stamp where the images are made"
+        )
+
     def diagnostic_status(self, node_name: str, facts: Mapping[str, str]) -> Any:
         """`diagnostic_msgs/DiagnosticStatus`. Nothing in it depends on when or how fast the replay ran."""
         bad = self._last_fate in (MALFORMED, FAILED)
@@ -206,6 +224,7 @@ class CameraReplay:
             "doubts": self.warning_counts,
             "problems": self.problems,
             "too_far_apart": self.too_far_apart,
+            "zero_stamps": self.zero_stamps,
             "announced": self._label_info_written,
             "last_fate": self._last_fate,
             "last_doubts": self._last_warnings,
@@ -218,5 +237,5 @@ class CameraReplay:
         self._pipeline.restore(state)
         self.accounting, self.warning_counts = dict(state["accounting"]), dict(state["doubts"])
         self.problems, self._label_info_written = list(state["problems"]), state["announced"]
-        self.too_far_apart = dict(state["too_far_apart"])
+        self.too_far_apart, self.zero_stamps = dict(state["too_far_apart"]), state["zero_stamps"]
         self._last_fate, self._last_warnings = state["last_fate"], list(state["last_doubts"])

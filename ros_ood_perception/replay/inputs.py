@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from ros_ood_perception.camera.raw_image import PlainImage
 from ros_ood_perception.messages.stamps import NANOSECONDS_PER_SECOND, stamp_message
 from ros_ood_perception.recordings.bag import Bag, BagError, BagMessage
-from ros_ood_perception.recordings.image_sequence import ImageSequence
+from ros_ood_perception.recordings.image_sequence import ImageFolder, ImageSequence
 from ros_ood_perception.recordings.message_types import message_types
 from ros_ood_perception.recordings.opening import open_recording
 from ros_ood_perception.replay.cameras import CameraTopics, choose_cameras
@@ -21,6 +21,8 @@ from ros_ood_perception.replay.static_transforms import StaticTransforms
 
 FRAMES_TOPIC = "/camera/image_raw"
 INFO_TYPE = "sensor_msgs/msg/CameraInfo"
+TIME_STEP_NS = 1_000_000
+"""How exactly the last frame of a bag is searched, nanoseconds."""
 TRANSFORMS_TYPE = "tf2_msgs/msg/TFMessage"
 
 
@@ -101,6 +103,14 @@ class Input(Protocol):
 
     def start_ns(self) -> int:
         """The time of the first frame."""
+        ...
+
+    def end_ns(self) -> int:
+        """The time of the last frame, or up to `TIME_STEP_NS` before it. A video is decoded for it."""
+        ...
+
+    def has_frame(self, start_ns: int | None, stop_ns: int | None) -> bool:
+        """Whether there is a frame from `start_ns` on and before `stop_ns`."""
         ...
 
     def items(
@@ -210,8 +220,28 @@ class BagInput:
 
     def start_ns(self) -> int:
         """The time of the first frame."""
-        first = next(self._bag.messages([camera.image for camera in self.cameras]), None)
-        return 0 if first is None else first.time_ns
+        return self._next_time_ns(None, None) or 0
+
+    def end_ns(self) -> int:
+        """See `Input`. The bag's index finds a place in time, so only a few messages are read."""
+        last_ns = self.start_ns()
+        beyond_ns = last_ns + NANOSECONDS_PER_SECOND
+        while (found := self._next_time_ns(beyond_ns, None)) is not None:
+            last_ns, beyond_ns = found, found + 2 * (beyond_ns - last_ns)
+        while beyond_ns - last_ns > TIME_STEP_NS:
+            middle_ns = (last_ns + beyond_ns) // 2
+            found = self._next_time_ns(middle_ns, None)
+            last_ns, beyond_ns = (last_ns, middle_ns) if found is None else (found, beyond_ns)
+        return last_ns
+
+    def has_frame(self, start_ns: int | None, stop_ns: int | None) -> bool:
+        """See `Input`."""
+        return self._next_time_ns(start_ns, stop_ns) is not None
+
+    def _next_time_ns(self, start_ns: int | None, stop_ns: int | None) -> int | None:
+        """The time of the first frame of a span; None: it has none."""
+        first = next(self._bag.messages([camera.image for camera in self.cameras], start_ns, stop_ns), None)
+        return None if first is None else first.time_ns
 
     def items(
         self, start_ns: int | None, stop_ns: int | None, copied: Collection[str]
@@ -271,8 +301,22 @@ class SequenceInput:
 
     def start_ns(self) -> int:
         """The time of the first frame."""
-        first = next(iter(self._source), None)
-        return 0 if first is None else self._time_ns(0, first.time_ns)
+        return next(self._times_ns(), 0)
+
+    def end_ns(self) -> int:
+        """See `Input`."""
+        return max(self._times_ns(), default=0)
+
+    def has_frame(self, start_ns: int | None, stop_ns: int | None) -> bool:
+        """See `Input`."""
+        return any(_is_within(time_ns, start_ns, stop_ns) for time_ns in self._times_ns())
+
+    def _times_ns(self) -> Iterator[int]:
+        """The times of the frames, in order."""
+        if isinstance(self._source, ImageFolder):
+            # Those of a folder do not depend on its files, so nothing is decoded.
+            return (self._time_ns(index, None) for index in range(len(self._source)))
+        return (self._time_ns(index, frame.time_ns) for index, frame in enumerate(self._source))
 
     def _time_ns(self, index: int, own_ns: int | None) -> int:
         # Many consumers read a stamp of zero as "no stamp".
@@ -289,7 +333,7 @@ class SequenceInput:
         types = message_types()
         for index, frame in enumerate(self._source):
             time_ns = self._time_ns(index, frame.time_ns)
-            if (start_ns is not None and time_ns < start_ns) or (stop_ns is not None and time_ns >= stop_ns):
+            if not _is_within(time_ns, start_ns, stop_ns):
                 continue
             header = types("std_msgs/msg/Header", stamp=stamp_message(types, time_ns), frame_id=frame.frame_id)
             if FRAMES_TOPIC in copied:
@@ -326,6 +370,10 @@ def _fuller_compressed(cameras: Sequence[CameraTopics], counts: Mapping[str, int
         for camera in cameras
         if (more := counts.get(f"{camera.image}/compressed", 0)) > counts.get(camera.image, 0)
     ]
+
+
+def _is_within(time_ns: int, start_ns: int | None, stop_ns: int | None) -> bool:
+    return (start_ns is None or time_ns >= start_ns) and (stop_ns is None or time_ns < stop_ns)
 
 
 def _no_topics(bag: Bag) -> str:

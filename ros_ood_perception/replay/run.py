@@ -58,6 +58,7 @@ class ReplayPlan:
         every: n: the first and then every n-th frame of each camera is used.
         copied: topics of the input that are copied into the output.
         frames_per_file: frames in one file of the output.
+        compressed: whether the chunks of the output are compressed. The digests do not depend on it.
         identity: everything that the results depend on. Only a replay with the same identity can be resumed.
     """
 
@@ -68,6 +69,7 @@ class ReplayPlan:
     every: int
     copied: tuple[str, ...]
     frames_per_file: int
+    compressed: bool = True
     identity: dict[str, Any] = field(default_factory=dict)
 
 
@@ -119,7 +121,7 @@ class Replay:
         ]
         for number, info in source.first_infos.items():
             self.cameras[number].set_camera_info(info)
-        self.bag = SplitBag(output, BAG_FOLDER, types.typestore)
+        self.bag = SplitBag(output, BAG_FOLDER, types.typestore, plan.compressed)
         for camera in self.cameras:
             for name, topic in camera.output_topics.items():
                 self.bag.add_topic(topic, TYPES.get(name, IMAGE), latched=name == "label_info")

@@ -21,6 +21,7 @@ from ros_ood_perception.replay.comparison.limits import Limits
 from ros_ood_perception.replay.comparison.printing import print_comparison
 from ros_ood_perception.replay.comparison.runs import compare
 from ros_ood_perception.replay.engine_pool import EnginePool
+from ros_ood_perception.replay.report.replay_report import write_report
 from ros_ood_perception.replay.run import Replay, ResultObserver
 from ros_ood_perception.replay.state import (
     PROGRAM,
@@ -146,6 +147,9 @@ def main(
         if viewer is not None:
             viewer.close()
         code = print_summary(summary, options.out, say)
+        if options.report is not None and summary["complete"]:
+            write_report(options.out, options.report, opened.source)
+            say(f"report: {options.report}")
         if options.compare is not None and summary["complete"]:
             comparison = compare(
                 OutputFolder.reopen(options.out, PROGRAM),

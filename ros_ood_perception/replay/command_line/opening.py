@@ -17,6 +17,7 @@ from ros_ood_perception.parameters.parameter_file import of_recording, parameter
 from ros_ood_perception.parameters.settings import FixedSettings, LiveSettings, fixed_settings, live_settings
 from ros_ood_perception.replay.comparison.runs import check_other
 from ros_ood_perception.replay.inputs import Input, open_input
+from ros_ood_perception.replay.report.replay_report import check_report_file
 from ros_ood_perception.replay.run import ReplayPlan, is_own_topic
 from ros_ood_perception.replay.state import ReplayError
 
@@ -42,8 +43,8 @@ def open_all(options: argparse.Namespace) -> Opened:
         OSError: with the path.
     """
     bundle_folder = options.bundle or package_file("models/camvid_small")
-    _check_paths(options, bundle_folder)
     outputs = _outputs(options.outputs)
+    _check_paths(options, bundle_folder, outputs)
     given = parameter_values(options.params, options.set, options.node_name)
     bundle = read_bundle(bundle_folder, given["bundle_public_key"])
     source = open_input(options.input, options.camera, options.rate)
@@ -69,18 +70,25 @@ def open_all(options: argparse.Namespace) -> Opened:
         if options.with_input
         else (),
         frames_per_file=options.frames_per_file,
+        compressed=options.compression == "zstd",
         identity=_identity(options, bundle, source, values, outputs, (start_ns, stop_ns), threads),
     )
     return Opened(source, bundle, fixed, live, plan, options.engine or fixed.engine, threads)
 
 
-def _check_paths(options: argparse.Namespace, bundle_folder: Path) -> None:
-    """The outputs are apart from what is read, and the other run of --compare can be read."""
+def _check_paths(options: argparse.Namespace, bundle_folder: Path, outputs: tuple[str, ...]) -> None:
+    """The outputs are apart from what is read, the report has what it shows, and --compare can be read."""
     inputs = {"the input": options.input, "--bundle": bundle_folder, "--params": options.params}
     inputs["--compare"] = options.compare
     check_apart("--out", options.out, inputs)
     if options.rerun and options.rerun != "spawn":
         check_apart("--rerun", Path(options.rerun), {**inputs, "--out": options.out})
+    if options.report is not None:
+        check_report_file(options.report)
+        check_apart("--report", options.report, inputs)
+        missing = [name for name in ("semantic_mask", "anomaly_mask") if name not in outputs]
+        if missing:
+            raise ReplayError(f"--report shows {' and '.join(missing)}, which --outputs lacks; add it there")
     if options.compare is not None:
         # Now, not after an hour of replay.
         check_other(options.compare)
@@ -101,6 +109,12 @@ def _time_span(options: argparse.Namespace, source: Input) -> tuple[int | None, 
     stop_ns = None if options.stop is None else first_ns + round(options.stop * 1e9)
     if start_ns is not None and stop_ns is not None and start_ns >= stop_ns:
         raise ReplayError(f"--start {options.start:g} is not before --stop {options.stop:g}")
+    if (start_ns is not None or stop_ns is not None) and not source.has_frame(start_ns, stop_ns):
+        given = [f"--{name} {value:g}" for name in ("start", "stop") if (value := getattr(options, name)) is not None]
+        raise ReplayError(
+            f"{' '.join(given)}: no frame lies there; the last frame of {options.input} is "
+            f"{(source.end_ns() - first_ns) / 1e9:.3f} s after the first"
+        )
     return start_ns, stop_ns
 
 

@@ -126,6 +126,13 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="frames of one file of the output bag; a crash loses at most these (default: 600)",
     )
+    add(
+        "--compression",
+        choices=("zstd", "none"),
+        default="zstd",
+        help="of the chunks of the output bag; the digests do not depend on it (default: zstd)",
+    )
     add("--resume", action="store_true", help="continue the interrupted replay in --out")
     add("--overwrite", action="store_true", help="replace an interrupted replay in --out")
+    add("--report", type=Path, metavar="FILE.html", help="also write a report to look at: one HTML file")
     add("--rerun", metavar="FILE", help="also write FILE.rrd for the Rerun viewer; 'spawn' opens the viewer")

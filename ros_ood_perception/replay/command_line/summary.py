@@ -1,4 +1,4 @@
-"""`summary.json` of a replay: its figures, the problems in them, and how they are printed."""
+"""`summary.json` of a replay: its figures, and how they are printed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from ros_ood_perception.recordings.bag_files import BAG_FOLDER
 from ros_ood_perception.replay.command_line.opening import Opened
 from ros_ood_perception.replay.engine_pool import EnginePool
+from ros_ood_perception.replay.problems import problems, warnings
 from ros_ood_perception.replay.run import Replay
 
 INTERRUPTED = 130
@@ -34,6 +35,7 @@ def summarise(
             "name": description.name,
             "model_sha256": description.model_sha256,
             "weights_licence": description.weights_licence,
+            "classes": [{"name": known.name, "colour": list(known.colour)} for known in description.classes],
         },
         "engine": pool.name,
         "anomaly_threshold": run.cameras[0].threshold,
@@ -45,6 +47,7 @@ def summarise(
                 "accounting": camera.accounting,
                 "implausible": camera.warning_counts,
                 "frames_too_far_apart": camera.too_far_apart,
+                "zero_stamps": {"frames": camera.zero_stamps, "problem": camera.zero_stamp_problem},
                 "ground": camera.ground,
                 "problems": camera.problems,
                 "topics": camera.output_topics,
@@ -59,20 +62,6 @@ def summarise(
             "went_back": run.went_back,
         },
     }
-
-
-def problems(summary: dict[str, Any]) -> list[str]:
-    """What a user must know before trusting the run; empty if there is nothing."""
-    found = [f"damaged: {text}" for text in summary["input"]["damage"]]
-    for camera in summary["cameras"]:
-        name = f"camera '{camera['name']}': " if camera["name"] else ""
-        for fate in ("malformed", "failed"):
-            if camera["accounting"][fate]:
-                found.append(f"{name}{camera['accounting'][fate]} frames {fate}")
-        found += [f"{name}{text}" for text in camera["problems"]]
-    if not any(camera["accounting"]["published"] for camera in summary["cameras"]):
-        found.append("no frame was replayed")
-    return found
 
 
 def print_summary(summary: dict[str, Any], out: Path, say: Callable[..., None]) -> int:
@@ -97,10 +86,5 @@ def print_summary(summary: dict[str, Any], out: Path, say: Callable[..., None]) 
 def _print_camera(camera: dict[str, Any], say: Callable[..., None]) -> None:
     counts = "  ".join(f"{name} {count}" for name, count in camera["accounting"].items() if count or name == "frames")
     say(f"{camera['image']}: {counts}")
-    if camera["ground"] != "known":
-        say(f"  obstacles have no place on the ground: {camera['ground']}")
-    for kind, count in camera["implausible"].items():
-        say(f"  {count} frames are implausible: {kind.replace('_', ' ')}")
-    apart = camera["frames_too_far_apart"]
-    if apart["frames"]:
-        say(f"  after {apart['frames']} frames no obstacle can be found: {apart['problem']}")
+    for text in warnings(camera):
+        say(f"  {text}")

@@ -10,14 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_ood_perception.bundle.model_bundle import BundleDescription
-from ros_ood_perception.camera.raw_image import MalformedImageError
 from ros_ood_perception.files.output_folder import OutputFolder
 from ros_ood_perception.messages.overlay import semantic_picture
-from ros_ood_perception.messages.stamps import stamp_ns
-from ros_ood_perception.messages.topics import camera_topic
 from ros_ood_perception.recordings.results import ResultFrame
-from ros_ood_perception.replay.camera_replay import colour_image
-from ros_ood_perception.replay.inputs import Input, InputFrame
+from ros_ood_perception.replay.inputs import Input
+from ros_ood_perception.replay.recorded_images import ImageKey, image_key, recorded_images
 
 WORST_FOLDER = "worst"
 TITLE_HEIGHT = 20
@@ -28,23 +25,11 @@ def camera_images(source: Input, node_name: str, frames: Sequence[ResultFrame]) 
     """The camera image of each frame, (H, W, 3) uint8 RGB; None if it is not found, or not unique."""
     if not frames:
         return []
-    names = [camera_topic(camera.name, "").replace("~", node_name, 1) for camera in source.cameras]
-    found: dict[tuple[str, int, int], list[NDArray[np.uint8] | None]] = {
-        (frame.camera, frame.time_ns, frame.stamp_ns): [] for frame in frames
-    }
-    times = [frame.time_ns for frame in frames]
-    for item in source.items(min(times), max(times) + 1, ()):
-        if not isinstance(item, InputFrame) or item.message is None:
-            continue
-        key = (names[item.camera], item.time_ns, stamp_ns(item.message.header.stamp))
-        if key in found:
-            compressed = source.cameras[item.camera].compressed
-            try:
-                # A frame with results has passed this check before, with the node's own limit.
-                found[key].append(colour_image(item.message, compressed, "rgb", sys.maxsize))
-            except MalformedImageError:
-                found[key].append(None)
-    images = (found[frame.camera, frame.time_ns, frame.stamp_ns] for frame in frames)
+    found: dict[ImageKey, list[NDArray[np.uint8]]] = {image_key(frame): [] for frame in frames}
+    # A frame with results has passed the check of its size before, with the node's own limit.
+    for key, _, image in recorded_images(source, node_name, found, sys.maxsize):
+        found[key].append(image)
+    images = (found[image_key(frame)] for frame in frames)
     return [candidates[0] if len(candidates) == 1 else None for candidates in images]
 
 

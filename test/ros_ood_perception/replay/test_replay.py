@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,26 @@ def test_three_replays_and_any_number_of_jobs_give_the_same_bytes(drive: Path, r
     assert topic_digests(Bag(replayed / "bag")).hex() == digests(replayed)
 
 
+def test_chunks_are_compressed_unless_told_otherwise_and_no_digest_depends_on_it(
+    drive: Path, replayed: Path, tmp_path: Path
+) -> None:
+    zstd_chunk = (4).to_bytes(4, "little") + b"zstd"
+    plain = tmp_path / "plain"
+    assert run(drive, plain, "--compression", "none", "--frames-per-file", "5") == 0
+    files = sorted((plain / "bag").glob("*.mcap"))
+    assert len(files) == 3
+    assert all(zstd_chunk not in file.read_bytes() for file in files)
+    [compressed] = (replayed / "bag").glob("*.mcap")
+    assert zstd_chunk in compressed.read_bytes()
+    assert compressed.stat().st_size < sum(file.stat().st_size for file in files) / 2
+    assert topic_digests(Bag(replayed / "bag")).hex() == topic_digests(Bag(plain / "bag")).hex() == digests(plain)
+    # A replay that lost its last file goes on with compressed ones to the same bytes.
+    files[-1].unlink()
+    assert run(drive, plain, "--resume", "--frames-per-file", "5") == 0
+    assert zstd_chunk in files[-1].read_bytes()
+    assert topic_digests(Bag(plain / "bag")).hex() == digests(plain) == digests(replayed)
+
+
 def test_other_frames_parameters_or_outputs_give_other_bytes(drive: Path, replayed: Path, tmp_path: Path) -> None:
     assert run(drive, tmp_path / "out", "--set", "anomaly_threshold=0.31") == 0
     before, after = digests(replayed), digests(tmp_path / "out")
@@ -215,6 +236,28 @@ def test_frames_left_out_until_no_obstacle_can_be_found_are_told(
         assert camera["frames_too_far_apart"] == {"frames": 0, "problem": ""}
 
 
+@pytest.mark.parametrize(
+    ("zero", "meaning"),
+    [
+        ((), ""),
+        ((2, 3), "2 of 6 frames of /front/image_raw have the stamp 0, so obstacles are forgotten at each change"),
+        (range(6), "6 of 6 frames of /front/image_raw have the stamp 0, so obstacles have the age 0 s, and a gap"),
+    ],
+)
+def test_frames_with_the_stamp_zero_are_counted_and_it_is_said_what_that_means(
+    zero: Collection[int], meaning: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    frames = [image(number) for number in range(6)]
+    for number in zero:
+        frames[number].header.stamp = message_types()("builtin_interfaces/msg/Time")
+    assert run(write_bag(tmp_path / "bag", {"/front/image_raw": frames}), tmp_path / "out") == 0
+    [camera] = summary(tmp_path / "out")["cameras"]
+    assert camera["zero_stamps"]["frames"] == len(zero)
+    assert camera["zero_stamps"]["problem"].startswith(meaning)
+    said = " ".join(capfd.readouterr().err.split())
+    assert ("the stamp 0" in said, "by their order only, not by stamp" in said) == (bool(zero), bool(zero))
+
+
 def test_a_part_of_the_recording_and_every_nth_frame(drive: Path, tmp_path: Path) -> None:
     assert run(drive, tmp_path / "out", "--start", "0.2", "--stop", "0.9", "--every", "3") == 0
     assert accounting(tmp_path / "out") == {"frames": 7, "left_out": 4, "published": 3}
@@ -289,6 +332,27 @@ def test_a_video_is_replayed_with_its_own_times(tmp_path: Path) -> None:
     assert run(tmp_path / "a.avi", tmp_path / "out") == 0
     stamps = [frame.stamp_ns for frame in result_frames(Bag(tmp_path / "out" / "bag"))]
     assert stamps == [10**9 + number * 50_000_000 for number in range(5)]
+
+
+@pytest.mark.parametrize("kind", ["video", "folder"])
+def test_a_start_beyond_the_end_of_a_video_or_a_folder_names_its_length(
+    kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / ("a.avi" if kind == "video" else "images")
+    if kind == "video":
+        writer = cv2.VideoWriter(str(source), cv2.VideoWriter.fourcc(*"MJPG"), 10, (128, 96))
+        for number in range(5):
+            writer.write(picture(number))
+        writer.release()
+    else:
+        source.mkdir()
+        for number in range(5):
+            cv2.imwrite(str(source / f"{number}.png"), picture(number))
+    assert run(source, tmp_path / "out", "--start", "0.45") == 2
+    assert "0.400 s after the first" in " ".join(capfd.readouterr().err.split())
+    assert not (tmp_path / "out").exists()
+    assert run(source, tmp_path / "out", "--start", "0.4") == 0
+    assert accounting(tmp_path / "out") == {"frames": 1, "published": 1}
 
 
 @pytest.mark.parametrize("kind", ["video", "folder"])
@@ -463,6 +527,10 @@ def test_bad_options_are_named_before_anything_starts(
     (tmp_path / "other" / "file").touch()
     for options, message in (
         (["--start", "3", "--stop", "1"], "--start 3 is not before --stop 1"),
+        (["--start", "1.2"], "--start 1.2: no frame lies there; the last frame of"),
+        (["--start", "1.2"], "drive is 1.100 s after the first"),
+        (["--start", "1.12", "--stop", "9"], "--start 1.12 --stop 9: no frame lies there"),
+        (["--stop", "0"], "--stop 0: no frame lies there"),
         (["--outputs", "masks"], "--outputs holds masks; possible are semantic_mask,"),
         (["--set", "anomaly_treshold=0.5"], "the node has no parameter 'anomaly_treshold'"),
         (["--set", "anomaly_threshold=high"], "parameter 'anomaly_threshold' is 'high'; it must be a double"),

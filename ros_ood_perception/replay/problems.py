@@ -1,0 +1,35 @@
+"""What a user must know before trusting a replay, from its `summary.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def problems(summary: Mapping[str, Any]) -> list[str]:
+    """A sentence for each problem; empty if there is none."""
+    found = [f"damaged: {text}" for text in summary["input"]["damage"]]
+    for camera in summary["cameras"]:
+        name = f"camera '{camera['name']}': " if camera["name"] else ""
+        for fate in ("malformed", "failed"):
+            if camera["accounting"][fate]:
+                found.append(f"{name}{camera['accounting'][fate]} frames {fate}")
+        found += [f"{name}{text}" for text in camera["problems"]]
+    if not any(camera["accounting"]["published"] for camera in summary["cameras"]):
+        found.append("no frame was replayed")
+    return found
+
+
+def warnings(camera: Mapping[str, Any]) -> list[str]:
+    """A sentence for each thing about a camera of the summary that may surprise and is no problem."""
+    found = []
+    if camera["ground"] != "known":
+        found.append(f"obstacles have no place on the ground: {camera['ground']}")
+    for kind, count in camera["implausible"].items():
+        found.append(f"{count} frames are implausible: {kind.replace('_', ' ')}")
+    apart = camera["frames_too_far_apart"]
+    if apart["frames"]:
+        found.append(f"after {apart['frames']} frames no obstacle can be found: {apart['problem']}")
+    if camera["zero_stamps"]["frames"]:
+        found.append(camera["zero_stamps"]["problem"])
+    return found
