@@ -21,6 +21,8 @@ setup(
     description="Semantic segmentation with dense anomaly detection as a ROS 2 lifecycle node",
     license="Apache-2.0",
     packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
+    # Style and script of the replay's report.
+    package_data={f"{PACKAGE}.replay.report": ["*.css", "*.js"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),

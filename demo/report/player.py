@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -25,15 +24,13 @@ from ros_ood_perception.bundle.model_bundle import BundleDescription
 from ros_ood_perception.camera.raw_image import MalformedImageError, check_image, to_colour
 from ros_ood_perception.messages.overlay import score_picture, semantic_picture
 from ros_ood_perception.obstacles.regions import RegionSettings
+from ros_ood_perception.replay.report.pictures import encoded, narrowed, outlines
+from ros_ood_perception.replay.report.player import PICTURE_WIDTH
 from ros_ood_perception.shown_text import printable
 from sample_drive.ground_truth import TrueObstacle
 
 MAX_FRAMES = 600
 """Of a longer drive every second or third frame is shown, so that a browser can hold the page."""
-PICTURE_WIDTH = 480
-JPEG_QUALITY = 80
-LEAST_OUTLINE_PX = 6.0
-"""Outlines of a smaller area, in pixels of the page's picture, are not drawn."""
 
 Obstacles = Mapping[int, Mapping[int, NDArray[np.float64]]]
 """By frame, the obstacles' points (N, 3) by id."""
@@ -110,14 +107,14 @@ class Player:
             if position not in frames:
                 continue
             if name == "semantic_mask":
-                frames[position]["classes"] = _encoded(
-                    semantic_picture(_smaller(image, cv2.INTER_NEAREST), colours), ".png"
+                frames[position]["classes"] = encoded(
+                    semantic_picture(narrowed(image, PICTURE_WIDTH, cv2.INTER_NEAREST), colours), ".png"
                 )
             elif name == "anomaly_score":
-                heat = score_picture(_smaller(image, cv2.INTER_AREA).astype(np.float32) / 255)
-                frames[position]["score"] = _encoded(heat, ".jpg")
+                heat = score_picture(narrowed(image, PICTURE_WIDTH).astype(np.float32) / 255)
+                frames[position]["score"] = encoded(heat, ".jpg")
             else:
-                frames[position]["outlines"] = outlines(image)
+                frames[position]["outlines"] = outlines(image, PICTURE_WIDTH)
         size = None
         for position, frame in enumerate(self._frames):
             advance()
@@ -127,20 +124,26 @@ class Player:
             message = sent_image(frame.message)
             try:
                 check_image(message)
-                camera = _encoded(_smaller(to_colour(message, "rgb"), cv2.INTER_AREA), ".jpg")
+                camera = encoded(narrowed(to_colour(message, "rgb"), PICTURE_WIDTH), ".jpg")
             except MalformedImageError:
                 # The node published a mask for a frame without an image: there is nothing to show.
                 continue
             frames[position] |= {"camera": camera, "name": printable(frame.name)} | self._facts(position)
         played = [frames[position] for position in self.shown if "camera" in frames[position]]
-        return {
-            "frames": played,
+        camera = {
+            "name": "camera",
             "size": size or (4, 3),
             "width": min(PICTURE_WIDTH, size[0]) if size else PICTURE_WIDTH,
+            "frames": played,
+        }
+        return {
+            "cameras": [camera] if played else [],
             "every": self.shown[1] - self.shown[0] if len(self.shown) > 1 else 1,
+            "second": {"key": "latency_ms", "unit": " ms", "text": "", "digits": 0, "max": None},
             "ground": self._ground(),
             "has_truth": self._truth is not None,
             "events": self._events(),
+            "open": {"camera": 0, "frame": max(range(len(played)), key=lambda i: _found(played[i]), default=0)},
         }
 
     def _facts(self, position: int) -> dict[str, Any]:
@@ -157,7 +160,7 @@ class Player:
         if self._truth is not None:
             mask = self._truth.anomaly(sent[position].stamp_ns)
             if mask is not None:
-                facts["true_outlines"] = outlines(mask)
+                facts["true_outlines"] = outlines(mask, PICTURE_WIDTH)
                 facts["true_area"] = round(float(np.count_nonzero(mask) / mask.size), 6)
             facts["objects"] = [
                 {
@@ -228,6 +231,7 @@ class Player:
                 text = f"{found.kind} missed, in view from {found.first_in_view_m:.1f} m on"
             events.append(
                 {
+                    "camera": 0,
                     "frame": min(int(np.searchsorted(shown, at)), len(shown) - 1),
                     "kind": "found" if found.found else "missed",
                     "object": found.id,
@@ -237,34 +241,15 @@ class Player:
         return sorted(events, key=lambda event: event["frame"])
 
 
-def outlines(mask: NDArray[np.uint8]) -> list[list[int]]:
-    """Outlines of the pixels of a mask (H, W) that are not 0: each x, y, x, y, ... in pixels of the page's picture."""
-    smaller = _smaller(mask, cv2.INTER_NEAREST)
-    found, _ = cv2.findContours((smaller > 0).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    return [
-        cv2.approxPolyDP(outline, 0.8, True).ravel().tolist()
-        for outline in found
-        if cv2.contourArea(outline) >= LEAST_OUTLINE_PX
-    ]
+def _found(frame: Mapping[str, Any]) -> tuple[int, int, float]:
+    """The report opens on the frame with most found objects; of those, with most obstacles, then anomalous pixels."""
+    obstacles = frame.get("obstacles", ())
+    objects = {obstacle["object"] for obstacle in obstacles} - {None}
+    return len(objects), len(obstacles), frame["area"]
 
 
 def _flat(obstacles: Mapping[int, NDArray[np.float64]]) -> dict[int, Places]:
     return {number: points[:, :2] for number, points in obstacles.items()}
-
-
-def _smaller(image: NDArray[np.uint8], interpolation: int) -> NDArray[np.uint8]:
-    if image.shape[1] <= PICTURE_WIDTH:
-        return image
-    size = (PICTURE_WIDTH, max(round(image.shape[0] * PICTURE_WIDTH / image.shape[1]), 1))
-    resized: NDArray[np.uint8] = cv2.resize(image, size, interpolation=interpolation)
-    return resized
-
-
-def _encoded(rgb: NDArray[np.uint8], ending: str) -> str:
-    """Base64 of a JPEG or PNG."""
-    parameters = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, cv2.IMWRITE_PNG_COMPRESSION, 9]
-    encoded = cv2.imencode(ending, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), parameters)[1]
-    return base64.b64encode(encoded.tobytes()).decode()
 
 
 def _rounded(values: Sequence[Any] | NDArray[np.float64], digits: int) -> list[Any]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_ood_perception.files.atomic_files import write_file
+from ros_ood_perception.replay.report.page import ASSETS
 from ros_ood_perception.shown_text import printable_lines
 
 # Before pyplot is imported: reports are made without a display.
@@ -27,7 +28,7 @@ PICTURE_WIDTH = 480
 
 def write_page(path: Path, template: Path, **values: Any) -> None:
     """Render a template that extends `report_base.html.jinja` to a file."""
-    loader = jinja2.FileSystemLoader([template.parent, Path(__file__).parent])
+    loader = jinja2.FileSystemLoader([template.parent, Path(__file__).parent, ASSETS])
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, loader=loader, finalize=_finalized
     )

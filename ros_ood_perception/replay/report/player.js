@@ -1,26 +1,37 @@
-// Plays the frames of the report: pictures, obstacles from above, and a timeline to scrub. `#frame=120` opens at a frame.
+// Plays the frames of a report: pictures, obstacles from above, and a timeline to scrub. `#frame=120` opens at a frame,
+// `#camera=2&frame=120` at one of the second camera. What the page or its data lack is left out.
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
-  const frames = data.frames, events = data.events, last = frames.length - 1;
+  const cameras = data.cameras;
+  let which = 0, camera = cameras[0], frames = camera.frames, last = frames.length - 1, events = [];
   const element = (id) => document.getElementById(id);
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const [cameraCanvas, classesCanvas, scoreCanvas, aboveCanvas, timeline] =
     ["camera", "classes", "score", "above", "timeline"].map(element);
-  const pictureHeight = Math.round(data.width * data.size[1] / data.size[0]);
   let current = 0, playing = false, drawnAt = 0, playedTo = 0;
 
-  // Where a frame's time is on the timeline and in playing: its stamp, or its place where stamps stand still or go back.
-  const steady = frames.every((frame, index) => index === 0 || frame.t > frames[index - 1].t);
-  const times = frames.map((frame, index) => steady ? frame.t : index / 10);
+  let times = [], span = 1, largestArea = 1, largestSecond = 1;
+  function choose(number) {
+    which = number;
+    camera = cameras[which]; frames = camera.frames; last = frames.length - 1;
+    events = data.events.filter((event) => event.camera === which);
+    // Where a frame's time is on the timeline and in playing: its stamp, or its place where stamps stand still or go back.
+    const steady = frames.every((frame, index) => index === 0 || frame.t > frames[index - 1].t);
+    times = frames.map((frame, index) => steady ? frame.t : index / 10);
+    span = Math.max(times[last] - times[0], 1e-9);
+    largestArea = roundUp(Math.max(...frames.map((f) => Math.max(f.area, f.true_area || 0)), 1e-4));
+    largestSecond = data.second.max || roundUp(Math.max(...frames.map((f) => f[data.second.key] || 0), 1));
+    if (element("which")) element("which").value = String(which);
+  }
 
   // Decoded as they are needed, and kept.
   const pictures = new Map();
   function picture(index, name) {
-    const key = `${name}${index}`;
+    const key = `${which} ${name} ${index}`, of = which;
     if (!pictures.has(key)) {
       const image = new Image();
-      image.onload = () => { if (index === current) draw(); };
+      image.onload = () => { if (of === which && index === current) draw(); };
       image.src = `data:image/${name === "classes" ? "png" : "jpeg"};base64,${frames[index][name]}`;
       pictures.set(key, image);
     }
@@ -60,8 +71,9 @@
   const found = () => shows("show-found"), truth = () => shows("show-truth");
 
   function drawPicture(canvas, name) {
+    const [context, width, height] = sized(canvas, canvas.clientWidth * camera.size[1] / camera.size[0]);
+    if (!frames[current][name]) { context.clearRect(0, 0, width, height); return [context, width, height]; }
     const image = picture(current, name);
-    const [context, width, height] = sized(canvas, canvas.clientWidth * data.size[1] / data.size[0]);
     // What was there stays until the next picture is decoded: nothing flickers.
     if (image.complete && image.naturalWidth) {
       context.imageSmoothingEnabled = name !== "classes";
@@ -72,19 +84,26 @@
 
   function drawCamera() {
     const frame = frames[current];
-    const [context, width] = drawPicture(cameraCanvas, "camera");
-    const scale = width / data.width, perPixel = width / data.size[0];
+    const [context, width] = drawPicture(cameraCanvas, frame.camera ? "camera" : "classes");
+    const scale = width / camera.width, perPixel = width / camera.size[0];
     if (truth() && frame.true_outlines) {
       path(context, frame.true_outlines, scale);
       context.lineWidth = 4; context.strokeStyle = "#0009"; context.stroke();
       context.lineWidth = 2; context.strokeStyle = "#2ee6b0"; context.stroke();
     }
     if (!found()) return;
-    path(context, frame.outlines, scale);
+    path(context, frame.outlines || [], scale);
     context.fillStyle = "#ff8c0055"; context.fill("evenodd");
     context.lineWidth = 1.5; context.strokeStyle = "#ff9a2b"; context.stroke();
     for (const obstacle of frame.obstacles || []) {
-      if (!obstacle.pixels.length) continue;
+      if (obstacle.box) {
+        const [x, y, w, h] = obstacle.box.map((value) => value * perPixel);
+        context.lineWidth = 4; context.strokeStyle = "#000a"; context.strokeRect(x, y, w, h);
+        context.lineWidth = 2; context.strokeStyle = "#fff"; context.strokeRect(x, y, w, h);
+        const range = obstacle.range_m === undefined ? "" : `, ${obstacle.range_m.toFixed(1)} m`;
+        label(context, `${obstacle.id}${range}`, x + w / 2, y > 16 ? y - 5 : y + h + 14, "#ffd9ad", width);
+      }
+      if (!obstacle.pixels || !obstacle.pixels.length) continue;
       context.beginPath();
       obstacle.pixels.forEach(([u, v], i) => context[i ? "lineTo" : "moveTo"](u * perPixel, v * perPixel));
       context.lineWidth = 3; context.strokeStyle = "#fff"; context.stroke();
@@ -153,15 +172,11 @@
   }
 
   const margin = { left: 40, right: 60, top: 16, bottom: 18 };
-  const span = Math.max(times[last] - times[0], 1e-9);
   const timeX = (index, width) => margin.left + (times[index] - times[0]) / span * (width - margin.left - margin.right);
   function roundUp(value) {
     const power = 10 ** Math.floor(Math.log10(value));
     return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value);
   }
-  const largestArea = roundUp(Math.max(...frames.map((f) => Math.max(f.area, f.true_area || 0)), 1e-4));
-  const largestLatency = roundUp(Math.max(...frames.map((f) => f.latency_ms), 1));
-
   function drawTimeline() {
     const [context, width, height] = sized(timeline, timeline.clientHeight);
     const bottom = height - margin.bottom, tall = bottom - margin.top;
@@ -174,7 +189,7 @@
       context.fillStyle = colour("--above"); context.textAlign = "right";
       context.fillText(`${+(100 * share * largestArea).toPrecision(3)} %`, margin.left - 5, y + 4);
       context.fillStyle = colour("--latency"); context.textAlign = "left";
-      context.fillText(`${+(share * largestLatency).toPrecision(3)} ms`, width - margin.right + 5, y + 4);
+      context.fillText(`${+(share * largestSecond).toPrecision(3)}${data.second.unit}`, width - margin.right + 5, y + 4);
     }
     const areaY = (share) => bottom - share / largestArea * tall;
     context.beginPath(); context.moveTo(timeX(0, width), bottom);
@@ -190,7 +205,8 @@
     if (data.has_truth) line("true_area", "--truth");
     context.fillStyle = colour("--latency");
     frames.forEach((frame, i) => {
-      context.fillRect(timeX(i, width) - 1, bottom - frame.latency_ms / largestLatency * tall - 1, 2.5, 2.5);
+      const second = frame[data.second.key];
+      if (second !== null) context.fillRect(timeX(i, width) - 1, bottom - second / largestSecond * tall - 1, 2.5, 2.5);
     });
     context.fillStyle = colour("--soft"); context.textAlign = "center";
     const step = roundUp(span / 10);
@@ -211,22 +227,31 @@
 
   function draw() {
     const frame = frames[current];
-    drawCamera(); drawPicture(classesCanvas, "classes"); drawPicture(scoreCanvas, "score"); drawAbove(); drawTimeline();
+    drawCamera();
+    if (classesCanvas) drawPicture(classesCanvas, "classes");
+    if (scoreCanvas) drawPicture(scoreCanvas, "score");
+    drawAbove(); drawTimeline();
     const event = events.find((one) => one.frame === current);
-    element("camera-caption").textContent = `camera, ${frame.name}${event ? `: ${event.text}` : ""}`;
+    element("camera-caption").textContent = `${camera.name || "camera"}, ${frame.name}${event ? `: ${event.text}` : ""}`;
     element("where").textContent = `frame ${frame.number} · ${frame.t.toFixed(1)} s · ` +
-      `${(100 * frame.area).toFixed(2)} % above the threshold · ${frame.latency_ms.toFixed(0)} ms`;
+      `${(100 * frame.area).toFixed(2)} % above the threshold` + secondText(frame);
     timeline.setAttribute("aria-valuemin", frames[0].number); timeline.setAttribute("aria-valuemax", frames[last].number);
     timeline.setAttribute("aria-valuenow", frame.number);
     // Decoded before they are needed.
-    for (let i = current + 1; i <= Math.min(current + 8, last); i++) for (const name of ["camera", "classes", "score"]) picture(i, name);
+    for (let i = current + 1; i <= Math.min(current + 8, last); i++) for (const name of ["camera", "classes", "score"]) if (frames[i][name]) picture(i, name);
+  }
+
+  function secondText(frame) {
+    const second = frame[data.second.key];
+    if (second === null || second === undefined) return "";
+    return ` · ${data.second.text}${second.toFixed(data.second.digits)}${data.second.unit}`;
   }
 
   function show(index) {
     current = Math.min(Math.max(index, 0), last);
     playedTo = times[current];
     draw();
-    if (!playing) history.replaceState(null, "", `#frame=${frames[current].number}`);
+    if (!playing) history.replaceState(null, "", `#${cameras.length > 1 ? `camera=${which + 1}&` : ""}frame=${frames[current].number}`);
   }
 
   function tick(now) {
@@ -258,7 +283,9 @@
   element("play").onclick = () => play(!playing);
   element("back").onclick = () => step(-1);
   element("forward").onclick = () => step(1);
-  if (events.length) {
+  cameraCanvas.onclick = () => play(!playing);
+  if (element("which")) element("which").onchange = (change) => showAt(Number(change.target.value), frames[current].t);
+  if (element("next-event")) {
     element("previous-event").onclick = () => jump(-1);
     element("next-event").onclick = () => jump(1);
   }
@@ -266,8 +293,29 @@
   for (const row of document.querySelectorAll("tr.jump")) {
     row.onclick = (click) => {
       click.preventDefault();
-      const event = events.find((one) => String(one.object) === row.dataset.object);
-      if (event) { play(false); show(event.frame); element("player").scrollIntoView({ block: "center" }); }
+      const event = data.events.find((one) => String(one.object) === row.dataset.object);
+      if (event) { play(false); choose(event.camera); show(event.frame); element("player").scrollIntoView({ block: "center" }); }
+    };
+  }
+  // The frame of a camera that is nearest to a time.
+  function showAt(number, t) {
+    play(false); choose(number);
+    let nearest = 0;
+    for (let i = 1; i <= last; i++) if (Math.abs(frames[i].t - t) < Math.abs(frames[nearest].t - t)) nearest = i;
+    show(nearest);
+  }
+  for (const strip of document.querySelectorAll("svg[data-camera]")) {
+    strip.onclick = (click) => {
+      const box = strip.getBoundingClientRect(), share = (click.clientX - box.left) / box.width;
+      showAt(Number(strip.dataset.camera), Number(strip.dataset.from) + share * Number(strip.dataset.span));
+      element("player").scrollIntoView({ block: "center" });
+    };
+  }
+  for (const link of document.querySelectorAll("a[data-camera]")) {
+    link.onclick = (click) => {
+      click.preventDefault();
+      showAt(Number(link.dataset.camera), Number(link.dataset.t));
+      element("player").scrollIntoView({ block: "center" });
     };
   }
   function scrub(pointer) {
@@ -287,8 +335,10 @@
     if (jumps[key.key]) { key.preventDefault(); jumps[key.key](); }
   });
   function openAtFragment() {
-    const wanted = /^#frame=(\d+)$/.exec(location.hash);
-    const index = wanted ? frames.findIndex((frame) => frame.number >= Number(wanted[1])) : 0;
+    const wanted = /^#(?:camera=(\d+)&)?frame=(\d+)$/.exec(location.hash);
+    if (!wanted) { choose(data.open.camera); show(data.open.frame); return; }
+    choose(Math.min(Math.max(Number(wanted[1] || 1) - 1, 0), cameras.length - 1));
+    const index = frames.findIndex((frame) => frame.number >= Number(wanted[2]));
     show(index < 0 ? last : index);
   }
   addEventListener("hashchange", openAtFragment);
