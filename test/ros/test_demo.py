@@ -79,11 +79,12 @@ def test_the_report_is_one_file_that_trusts_no_file_name_and_plays_every_frame(r
     assert "<b>.png" not in report
     assert not re.search(r"(src|href)=\"(?!data:|#)", report)
     data = player_data(report)
-    assert [frame["name"] for frame in data["frames"]] == [f"{number:03d}<b>.png" for number in range(FRAMES)]
+    [camera] = data["cameras"]
+    assert [frame["name"] for frame in camera["frames"]] == [f"{number:03d}<b>.png" for number in range(FRAMES)]
     summary = json.loads((run / "summary.json").read_text())
-    latencies = sorted(frame["latency_ms"] for frame in data["frames"])
+    latencies = sorted(frame["latency_ms"] for frame in camera["frames"])
     assert latencies[-1] == pytest.approx(summary["latency_ms"]["end_to_end"]["max"], abs=0.1)
-    for frame in data["frames"]:
+    for frame in camera["frames"]:
         for name in ("camera", "classes", "score"):
             picture = cv2.imdecode(np.frombuffer(base64.b64decode(frame[name]), np.uint8), cv2.IMREAD_COLOR)
             assert picture.shape == (120, 160, 3)

@@ -76,11 +76,15 @@ def test_every_object_in_view_is_in_the_table_and_on_the_page(drive: Path, run: 
     assert {row["id"]: row["kind"] for row in unknown["each"]} == in_view
     assert unknown["objects"] == len(in_view) > 0
     data = player_data((run / "report.html").read_text())
-    assert [frame["t"] for frame in data["frames"]] == [pytest.approx(n / 2, abs=1e-3) for n in range(FRAMES)]
+    [camera] = data["cameras"]
+    assert [frame["t"] for frame in camera["frames"]] == [pytest.approx(n / 2, abs=1e-3) for n in range(FRAMES)]
     assert sorted(event["object"] for event in data["events"]) == sorted(in_view)
-    for frame, true in zip(data["frames"], truth, strict=True):
+    for frame, true in zip(camera["frames"], truth, strict=True):
         assert [(o["id"], o["kind"]) for o in frame["objects"]] == [(o["id"], o["kind"]) for o in true["obstacles"]]
     assert data["ground"]["max_range_m"] == 40
+    # It opens where most unknown objects are found.
+    objects = [len({obstacle["object"] for obstacle in frame["obstacles"]} - {None}) for frame in camera["frames"]]
+    assert objects[data["open"]["frame"]] == max(objects)
 
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -107,7 +111,7 @@ def test_the_bag_alone_needs_no_topic_and_has_no_truth(drive: Path, shipped_bund
     data = player_data((tmp_path / "out" / "report.html").read_text())
     assert not data["has_truth"]
     # The bag knows where the camera is: obstacles are placed.
-    assert all("obstacles" in frame for frame in data["frames"])
+    assert all("obstacles" in frame for frame in data["cameras"][0]["frames"])
 
 
 def test_a_drive_folder_that_is_not_whole_is_named(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from training.evaluate import main
 from training.evaluation import bundle_evaluation
 from training.evaluation.set_evaluation import SetEvaluation
 from training.evaluation.smiyc_scores import harness_folder, score_of_submitted, submitted
+from training.metrics.anomaly_pixels import MetricInputError
 from training.metrics.component_smiyc import OBSTACLE_TRACK, SmiycComponentMetrics
 from training.metrics.error_monitor import ErrorMonitorMetrics
 from training.metrics.per_image_overlap import PerImageOverlap, SharedFalsePositiveRate
@@ -412,6 +413,21 @@ def test_scores_that_are_nan_end_the_run_with_the_frame_named(
     assert run.code == 2
     assert "evaluate: images_and_masks, frame frame0002: the engine" in run.stderr
     assert "gave anomaly scores that are not in [0, 1]" in run.stderr
+
+
+@pytest.mark.parametrize("exact_only", [False, True])
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_infinite_scores_are_refused_with_the_frame_and_their_number(value: float, exact_only: bool) -> None:
+    labels = np.zeros((4, 4), np.uint8)
+    score = np.full((4, 4), 0.5, np.float32)
+    score[0, :3] = value
+    frame = LabelledFrame("frame7", np.zeros((4, 4, 3), np.uint8), labels, labels)
+    evaluation = SetEvaluation("images_and_masks", ["road"], True, exact_only=exact_only)
+    with pytest.raises(
+        MetricInputError, match="frame frame7: the score is infinite at 3 of 16 pixels; scores are from 0"
+    ):
+        evaluation.update(frame, labels, score, None)
+    evaluation.close()
 
 
 # Mistakes on the command line

@@ -15,6 +15,7 @@ from training.data.label_set import IGNORE
 from training.data.labelled_frames import ANOMALY, INLIER, LabelledFrame
 from training.evaluation.scored_frames import ScoredFrame, ScoredFrames, TownFrame
 from training.evaluation.smiyc_scores import score_of_submitted, submitted
+from training.metrics.anomaly_pixels import MetricInputError
 from training.metrics.calibration_error import CalibrationError
 from training.metrics.component_smiyc import ANOMALY_TRACK, OBSTACLE_TRACK, SmiycComponentMetrics
 from training.metrics.error_monitor import ErrorMonitorMetrics
@@ -119,8 +120,15 @@ class SetEvaluation:
             The `submitted` score, (H, W) float16.
 
         Raises:
-            MetricInputError: the score has NaN, or labels and score differ in size.
+            MetricInputError: the score is infinite or NaN, or labels and score differ in size.
         """
+        infinite = int(np.count_nonzero(np.isinf(score)))
+        if infinite:
+            # The metrics of ranks would take it, those that count scores by their size could not.
+            raise MetricInputError(
+                f"frame {frame.name}: the score is infinite at {infinite} of {score.size} pixels; scores are from 0 to "
+                "1, so the network's output or the score's formula is broken"
+            )
         value = submitted(score)
         # The metric with the checks comes first, so that a refused frame is in no metric.
         self.exact.update(score, frame.anomaly)

@@ -18,6 +18,7 @@ from ros_ood_perception.replay.command_line.opening import Opened, open_all
 from ros_ood_perception.replay.command_line.options import make_parser
 from ros_ood_perception.replay.command_line.summary import print_summary, summarise
 from ros_ood_perception.replay.comparison.limits import Limits
+from ros_ood_perception.replay.comparison.opened_run import RunClasses, open_run
 from ros_ood_perception.replay.comparison.printing import print_comparison
 from ros_ood_perception.replay.comparison.runs import compare
 from ros_ood_perception.replay.engine_pool import EnginePool
@@ -153,10 +154,10 @@ def main(
         if options.compare is not None and summary["complete"]:
             comparison = compare(
                 OutputFolder.reopen(options.out, PROGRAM),
-                options.compare,
+                open_run(options.out, RunClasses.of_bundle(opened.bundle.description)),
+                open_run(options.compare),
                 opened.source,
                 options.node_name,
-                opened.bundle.description,
                 limits,
             )
             code = max(code, print_comparison(comparison, say))

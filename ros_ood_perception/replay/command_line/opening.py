@@ -15,6 +15,7 @@ from ros_ood_perception.files.package_files import package_file
 from ros_ood_perception.messages.topics import OUTPUT_TOPICS
 from ros_ood_perception.parameters.parameter_file import of_recording, parameter_values
 from ros_ood_perception.parameters.settings import FixedSettings, LiveSettings, fixed_settings, live_settings
+from ros_ood_perception.replay.comparison.opened_run import RunClasses
 from ros_ood_perception.replay.comparison.runs import check_other
 from ros_ood_perception.replay.inputs import Input, open_input
 from ros_ood_perception.replay.report.replay_report import check_report_file
@@ -47,6 +48,9 @@ def open_all(options: argparse.Namespace) -> Opened:
     _check_paths(options, bundle_folder, outputs)
     given = parameter_values(options.params, options.set, options.node_name)
     bundle = read_bundle(bundle_folder, given["bundle_public_key"])
+    if options.compare is not None:
+        # Now, not after an hour of replay.
+        check_other(options.compare, RunClasses.of_bundle(bundle.description))
     source = open_input(options.input, options.camera, options.rate)
     values = of_recording(given, [camera.name for camera in source.cameras])
     values["bundle"] = str(bundle.folder)
@@ -77,7 +81,7 @@ def open_all(options: argparse.Namespace) -> Opened:
 
 
 def _check_paths(options: argparse.Namespace, bundle_folder: Path, outputs: tuple[str, ...]) -> None:
-    """The outputs are apart from what is read, the report has what it shows, and --compare can be read."""
+    """The outputs are apart from what is read, and the report has what it shows."""
     inputs = {"the input": options.input, "--bundle": bundle_folder, "--params": options.params}
     inputs["--compare"] = options.compare
     check_apart("--out", options.out, inputs)
@@ -89,9 +93,6 @@ def _check_paths(options: argparse.Namespace, bundle_folder: Path, outputs: tupl
         missing = [name for name in ("semantic_mask", "anomaly_mask") if name not in outputs]
         if missing:
             raise ReplayError(f"--report shows {' and '.join(missing)}, which --outputs lacks; add it there")
-    if options.compare is not None:
-        # Now, not after an hour of replay.
-        check_other(options.compare)
 
 
 def _outputs(names: str) -> tuple[str, ...]:

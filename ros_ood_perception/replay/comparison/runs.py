@@ -1,23 +1,25 @@
-"""Compares the results of a replay with those of another run."""
+"""Compares the results of a run with those of another run."""
 
 from __future__ import annotations
 
-import heapq
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ros_ood_perception.bundle.model_bundle import BundleDescription
-from ros_ood_perception.files.json_files import JsonFileError, json_text, read_json
+from ros_ood_perception.files.json_files import json_text
 from ros_ood_perception.files.output_folder import OutputFolder
 from ros_ood_perception.recordings.bag import Bag
-from ros_ood_perception.recordings.bag_files import BAG_FOLDER
 from ros_ood_perception.recordings.results import ResultFrame, mask_keys, result_topics
+from ros_ood_perception.replay.comparison.classes import MatchedClasses, match_classes
 from ros_ood_perception.replay.comparison.limits import ComparisonError, Limits
+from ros_ood_perception.replay.comparison.opened_run import OpenedRun, RunClasses, open_run, topic_digests_of
 from ros_ood_perception.replay.comparison.pairs import frame_pairs
 from ros_ood_perception.replay.comparison.pictures import camera_images, write_picture
+from ros_ood_perception.replay.comparison.settings_differences import settings_differences
 from ros_ood_perception.replay.comparison.totals import Totals
+from ros_ood_perception.replay.comparison.worst_pairs import ChangedPair, WorstPairs
 from ros_ood_perception.replay.inputs import Input
-from ros_ood_perception.replay.state import SUMMARY_FILE
+from ros_ood_perception.replay.scenes import Scenes
 
 COMPARISON_FILE = "comparison.json"
 WORST_FRAMES = 5
@@ -25,69 +27,56 @@ WORST_FRAMES = 5
 
 
 def compare(
-    output: OutputFolder, other: Path, source: Input, node_name: str, description: BundleDescription, limits: Limits
+    output: OutputFolder, here: OpenedRun, there: OpenedRun, source: Input | None, node_name: str, limits: Limits
 ) -> dict[str, Any]:
-    """Compare the results of a replay with those of another run.
+    """Compare the results of a run with those of another.
 
     Writes `comparison.json` and pictures of the frames that differ most into `output`.
 
     Args:
-        output: folder of a finished replay.
-        other: a bag with results, the folder of a replay, or a `summary.json`.
-        source: what was replayed; its camera images are shown beside the results.
-        node_name: prefix of the output topics in `output`.
+        here: this run, with its classes.
+        source: what was replayed; its camera images are shown beside the results. None: there are no images.
+        node_name: prefix of the output topics of this run.
 
     Returns:
         What `comparison.json` holds. Its `damage` names what could not be read or compared, in either run.
 
     Raises:
-        ComparisonError, BagError: it cannot be read, or has no frame in common with this run.
+        ComparisonError, BagError: it cannot be read, or the runs have no class or no frame in common.
         OSError: with the path.
     """
-    if other.suffix == ".json":
-        comparison = _compare_digests(output.path, other)
+    if there.bag is None or here.bag is None:
+        comparison = _compare_digests(here, there)
     else:
-        bags = Bag(output.path / BAG_FOLDER), Bag(_bag_of(other))
-        comparison = _compare_bags(*bags, output, source, node_name, description)
-    comparison["other"] = str(other)
+        classes = match_classes(here.classes, there.classes)
+        comparison = _compare_bags(here.bag, there.bag, output, source, node_name, classes)
+    comparison["this"], comparison["other"] = str(here.path), str(there.path)
+    comparison["settings"] = settings_differences(here.summary, there.summary)
     comparison["limits_broken"] = limits.broken(comparison)
     output.write(COMPARISON_FILE, json_text(comparison))
     return comparison
 
 
-def check_other(other: Path) -> None:
-    """Check that the other run can be read, before a replay begins.
+def check_other(other: Path, classes: RunClasses) -> None:
+    """Check that the other run can be read and compared, before a replay begins.
+
+    Args:
+        classes: of the replay's bundle.
 
     Raises:
-        ComparisonError, BagError: no such file, no summary, or a bag without results.
+        ComparisonError, BagError: no such file, no summary, a bag without results, or other classes.
     """
-    if other.suffix == ".json":
-        _summary_topics(other)
-    else:
-        result_topics(Bag(_bag_of(other)))
+    run = open_run(other)
+    if run.bag is not None:
+        result_topics(run.bag)
+        match_classes(classes, run.classes)
 
 
-def _bag_of(other: Path) -> Path:
-    folder = other / BAG_FOLDER if (other / BAG_FOLDER).is_dir() else other
-    if not folder.exists():
-        raise ComparisonError(
-            f"--compare {other}: no such file or folder; give the --out of another replay, a bag with results, or a "
-            "summary.json"
-        )
-    return folder
-
-
-def _summary_topics(path: Path) -> dict[str, Any]:
-    """Topic to SHA-256."""
-    try:
-        topics = read_json(path)["topics"]
-        return {topic: str(facts["sha256"]) for topic, facts in topics.items()}
-    except (OSError, JsonFileError, KeyError, TypeError, AttributeError) as error:
-        raise ComparisonError(f"{path}: is not the summary.json of a replay ({error})") from error
-
-
-def _compare_digests(out: Path, other: Path) -> dict[str, Any]:
-    theirs, ours = _summary_topics(other), _summary_topics(out / SUMMARY_FILE)
+def _compare_digests(here: OpenedRun, there: OpenedRun) -> dict[str, Any]:
+    for run in (here, there):
+        if run.summary is None:
+            raise ComparisonError(f"{run.path}: has no summary.json, so its digests are unknown; give both bags")
+    ours, theirs = topic_digests_of(here.summary or {}), topic_digests_of(there.summary or {})
     different = sorted(topic for topic in {**ours, **theirs} if ours.get(topic) != theirs.get(topic))
     found: dict[str, Any] = {
         "damage": [],
@@ -102,36 +91,44 @@ def _compare_digests(out: Path, other: Path) -> dict[str, Any]:
 
 
 def _compare_bags(
-    ours: Bag, theirs: Bag, output: OutputFolder, source: Input, node_name: str, description: BundleDescription
+    ours: Bag, theirs: Bag, output: OutputFolder, source: Input | None, node_name: str, classes: MatchedClasses
 ) -> dict[str, Any]:
-    totals = Totals(len(description.classes))
-    worst: list[tuple[float, int, ResultFrame, ResultFrame]] = []
+    totals = Totals(len(classes.names))
+    worst = WorstPairs()
     damage = totals.damage
     keys = (mask_keys(ours, damage), mask_keys(theirs, damage))
-    for number, (here, there) in enumerate(frame_pairs((ours, theirs), keys, damage)):
-        change = totals.add(here, there)
+    for here, there in frame_pairs((ours, theirs), keys, damage):
+        matched = _under_ids_of_this_run(there, classes)
+        change = totals.add(here, matched)
         if change:
-            heapq.heappush(worst, (change, -number, here, there))
-            if len(worst) > WORST_FRAMES:
-                heapq.heappop(worst)
+            worst.add(change, here, matched)
     # A frame without its mask is not among the keys: a recorder can lose that message of a live node.
     totals.only_here, totals.only_there = (len(found) - totals.frames for found in keys)
     if not totals.frames:
         why = damage[0] if damage else "no camera and stamp are the same"
         raise ComparisonError(f"{theirs.path}: has no frame in common with this run: {why}")
     damage += [text for bag in (ours, theirs) for text in bag.damage]
-    comparison = totals.figures([known.name for known in description.classes])
-    shown = sorted(worst, key=lambda item: item[:2], reverse=True)
-    images = camera_images(source, node_name, [here for _, _, here, _ in shown])
+    comparison = totals.figures(classes.names, classes.common) | classes.facts()
     comparison["damage"] = damage
-    comparison["worst_frames"] = [
-        {
-            "camera": here.camera,
-            "stamp_ns": here.stamp_ns,
-            "changed": change,
-            "picture": write_picture(output, rank, image, here, there, description),
-            "camera_image": image is not None,
-        }
-        for rank, ((change, _, here, there), image) in enumerate(zip(shown, images, strict=True), 1)
-    ]
+    comparison["worst_frames"] = _worst_frames(worst.ordered(), output, source, node_name, classes)
     return comparison
+
+
+def _under_ids_of_this_run(frame: ResultFrame, classes: MatchedClasses) -> ResultFrame:
+    mask = classes.table[frame.pictures["semantic_mask"]]
+    return replace(frame, pictures={**frame.pictures, "semantic_mask": mask})
+
+
+def _worst_frames(
+    pairs: list[ChangedPair], output: OutputFolder, source: Input | None, node_name: str, classes: MatchedClasses
+) -> list[dict[str, Any]]:
+    """Write the pictures, one of each scene; returns what `comparison.json` holds about them."""
+    scenes = Scenes()
+    found: list[dict[str, Any]] = []
+    for pair, image in zip(pairs, camera_images(source, node_name, pairs), strict=True):
+        if len(found) == WORST_FRAMES or not scenes.add(pair.here.camera, pair.here.time_ns, image):
+            continue
+        facts = {"camera": pair.here.camera, "stamp_ns": pair.here.stamp_ns, "changed": pair.changed}
+        picture = write_picture(output, len(found) + 1, image, pair, classes)
+        found.append({**facts, "picture": picture, "camera_image": image is not None})
+    return found

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,18 @@ from ros_ood_perception.recordings.results import DetectedBox, ResultFrame
 
 SAME_OBSTACLE_IOU = 0.3
 """From this IoU on, two boxes are one obstacle."""
+
+
+@dataclass
+class ObstacleCounts:
+    """Obstacles of one camera, summed over the frames in which both runs have them: those here and there, those of this
+    run without one in the other (gained), and the opposite (lost)."""
+
+    frames: int = 0
+    here: int = 0
+    there: int = 0
+    gained: int = 0
+    lost: int = 0
 
 
 @dataclass
@@ -26,9 +38,7 @@ class Totals:
     score_pixels: int = 0
     score_difference: float = 0.0
     largest_score_difference: float = 0.0
-    obstacle_frames: int = 0
-    gained: int = 0
-    lost: int = 0
+    obstacles: dict[str, ObstacleCounts] = field(default_factory=dict)
     only_here: int = 0
     only_there: int = 0
     damage: list[str] = field(default_factory=list)
@@ -77,22 +87,28 @@ class Totals:
             self.score_difference += float(difference.sum(dtype=np.float64))
             self.largest_score_difference = max(self.largest_score_difference, float(difference.max()))
         if ours.obstacles is not None and theirs.obstacles is not None:
-            self.obstacle_frames += 1
+            counts = self.obstacles.setdefault(ours.camera, ObstacleCounts())
             matched = _matched(ours.obstacles, theirs.obstacles)
-            self.gained += len(ours.obstacles) - matched
-            self.lost += len(theirs.obstacles) - matched
+            counts.frames += 1
+            counts.here += len(ours.obstacles)
+            counts.there += len(theirs.obstacles)
+            counts.gained += len(ours.obstacles) - matched
+            counts.lost += len(theirs.obstacles) - matched
         return change
 
-    def figures(self, names: Sequence[str]) -> dict[str, Any]:
+    def figures(self, names: Sequence[str], common: Collection[int]) -> dict[str, Any]:
         """The figures, those with a limit under its name.
 
         Args:
             names: names of the classes, by id.
+            common: ids of the classes that both runs have; only they have an IoU.
         """
         iou = {
             name: float(i / u)
-            for name, i, u in zip(names, self.intersection.tolist(), self.union.tolist(), strict=True)
-            if u
+            for number, (name, i, u) in enumerate(
+                zip(names, self.intersection.tolist(), self.union.tolist(), strict=True)
+            )
+            if u and number in common
         }
         return {
             "frames": self.frames,
@@ -107,8 +123,9 @@ class Totals:
             else None,
             "score_difference": self.score_difference / self.score_pixels if self.score_pixels else None,
             "largest_score_difference": self.largest_score_difference if self.score_pixels else None,
-            "obstacles_gained": self.gained if self.obstacle_frames else None,
-            "obstacles_lost": self.lost if self.obstacle_frames else None,
+            "obstacles_gained": sum(c.gained for c in self.obstacles.values()) if self.obstacles else None,
+            "obstacles_lost": sum(c.lost for c in self.obstacles.values()) if self.obstacles else None,
+            "obstacles_by_camera": {camera: asdict(counts) for camera, counts in sorted(self.obstacles.items())},
         }
 
 

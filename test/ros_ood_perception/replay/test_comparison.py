@@ -9,6 +9,7 @@ from math import inf, nan
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from recorded_drive import IMAGE, header, image, write_bag
@@ -16,9 +17,12 @@ from recorded_drive import IMAGE, header, image, write_bag
 from ros_ood_perception.bundle.model_bundle import BundleDescription, read_bundle
 from ros_ood_perception.files.output_folder import OutputFolder
 from ros_ood_perception.recordings.message_types import message_types
+from ros_ood_perception.replay.comparison.__main__ import main as comparison_main
 from ros_ood_perception.replay.comparison.limits import ComparisonError, Limits
+from ros_ood_perception.replay.comparison.opened_run import RunClasses, open_run
 from ros_ood_perception.replay.comparison.printing import print_comparison
 from ros_ood_perception.replay.comparison.runs import check_other, compare
+from ros_ood_perception.replay.comparison.settings_differences import settings_differences
 from ros_ood_perception.replay.inputs import Input, open_input
 
 MASK = "/perception_node/output/semantic/mask"
@@ -46,6 +50,15 @@ def masks(numbers: Sequence[int], lost: Collection[int] = ()) -> list[Any]:
     ]
 
 
+def compared_runs(
+    out: Path, other: Path, source: Input, description: BundleDescription, limits: Limits
+) -> dict[str, Any]:
+    """Bags with masks alone do not name their classes: they are those of the bundle."""
+    classes = RunClasses.of_bundle(description)
+    runs = open_run(out, classes), open_run(other, classes)
+    return compare(OutputFolder(out, "replay"), *runs, source, "/perception_node", limits)
+
+
 def compared(
     ours: Mapping[str, Sequence[Any]],
     theirs: Mapping[str, Sequence[Any]],
@@ -56,7 +69,7 @@ def compared(
     """How many frames were compared, are only here, and only there."""
     write_bag(folder / "out" / "bag", ours)
     other = write_bag(folder / "other", theirs)
-    found = compare(OutputFolder(folder / "out", "replay"), other, source, "/perception_node", description, Limits())
+    found = compared_runs(folder / "out", other, source, description, Limits())
     return found["frames"], found["only_here"], found["only_there"]
 
 
@@ -172,8 +185,7 @@ def both(
     }
     write_bag(folder / "out" / "bag", ours)
     other = write_bag(folder / "other", {**ours, **theirs})
-    output = OutputFolder(folder / "out", "replay")
-    found = compare(output, other, source, "/perception_node", description, Limits(max_obstacles_gained=9))
+    found = compared_runs(folder / "out", other, source, description, Limits(max_obstacles_gained=9))
     said: list[str] = []
     assert print_comparison(found, lambda text, style=None: said.append(text)) == (1 if found["damage"] else 0)
     # Strict JSON: no NaN.
@@ -261,11 +273,114 @@ def test_a_message_that_is_no_message_is_named_and_the_other_frames_are_compared
 def test_a_summary_that_is_none_is_bad_input(text: str, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(text, encoding="latin-1")
     with pytest.raises(ComparisonError, match=r"a\.json: is not the summary\.json of a replay"):
-        check_other(tmp_path / "a.json")
+        check_other(tmp_path / "a.json", RunClasses(("road",), ((0, 0, 0),)))
 
 
 def test_a_summary_that_is_no_file_is_bad_input(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.json")
     for name in ("pipe.json", "none.json"):
         with pytest.raises(ComparisonError, match=r"is not the summary\.json of a replay"):
-            check_other(tmp_path / name)
+            check_other(tmp_path / name, RunClasses(("road",), ((0, 0, 0),)))
+
+
+# -- classes, settings, cameras ------------------------------------------------------------------------------------
+
+
+def label_info(names: Sequence[str]) -> Any:
+    types = message_types()
+    entries = [*enumerate(names), (254, "anomaly")]
+    classes = [types("vision_msgs/msg/VisionClass", class_id=i, class_name=name) for i, name in entries]
+    return types("vision_msgs/msg/LabelInfo", header=header(0), class_map=classes, threshold=0.5)
+
+
+def run_with_classes(folder: Path, names: Sequence[str], ids: Sequence[int]) -> Path:
+    """A bag with one mask of 2x2 pixels, and the names of its classes."""
+    data = bytes(ids)
+    topics = {MASK: [picture(0, data=data)], MASK.replace("mask", "label_info"): [label_info(names)]}
+    return write_bag(folder, topics)
+
+
+def test_classes_are_matched_by_their_names(tmp_path: Path, source: Input) -> None:
+    here = run_with_classes(tmp_path / "out" / "bag", ["road", "sky", "car"], [0, 1, 1, 2])
+    there = run_with_classes(tmp_path / "other", ["sky", "tree", "road"], [2, 0, 0, 1])
+    runs = open_run(here), open_run(there)
+    found = compare(OutputFolder(tmp_path / "out", "replay"), *runs, source, "/perception_node", Limits())
+    # Road and sky are where they were; a car has become a tree.
+    assert found["class_agreement"] == 0.75
+    assert found["iou_by_class"] == {"road": 1.0, "sky": 1.0}
+    assert (found["classes_only_here"], found["classes_only_there"]) == (["car"], ["tree"])
+    said: list[str] = []
+    print_comparison(found, lambda text, style=None: said.append(text))
+    assert "  classes only in the other run: tree" in said
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["ground", "thing"], "the runs have no class in common: this one has road, sky; the other ground, thing"),
+        ([], "the other run does not name its classes, so its masks cannot be compared"),
+    ],
+)
+def test_runs_whose_classes_cannot_be_matched_are_refused_before_a_replay(
+    names: Sequence[str], message: str, tmp_path: Path
+) -> None:
+    classes = RunClasses(("road", "sky"), ((0, 0, 0), (1, 1, 1)))
+    with pytest.raises(ComparisonError, match=message):
+        check_other(run_with_classes(tmp_path / "other", names, [0, 0, 0, 0]), classes)
+
+
+def test_every_setting_that_differs_is_listed() -> None:
+    plan = {"threads": 1, "bundle": "a", "parameters": {"anomaly_threshold": 0.5, "engine": "auto"}}
+    here = {"bundle": {"name": "new", "model_sha256": "a"}, "engine": "onnxruntime", "plan": plan}
+    there = {
+        "bundle": {"name": "old", "model_sha256": "b"},
+        "engine": "tensorrt",
+        "plan": {"threads": 1, "bundle": "b", "parameters": {"anomaly_threshold": 0.25, "engine": "auto", "more": 1}},
+    }
+    found = settings_differences(here, there)
+    assert found == [
+        {"setting": "bundle", "this": "new", "other": "old"},
+        {"setting": "model SHA-256", "this": "a", "other": "b"},
+        {"setting": "engine", "this": "onnxruntime", "other": "tensorrt"},
+        {"setting": "parameter anomaly_threshold", "this": 0.5, "other": 0.25},
+        {"setting": "parameter more", "this": "(missing)", "other": 1},
+    ]
+    assert settings_differences(here, here) == []
+    assert settings_differences(here, None) is None
+
+
+def test_obstacles_are_counted_for_each_camera(tmp_path: Path, source: Input, description: BundleDescription) -> None:
+    def topics(front: int, rear: int) -> dict[str, Sequence[Any]]:
+        boxes = [(float(5 + 10 * i), 5.0, 4.0, 4.0) for i in range(9)]
+        of_cameras = {"front": front, "rear": rear}
+        return {
+            topic.replace("/output", f"/{camera}/output"): [message]
+            for camera, count in of_cameras.items()
+            for topic, message in ((MASK, picture(0)), (DETECTIONS, detections(0, boxes[:count])))
+        }
+
+    write_bag(tmp_path / "out" / "bag", topics(3, 1))
+    other = write_bag(tmp_path / "other", topics(2, 5))
+    found = compared_runs(tmp_path / "out", other, source, description, Limits())
+    assert found["obstacles_by_camera"] == {
+        "/perception_node/front/": {"frames": 1, "here": 3, "there": 2, "gained": 1, "lost": 0},
+        "/perception_node/rear/": {"frames": 1, "here": 1, "there": 5, "gained": 0, "lost": 4},
+    }
+    assert (found["obstacles_gained"], found["obstacles_lost"]) == (1, 4)
+
+
+def test_two_runs_are_compared_without_replaying(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    here = run_with_classes(tmp_path / "new", ["road", "sky"], [0, 1, 1, 1])
+    there = run_with_classes(tmp_path / "old", ["sky", "road"], [1, 0, 0, 1])
+    out = tmp_path / "comparison"
+    options = [str(here), str(there), "--out", str(out)]
+    assert comparison_main(options) == 0
+    found = json.loads((out / "comparison.json").read_text())
+    assert (found["class_agreement"], found["this"], found["other"]) == (0.75, str(here), str(there))
+    [worst] = found["worst_frames"]
+    shown = cv2.imread(str(out / worst["picture"]))
+    assert shown.shape[1] == 2 * 640
+    assert comparison_main([*options, "--min-class-agreement", "0.9"]) == 1
+    assert "--min-class-agreement is 0.9, but the value is 0.75" in capfd.readouterr().err
+    assert comparison_main([str(here), str(tmp_path / "none"), "--out", str(out)]) == 2
+    assert comparison_main([str(here), str(there), "--out", str(here)]) == 2

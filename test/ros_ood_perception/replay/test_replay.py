@@ -729,9 +729,16 @@ def test_a_change_is_measured_pictured_and_stopped_by_a_limit(drive: Path, repla
     assert comparison["anomaly_iou"] < 1
     assert comparison["worst_frames"]
     for frame in comparison["worst_frames"]:
-        shown = cv2.imread(str(tmp_path / "out" / frame["picture"]))[-96:]
-        assert shown.shape == (96, 4 * 128, 3)
-        np.testing.assert_array_equal(shown[:, :128], picture((frame["stamp_ns"] - START_NS) // STEP_NS))
+        shown = cv2.imread(str(tmp_path / "out" / frame["picture"]))
+        # Two rows of two parts, each with a title, and above and below them lines of text.
+        assert shown.shape[1] == 2 * 640
+        assert 2 * (480 + 26) + 2 * 26 <= shown.shape[0] <= 2 * (480 + 26) + 4 * 26
+        enlarged = cv2.resize(
+            picture((frame["stamp_ns"] - START_NS) // STEP_NS), (640, 480), interpolation=cv2.INTER_NEAREST
+        )
+        np.testing.assert_array_equal(shown[52 : 52 + 480, :640], enlarged)
+    # The frames of the drive are less than 2 s apart in one scene.
+    assert len(comparison["worst_frames"]) == 1
     changes = [frame["changed"] for frame in comparison["worst_frames"]]
     assert changes == sorted(changes, reverse=True)
     assert run(drive, tmp_path / "out", *changed, "--min-anomaly-iou", "0.999") == 1
