@@ -130,14 +130,14 @@ class Player:
                 continue
             frames[position] |= {"camera": camera, "name": printable(frame.name)} | self._facts(position)
         played = [frames[position] for position in self.shown if "camera" in frames[position]]
-        camera = {
+        shown = {
             "name": "camera",
             "size": size or (4, 3),
             "width": min(PICTURE_WIDTH, size[0]) if size else PICTURE_WIDTH,
             "frames": played,
         }
         return {
-            "cameras": [camera] if played else [],
+            "cameras": [shown] if played else [],
             "every": self.shown[1] - self.shown[0] if len(self.shown) > 1 else 1,
             "second": {"key": "latency_ms", "unit": " ms", "text": "", "digits": 0, "max": None},
             "ground": self._ground(),

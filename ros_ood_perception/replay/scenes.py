@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 SECONDS_APART = 2.0
-"""Frames of one camera that are nearer in time show one scene."""
-LEAST_DIFFERENCE = 12.0
+"""Frames of one camera that are nearer in time show one scene, unless they are images of a folder."""
+LEAST_DIFFERENCE = 25.0
 """Two frames of a camera also show one scene if their thumbnails differ by less: mean of absolute grey values."""
 _THUMBNAIL = (16, 9)
 
@@ -21,14 +21,15 @@ def thumbnail(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 class Scenes:
-    """The scenes seen so far."""
+    """The scenes seen so far.
 
-    def __init__(self) -> None:
+    Args:
+        by_time: frames that are near in time show one scene. False for a folder of images, whose times are made up.
+    """
+
+    def __init__(self, by_time: bool = True) -> None:
+        self._by_time = by_time
         self._seen: list[tuple[str, int, NDArray[np.float32] | None]] = []
-
-    def is_near(self, camera: str, time_ns: int) -> bool:
-        """Whether a frame of the camera has been added that is less than `SECONDS_APART` away."""
-        return any(c == camera and abs(t - time_ns) < SECONDS_APART * 1e9 for c, t, _ in self._seen)
 
     def add(self, camera: str, time_ns: int, picture: NDArray[np.uint8] | None = None) -> bool:
         """Add a frame, unless its scene is there already; returns whether it was added.
@@ -37,13 +38,13 @@ class Scenes:
             time_ns: in the recording, nanoseconds.
             picture: (H, W, 3) uint8; None: only the time tells scenes apart.
         """
-        if self.is_near(camera, time_ns):
-            return False
         small = None if picture is None else thumbnail(picture)
-        for other_camera, _, other in self._seen:
-            if other_camera != camera or small is None or other is None:
+        for other_camera, other_ns, other in self._seen:
+            if other_camera != camera:
                 continue
-            if float(np.abs(small - other).mean()) < LEAST_DIFFERENCE:
+            if self._by_time and abs(other_ns - time_ns) < SECONDS_APART * 1e9:
+                return False
+            if small is not None and other is not None and float(np.abs(small - other).mean()) < LEAST_DIFFERENCE:
                 return False
         self._seen.append((camera, time_ns, small))
         return True

@@ -9,6 +9,7 @@ from typing import Any
 from ros_ood_perception.files.json_files import json_text
 from ros_ood_perception.files.output_folder import OutputFolder
 from ros_ood_perception.recordings.bag import Bag
+from ros_ood_perception.recordings.image_sequence import ImageFolder
 from ros_ood_perception.recordings.results import ResultFrame, mask_keys, result_topics
 from ros_ood_perception.replay.comparison.classes import MatchedClasses, match_classes
 from ros_ood_perception.replay.comparison.limits import ComparisonError, Limits
@@ -94,7 +95,8 @@ def _compare_bags(
     ours: Bag, theirs: Bag, output: OutputFolder, source: Input | None, node_name: str, classes: MatchedClasses
 ) -> dict[str, Any]:
     totals = Totals(len(classes.names))
-    worst = WorstPairs()
+    by_time = source is None or source.kind != ImageFolder.kind
+    worst = WorstPairs(by_time)
     damage = totals.damage
     keys = (mask_keys(ours, damage), mask_keys(theirs, damage))
     for here, there in frame_pairs((ours, theirs), keys, damage):
@@ -110,7 +112,7 @@ def _compare_bags(
     damage += [text for bag in (ours, theirs) for text in bag.damage]
     comparison = totals.figures(classes.names, classes.common) | classes.facts()
     comparison["damage"] = damage
-    comparison["worst_frames"] = _worst_frames(worst.ordered(), output, source, node_name, classes)
+    comparison["worst_frames"] = _worst_frames(worst.ordered(), Scenes(by_time), output, source, node_name, classes)
     return comparison
 
 
@@ -120,10 +122,14 @@ def _under_ids_of_this_run(frame: ResultFrame, classes: MatchedClasses) -> Resul
 
 
 def _worst_frames(
-    pairs: list[ChangedPair], output: OutputFolder, source: Input | None, node_name: str, classes: MatchedClasses
+    pairs: list[ChangedPair],
+    scenes: Scenes,
+    output: OutputFolder,
+    source: Input | None,
+    node_name: str,
+    classes: MatchedClasses,
 ) -> list[dict[str, Any]]:
     """Write the pictures, one of each scene; returns what `comparison.json` holds about them."""
-    scenes = Scenes()
     found: list[dict[str, Any]] = []
     for pair, image in zip(pairs, camera_images(source, node_name, pairs), strict=True):
         if len(found) == WORST_FRAMES or not scenes.add(pair.here.camera, pair.here.time_ns, image):

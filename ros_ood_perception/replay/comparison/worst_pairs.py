@@ -31,16 +31,21 @@ class ChangedPair:
 
 
 class WorstPairs:
-    """The pairs with most change so far: of each camera at most one in `SECONDS_APART`."""
+    """The pairs with most change so far: of each camera at most one in `SECONDS_APART`.
 
-    def __init__(self) -> None:
+    Args:
+        by_time: see `Scenes`.
+    """
+
+    def __init__(self, by_time: bool = True) -> None:
+        self._apart_ns = round(SECONDS_APART * 1e9) if by_time else 1
         self._kept: dict[tuple[str, int], tuple[float, int, ChangedPair]] = {}
         self._number = 0
 
     def add(self, changed: float, here: ResultFrame, there: ResultFrame) -> None:
         """Add a frame in which something changed."""
         self._number += 1
-        place = (here.camera, here.time_ns // round(SECONDS_APART * 1e9))
+        place = (here.camera, here.time_ns // self._apart_ns)
         rank = (changed, -self._number)
         if place in self._kept:
             if self._kept[place][:2] >= rank:

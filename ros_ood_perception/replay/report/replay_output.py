@@ -13,6 +13,7 @@ from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.json_files import JsonFileError, read_json
 from ros_ood_perception.recordings.bag import Bag
 from ros_ood_perception.recordings.bag_files import BAG_FOLDER
+from ros_ood_perception.recordings.image_sequence import ImageFolder
 from ros_ood_perception.replay.inputs import Input, open_input
 from ros_ood_perception.replay.recorded_images import output_prefix
 from ros_ood_perception.replay.state import SUMMARY_FILE, ReplayError
@@ -52,6 +53,11 @@ class ReplayOutput:
     def drivable_ids(self) -> frozenset[int]:
         """Ids of the classes that count as the road."""
         return frozenset(self.class_names.index(name) for name in self.drivable)
+
+    @property
+    def has_times(self) -> bool:
+        """Whether the frames have times of their own, which images of a folder have not."""
+        return bool(self.summary["input"]["kind"] != ImageFolder.kind)
 
     @property
     def threshold(self) -> float:

@@ -88,7 +88,7 @@ def _report(output: ReplayOutput, source: Input | None, notes: list[str]) -> str
     damage += output.bag.damage
     notes += [f"the results are damaged: {text}" for text in damage]
     start_ns = min((frame.time_ns for frame in frames), default=0)
-    worst = candidates(frames)
+    worst = candidates(frames, output.has_times)
     played = _played(frames, worst, start_ns)
     _add_results(output, played, worst)
     if source is not None:
@@ -184,10 +184,13 @@ def _timelines(
 def _worst(
     output: ReplayOutput, worst: dict[FrameKey, Candidate], names: dict[str, tuple[int, str]], start_ns: int
 ) -> list[Element]:
-    cards = worst_frame_cards(one_of_each_scene(worst), names, start_ns, output.class_names, output.colours)
+    cards = worst_frame_cards(
+        one_of_each_scene(worst, output.has_times), names, start_ns, output.class_names, output.colours
+    )
+    near = "less than 2 s apart, or that look alike," if output.has_times else "that look alike"
     text = (
-        "Evidence: the mean over the frame of the score where it is above the threshold. Of frames less than 2 s "
-        "apart, or that look alike, one is shown."
+        "Evidence: the mean over the frame of the score where it is above the threshold, and 0 elsewhere. "
+        f"Of frames {near} one is shown."
     )
     none = tag("p", "No pixel is above the threshold.", class_="soft")
     return [tag("h2", "Worst frames"), *([tag("p", text, class_="soft"), *cards] if cards else [none])]

@@ -58,9 +58,9 @@ class Candidate:
         self.image = narrowed(image, WIDTH)
 
 
-def candidates(frames: Sequence[FrameFigures]) -> dict[FrameKey, Candidate]:
-    """The worst frames that are far enough apart in time, the worst first."""
-    apart = Scenes()
+def candidates(frames: Sequence[FrameFigures], by_time: bool = True) -> dict[FrameKey, Candidate]:
+    """The worst frames that are far enough apart in time, the worst first; see `Scenes` for `by_time`."""
+    apart = Scenes(by_time)
     found: dict[FrameKey, Candidate] = {}
     for figures in worst(frames, len(frames)):
         if apart.add(figures.camera, figures.time_ns):
@@ -70,9 +70,9 @@ def candidates(frames: Sequence[FrameFigures]) -> dict[FrameKey, Candidate]:
     return found
 
 
-def one_of_each_scene(found: Mapping[FrameKey, Candidate]) -> list[Candidate]:
+def one_of_each_scene(found: Mapping[FrameKey, Candidate], by_time: bool = True) -> list[Candidate]:
     """At most `SHOWN` candidates, in their order, without near copies of an earlier one."""
-    scenes = Scenes()
+    scenes = Scenes(by_time)
     shown = [
         candidate
         for candidate in found.values()

@@ -16,7 +16,7 @@ import pytest
 from recorded_drive import image, picture, write_bag
 
 from ros_ood_perception.recordings.bag import Bag
-from ros_ood_perception.recordings.results import result_frames
+from ros_ood_perception.recordings.results import ResultFrame, result_frames
 from ros_ood_perception.replay.command_line.main import main
 from ros_ood_perception.replay.report import player, worst_frames
 from ros_ood_perception.replay.report.__main__ import main as report_main
@@ -109,7 +109,7 @@ def test_the_page_needs_no_other_file_and_shows_a_strangers_text_as_text(out: Pa
 
 
 def test_the_player_has_the_frames_of_every_camera_with_pictures_and_figures(out: Path, page: Page) -> None:
-    results = {}
+    results: dict[str, list[ResultFrame]] = {}
     for frame in result_frames(Bag(out / "bag")):
         results.setdefault(frame.camera, []).append(frame)
     cameras = page.data["cameras"]
@@ -243,6 +243,11 @@ def test_one_frame_of_a_scene_is_shown_by_time_and_by_looks() -> None:
     assert scenes.add("/b/", second, black)
     assert not scenes.add("/a/", 60 * second, black + np.uint8(5))
     assert scenes.add("/a/", 60 * second, grey)
+    # The times of a folder of images are made up.
+    folder = Scenes(by_time=False)
+    assert folder.add("/a/", 0, black)
+    assert folder.add("/a/", 1, grey)
+    assert not folder.add("/a/", 60 * second, grey)
 
 
 def test_a_report_without_frames_has_no_player() -> None:
