@@ -7,6 +7,7 @@ from typing import Any
 
 from demo.played_frames import PlayedFrames
 from ros_ood_perception.camera.camera_model import CameraError, CameraModel
+from ros_ood_perception.camera.raw_image import MalformedImageError
 from ros_ood_perception.obstacles.ground import CameraPose, GroundProjection
 
 BASE_FRAME = "base_link"
@@ -38,10 +39,10 @@ def bag_geometry(frames: PlayedFrames) -> BagGeometry | None:
     first = next(iter(frames), None)
     if frames.topic is None or info is None or first is None:
         return None
-    image = first.message
     try:
-        mounting = frames.source.transforms.pose(image.header.frame_id, BASE_FRAME).as_mounting()
-        camera = CameraModel.from_camera_info(info, (image.height, image.width), False)
+        mounting = frames.source.transforms.pose(first.message.header.frame_id, BASE_FRAME).as_mounting()
+        height, width = frames.colour(first.message, "rgb").shape[:2]
+        camera = CameraModel.from_camera_info(info, (height, width), False)
         return BagGeometry(frames.topic, mounting, GroundProjection(camera, CameraPose.from_mounting(**mounting)))
-    except CameraError:
+    except (CameraError, MalformedImageError):
         return None

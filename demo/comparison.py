@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from demo.played_frames import PlayedFrames, sent_image
+from demo.played_frames import PlayedFrames
 from demo.recorded_run import RecordedRun, pixel_digest, recorded_clouds, recorded_pixels
 from ros_ood_perception.bundle.model_bundle import Bundle
-from ros_ood_perception.camera.raw_image import MalformedImageError, check_image, to_colour
+from ros_ood_perception.camera.raw_image import MalformedImageError
 from ros_ood_perception.inference.opening import open_engine
 from ros_ood_perception.inference.perception import Perception
 from ros_ood_perception.messages.results import score_to_mono8
@@ -44,10 +44,8 @@ def compare_with_engine(
             continue
         equal["compared"] += 1
         advance()
-        message = sent_image(frame.message)
         try:
-            check_image(message)
-            result = perception(to_colour(message, description.input.colour_order))
+            result = perception(frames.colour(frame.message, description.input.colour_order))
         except MalformedImageError:
             # The node published a mask for a frame without an image: it counts as unequal.
             continue

@@ -22,6 +22,7 @@ from rich.console import Console
 
 from demo.comparison import compare_with_engine, compare_with_replay
 from demo.demo_input import DemoError, DemoInput, open_demo_input
+from demo.every_camera import CAMERAS_FOLDER, replay_every_camera
 from demo.live.live_run import play_and_record
 from demo.live.node_parameters import node_parameters
 from demo.live.topics import IMAGE_TOPICS, NODE, OBSTACLES_TOPIC
@@ -55,6 +56,7 @@ WRITTEN = (
     REPORT,
     SUMMARY,
     f"{REPLAY_FOLDER}/",
+    f"{CAMERAS_FOLDER}/",
 )
 """Everything that a run writes into its folder."""
 
@@ -88,7 +90,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seed", type=whole(0, LARGEST_SEED), default=1, help="of the sample drive, when no frames are given (1)"
     )
-    parser.add_argument("--topic", help="image topic of the bag, where it has several")
+    parser.add_argument("--topic", help="image topic of the bag to play live (default: its first camera)")
     parser.add_argument("--engine", default="auto", help="engine for the model (default: auto)")
     threads = whole(0, MOST_THREADS)
     parser.add_argument("--threads", type=threads, default=0, help="CPU threads of one inference (default: all)")
@@ -145,6 +147,9 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     else:
         equality = _compare_with_engine(options, played, bundle, recorded, float(facts["anomaly_threshold"]), console)
     stages.end("comparison")
+    if played.frames.other_cameras:
+        replay_every_camera(options, played, bundle, console)
+        stages.end("all_cameras")
     summary = summarise(options, played, bundle, facts, exit_code, recorded, equality)
     summary["problems"] = problems(summary)
     if metrics:

@@ -12,6 +12,7 @@ import onnxruntime
 from rich.console import Console
 
 from demo.demo_input import DemoInput
+from demo.every_camera import CAMERAS_REPORT
 from demo.live.node_parameters import node_parameters
 from demo.live.topics import IMAGE_TOPICS
 from demo.played_frames import RATE_HZ
@@ -48,6 +49,8 @@ def summarise(
             "kind": frames.kind,
             "frames": len(sent),
             "unreadable": frames.unreadable,
+            "topic": frames.topic,
+            "other_cameras": list(frames.other_cameras),
             "rate_hz": options.rate or (RATE_HZ if frames.topic is None else None),
             "paced": options.paced,
             "played_s": (sent[-1].sent_at_ns - sent[0].sent_at_ns) / 1e9 if sent else 0.0,
@@ -140,5 +143,7 @@ def print_summary(summary: dict[str, Any], out: Path, console: Console) -> None:
         say(f"false obstacles: {found['false_obstacles']}, {found['false_obstacles_per_minute']:.1f} a minute")
     say(f"seconds: {', '.join(f'{name} {seconds}' for name, seconds in summary['stages_s'].items())}")
     say(f"report: {out / 'report.html'}")
+    if summary["input"]["other_cameras"]:
+        say(f"report of all cameras: {out / CAMERAS_REPORT}")
     for problem in summary["problems"]:
         say(f"problem: {problem}", style="red")

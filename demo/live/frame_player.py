@@ -17,8 +17,9 @@ from builtin_interfaces.msg import Time
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 
+from demo.live.topics import COMPRESSED
 from demo.played_frames import RATE_HZ, PlayedFrames, open_frames
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.messages.stamps import NANOSECONDS_PER_SECOND, stamp_ns
@@ -37,6 +38,18 @@ def to_image(recorded: Any, time_ns: int) -> Image:
     message.header.frame_id = recorded.header.frame_id
     message.height, message.width = recorded.height, recorded.width
     message.encoding, message.step = recorded.encoding, recorded.step
+    data = array.array("B")
+    data.frombytes(np.ascontiguousarray(recorded.data, np.uint8).data.cast("B"))
+    message.data = data
+    return message
+
+
+def to_compressed_image(recorded: Any, time_ns: int) -> CompressedImage:
+    """A recorded compressed image as a message to publish, its bytes unchanged."""
+    message = CompressedImage()
+    message.header.stamp = _time(time_ns)
+    message.header.frame_id = recorded.header.frame_id
+    message.format = recorded.format
     data = array.array("B")
     data.frombytes(np.ascontiguousarray(recorded.data, np.uint8).data.cast("B"))
     message.data = data
@@ -164,14 +177,18 @@ def main() -> int:
         return 2
     rclpy.init()
     node = Node("frame_player")
-    publisher = node.create_publisher(Image, options.publish_to, CAMERA_QOS)
+    kind, topic = Image, options.publish_to
+    if frames.compressed:
+        # As image_transport names it.
+        kind, topic = CompressedImage, f"{options.publish_to}{COMPRESSED}"
+    publisher = node.create_publisher(kind, topic, CAMERA_QOS)
     calibration = None
     if options.info_to:
         frame_id = next(iter(frames)).message.header.frame_id
         calibration = Calibration(node, options.info_to, frames.source.first_infos[0], frame_id)
     results = result_counter(node, options.paced_by) if options.paced_by else None
     if not _wait_for_subscriber(publisher, options.wait):
-        print(f"frame_player: no subscriber of {options.publish_to} within {options.wait:.0f} s", file=sys.stderr)
+        print(f"frame_player: no subscriber of {topic} within {options.wait:.0f} s", file=sys.stderr)
         return 3
     ready = time.monotonic() + DISCOVERY_S
     while time.monotonic() < ready:
@@ -203,7 +220,7 @@ def _send(frames: PlayedFrames, publisher: Any, calibration: Calibration | None,
     for index, frame in enumerate(frames):
         pace.wait(index, frame.time_ns)
         time_ns = time.time_ns() if frames.topic is None else stamp_ns(frame.message.header.stamp)
-        message = to_image(frame.message, time_ns)
+        message = (to_compressed_image if frames.compressed else to_image)(frame.message, time_ns)
         if calibration is not None:
             calibration.publish(time_ns)
         sent_at_ns = time.monotonic_ns()

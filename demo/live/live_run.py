@@ -14,7 +14,7 @@ from demo.demo_input import DemoError, DemoInput
 from demo.live.graph_client import START_TIMEOUT_S, GraphClient
 from demo.live.node_parameters import node_parameters
 from demo.live.processes import end, process
-from demo.live.topics import IMAGE_TOPICS, INFO_TOPIC, INPUT_TOPIC, NODE, OBSTACLES_TOPIC
+from demo.live.topics import COMPRESSED, IMAGE_TOPICS, INFO_TOPIC, INPUT_TOPIC, NODE, OBSTACLES_TOPIC
 from ros_ood_perception.bundle.model_bundle import Bundle
 from ros_ood_perception.launching.transport_environment import local_graph_environment
 from ros_ood_perception.progress_bar import progress_bar
@@ -70,9 +70,12 @@ def play_and_record(
 
 
 def _node_arguments(options: argparse.Namespace, played: DemoInput, bundle: Bundle) -> list[str]:
-    arguments = ["ros_ood_perception.node.perception_node", "--ros-args", "-r", f"~/input/image:={INPUT_TOPIC}"]
+    ending = COMPRESSED if played.frames.compressed else ""
+    remapped = f"~/input/image{ending}:={INPUT_TOPIC}{ending}"
+    arguments = ["ros_ood_perception.node.perception_node", "--ros-args", "-r", remapped]
     arguments += ["-r", f"~/input/camera_info:={INFO_TOPIC}"]
     parameters = {"bundle": bundle.folder.resolve(), "engine": options.engine, "num_threads": options.threads}
+    parameters["image_transport"] = "compressed" if played.frames.compressed else "raw"
     for name, value in {**parameters, **node_parameters(options.threshold, played, bundle.description)}.items():
         arguments += ["-p", f"{name}:={value}"]
     return arguments

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demo.demo_input import DemoInput
-from demo.played_frames import sent_image
 from demo.recorded_run import RecordedRun
 from demo.report.found_objects import (
     Findings,
@@ -21,7 +20,7 @@ from demo.report.found_objects import (
     nearest_range_m,
 )
 from ros_ood_perception.bundle.model_bundle import BundleDescription
-from ros_ood_perception.camera.raw_image import MalformedImageError, check_image, to_colour
+from ros_ood_perception.camera.raw_image import MalformedImageError
 from ros_ood_perception.messages.overlay import score_picture, semantic_picture
 from ros_ood_perception.obstacles.regions import RegionSettings
 from ros_ood_perception.replay.report.pictures import encoded, narrowed, outlines
@@ -120,14 +119,13 @@ class Player:
             advance()
             if position not in frames:
                 continue
-            size = size or (frame.message.width, frame.message.height)
-            message = sent_image(frame.message)
             try:
-                check_image(message)
-                camera = encoded(narrowed(to_colour(message, "rgb"), PICTURE_WIDTH), ".jpg")
+                image = self._frames.colour(frame.message, "rgb")
             except MalformedImageError:
                 # The node published a mask for a frame without an image: there is nothing to show.
                 continue
+            size = size or (image.shape[1], image.shape[0])
+            camera = encoded(narrowed(image, PICTURE_WIDTH), ".jpg")
             frames[position] |= {"camera": camera, "name": printable(frame.name)} | self._facts(position)
         played = [frames[position] for position in self.shown if "camera" in frames[position]]
         shown = {

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
-from recorded_drive import START_NS, STEP_NS, camera_info, image, picture, static_transforms
+from recorded_drive import START_NS, STEP_NS, camera_info, header, image, picture, static_transforms, write_bag
 from rosbags.rosbag2 import Writer
 
 from demo.played_frames import open_frames
@@ -55,3 +56,37 @@ def test_a_folder_of_images_may_have_the_name_of_a_bag(name: str, tmp_path: Path
     assert frames.kind == "folder of images"
     assert [frame.name for frame in frames] == ["0.png"]
     assert open_input(folder, [], 10.0).kind == "folder of images"
+
+
+def compressed_image(number: int) -> Any:
+    data = cv2.imencode(".jpg", picture(number))[1].ravel()
+    return message_types()("sensor_msgs/msg/CompressedImage", header=header(number), format="jpeg", data=data)
+
+
+def test_a_bag_with_compressed_frames_only_is_played_as_the_node_sees_them(tmp_path: Path) -> None:
+    frames = open_frames(
+        write_bag(
+            tmp_path / "drive", {"/front/image_raw/compressed": [compressed_image(number) for number in range(3)]}
+        )
+    )
+    assert (frames.compressed, frames.topic, frames.other_cameras) == (True, "/front/image_raw/compressed", ())
+    for number, frame in enumerate(frames):
+        data = np.asarray(frame.message.data, np.uint8)
+        np.testing.assert_array_equal(frames.colour(frame.message, "bgr"), cv2.imdecode(data, cv2.IMREAD_COLOR))
+        assert number < 3
+
+
+def test_of_several_cameras_the_first_is_played_and_the_others_are_named(tmp_path: Path) -> None:
+    bag = write_bag(
+        tmp_path / "drive",
+        {
+            "/rear/image_raw/compressed": [compressed_image(0)],
+            "/front/image_raw": [image(0)],
+            "/front/image_raw/compressed": [compressed_image(0)],
+            "/perception_node/output/semantic/mask": [image(0)],
+        },
+    )
+    frames = open_frames(bag)
+    assert (frames.topic, frames.compressed) == ("/front/image_raw", False)
+    assert frames.other_cameras == ("/rear/image_raw/compressed",)
+    assert open_frames(bag, "/rear/image_raw/compressed").other_cameras == ("/front/image_raw",)

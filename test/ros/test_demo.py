@@ -15,6 +15,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 import pytest
+from recorded_drive import header, image, picture, write_bag
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
@@ -24,6 +25,7 @@ from demo.played_frames import TopicChoiceError, open_frames
 from demo.summary import ACCOUNTING_FIELDS, problems
 from ros_ood_perception.messages.stamps import stamp_ns
 from ros_ood_perception.recordings.bag import BagError
+from ros_ood_perception.recordings.message_types import message_types
 
 FRAMES = 12
 
@@ -138,6 +140,33 @@ def test_a_folder_with_other_files_is_not_overwritten(frames: Path, shipped_bund
     assert result.returncode == 2
     assert "is not empty and was not written by the demo" in " ".join(result.stderr.split())
     assert (tmp_path / "bag").is_dir()
+
+
+def test_compressed_frames_are_played_and_every_camera_is_shown(shipped_bundle: Path, tmp_path: Path) -> None:
+    types = message_types()
+
+    def compressed(number: int) -> Any:
+        data = cv2.imencode(".jpg", picture(number))[1].ravel()
+        return types("sensor_msgs/msg/CompressedImage", header=header(number), format="jpeg", data=data)
+
+    bag = write_bag(
+        tmp_path / "drive",
+        {
+            "/front/image_raw/compressed": [compressed(number) for number in range(4)],
+            "/rear/image_raw": [image(number) for number in range(4)],
+        },
+    )
+    out = tmp_path / "out"
+    result = demo(bag, "--bundle", shipped_bundle, "--out", out, "--paced")
+    assert result.returncode == 0, result.stderr
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["accounting"]["published"], summary["equal_to_engine"]["semantic_mask"]) == (4, 4)
+    assert summary["input"]["topic"] == "/front/image_raw/compressed"
+    assert summary["input"]["other_cameras"] == ["/rear/image_raw"]
+    [camera] = player_data((out / "report.html").read_text())["cameras"]
+    assert (len(camera["frames"]), camera["size"]) == (4, [128, 96])
+    cameras = player_data((out / "cameras" / "report.html").read_text())["cameras"]
+    assert [(camera["name"], len(camera["frames"])) for camera in cameras] == [("front", 4), ("rear", 4)]
 
 
 def test_a_bag_with_several_image_topics_asks_which(run: Path) -> None:
