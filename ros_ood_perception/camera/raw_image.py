@@ -1,10 +1,8 @@
-"""`sensor_msgs/Image` to arrays, without a copy where the encoding allows. Every field is checked.
-
-Knows no ROS but `cv_bridge`, which is imported only for encodings outside of `CHANNELS`.
-"""
+"""`sensor_msgs/Image` to arrays, without a copy where the encoding allows. Every field is checked. Knows no ROS."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,27 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_ood_perception.camera.limits import DEFAULT_MAX_PIXELS
+from ros_ood_perception.camera.raw_encodings import ENCODINGS, VIEWED, Encoding, convert
 from ros_ood_perception.errors import PerceptionError
 
-CHANNELS = {"mono8": 1, "bgr8": 3, "rgb8": 3, "bgra8": 4, "rgba8": 4}
-"""Encodings that are read as a view of the message's bytes, and their bytes a pixel."""
-
-DEEP_CHANNELS = {"bgr16": 3, "rgb16": 3, "bgra16": 4, "rgba16": 4}
-"""Encodings of two bytes a channel, which cv_bridge converts, and their channels."""
-
 NOT_CAMERA_COLOURS = ("mono16", "16U", "16S", "32F", "32S", "64F", "8S")
-"""Prefixes of encodings of measurements (depth, thermal), which no colour camera has."""
+"""Prefixes of the encodings that a compressed image of a colour camera does not declare."""
 
-_TO_COLOUR = {
-    ("bgr8", "rgb"): cv2.COLOR_BGR2RGB,
-    ("rgb8", "bgr"): cv2.COLOR_RGB2BGR,
-    ("bgra8", "rgb"): cv2.COLOR_BGRA2RGB,
-    ("bgra8", "bgr"): cv2.COLOR_BGRA2BGR,
-    ("rgba8", "rgb"): cv2.COLOR_RGBA2RGB,
-    ("rgba8", "bgr"): cv2.COLOR_RGBA2BGR,
-    ("mono8", "rgb"): cv2.COLOR_GRAY2RGB,
-    ("mono8", "bgr"): cv2.COLOR_GRAY2BGR,
-}
+MOST_BYTES_BEHIND_PLANES = 4095
+"""Buffers of a driver are rounded up to whole pages. More bytes mean that the planes are not where they should be."""
 
 
 class ImageMessage(Protocol):
@@ -129,48 +114,80 @@ def check_image(message: ImageMessage, max_pixels: int = DEFAULT_MAX_PIXELS) -> 
     encoding = message.encoding
     check_stamp(message.header.stamp.sec)
     check_not_empty(height, width)
-    if encoding.startswith(NOT_CAMERA_COLOURS):
-        raise MalformedImageError(
-            "encoding of no colour camera",
-            f"encoding is {encoding[:20]!r}, which is not a colour camera's (depth, thermal or raw measurements); "
-            "remap ~/input/image to a colour topic, or let the driver publish rgb8, bgr8 or mono8",
-        )
-    pixel_bytes = _least_pixel_bytes(encoding)
-    if step < width * pixel_bytes:
+    layout = ENCODINGS.get(encoding)
+    if layout is None:
+        raise _refusal(encoding)
+    if encoding not in VIEWED:
+        _check_side(encoding, layout, height, width)
+    if step < width * layout.pixel_bytes:
         raise MalformedImageError(
             "step too small",
-            f"step is {step}, but a row of {width} pixels {encoding[:20]} has {width * pixel_bytes} bytes; "
+            f"step is {step}, but a row of {width} pixels {encoding} has {width * layout.pixel_bytes} bytes; "
             "the publisher must set step to at least width * bytes per pixel",
         )
-    if len(message.data) < height * step:
+    rows, size = layout.rows(height), len(message.data)
+    if size < rows * step:
         raise MalformedImageError(
             "data too short",
-            f"data has {len(message.data)} bytes, height * step = {height} * {step} needs {height * step}; "
-            "the publisher sends cut images",
+            f"data has {size} bytes, and {rows} rows of {step} (step) need {rows * step}; the publisher sends cut "
+            "images",
+        )
+    if rows > height and size > rows * step + MOST_BYTES_BEHIND_PLANES:
+        raise MalformedImageError(
+            "data too long",
+            f"data has {size} bytes, and the planes of {encoding} {rows * step} ({rows} rows of {step}); where the "
+            "second plane begins is not known, so the driver must publish planes without rows between them",
         )
     # Last: where the data does not fit the height, the image is cut and not large.
     check_not_too_large(height, width, max_pixels)
 
 
-def _least_pixel_bytes(encoding: str) -> int:
-    """The least number of bytes a pixel of this encoding has in a row."""
-    if encoding in CHANNELS:
-        return CHANNELS[encoding]
-    if encoding in DEEP_CHANNELS:
-        return 2 * DEEP_CHANNELS[encoding]
-    return 2 if encoding.endswith("16") or encoding.startswith(("yuv422", "uyvy", "yuyv")) else 1
+def _check_side(encoding: str, layout: Encoding, height: int, width: int) -> None:
+    if (layout.even_width and width % 2) or (layout.even_height and height % 2):
+        sides = "width and height" if layout.even_height else "width"
+        raise MalformedImageError(
+            "odd size",
+            f"the image is {width}x{height} pixels {encoding}, whose neighbours share their colour: {sides} must be "
+            "even; set another size in the camera driver",
+        )
+    if min(height, width) < layout.least_side:
+        raise MalformedImageError(
+            "odd size",
+            f"the image is {width}x{height} pixels {encoding}; width and height must be at least {layout.least_side}",
+        )
+
+
+def _refusal(encoding: str) -> MalformedImageError:
+    """The error for an encoding that is not read."""
+    remedy = "remap ~/input/image to a colour topic, or let the driver publish rgb8, bgr8 or mono8"
+    if encoding in ("8UC2", "16UC2"):
+        return MalformedImageError(
+            "unknown encoding",
+            f"encoding is '{encoding}', whose two channels have no agreed meaning; let the driver say which "
+            "(yuv422_yuy2, uyvy), or publish rgb8, bgr8 or mono8",
+        )
+    if re.fullmatch("(8|16|32|64)[USF](C[0-9]{0,3})?", encoding):
+        meaning = {"16UC1": "depth in millimetres", "32FC1": "depth in metres"}.get(encoding, "measurements")
+        return MalformedImageError(
+            "encoding of no colour camera",
+            f"encoding is '{encoding}', which is not a colour camera's: it holds {meaning}; {remedy}",
+        )
+    return MalformedImageError(
+        "unknown encoding",
+        f"encoding is {encoding[:20]!r}, which is none of ROS's names of colour and grey; {remedy}",
+    )
 
 
 def to_array(message: ImageMessage) -> NDArray[np.uint8]:
     """The image as a view of the message's own bytes: no copy.
 
     Args:
-        message: checked, with an encoding of `CHANNELS`.
+        message: checked, with an encoding of `VIEWED`.
 
     Returns:
         (H, W) or (H, W, C) uint8, rows `step` bytes apart. Valid as long as the message is.
     """
-    channels = CHANNELS[message.encoding]
+    channels = VIEWED[message.encoding].channels
     rows = np.frombuffer(message.data, np.uint8, message.height * message.step).reshape(message.height, message.step)
     pixels = rows[:, : message.width * channels]
     return pixels if channels == 1 else pixels.reshape(message.height, message.width, channels)
@@ -185,47 +202,11 @@ def to_colour(message: ImageMessage, order: str) -> NDArray[np.uint8]:
 
     Returns:
         (H, W, 3) uint8: a view where the message has that order, else converted.
-
-    Raises:
-        MalformedImageError: the encoding cannot be converted.
     """
-    encoding = message.encoding
-    if encoding not in CHANNELS:
-        return _through_cv_bridge(message, order)
+    encoding = VIEWED.get(message.encoding)
+    if encoding is None:
+        size = (message.height, message.width)
+        return convert(message.encoding, message.data, size, message.step, bool(message.is_bigendian), order)
     image = to_array(message)
-    code = _TO_COLOUR.get((encoding, order))
+    code = encoding.code(order)
     return image if code is None else cv2.cvtColor(image, code)
-
-
-def _through_cv_bridge(message: ImageMessage, order: str) -> NDArray[np.uint8]:
-    kind = "unknown encoding"
-    remedy = f"let the driver publish one of {', '.join(CHANNELS)}"
-    try:
-        # Imported here: few cameras need it, and it is not installed everywhere.
-        from cv_bridge import CvBridge, CvBridgeError
-    except ImportError as error:
-        raise MalformedImageError(
-            kind, f"encoding is {message.encoding[:20]!r}, and cv_bridge, which converts it, is not installed; {remedy}"
-        ) from error
-    try:
-        image = CvBridge().imgmsg_to_cv2(_without_padding(message), desired_encoding=f"{order}8")
-    except (CvBridgeError, cv2.error, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise MalformedImageError(
-            kind, f"encoding is {message.encoding[:20]!r}, which cv_bridge cannot convert ({error}); {remedy}"
-        ) from error
-    if image.dtype != np.uint8 or image.shape != (message.height, message.width, 3):
-        raise MalformedImageError(
-            kind, f"encoding is {message.encoding[:20]!r}; cv_bridge made {image.shape} {image.dtype} of it; {remedy}"
-        )
-    return image
-
-
-def _without_padding(message: ImageMessage) -> ImageMessage:
-    """The same image without padding between rows: some versions of cv_bridge ignore `step`."""
-    row = message.width * _least_pixel_bytes(message.encoding)
-    if message.step == row or len(message.data) != message.height * message.step:
-        return message
-    rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)[:, :row]
-    packed = np.ascontiguousarray(rows).reshape(-1)
-    endianness = message.is_bigendian
-    return PlainImage(message.header, message.height, message.width, message.encoding, row, packed, endianness)

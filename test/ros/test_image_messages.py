@@ -11,35 +11,7 @@ from image_messages import to_message
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from ros_ood_perception.camera.raw_image import CHANNELS, MalformedImageError, check_image, to_array, to_colour
-
-CvBridge = pytest.importorskip("cv_bridge", reason="cv_bridge is not installed").CvBridge
-
-
-@pytest.mark.parametrize("encoding", sorted(CHANNELS))
-@pytest.mark.parametrize("order", ["rgb", "bgr"])
-def test_conversions_agree_with_cv_bridge(encoding: str, order: str) -> None:
-    message = image(3, (12, 16), encoding)
-    expected = CvBridge().imgmsg_to_cv2(message, desired_encoding=f"{order}8")
-    np.testing.assert_array_equal(to_colour(message, order), expected)
-
-
-@pytest.mark.parametrize("encoding", ["bayer_rggb8", "bayer_gbrg8"])
-def test_other_encodings_go_through_cv_bridge(encoding: str) -> None:
-    message = image(4, (12, 16), "mono8")
-    message.encoding = encoding
-    check_image(message)
-    expected = CvBridge().imgmsg_to_cv2(message, desired_encoding="rgb8")
-    np.testing.assert_array_equal(to_colour(message, "rgb"), expected)
-
-
-def test_padded_rows_of_other_encodings_are_read_without_the_padding() -> None:
-    tight = image(4, (12, 16), "mono8")
-    tight.encoding = "bayer_rggb8"
-    padded = np.full((12, 24), 255, np.uint8)
-    padded[:, :16] = np.frombuffer(tight.data, np.uint8).reshape(12, 16)
-    message = Image(height=12, width=16, encoding="bayer_rggb8", step=24, data=padded.tobytes())
-    np.testing.assert_array_equal(to_colour(message, "rgb"), to_colour(tight, "rgb"))
+from ros_ood_perception.camera.raw_image import MalformedImageError, check_image, to_array, to_colour
 
 
 def test_a_stamp_before_1970_is_refused() -> None:
@@ -49,7 +21,7 @@ def test_a_stamp_before_1970_is_refused() -> None:
         check_image(message)
 
 
-@pytest.mark.parametrize("encoding", sorted(CHANNELS))
+@pytest.mark.parametrize("encoding", ["bgr8", "bgra8", "mono8", "rgb8", "rgba8"])
 def test_an_array_of_a_message_is_a_view_of_its_bytes(encoding: str) -> None:
     message = image(0, (4, 6), encoding)
     view = to_array(message)
@@ -86,7 +58,7 @@ def test_a_message_carries_the_array_and_the_header() -> None:
         ({"step": 5}, "step too small"),
         ({"height": 2**32 - 1}, "data too short"),
         ({"step": 2**32 - 1}, "data too short"),
-        ({"encoding": "mono16"}, "encoding of no colour camera"),
+        ({"encoding": "16UC1"}, "encoding of no colour camera"),
         ({"encoding": "32FC1"}, "encoding of no colour camera"),
         ({"encoding": ""}, "unknown encoding"),
         ({"encoding": "x" * 1000}, "unknown encoding"),
@@ -94,6 +66,7 @@ def test_a_message_carries_the_array_and_the_header() -> None:
         ({"encoding": "rgb16", "step": 35}, "step too small"),
         ({"encoding": "bgra16", "step": 47}, "step too small"),
         ({"encoding": "yuv422", "step": 11}, "step too small"),
+        ({"encoding": "nv21", "step": 5}, "step too small"),
     ],
 )
 def test_a_message_that_is_not_what_it_declares_is_refused(fields: dict[str, object], kind: str) -> None:

@@ -115,7 +115,7 @@ def _unknown(message: Image) -> None:
 
 
 def _depth(message: Image) -> None:
-    message.encoding = "mono16"
+    message.encoding = "16UC1"
 
 
 @pytest.mark.parametrize(
@@ -123,9 +123,9 @@ def _depth(message: Image) -> None:
     [
         (_zero, "height is 0"),
         (_small_step, "step is 160, but a row of 160 pixels rgb8 has 480 bytes; the publisher must set step"),
-        (_short, r"data has 57599 bytes, height * step = 120 * 480 needs 57600"),
-        (_unknown, "encoding is 'rainbow8', which cv_bridge cannot convert"),
-        (_depth, "encoding is 'mono16', which is not a colour camera's"),
+        (_short, "data has 57599 bytes, and 120 rows of 480 (step) need 57600"),
+        (_unknown, "encoding is 'rainbow8', which is none of ROS's names"),
+        (_depth, "encoding is '16UC1', which is not a colour camera's: it holds depth"),
     ],
 )
 def test_a_malformed_image_is_counted_logged_once_and_the_next_good_one_is_published(
