@@ -60,15 +60,7 @@ prepare_environment() {
   local group
   for group in "$@"; do
     case "$group" in
-      ros)
-        if [ -n "${ROS_DISTRO:-}" ]; then
-          "$venv/bin/python" -c 'import cv_bridge' 2>/dev/null ||
-            printf 'cv_bridge is missing: sudo apt install ros-%s-cv-bridge (needed for Bayer and YUV cameras)\n' "$ROS_DISTRO" >&2
-          continue
-        fi
-        install_locked "$ros_requirements" --require-hashes
-        install_locked cv_bridge --require-hashes --no-deps
-        ;;
+      ros) [ -n "${ROS_DISTRO:-}" ] || install_locked "$ros_requirements" --require-hashes ;;
       # --no-deps: the locks are complete, and older versions of pip reject hashes of packages with extras.
       training)
         install_locked training --require-hashes --no-deps

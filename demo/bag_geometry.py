@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from demo.played_frames import PlayedFrames
-from ros_ood_perception.camera.camera_model import CameraError, CameraModel
+from ros_ood_perception.camera.calibration.camera_info import CameraError
+from ros_ood_perception.camera.camera_model import CameraModel
 from ros_ood_perception.camera.raw_image import MalformedImageError
 from ros_ood_perception.obstacles.ground import CameraPose, GroundProjection
 

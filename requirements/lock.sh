@@ -13,7 +13,6 @@ cuda_packages() {
 compile --generate-hashes vehicle.in -o vehicle.txt
 compile --generate-hashes ros.in -o ros.txt
 compile --generate-hashes ros-jazzy.in -o ros-jazzy.txt
-compile --generate-hashes --no-deps cv_bridge.in -o cv_bridge.txt
 compile --generate-hashes --no-deps reference.in -o reference.txt
 compile --generate-hashes demo.in -o demo.txt
 # torch is in torch.txt, without a hash: its CPU build and its CUDA build are different files of one version. The CUDA

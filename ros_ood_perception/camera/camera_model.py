@@ -3,55 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ros_ood_perception.errors import PerceptionError
+from ros_ood_perception.camera.calibration.camera_info import CameraError, CameraInfoMessage
+from ros_ood_perception.camera.calibration.distortion import DISTORTION_COEFFICIENTS, read_distortion
 
-DISTORTION_COEFFICIENTS = {"plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (4,)}
-"""Allowed numbers of coefficients, in OpenCV's order, by model. `fisheye` is read as `equidistant`."""
 MAX_REPROJECTION_ERROR_PX = 0.05
 MAX_TANGENT = 50.0  # a perspective camera has no rays farther than 88.9 degrees from the axis
 LARGEST_NUMBER = 1e9  # in a calibration: no camera has such a focal length or coefficient
 SMALLEST_FOCAL_PX = 0.01  # no camera has a shorter one, and the squares of tangents would overflow
 UNDISTORT_ITERATIONS = 1000  # near the fold of a strong distortion it converges slowly
-
-
-class CameraError(PerceptionError, ValueError):
-    """A calibration or pose that cannot be used. The message names the field, its value and the remedy."""
-
-
-class RegionOfInterest(Protocol):
-    """`sensor_msgs/RegionOfInterest`."""
-
-    x_offset: int
-    y_offset: int
-    height: int
-    width: int
-    do_rectify: bool
-
-
-class CameraInfoMessage(Protocol):
-    """`sensor_msgs/CameraInfo`: the class of rclpy or that of `rosbags`, whose fields have the same names."""
-
-    height: int
-    width: int
-    distortion_model: str
-    d: Sequence[float]
-    k: Sequence[float]
-    r: Sequence[float]
-    p: Sequence[float]
-    binning_x: int
-    binning_y: int
-
-    @property
-    def roi(self) -> RegionOfInterest: ...
 
 
 @dataclass(frozen=True)
@@ -67,6 +33,7 @@ class CameraModel:
         distortion_model: a key of `DISTORTION_COEFFICIENTS`.
         coefficients: of the distortion, empty for none.
         rotation: 3 x 3, row by row.
+        skew: pixels that a row at focal length from the centre is shifted by: u = focal_x x + skew y + centre_x.
     """
 
     height: int
@@ -78,11 +45,13 @@ class CameraModel:
     distortion_model: str = "plumb_bob"
     coefficients: tuple[float, ...] = ()
     rotation: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+    skew: float = 0.0
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
             raise CameraError(f"the image size is {self.width}x{self.height}; both must be positive")
-        numbers = (self.focal_x, self.focal_y, self.centre_x, self.centre_y, *self.coefficients, *self.rotation)
+        intrinsics = (self.focal_x, self.focal_y, self.centre_x, self.centre_y, self.skew)
+        numbers = (*intrinsics, *self.coefficients, *self.rotation)
         # Written so that NaN is refused as well.
         if not all(abs(number) < LARGEST_NUMBER for number in numbers):
             raise CameraError(
@@ -132,38 +101,30 @@ class CameraModel:
             raise CameraError(
                 f"camera_info is of {full_width // binning[0]}x{full_height // binning[1]} images (width {info.width}, "
                 f"height {info.height}, roi {roi.width}x{roi.height}, binning {binning[0]}x{binning[1]}), the image "
-                f"is {width}x{height}; publish the camera_info of these images (image_proc's resize node scales it)"
+                f"is {width}x{height}; publish the camera_info of these images (image_proc's resize node scales it), "
+                "or give their calibration as a file (parameter calibration.file)"
             )
         if rectified and roi.do_rectify:
             raise CameraError(
                 "roi.do_rectify of camera_info is set: which part of the rectified image was cut out is not in it; "
                 "rectify the whole image, or give the raw one"
             )
-        matrix = np.array(info.p if rectified else info.k, np.float64)
-        name, size = ("P", 12) if rectified else ("K", 9)
-        if matrix.size != size:
-            raise CameraError(f"{name} of camera_info has {matrix.size} numbers; it must have {size}")
-        matrix = matrix.reshape(3, -1)[:, :3]
-        if not np.isfinite(matrix).all() or matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
-            raise CameraError(f"{name} of camera_info is {matrix.ravel().tolist()}; the camera is not calibrated")
-        if abs(matrix[0, 1]) > 1e-9 or not np.allclose(matrix[[1, 2, 2, 2], [0, 0, 1, 2]], (0, 0, 0, 1)):
-            raise CameraError(
-                f"{name} of camera_info is {matrix.ravel().tolist()}; it must be [fx 0 cx, 0 fy cy, 0 0 1]"
-            )
+        focal_x, skew, focal_y, centre_x, centre_y = _intrinsics(info, rectified)
         # R is all zero where the publisher does not set it.
         rotation = np.array(info.r, np.float64).ravel()
         turned = not rectified and rotation.size and bool(np.any(rotation))
-        model = {"": "plumb_bob", "fisheye": "equidistant"}.get(info.distortion_model, info.distortion_model)
+        model, coefficients = ("plumb_bob", ()) if rectified else read_distortion(info.distortion_model, info.d)
         return cls(
             height=height,
             width=width,
-            focal_x=float(matrix[0, 0]) / binning[0],
-            focal_y=float(matrix[1, 1]) / binning[1],
-            centre_x=(float(matrix[0, 2]) - int(roi.x_offset)) / binning[0],
-            centre_y=(float(matrix[1, 2]) - int(roi.y_offset)) / binning[1],
-            distortion_model="plumb_bob" if rectified else model,
-            coefficients=() if rectified else tuple(float(value) for value in info.d),
+            focal_x=focal_x / binning[0],
+            focal_y=focal_y / binning[1],
+            centre_x=(centre_x - int(roi.x_offset)) / binning[0],
+            centre_y=(centre_y - int(roi.y_offset)) / binning[1],
+            distortion_model=model,
+            coefficients=coefficients,
             rotation=tuple(rotation.tolist()) if turned else cls.rotation,
+            skew=skew / binning[0],
         )
 
     def rays(self, pixels: ArrayLike) -> NDArray[np.float64]:
@@ -173,6 +134,7 @@ class CameraModel:
         would then have the same pixel, and none is returned.
         """
         pixels = np.asarray(pixels, np.float64).reshape(-1, 2)
+        pixels = self._without_skew(pixels)
         distorted = (pixels - (self.centre_x, self.centre_y)) / (self.focal_x, self.focal_y)
         if self.distortion_model == "equidistant":
             rays = self._equidistant_rays(distorted)
@@ -196,7 +158,17 @@ class CameraModel:
             if seen.any():
                 pixels[seen] = self._project(xyz[seen] / xyz[seen, 2:])
         pixels[~seen] = np.nan
+        pixels[:, 0] += self._shift(pixels)
         return pixels
+
+    def _shift(self, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """How far the skew moves pixels (N, 2) along their row."""
+        shift: NDArray[np.float64] = (pixels[:, 1] - self.centre_y) / self.focal_y * self.skew
+        return shift
+
+    def _without_skew(self, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Where the pixels would be if the skew were zero: OpenCV's functions for distortions know none."""
+        return pixels - np.stack([self._shift(pixels), np.zeros(len(pixels))], axis=1) if self.skew else pixels
 
     @property
     def _matrix(self) -> NDArray[np.float64]:
@@ -266,3 +238,32 @@ class CameraModel:
         angle = np.where(inside, (low + high) / 2, np.nan)
         direction = np.divide(distorted, bent[:, None], out=np.zeros_like(distorted), where=bent[:, None] > 0)
         return np.concatenate([direction * np.sin(angle)[:, None], np.cos(angle)[:, None]], axis=1)
+
+
+def _intrinsics(info: CameraInfoMessage, rectified: bool) -> tuple[float, float, float, float, float]:
+    """fx, skew, fy, cx and cy of K, or of P for rectified images.
+
+    Raises:
+        CameraError: it is not a camera matrix.
+    """
+    name, values, size = ("P", info.p, 12) if rectified else ("K", info.k, 9)
+    matrix = np.array(values, np.float64).ravel()
+    if not matrix.any():
+        remedy = (
+            "the driver must fill it in for rectified images; if they are not rectified, or D is zero, set "
+            "ground.rectified_images to false"
+            if rectified
+            else "calibrate it (camera_calibration), or give its calibration as a file (parameter calibration.file)"
+        )
+        raise CameraError(f"{name} of camera_info is empty or all zero: the camera is not calibrated; {remedy}")
+    if matrix.size != size:
+        raise CameraError(f"{name} of camera_info has {matrix.size} numbers; it must have {size}")
+    matrix = matrix.reshape(3, -1)[:, :3]
+    if not np.isfinite(matrix).all() or matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
+        raise CameraError(f"{name} of camera_info is {matrix.ravel().tolist()}; the camera is not calibrated")
+    if not np.allclose(matrix[[1, 2, 2, 2], [0, 0, 1, 2]], (0, 0, 0, 1)):
+        raise CameraError(
+            f"{name} of camera_info is {matrix.ravel().tolist()}; it must be [fx skew cx, 0 fy cy, 0 0 1]"
+        )
+    focal_x, skew, centre_x, focal_y, centre_y = (float(matrix[at]) for at in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2)))
+    return focal_x, skew, focal_y, centre_x, centre_y

@@ -9,7 +9,7 @@ from typing import Any
 from rclpy.node import Node
 from rclpy.time import Time
 
-from ros_ood_perception.camera.camera_model import CameraError
+from ros_ood_perception.camera.calibration.camera_info import CameraError
 from ros_ood_perception.obstacles.ground import CameraPose
 
 POSE_EVERY_S = 1.0

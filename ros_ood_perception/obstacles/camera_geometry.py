@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_ood_perception.camera.camera_model import CameraError, CameraInfoMessage, CameraModel
+from ros_ood_perception.camera.calibration.camera_info import CameraError, CameraInfoMessage
+from ros_ood_perception.camera.camera_model import CameraModel
 from ros_ood_perception.obstacles.ground import CameraPose, GroundProjection
 from ros_ood_perception.obstacles.ground_map import GridSettings, GroundMap
 

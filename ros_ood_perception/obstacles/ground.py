@@ -10,7 +10,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ros_ood_perception.camera.camera_model import CameraError, CameraModel
+from ros_ood_perception.camera.calibration.camera_info import CameraError
+from ros_ood_perception.camera.camera_model import CameraModel
 
 OPTICAL_TO_BODY = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 """Optical frame (x right, y down, z forward) to body frame (x forward, y left, z up), REP 103."""

@@ -42,7 +42,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_ood_perception.camera.camera_model import CameraError, CameraInfoMessage
+from ros_ood_perception.camera.calibration.camera_info import CameraError, CameraInfoMessage
 from ros_ood_perception.camera.plausibility import FramePlausibility
 from ros_ood_perception.camera.raw_image import MalformedImageError
 from ros_ood_perception.inference.engine import ImageSizeError, InferenceEngine

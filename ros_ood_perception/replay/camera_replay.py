@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_ood_perception.bundle.model_bundle import BundleDescription
-from ros_ood_perception.camera.camera_model import CameraInfoMessage
+from ros_ood_perception.camera.calibration.camera_info import CameraInfoMessage
 from ros_ood_perception.camera.compressed_image import check_compressed, decode
 from ros_ood_perception.camera.decoder_process import shared_decoder
 from ros_ood_perception.camera.raw_image import MalformedImageError, check_image, to_colour

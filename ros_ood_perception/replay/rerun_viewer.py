@@ -1,7 +1,7 @@
 """Shows a replay in the Rerun viewer: frames, classes, scores and obstacles on the recording's time line.
 
-It needs rerun-sdk: `pip install "rerun-sdk==0.23.1" "pyarrow<18"`. Later versions of either need NumPy 2, but cv_bridge
-needs NumPy 1.
+It needs rerun-sdk: `pip install "rerun-sdk==0.23.1" "pyarrow<18"`. Later versions of either need NumPy 2, but
+packages of the ROS 2 distributions need NumPy 1.
 """
 
 from __future__ import annotations

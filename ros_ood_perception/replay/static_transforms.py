@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ros_ood_perception.camera.camera_model import CameraError
+from ros_ood_perception.camera.calibration.camera_info import CameraError
 from ros_ood_perception.obstacles.ground import CameraPose
 
 TOPIC = "/tf_static"

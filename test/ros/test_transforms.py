@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ros_ood_perception.camera.camera_model import CameraError
+from ros_ood_perception.camera.calibration.camera_info import CameraError
 from ros_ood_perception.node.transforms import Transforms
 from ros_ood_perception.replay.static_transforms import StaticTransforms
 

@@ -10,7 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rosbags.typesys import Stores, get_typestore
 
-from ros_ood_perception.camera.camera_model import CameraError, CameraModel
+from ros_ood_perception.camera.calibration.camera_info import CameraError
+from ros_ood_perception.camera.camera_model import CameraModel
 
 TYPES = get_typestore(Stores.ROS2_JAZZY).types
 BARREL = (-0.25, 0.08, 0.001, -0.001, -0.005)
@@ -117,16 +118,129 @@ def test_a_raw_pixel_and_its_rectified_one_have_one_ray_in_a_stereo_camera() -> 
 
 
 def test_binning_and_region_of_interest_do_not_change_where_a_pixel_looks() -> None:
-    full = CameraModel.from_camera_info(camera_info(), (1080, 1920))
-    cut = camera_info(binning_x=2, binning_y=4, roi={"x_offset": 200, "y_offset": 100, "width": 800, "height": 400})
+    full = CameraModel.from_camera_info(skewed(), (1080, 1920))
+    cut = skewed(binning_x=2, binning_y=4, roi={"x_offset": 200, "y_offset": 100, "width": 800, "height": 400})
     part = CameraModel.from_camera_info(cut, (100, 400))
     np.testing.assert_allclose(part.rays([(30, 20)]), full.rays([(30 * 2 + 200, 20 * 4 + 100)]), atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["", "plumb_bob"])
-def test_no_coefficients_mean_no_distortion(name: str) -> None:
-    camera = CameraModel.from_camera_info(camera_info(d=np.zeros(0), distortion_model=name), (1080, 1920))
+@pytest.mark.parametrize("count", [0, 4, 5, 8])
+@pytest.mark.parametrize(
+    "name",
+    ["", "plumb_bob", "rational_polynomial", "none", "None", "pinhole", "radtan", "kannala_brandt", "Plumb Bob", "ucm"],
+)
+def test_coefficients_of_zero_mean_no_distortion_whatever_the_name(name: str, count: int) -> None:
+    camera = CameraModel.from_camera_info(camera_info(d=np.zeros(count), distortion_model=name), (1080, 1920))
     np.testing.assert_allclose(camera.pixels([(0.5, 0.2, 1)]), [(1460, 742)])
+
+
+@pytest.mark.parametrize("name", ["equidistant", "fisheye"])
+def test_a_fisheye_without_distortion_is_still_a_fisheye(name: str) -> None:
+    camera = CameraModel.from_camera_info(camera_info(d=np.zeros(4), distortion_model=name), (1080, 1920))
+    np.testing.assert_allclose(camera.pixels([(math.tan(0.5), 0, 1)]), [(960 + 1000 * 0.5, 540)])
+
+
+SPREAD = np.stack(np.meshgrid(np.arange(200, 1800, 160.0), np.arange(100, 1080, 140.0)), axis=-1).reshape(-1, 2)
+THIN_PRISM = (0.002, 0.0, -0.001, 0.0)
+TILT = (0.01, -0.02)
+
+
+@pytest.mark.parametrize(
+    ("name", "coefficients"),
+    [
+        ("plumb_bob", BARREL[:4]),
+        ("plumb_bob", BARREL),
+        ("plumb_bob", (*BARREL, 0, 0, 0)),
+        ("plumb_bob", (*BARREL, *(0,) * 7)),
+        ("plumb_bob", (*BARREL, *(0,) * 9)),
+        ("plumb_bob", (0, 0, 0.001, 0)),
+        ("plumb_bob", RATIONAL),
+        ("plumb_bob", (*RATIONAL, *THIN_PRISM)),
+        ("rational_polynomial", BARREL),
+        ("rational_polynomial", (*BARREL, 0)),
+        ("rational_polynomial", RATIONAL),
+        ("rational_polynomial", (*RATIONAL, *THIN_PRISM)),
+        ("rational_polynomial", (*RATIONAL, *THIN_PRISM, *TILT)),
+        ("rational_polynomial", (*RATIONAL, *(0,) * 6)),
+        ("radtan", BARREL[:4]),
+        ("Plumb Bob", BARREL),
+        ("PLUMB-BOB", BARREL),
+        ("", BARREL),
+    ],
+)
+def test_perspective_coefficients_are_read_in_opencvs_order(name: str, coefficients: tuple[float, ...]) -> None:
+    info = camera_info(distortion_model=name, d=np.array(coefficients))
+    rays = CameraModel.from_camera_info(info, (1080, 1920)).rays(SPREAD)
+    # OpenCV takes vectors of these lengths only.
+    length = next(
+        length for length in (4, 5, 8, 12, 14) if length >= len(coefficients) or not any(coefficients[length:])
+    )
+    criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 500, 1e-9)
+    vector = np.array(coefficients[:length], np.float64)
+    expected = cv2.undistortPointsIter(SPREAD[:, None], info.k.reshape(3, 3), vector, None, None, criteria).reshape(
+        -1, 2
+    )
+    np.testing.assert_allclose(rays[:, :2] / rays[:, 2:], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["equidistant", "fisheye", "kannala_brandt", "Kannala Brandt4"])
+@pytest.mark.parametrize("zeros", [0, 1, 4])
+def test_fisheye_coefficients_are_opencvs(name: str, zeros: int) -> None:
+    info = camera_info(distortion_model=name, d=np.array((*FISHEYE, *(0,) * zeros)))
+    rays = CameraModel.from_camera_info(info, (1080, 1920)).rays(SPREAD)
+    expected = cv2.fisheye.undistortPoints(SPREAD[:, None], info.k.reshape(3, 3), np.array(FISHEYE)).reshape(-1, 2)
+    np.testing.assert_allclose(rays[:, :2] / rays[:, 2:], expected, atol=1e-5)
+
+
+SKEW = 7.5
+
+
+def skewed(**fields: Any) -> Any:
+    return camera_info(k=np.array([1000.0, SKEW, 960, 0, 1010, 540, 0, 0, 1]), **fields)
+
+
+@pytest.mark.parametrize("coefficients", [(), BARREL, RATIONAL])
+def test_the_skew_of_a_perspective_camera_is_that_of_k(coefficients: tuple[float, ...]) -> None:
+    """OpenCV's projection leaves it out. Here it distorts, and K is applied by hand."""
+    camera = CameraModel.from_camera_info(skewed(d=np.array(coefficients)), (1080, 1920))
+    points = np.array([(0.3, -0.2, 1), (-0.5, 0.4, 1), (0, 0, 1), (0.1, 0.45, 1)])
+    bent, _ = cv2.projectPoints(points, np.zeros(3), np.zeros(3), np.eye(3), np.array(coefficients, np.float64))
+    x, y = bent.reshape(-1, 2).T
+    expected = np.stack([1000 * x + SKEW * y + 960, 1010 * y + 540], axis=1)
+    np.testing.assert_allclose(camera.pixels(points), expected, atol=1e-9)
+    rays = camera.rays(expected)
+    np.testing.assert_allclose(rays / rays[:, 2:], points, atol=2e-5)
+
+
+def test_the_skew_without_distortion_is_undone_by_the_inverse_of_k() -> None:
+    info = skewed(d=np.zeros(5))
+    rays = CameraModel.from_camera_info(info, (1080, 1920)).rays(SPREAD)
+    expected = np.concatenate([SPREAD, np.ones((len(SPREAD), 1))], axis=1) @ np.linalg.inv(info.k.reshape(3, 3)).T
+    np.testing.assert_allclose(rays / rays[:, 2:], expected, atol=1e-12)
+
+
+def test_the_skew_of_a_fisheye_is_opencvs() -> None:
+    """`cameracalibrator` leaves it free for fisheye lenses."""
+    camera = CameraModel.from_camera_info(skewed(distortion_model="equidistant", d=np.array(FISHEYE)), (1080, 1920))
+    points = np.array([(0.3, -0.2, 1), (-0.9, 0.4, 1), (0, 0, 1), (0.1, 0.6, 1)])
+    matrix = np.array([[1000.0, 0, 960], [0, 1010, 540], [0, 0, 1]])
+    expected, _ = cv2.fisheye.projectPoints(
+        points[:, None], np.zeros(3), np.zeros(3), matrix, np.array(FISHEYE), alpha=SKEW / 1000
+    )
+    np.testing.assert_allclose(camera.pixels(points), expected.reshape(-1, 2), atol=1e-9)
+    rays = camera.rays(expected.reshape(-1, 2))
+    np.testing.assert_allclose(rays / rays[:, 2:], points, atol=1e-9)
+
+
+def test_the_skew_of_a_rectified_image_is_that_of_p() -> None:
+    p = np.array([900.0, SKEW, 950, 0, 0, 905, 530, 0, 0, 0, 1, 0])
+    camera = CameraModel.from_camera_info(camera_info(p=p), (1080, 1920), rectified=True)
+    np.testing.assert_allclose(camera.pixels([(0.5, 0.2, 1)]), [(900 * 0.5 + SKEW * 0.2 + 950, 905 * 0.2 + 530)])
+
+
+@pytest.mark.parametrize("fields", [{"r": np.zeros(9)}, {"r": np.zeros(0)}, {"p": np.zeros(12)}, {"p": np.zeros(0)}])
+def test_a_raw_image_needs_neither_r_nor_p(fields: dict[str, Any]) -> None:
+    assert CameraModel.from_camera_info(camera_info(**fields), (1080, 1920)) == model("plumb_bob", BARREL)
 
 
 @pytest.mark.parametrize(
@@ -135,16 +249,38 @@ def test_no_coefficients_mean_no_distortion(name: str) -> None:
         ({"k": np.zeros(9)}, "K of camera_info is .* not calibrated"),
         ({"k": np.full(9, np.nan)}, "K of camera_info is .* not calibrated"),
         ({"k": np.array([1000.0, 0, np.inf, 0, 1000, 540, 0, 0, 1])}, "K of camera_info is .* not calibrated"),
-        ({"k": np.array([1000.0, 5, 960, 0, 1000, 540, 0, 0, 1])}, r"must be \[fx 0 cx, 0 fy cy, 0 0 1\]"),
-        ({"k": np.array([1000.0, 0, 960, 0, 1000, 540, 0, 0, 2])}, r"must be \[fx 0 cx, 0 fy cy, 0 0 1\]"),
-        ({"k": np.zeros(4)}, "K of camera_info has 4 numbers; it must have 9"),
+        ({"k": np.array([1000.0, 0, 960, 5, 1000, 540, 0, 0, 1])}, r"must be \[fx skew cx, 0 fy cy, 0 0 1\]"),
+        ({"k": np.array([1000.0, 0, 960, 0, 1000, 540, 0, 0, 2])}, r"must be \[fx skew cx, 0 fy cy, 0 0 1\]"),
+        ({"k": np.array([1000.0, 0, 0, 0, 1000, 0, 960, 540, 1])}, r"must be \[fx skew cx, 0 fy cy, 0 0 1\]"),
+        ({"k": np.array([1000.0, np.nan, 960, 0, 1000, 540, 0, 0, 1])}, "K of camera_info is .* not calibrated"),
+        ({"k": np.ones(4)}, "K of camera_info has 4 numbers; it must have 9"),
+        (
+            {"k": np.zeros(0)},
+            "K of camera_info is empty or all zero: .* not calibrated; calibrate it",
+        ),
         ({"d": np.array([np.nan] * 5)}, "not finite"),
-        ({"d": np.zeros(3)}, "D has 3 coefficients; plumb_bob has 4 or 5"),
-        ({"distortion_model": "ucm"}, "distortion_model is 'ucm'; known are plumb_bob"),
+        ({"d": np.full(3, 0.1)}, "has 3 coefficients, .* is number 3; plumb_bob has 4 or 5 or 8 or 12 or 14"),
+        ({"d": np.full(6, 0.1)}, "has 6 coefficients, .* is number 6; plumb_bob has 4 or 5 or 8 or 12 or 14"),
+        ({"d": np.full(15, 0.1)}, "has 15 coefficients, .* is number 15"),
+        (
+            {"d": np.full(5, 0.1), "distortion_model": "equidistant"},
+            "has 5 coefficients, .* is number 5; equidistant has 4 in OpenCV's order, and zeros may follow; correct",
+        ),
+        (
+            {"distortion_model": "ucm"},
+            "distortion_model of camera_info is 'ucm', and D is not zero; read are plumb_bob, .* give the file",
+        ),
+        ({"distortion_model": "none"}, "is 'none', and D is not zero"),
+        ({"distortion_model": "pinhole"}, "is 'pinhole', and D is not zero"),
+        ({"distortion_model": "x" * 1000}, "is 'x{40}', and D is not zero"),
         ({"r": np.full(9, 0.5)}, "must be a 3 x 3 rotation"),
         ({"r": np.array([np.nan] * 9)}, "not finite"),
         ({"height": 0, "width": 0}, "is of 0x0 images"),
-        ({"width": 1280, "height": 720}, "is of 1280x720 images .* the image is 1920x1080"),
+        (
+            {"width": 1280, "height": 720},
+            "is of 1280x720 images .* the image is 1920x1080; publish .* as a file .parameter calibration.file",
+        ),
+        ({"roi": {"x_offset": 8, "width": 960, "height": 1080}}, "is of 960x1080 images .* roi 960x1080"),
         ({"binning_x": 2, "binning_y": 2}, "is of 960x540 images"),
         ({"binning_x": 4_000_000_000}, "is of 0x1080 images"),
     ],
@@ -157,7 +293,8 @@ def test_a_camera_info_that_cannot_be_right_is_refused(fields: dict[str, Any], m
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"p": np.zeros(12)}, "P of camera_info is .* not calibrated"),
+        ({"p": np.zeros(12)}, "P of camera_info is empty or all zero: .* set ground.rectified_images to false"),
+        ({"p": np.zeros(0)}, "P of camera_info is empty or all zero: .* set ground.rectified_images to false"),
         ({"roi": {"do_rectify": True}}, "do_rectify of camera_info is set"),
     ],
 )
@@ -175,12 +312,12 @@ any_number = st.floats(allow_nan=True, allow_infinity=True, width=64)
 @given(
     k=st.lists(any_number, min_size=9, max_size=9),
     d=st.lists(any_number, max_size=15),
-    name=st.sampled_from(["plumb_bob", "rational_polynomial", "equidistant", "fisheye", "", "x"]),
+    name=st.sampled_from(["plumb_bob", "rational_polynomial", "equidistant", "kannala_brandt", "", "x"]),
 )
 def test_any_camera_info_is_refused_or_gives_unit_rays_that_come_back(
     k: list[float], d: list[float], name: str
 ) -> None:
-    k = [*k[:1], 0.0, k[2], 0.0, *k[4:6], 0.0, 0.0, 1.0]
+    k = [*k[:3], 0.0, *k[4:6], 0.0, 0.0, 1.0]
     info = camera_info(k=np.array(k), d=np.array(d), distortion_model=name)
     try:
         camera = CameraModel.from_camera_info(info, (1080, 1920))

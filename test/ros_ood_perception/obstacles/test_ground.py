@@ -7,7 +7,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ros_ood_perception.camera.camera_model import CameraError, CameraModel
+from ros_ood_perception.camera.calibration.camera_info import CameraError
+from ros_ood_perception.camera.camera_model import CameraModel
 from ros_ood_perception.obstacles.ground import CameraPose, GroundProjection
 
 DISTORTIONS = [
