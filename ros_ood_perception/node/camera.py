@@ -69,7 +69,15 @@ class Camera:
         self._put: Callable[[ReceivedFrame], bool] = lambda frame: False
         self._status = status = CameraStatus(node, name)
         try:
-            self._input = CameraInput(node, name, settings.image_transport, status.accounting, status.kinds, memory)
+            self._input = CameraInput(
+                node,
+                name,
+                settings.image_transport,
+                status.accounting,
+                status.kinds,
+                memory,
+                settings.camera_info_topics[number],
+            )
             self._pipeline = CameraPipeline(
                 engine,
                 len(description.classes),

@@ -33,6 +33,7 @@ class CameraInput:
         accounting: counts received messages and gaps in their numbering.
         kinds: logs messages that are too large for the transport.
         memory: what the transport can carry.
+        info_topic: of the calibration; "": `input/camera_info`; None: no topic has it.
 
     Attributes:
         lost: messages that the middleware reported as lost.
@@ -46,12 +47,13 @@ class CameraInput:
         accounting: FrameAccounting,
         kinds: LoggedKinds,
         memory: SharedMemory,
+        info_topic: str | None = "",
     ) -> None:
         self._node = node
         self._transport = transport
         self._type: type[Image | CompressedImage] = CompressedImage if transport == "compressed" else Image
         self._image_topic = camera_topic(camera, INPUT_TOPICS[transport])
-        self._info_topic = camera_topic(camera, CAMERA_INFO_TOPIC)
+        self._info_topic = camera_topic(camera, CAMERA_INFO_TOPIC) if info_topic == "" else info_topic
         self._accounting = accounting
         self._kinds = kinds
         self._memory = memory
@@ -94,13 +96,14 @@ class CameraInput:
             event_callbacks=subscription_events(self._node, self._image_topic, self._on_lost, self._on_matched),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
-        self._infos = self._node.create_subscription(
-            CameraInfo,
-            self._info_topic,
-            take_info,
-            QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-        )
+        if self._info_topic is not None:
+            self._infos = self._node.create_subscription(
+                CameraInfo,
+                self._info_topic,
+                take_info,
+                QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
+                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            )
         return str(self._images.topic_name)
 
     def stop(self) -> None:
@@ -112,7 +115,12 @@ class CameraInput:
 
     def no_camera_info(self) -> str:
         """The problem to report while no camera_info has come."""
-        return f"nothing has come on {self._node.resolve_topic_name(self._info_topic)}; remap {self._info_topic}"
+        if self._info_topic is None:
+            return "no camera_info is known"
+        return (
+            f"nothing has come on {self._node.resolve_topic_name(self._info_topic)}; remap {self._info_topic}, or set "
+            "calibration.camera_info_topic or calibration.file"
+        )
 
     def why_nothing_comes(self) -> str:
         """Why no image arrives, as far as the graph shows it; empty while nothing is subscribed."""

@@ -373,6 +373,27 @@ _PERSISTENCE = Group(
     ),
 )
 
+_EACH = "One value for each camera, or one for all."
+
+_CALIBRATION = Group(
+    "Calibration: the lens of each camera",
+    (
+        Declaration(
+            "calibration.camera_info_topic",
+            ("",),
+            "Topic of the camera's calibration (`sensor_msgs/CameraInfo`), as a full name such as "
+            "`/front/camera_info`. One value for each camera, each another. Empty: `input/camera_info`; in a replay, "
+            "`camera_info` beside the images.",
+        ),
+        Declaration(
+            "calibration.file",
+            ("",),
+            "Calibration file (YAML), as `cameracalibrator` and `camera_info_manager` write it. It is used instead of "
+            f"a topic. {_EACH} Empty: the calibration comes from the topic.",
+        ),
+    ),
+)
+
 _GROUND = Group(
     "Ground: where obstacles stand",
     (
@@ -445,8 +466,6 @@ _GROUND = Group(
     ),
 )
 
-_EACH = "One value for each camera, or one for all."
-
 _MOUNTING = Group(
     "Mounting: the pose of each camera",
     (
@@ -496,6 +515,6 @@ _MOUNTING = Group(
     ),
 )
 
-GROUPS = (_MODEL, _CAMERAS, _FAILURES, _OUTPUTS, _TIME, _REGIONS, _PERSISTENCE, _GROUND, _MOUNTING)
+GROUPS = (_MODEL, _CAMERAS, _FAILURES, _OUTPUTS, _TIME, _REGIONS, _PERSISTENCE, _CALIBRATION, _GROUND, _MOUNTING)
 
 DECLARATIONS = tuple(declaration for group in GROUPS for declaration in group.declarations)

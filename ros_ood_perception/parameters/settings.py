@@ -13,6 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_ood_perception.bundle.model_bundle import BundleDescription
+from ros_ood_perception.camera.calibration.calibration_file import read_calibration_file
+from ros_ood_perception.camera.calibration.camera_info import CameraError, CameraInfoMessage
+from ros_ood_perception.camera.camera_model import CameraModel
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.strict_yaml import shown
 from ros_ood_perception.inference.engine import GpuOptions
@@ -27,14 +30,21 @@ from ros_ood_perception.obstacles.regions import RegionSettings, read_ego_mask
 from ros_ood_perception.obstacles.tracks import PersistenceSettings
 from ros_ood_perception.parameters.declarations import DECLARATIONS
 from ros_ood_perception.pipeline.camera_pipeline import CameraSetup, PipelineSettings
+from ros_ood_perception.shown_text import error_line
 
 CAMERA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*")
+FULL_TOPIC = re.compile(r"(/[A-Za-z_][A-Za-z0-9_]*)+")
 TOPIC_WORDS = frozenset({"input", "output", "debug"})
 MOST_CAMERAS = 64
 LONGEST_PATH = 4095
 """Characters; Linux allows no more bytes."""
+LONGEST_TOPIC = 200
+"""Characters; DDS allows little more."""
 MOUNTING_FIELDS = ("height_m", "pitch_deg", "roll_deg", "yaw_deg", "forward_m", "left_m")
-CAMERA_PARAMETERS = (*(f"mounting.{field}" for field in MOUNTING_FIELDS), "region.ego_mask")
+CAMERA_PARAMETERS = (
+    *(f"mounting.{field}" for field in MOUNTING_FIELDS),
+    *("region.ego_mask", "calibration.camera_info_topic", "calibration.file"),
+)
 """Lists with one value for all cameras, or one for each camera in the order of `cameras`."""
 
 
@@ -52,6 +62,9 @@ class FixedSettings:
         opening_deadline_s: s, above 0.
         mountings: pose of each camera in the vehicle's frame; None: from tf2.
         ego_masks: (H, W) bool of each camera, see `read_ego_mask`; None: the camera does not see the own vehicle.
+        camera_info_topics: full name of the topic of each camera's calibration; "": the usual one; None: `calibrations`
+            has it.
+        calibrations: of each camera's file; None: from a topic.
     """
 
     bundle: Path
@@ -70,10 +83,18 @@ class FixedSettings:
     grid: GridSettings
     mountings: tuple[CameraPose | None, ...]
     ego_masks: tuple[NDArray[np.bool_] | None, ...]
+    camera_info_topics: tuple[str | None, ...]
+    calibrations: tuple[CameraInfoMessage | None, ...]
 
     def camera_setup(self, number: int) -> CameraSetup:
         """What is fixed for one of `cameras`, by its number."""
-        return CameraSetup(self.ego_masks[number], self.mountings[number], self.rectified_images, self.grid)
+        return CameraSetup(
+            ego_mask=self.ego_masks[number],
+            mounting=self.mountings[number],
+            calibration=self.calibrations[number],
+            rectified_images=self.rectified_images,
+            grid=self.grid,
+        )
 
 
 @dataclass(frozen=True)
@@ -180,6 +201,7 @@ def fixed_settings(values: Mapping[str, Any]) -> FixedSettings:
     if not values["bundle"]:
         raise ParameterError("parameter 'bundle' is empty; give the folder of a model bundle")
     cameras = camera_names(values)
+    calibrations = _calibrations(values, cameras)
     return FixedSettings(
         bundle=_path("bundle", values["bundle"]),
         bundle_public_key=values["bundle_public_key"],
@@ -207,6 +229,8 @@ def fixed_settings(values: Mapping[str, Any]) -> FixedSettings:
         grid=_grid(values),
         mountings=_mountings(values, cameras),
         ego_masks=_ego_masks(values, cameras),
+        camera_info_topics=_camera_info_topics(values, cameras, calibrations),
+        calibrations=calibrations,
     )
 
 
@@ -263,6 +287,50 @@ def _ego_masks(values: Mapping[str, Any], cameras: tuple[str, ...]) -> tuple[NDA
         raise
     except ValueError as error:
         raise ParameterError(f"parameter 'region.ego_mask': {error}") from error
+
+
+def _calibrations(values: Mapping[str, Any], cameras: tuple[str, ...]) -> tuple[CameraInfoMessage | None, ...]:
+    rectified = values["ground.rectified_images"]
+
+    def read(value: str) -> CameraInfoMessage | None:
+        if not value:
+            return None
+        path = _path("calibration.file", value)
+        try:
+            found = read_calibration_file(path)
+        except (CameraError, OSError) as error:
+            raise ParameterError(f"parameter 'calibration.file': {error_line(error)}") from error
+        try:
+            # Whether it is of the images' size is known with the first image.
+            CameraModel.from_camera_info(found, (found.height, found.width), rectified)
+        except CameraError as error:
+            raise ParameterError(f"parameter 'calibration.file': {path}: {error}") from error
+        return found
+
+    return tuple(read(value) for value in value_of_each(values, "calibration.file", cameras))
+
+
+def _camera_info_topics(
+    values: Mapping[str, Any], cameras: tuple[str, ...], calibrations: tuple[CameraInfoMessage | None, ...]
+) -> tuple[str | None, ...]:
+    name = "calibration.camera_info_topic"
+    topics = value_of_each(values, name, cameras)
+    for topic, calibration in zip(topics, calibrations, strict=True):
+        if topic and (len(topic) > LONGEST_TOPIC or not FULL_TOPIC.fullmatch(topic)):
+            raise ParameterError(
+                f"parameter '{name}' is {shown(topic)}; it must be the full name of a topic, such as /front/camera_info"
+            )
+        if topic and topics.count(topic) > 1:
+            raise ParameterError(
+                f"parameter '{name}' gives '{topic}' to several cameras, and each has its own lens; give a topic for "
+                "each"
+            )
+        if topic and calibration is not None:
+            raise ParameterError(
+                f"parameter '{name}' is '{topic}', and 'calibration.file' gives that camera a calibration as well; "
+                "clear one of them"
+            )
+    return tuple(None if known else topic for topic, known in zip(topics, calibrations, strict=True))
 
 
 def camera_names(values: Mapping[str, Any]) -> tuple[str, ...]:

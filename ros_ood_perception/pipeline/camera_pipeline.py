@@ -64,12 +64,14 @@ class CameraSetup:
     Attributes:
         ego_mask: (H, W) bool of any size, True where the camera sees the own vehicle; None: nowhere.
         mounting: the camera's pose in the vehicle's frame; None: `pose_of` gives it for each frame.
+        calibration: of the camera; None: `set_camera_info` gives it.
         rectified_images: the images are rectified, so P of camera_info applies, and not K and D.
         grid: cells of the ground grid.
     """
 
     ego_mask: NDArray[np.bool_] | None = None
     mounting: CameraPose | None = None
+    calibration: CameraInfoMessage | None = None
     rectified_images: bool = False
     grid: GridSettings = field(default_factory=GridSettings)
 
@@ -182,6 +184,8 @@ class CameraPipeline:
         self._detector = ObstacleDetector(RegionFinder(settings.region, camera.ego_mask), settings.persistence)
         self._plausibility = FramePlausibility(input_size)
         self._geometry = CameraGeometry(_pose_source(camera.mounting, pose_of), camera.rectified_images, no_camera_info)
+        if camera.calibration is not None:
+            self._geometry.set_camera_info(camera.calibration)
 
     @property
     def ground_problem(self) -> str:
@@ -199,7 +203,7 @@ class CameraPipeline:
         self._settings = settings
 
     def set_camera_info(self, info: CameraInfoMessage) -> None:
-        """Use this calibration from the next frame on. Another thread may call this."""
+        """Use this calibration from the next frame on, instead of any other. Another thread may call this."""
         self._geometry.set_camera_info(info)
 
     def __call__(self, image: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> FrameResult:

@@ -53,6 +53,7 @@ class CameraReplay:
         number: the camera's index in `settings.cameras`.
         outputs: names of `OUTPUT_TOPICS` to write.
         node_name: replaces `~` in the outputs' topics.
+        no_calibration: the problem to report while there is no calibration.
 
     Attributes:
         accounting: number of frames, and how many of them ended as each of `LEFT_OUT` and `REPLAYED_FATES`.
@@ -75,6 +76,7 @@ class CameraReplay:
         types: MessageTypes,
         outputs: Sequence[str],
         node_name: str,
+        no_calibration: str,
     ) -> None:
         self.topics = topics
         self._description = description
@@ -94,7 +96,7 @@ class CameraReplay:
             pipeline_settings,
             settings.camera_setup(number),
             lambda frame_id: transforms.pose(frame_id, settings.base_frame),
-            lambda: f"nothing was recorded on {topics.info}",
+            lambda: no_calibration,
         )
         self.accounting = dict.fromkeys(("frames", LEFT_OUT, *REPLAYED_FATES), 0)
         self.warning_counts: dict[str, int] = {}

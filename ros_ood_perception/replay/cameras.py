@@ -28,7 +28,7 @@ class CameraTopics:
     Attributes:
         name: as in the node's parameter `cameras`; "" for a single camera.
         image: topic of its images.
-        info: topic of its calibration, next to that of the images.
+        info: topic of its calibration; "": it has none.
         compressed: the images are `sensor_msgs/CompressedImage`.
     """
 

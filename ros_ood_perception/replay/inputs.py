@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
@@ -75,7 +75,7 @@ class Input(Protocol):
         notes: what a user should know, and is no damage; complete once `items` has ended.
         frame_count: number of frames; None if the recording does not say.
         transforms: poses of the cameras on the vehicle.
-        first_infos: index of a camera to its first calibration.
+        first_infos: index of a camera to its first calibration. Read it after `use_calibrations`.
         copied: topic to message type, of the topics that can be copied into the output.
     """
 
@@ -83,7 +83,9 @@ class Input(Protocol):
     cameras: tuple[CameraTopics, ...]
     frame_count: int | None
     transforms: StaticTransforms
-    first_infos: dict[int, Any]
+
+    @property
+    def first_infos(self) -> dict[int, Any]: ...
 
     @property
     def damage(self) -> list[str]: ...
@@ -99,6 +101,18 @@ class Input(Protocol):
 
     def limit_images(self, max_pixels: int) -> None:
         """Decode no image file with more pixels. Messages are checked where they are decoded."""
+        ...
+
+    def use_calibrations(self, topics: Sequence[str | None]) -> None:
+        """Read the calibrations of the cameras from these topics.
+
+        Args:
+            topics: of each camera; "": the one beside its images; None: from none, as a file has it.
+        """
+        ...
+
+    def why_no_calibration(self, camera: int) -> str:
+        """The problem to report while a camera has no calibration, with the remedy."""
         ...
 
     def start_ns(self) -> int:
@@ -156,14 +170,6 @@ class BagInput:
         self.transforms = StaticTransforms()
         for message in self._read(self._transform_topics()):
             self.transforms.add(message)
-        self._infos = {
-            camera.info: index for index, camera in enumerate(self.cameras) if bag.types.get(camera.info) == INFO_TYPE
-        }
-        self.first_infos = {}
-        for topic, index in self._infos.items():
-            first = next(self._read([topic]), None)
-            if first is not None:
-                self.first_infos[index] = _ros2_names(first)
 
     @property
     def damage(self) -> list[str]:
@@ -179,6 +185,41 @@ class BagInput:
     def typestore(self) -> Any:
         """See `Input`."""
         return self._bag.typestore
+
+    @property
+    def _info_topics(self) -> dict[str, list[int]]:
+        """Topic of a calibration to the indices of its cameras: images of one camera can be on several topics."""
+        found: dict[str, list[int]] = {}
+        for index, camera in enumerate(self.cameras):
+            if self._bag.types.get(camera.info) == INFO_TYPE:
+                found.setdefault(camera.info, []).append(index)
+        return found
+
+    @cached_property
+    def first_infos(self) -> dict[int, Any]:
+        """See `Input`."""
+        found = {}
+        for topic, cameras in self._info_topics.items():
+            first = next(self._read([topic]), None)
+            if first is not None:
+                found.update(dict.fromkeys(cameras, _ros2_names(first)))
+        return found
+
+    def use_calibrations(self, topics: Sequence[str | None]) -> None:
+        """See `Input.use_calibrations`."""
+        self.cameras = tuple(
+            camera if topic == "" else replace(camera, info=topic or "")
+            for camera, topic in zip(self.cameras, topics, strict=True)
+        )
+
+    def why_no_calibration(self, camera: int) -> str:
+        """See `Input.why_no_calibration`."""
+        others = sorted(topic for topic, kind in self._bag.types.items() if kind == INFO_TYPE)
+        recorded = f"one of the recording's ({', '.join(others)})" if others else "its topic"
+        return (
+            f"nothing was recorded on {self.cameras[camera].info}; set calibration.camera_info_topic to {recorded}, or "
+            "calibration.file"
+        )
 
     @cached_property
     def copied(self) -> dict[str, str]:
@@ -249,7 +290,8 @@ class BagInput:
         """See `Input.items`."""
         images = {camera.image: index for index, camera in enumerate(self.cameras)}
         numbers = [0] * len(self.cameras)
-        topics = {*images, *self._infos, *copied}
+        infos = self._info_topics
+        topics = {*images, *infos, *copied}
         for raw in self._bag.messages(topics, start_ns, stop_ns):
             if raw.topic in copied:
                 yield InputCopy(raw.topic, raw.time_ns, raw.raw)
@@ -257,11 +299,14 @@ class BagInput:
                 camera = images[raw.topic]
                 yield bag_frame(self._bag, raw, camera, numbers[camera])
                 numbers[camera] += 1
-            elif raw.topic in self._infos:
+            elif raw.topic in infos:
                 try:
-                    yield InputInfo(self._infos[raw.topic], _ros2_names(self._bag.deserialize(raw)))
+                    info = _ros2_names(self._bag.deserialize(raw))
                 except BagError as error:
                     self._broken[str(error)] = None
+                    continue
+                for camera in infos[raw.topic]:
+                    yield InputInfo(camera, info)
 
 
 def bag_frame(bag: Bag, raw: BagMessage, camera: int, number: int) -> InputFrame:
@@ -298,6 +343,13 @@ class SequenceInput:
     def limit_images(self, max_pixels: int) -> None:
         """See `Input.limit_images`."""
         self._source.max_image_pixels = max_pixels
+
+    def use_calibrations(self, topics: Sequence[str | None]) -> None:
+        """See `Input.use_calibrations`: images have none."""
+
+    def why_no_calibration(self, camera: int) -> str:
+        """See `Input.why_no_calibration`."""
+        return f"a {self.kind} has no camera_info; set calibration.file"
 
     def start_ns(self) -> int:
         """The time of the first frame."""

@@ -116,6 +116,7 @@ class Replay:
                 types,
                 plan.outputs,
                 plan.node_name,
+                source.why_no_calibration(number),
             )
             for number, topics in enumerate(source.cameras)
         ]

@@ -98,4 +98,4 @@ def message(name: str, padding: int = 0, big_endian: bool = False, rgb: NDArray[
         wide = np.full((len(plane), 2 * step if name == "nv24" and number else step), 77, np.uint8)
         wide[:, : plane.shape[1]] = plane
         padded.append(wide.reshape(-1))
-    return PlainImage(HEADER, *rgb.shape[:2], name, step, np.concatenate(padded), int(big_endian))
+    return PlainImage(HEADER, rgb.shape[0], rgb.shape[1], name, step, np.concatenate(padded), int(big_endian))
