@@ -12,6 +12,7 @@ import pytest
 from bench import RELIABLE, Bench, NodeProcess
 from brightness_bundle import write_brightness_bundle
 from builtin_interfaces.msg import Time
+from calibration_files import calibration_text
 from image_messages import to_message
 from nav_msgs.msg import OccupancyGrid
 from numpy.typing import NDArray
@@ -168,6 +169,37 @@ def test_without_a_calibration_nothing_is_said_of_the_ground_and_diagnostics_say
     assert all(not messages for messages in planner.received.values())
     planner.send(road(), calibration())
     planner.wait_for_all(1)
+
+
+def test_cameras_have_their_calibrations_from_another_topic_and_from_a_file(
+    bench: Bench, start_node: Callable[..., NodeProcess], brightness_bundle: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "rear.yaml").write_text(calibration_text(calibration()))
+    start_node(
+        cameras=("front", "rear"),
+        bundle=brightness_bundle,
+        **PARAMETERS,
+        calibration__camera_info_topic="['/lens', '']",
+        calibration__file=f"['', '{tmp_path / 'rear.yaml'}']",
+    )
+    assert bench.transition("configure")
+    assert bench.transition("activate")
+    images = {name: bench.node.create_publisher(Image, f"/{name}/image_raw", RELIABLE) for name in ("front", "rear")}
+    lens = bench.node.create_publisher(CameraInfo, "/lens", RELIABLE)
+    for publisher in (lens, *images.values()):
+        bench.spin_until(publisher.get_subscription_count, "the node's subscription")
+    # The file is all that this camera listens to.
+    assert bench.node.count_subscribers("/perception_node/rear/input/camera_info") == 0
+    missing = "nothing has come on /lens; remap /lens, or set calibration.camera_info_topic or calibration.file"
+    for number, front in enumerate((missing, "known")):
+        if number:
+            lens.publish(calibration())
+            bench.spin_for(0.2)
+        stamp = Time(sec=1000, nanosec=number * 100_000_000)
+        for publisher in images.values():
+            publisher.publish(to_message(road(), "rgb8", Header(stamp=stamp, frame_id="camera")))
+        for name, ground in (("front", front), ("rear", "known")):
+            bench.spin_until(lambda: bench.facts_of(name).get("ground") == ground, f"{name}: {ground}")  # noqa: B023
 
 
 def test_the_clock_of_a_looping_bag_begins_a_new_obstacle(planner: Planner) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from raw_scenes import message as encoded
 
 from ros_ood_perception.files.output_folder import OutputFolder
 from ros_ood_perception.recordings.bag import Bag
@@ -18,6 +19,8 @@ from ros_ood_perception.recordings.split_bag import SplitBag
 from ros_ood_perception.replay.command_line.main import main as replay
 
 FRAMES = 10
+ENCODINGS = ("bgr8", "yuv422_yuy2", "bayer_grbg8", "rgb16", "nv21", "nv24", "mono16", "bayer_rggb16", "uyvy", "8UC3")
+"""Of each frame; those of 16 bits alternate between the byte orders."""
 
 
 def write_bag(folder: Path) -> None:
@@ -28,15 +31,17 @@ def write_bag(folder: Path) -> None:
     for number in range(FRAMES):
         time_ns = 1_700_000_000_000_000_000 + number * 200_000_000
         pixels = cv2.resize(generator.integers(0, 256, (9, 12, 3), np.uint8), (160, 120))
+        image = encoded(ENCODINGS[number], padding=number, big_endian=number % 2 == 1, rgb=pixels)
         stamp = types("builtin_interfaces/msg/Time", sec=time_ns // 10**9, nanosec=time_ns % 10**9)
         message = types(
             "sensor_msgs/msg/Image",
             header=types("std_msgs/msg/Header", stamp=stamp, frame_id="camera"),
             height=120,
             width=160,
-            encoding="bgr8",
-            step=480,
-            data=pixels.reshape(-1),
+            encoding=image.encoding,
+            is_bigendian=image.is_bigendian,
+            step=image.step,
+            data=image.data,
         )
         bag.write("/front/image_raw", time_ns, types.serialized(message))
     bag.close_file()
@@ -55,7 +60,9 @@ def test_every_frame_that_both_processed_has_equal_masks_and_scores(shipped_bund
         env=environment,
     )
     assert done.returncode == 0, done.stderr
-    published = json.loads((tmp_path / "live" / "summary.json").read_text())["accounting"]["published"]
+    accounting = json.loads((tmp_path / "live" / "summary.json").read_text())["accounting"]
+    published = accounting["published"]
+    assert accounting["malformed"] == 0
     options = ["--bundle", str(shipped_bundle), "--out", str(tmp_path / "replay")]
     strict = ["--min-class-agreement", "1", "--min-anomaly-iou", "1", "--max-score-difference", "0"]
     assert replay([str(tmp_path / "drive"), *options, "--compare", str(tmp_path / "live" / "bag"), *strict]) == 0
