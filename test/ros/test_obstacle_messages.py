@@ -118,7 +118,7 @@ def test_the_camera_info_of_rclpy_is_read_like_that_of_a_bag() -> None:
     )
     info.k = np.array([500.0, 0, 320, 0, 500, 240, 0, 0, 1])
     camera = CameraModel.from_camera_info(sent(info), (480, 640))
-    assert camera == CameraModel(480, 640, 500, 500, 320, 240, "plumb_bob", (-0.2, 0.05, 0.0, 0.0, 0.0))
+    assert camera == CameraModel(480, 640, 500, 500, 320, 240, "plumb_bob", (-0.2, 0.05, 0.0, 0.0))
 
 
 def test_a_camera_info_as_it_comes_uncalibrated_is_refused() -> None:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import array
 import pickle
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -50,6 +52,13 @@ def assert_shows_the_scene(found: NDArray[np.uint8], name: str) -> None:
 def test_every_encoding_of_colour_and_grey_that_ros_names_is_read() -> None:
     assert set(OF_ROS) <= set(ENCODINGS)
     assert set(ENCODINGS) - set(OF_ROS) == {"8UC1", "8UC3", "8UC4", "16UC3", "16UC4", "nv12"}
+
+
+def test_the_page_on_inputs_names_every_encoding_that_is_read() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "inputs.md").read_text()
+    table = page.split("## Cameras: encodings\n")[1].split("These count as malformed")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == set(ENCODINGS)
 
 
 @pytest.mark.parametrize("padding", [0, 5, 16])
