@@ -32,7 +32,7 @@ from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from ros_ood_perception.camera.camera_model import CameraError
+from ros_ood_perception.camera.calibration.camera_info import CameraError
 from ros_ood_perception.recordings.bag import Bag, BagError
 from ros_ood_perception.recordings.message_types import message_types
 from ros_ood_perception.replay.inputs import BagInput
