@@ -6,15 +6,17 @@ ros2 launch ros_ood_perception perception.launch.py bundle:=FOLDER cameras:=fron
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
+from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 
 from launch import Action, LaunchContext, LaunchDescription
-from ros_ood_perception.launching.launch_arguments import node_arguments
+from ros_ood_perception.launching.launch_arguments import check_arguments, node_arguments
 from ros_ood_perception.launching.launched_cameras import cameras_of_argument, cameras_of_file
 from ros_ood_perception.launching.topic_presets import check_topic, read_preset, remappings
 from ros_ood_perception.launching.transport_environment import PROFILE, transport_environment
@@ -49,11 +51,18 @@ def generate_launch_description() -> LaunchDescription:
                 DeclareLaunchArgument(name, default_value=default, description=description)
                 for name, (default, description) in arguments.items()
             ),
+            OpaqueFunction(function=_check, args=[tuple(arguments)]),
             OpaqueFunction(function=_set_transport),
             OpaqueFunction(function=_set_security),
             OpaqueFunction(function=_start),
         ]
     )
+
+
+def _check(context: LaunchContext, declared: tuple[str, ...]) -> list[Action]:
+    """Refuse a misspelt argument, which `launch` would ignore."""
+    check_arguments(context.launch_configurations, declared, Path(__file__), sys.argv)
+    return []
 
 
 def _set_transport(context: LaunchContext) -> list[Action]:
@@ -90,13 +99,13 @@ def _start(context: LaunchContext) -> list[Action]:
         )
     }
     parameters: dict[str, object] = {name: values[name] for name in ("bundle", "engine") if values[name]}
-    cameras = cameras_of_argument(values["cameras"])
-    if cameras:
-        parameters["cameras"] = cameras
-    else:
-        # The remap rules below need the names of the cameras that the parameter file sets.
-        namespace = LaunchConfiguration("namespace").perform(context).strip("/")
-        cameras = cameras_of_file(values["params_file"], f"/{namespace}/{NODE}" if namespace else f"/{NODE}")
+    # Read in any case: `launch_ros` would start the node without a file that does not exist. The remap rules below need
+    # the names of the cameras that it sets.
+    of_file = cameras_of_file(values["params_file"], _full_name(context))
+    of_argument = cameras_of_argument(values["cameras"])
+    if of_argument:
+        parameters["cameras"] = of_argument
+    cameras = of_argument or of_file
     node = LifecycleNode(
         package=PACKAGE,
         executable="perception_node",
@@ -121,6 +130,13 @@ def _start(context: LaunchContext) -> list[Action]:
         respawn_delay=RESPAWN_DELAY_S,
     )
     return [node]
+
+
+def _full_name(context: LaunchContext) -> str:
+    """The node's name with its namespace, which `PushRosNamespace` of another launch file may begin."""
+    above = context.launch_configurations.get("ros_namespace")
+    namespace = prefix_namespace(above, LaunchConfiguration("namespace").perform(context))
+    return str(prefix_namespace(make_namespace_absolute(namespace), NODE))
 
 
 def _topics(values: dict[str, str]) -> dict[str, str]:

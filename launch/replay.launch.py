@@ -5,6 +5,7 @@ ros2 launch ros_ood_perception replay.launch.py bag:=FOLDER bundle:=FOLDER input
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
@@ -28,7 +29,7 @@ from launch_ros.events.matchers import matches_node_name
 from lifecycle_msgs.msg import Transition
 
 from launch import Action, LaunchContext, LaunchDescription
-from ros_ood_perception.launching.launch_arguments import node_arguments
+from ros_ood_perception.launching.launch_arguments import check_arguments, node_arguments
 from ros_ood_perception.launching.launched_cameras import cameras_of_argument, cameras_of_file
 from ros_ood_perception.launching.topic_presets import read_preset, remappings
 
@@ -68,12 +69,19 @@ def generate_launch_description() -> LaunchDescription:
                 DeclareLaunchArgument(name, default_value=default, description=description)
                 for name, (default, description) in arguments.items()
             ),
+            OpaqueFunction(function=_check, args=[tuple(arguments)]),
             OpaqueFunction(function=_bag),
             OpaqueFunction(function=_rviz),
             perception,
             *_transitions(),
         ]
     )
+
+
+def _check(context: LaunchContext, declared: tuple[str, ...]) -> list[Action]:
+    """Refuse a misspelt argument, which `launch` would ignore."""
+    check_arguments(context.launch_configurations, declared, Path(__file__), sys.argv)
+    return []
 
 
 def _transitions() -> list[Action]:

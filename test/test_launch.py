@@ -199,6 +199,9 @@ def test_with_an_enclave_security_is_enforced(launch: Launch, shipped_bundle: Pa
         (["preset:=apollo"], "no such preset of topics; there are autoware, nav2, plain"),
         (["cameras:=front,left", "input_image:=/image"], r"would both be /image; write {camera} in the public name"),
         (["input_image:=not a topic"], "the argument input_image: input/image is remapped to 'not a topic'"),
+        (["bundel:=models/mine"], "the launch file has no argument 'bundel' (nearest: 'bundle')"),
+        (["params_file:=nowhere.yaml"], "No such file or directory: 'nowhere.yaml'"),
+        (["params_file:=nowhere.yaml", "cameras:=front"], "No such file or directory: 'nowhere.yaml'"),
     ],
 )
 def test_an_argument_that_cannot_work_ends_the_launch_with_the_reason(
@@ -207,6 +210,58 @@ def test_an_argument_that_cannot_work_ends_the_launch_with_the_reason(
     launched = launch("perception.launch.py", *arguments)
     assert launched.process.wait(30) != 0
     assert message in launched.log
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "/perception_nod: {ros__parameters: {num_threads: 1}}",
+            "only of /perception_nod (nearest: '/perception_nod')",
+        ),
+        ("/**: {ros__parameters: {num_thread: 1}}", "the node has no parameter 'num_thread'; correct or remove it"),
+        ("/**: {ros__parameters: {max_rate_hz: 20}}", "is 20, an integer; it must be a double: write 20.0"),
+    ],
+)
+def test_a_parameter_file_that_the_node_cannot_have_ends_the_launch_with_the_reason(
+    launch: Launch, tmp_path: Path, text: str, message: str
+) -> None:
+    file = tmp_path / "vehicle.param.yaml"
+    file.write_text(text)
+    launched = launch("perception.launch.py", f"params_file:={file}")
+    assert launched.process.wait(30) != 0
+    assert message in launched.log
+    assert "process started" not in launched.log
+
+
+def test_a_replay_refuses_an_argument_that_it_does_not_have(launch: Launch) -> None:
+    launched = launch("replay.launch.py", "bag:=/bags/drive", "loops:=true")
+    assert launched.process.wait(30) != 0
+    assert "the launch file has no argument 'loops' (nearest: 'loop'" in launched.log
+
+
+def test_an_including_launch_file_may_have_arguments_of_its_own_and_push_a_namespace(
+    launch: Launch, workspace: Path, shipped_bundle: Path, tmp_path: Path
+) -> None:
+    parameters = tmp_path / "fleet.param.yaml"
+    parameters.write_text("/fleet/perception_node: {ros__parameters: {cameras: [front]}}")
+    outer = workspace / SHARE / "launch" / "vehicle.launch.py"
+    outer.write_text(
+        "from pathlib import Path\n"
+        "from launch import LaunchDescription\n"
+        "from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription\n"
+        "from launch.launch_description_sources import PythonLaunchDescriptionSource\n"
+        "from launch_ros.actions import PushRosNamespace\n"
+        "def generate_launch_description():\n"
+        "    file = str(Path(__file__).with_name('perception.launch.py'))\n"
+        f"    arguments = {{'bundle': {str(shipped_bundle)!r}, 'params_file': {str(parameters)!r}}}\n"
+        "    included = IncludeLaunchDescription(\n"
+        "        PythonLaunchDescriptionSource(file), launch_arguments=arguments.items())\n"
+        "    return LaunchDescription(\n"
+        "        [DeclareLaunchArgument('bundles'), PushRosNamespace('fleet'), included])\n"
+    )
+    launched = launch("vehicle.launch.py", "bundles:=all")
+    launched.wait_for(r"active: listening on /front/image_raw")
 
 
 def test_without_autostart_the_node_waits_to_be_configured(launch: Launch, shipped_bundle: Path) -> None:

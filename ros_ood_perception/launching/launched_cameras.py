@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ros_ood_perception.files.strict_yaml import SchemaError, load_yaml, shown
+from ros_ood_perception.parameters.given import check_given, given_in_file
 
 
 def cameras_of_argument(cameras: str) -> list[str]:
@@ -16,38 +14,17 @@ def cameras_of_argument(cameras: str) -> list[str]:
 
 
 def cameras_of_file(file: Path | str, node: str) -> list[str]:
-    """The value of `cameras` for a node in a parameter file. Empty if the file does not set it or does not exist.
+    """The value of `cameras` for a node in a parameter file. Empty if the file does not set it.
 
     Args:
         node: with its namespace, `/car/perception_node`.
 
     Raises:
-        SchemaError: the file is not YAML, or `cameras` is not a list of names.
+        OSError: the file does not exist or cannot be read.
+        SchemaError: it is not a parameter file that ROS 2 can read.
+        ParameterError: it has no parameters of the node, or some that the node cannot have.
     """
-    path = Path(file)
-    cameras: Any = []
-    for section, parameters in _sections(load_yaml(path) if path.is_file() else None):
-        # As in ROS 2, the last matching section counts.
-        if _matches(section, node) and "cameras" in parameters:
-            cameras = parameters["cameras"]
-    if not isinstance(cameras, list) or not all(isinstance(name, str) for name in cameras):
-        raise SchemaError(f"{path}: parameter 'cameras' is {shown(cameras)}; it must be a list of names")
-    return cameras
-
-
-def _sections(data: Any, prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Name and parameters of each section. Namespaces can be nested levels of the file."""
-    for key, content in data.items() if isinstance(data, dict) else ():
-        name = f"{prefix}/{str(key).strip('/')}"
-        if key == "ros__parameters":
-            if isinstance(content, dict):
-                yield prefix, content
-        else:
-            yield from _sections(content, name)
-
-
-def _matches(section: str, node: str) -> bool:
-    """Whether a section applies to the node. In its name, `*` matches one level and `**` any number of levels."""
-    if not re.fullmatch(r"[\w/*]+", section):
-        return False
-    return re.fullmatch(section.replace("/**", r"(/\w+)*").replace("/*", r"/\w+"), node) is not None
+    given = given_in_file(Path(file), node)
+    check_given(given)
+    values: dict[str, Any] = {parameter.name: parameter.value for parameter in given}
+    return list(values.get("cameras", []))

@@ -12,12 +12,12 @@ from rcl_interfaces.msg import (
     ParameterType,
     SetParametersResult,
 )
-from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from ros_ood_perception.bundle.model_bundle import BundleError
-from ros_ood_perception.parameters.declarations import DECLARATIONS, TYPE_NAMES, Declaration
+from ros_ood_perception.node.given_parameters import GivenParameters
+from ros_ood_perception.parameters.declarations import DECLARATIONS, Declaration
 from ros_ood_perception.parameters.settings import (
     FixedSettings,
     LiveSettings,
@@ -25,6 +25,7 @@ from ros_ood_perception.parameters.settings import (
     fixed_settings,
     live_settings,
 )
+from ros_ood_perception.parameters.values import is_of_every_node
 
 _ARRAYS = {
     "string_array": ParameterType.PARAMETER_STRING_ARRAY,
@@ -35,18 +36,25 @@ _ARRAYS = {
 class NodeParameters:
     """Declares the parameters on a node, reads them, and accepts changes.
 
-    A start-up value of the wrong type or out of range does not end the process. `read` reports it, so that configure
-    fails with a message and can be repeated after a correction.
+    A start-up value that the node cannot have does not end the process. `read` reports it, so that configure fails with
+    a message and can be repeated after a correction. A start-up value of a parameter that does not exist is reported as
+    well: only another start can correct that.
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, given: GivenParameters) -> None:
         self._node = node
+        self._given = given.values
         self._problems: dict[str, str] = {}
         self._changed: Callable[[LiveSettings], None] | None = None
         self._check: Callable[[LiveSettings], None] | None = None
         self._accepted: LiveSettings | None = None
+        declared = {declaration.name for declaration in DECLARATIONS}
         for declaration in DECLARATIONS:
             self._declare(declaration)
+        self._of_start = [
+            *given.problems,
+            *(g.problem for g in given.values.values() if g.name not in declared and not self._is_of_ros(g.name)),
+        ]
         node.add_on_set_parameters_callback(self._on_set)
         if hasattr(node, "add_post_set_parameters_callback"):
             node.add_post_set_parameters_callback(self._after_set)
@@ -67,7 +75,6 @@ class NodeParameters:
     def _declare(self, declaration: Declaration) -> None:
         descriptor = ParameterDescriptor(description=declaration.full_description)
         default: Any = declaration.default_value
-        allowed = f"; it must be {TYPE_NAMES[declaration.type]}"
         if declaration.type in _ARRAYS:
             descriptor.type = _ARRAYS[declaration.type]
             default = list(default)
@@ -75,18 +82,26 @@ class NodeParameters:
             descriptor.additional_constraints = f"one of: {', '.join(declaration.one_of)}"
         if declaration.bounds is not None:
             low, high = declaration.bounds
-            allowed += f" from {low:g} to {high:g}"
             if declaration.type in _ARRAYS:
                 descriptor.additional_constraints = f"each from {low:g} to {high:g}"
             elif declaration.type == "double":
                 descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
             else:
                 descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high))]
-        try:
-            self._node.declare_parameter(declaration.name, default, descriptor)
-        except (InvalidParameterValueException, InvalidParameterTypeException) as error:
-            self._problems[declaration.name] = f"parameter '{declaration.name}': {error}{allowed}"
-            self._node.declare_parameter(declaration.name, default, descriptor, ignore_override=True)
+        given = self._given.get(declaration.name)
+        problem = given.problem if given is not None else ""
+        if problem:
+            self._problems[declaration.name] = problem
+        empty = given is not None and given.value == []
+        self._node.declare_parameter(declaration.name, default, descriptor, ignore_override=bool(problem) or empty)
+        if empty and not problem:
+            # rclpy has no type for an empty list, in whichever way it was given.
+            kind = Parameter.Type(_ARRAYS[declaration.type])
+            self._node.set_parameters([Parameter(declaration.name, kind, [])])
+
+    def _is_of_ros(self, name: str) -> bool:
+        """Whether ROS 2 itself declares a parameter, now or when a topic is made."""
+        return is_of_every_node(name) or self._node.has_parameter(name)
 
     def _on_set(self, changes: list[Parameter[Any]]) -> SetParametersResult:
         declared = {d.name: d for d in DECLARATIONS}
@@ -110,10 +125,13 @@ class NodeParameters:
         except (ParameterError, BundleError) as error:
             return SetParametersResult(successful=False, reason=str(error))
         self._accepted = settings
+        note = settings.without_effect(own)
+        if note:
+            self._node.get_logger().warning(note)
         if not hasattr(self._node, "add_post_set_parameters_callback"):
             # Humble has no callback after a parameter was set.
             self._after_set(changes)
-        return SetParametersResult(successful=True)
+        return SetParametersResult(successful=True, reason=note)
 
     def _after_set(self, _changes: list[Parameter[Any]]) -> None:
         settings, self._accepted = self._accepted, None
@@ -129,7 +147,8 @@ class NodeParameters:
         Raises:
             ParameterError: a value that the node cannot work with.
         """
-        if self._problems:
-            raise ParameterError("; ".join(self._problems.values()))
+        problems = [*self._of_start, *self._problems.values()]
+        if problems:
+            raise ParameterError("; ".join(problems))
         values = self._values()
         return fixed_settings(values), live_settings(values)

@@ -12,7 +12,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import wraps
@@ -28,6 +28,7 @@ from ros_ood_perception.inference.engine import EngineError
 from ros_ood_perception.node.configured import Configured, make_cameras, open_bundle
 from ros_ood_perception.node.frames.received import ReceivedFrame
 from ros_ood_perception.node.frames.slots import FrameSlots
+from ros_ood_perception.node.given_parameters import given_parameters, unused_qos_overrides, unused_remap_rules
 from ros_ood_perception.node.health.deadlines import Seen
 from ros_ood_perception.node.health.watchdog import LOOK_PERIOD_S, AbandonedError, Watchdog
 from ros_ood_perception.node.inference_loop import InferenceLoop
@@ -38,6 +39,7 @@ from ros_ood_perception.node.middleware.transport import (
 from ros_ood_perception.node.node_report import NodeReport, environment_problems, is_fast_dds
 from ros_ood_perception.node.parameters import NodeParameters
 from ros_ood_perception.node.process.node_process import RCLError, run
+from ros_ood_perception.node.process.ros_arguments import ros_arguments
 from ros_ood_perception.parameters.settings import LiveSettings, ParameterError
 
 NODE_NAME = "perception_node"
@@ -76,15 +78,25 @@ class PerceptionNode(LifecycleNode):
 
     Args:
         alive: see `Watchdog`.
+        arguments: of the command line; None: those of the process.
 
     Attributes:
         watchdog: watches every call of the engine. If one is stuck, the process must end.
     """
 
-    def __init__(self, name: str = NODE_NAME, alive: Callable[[float], None] = lambda silence_s: None) -> None:
+    def __init__(
+        self,
+        name: str = NODE_NAME,
+        alive: Callable[[float], None] = lambda silence_s: None,
+        arguments: Sequence[str] | None = None,
+    ) -> None:
         super().__init__(name)
         self.watchdog = Watchdog(self.get_logger().error, alive)
-        self._node_parameters = NodeParameters(self)
+        self._arguments = ros_arguments(arguments)
+        self._given = given_parameters(self, self._arguments)
+        for problem in self._given.for_others:
+            self.get_logger().warning(problem)
+        self._node_parameters = NodeParameters(self, self._given)
         self._live: LiveSettings | None = None
         self._configured: Configured | None = None
         self._active: Active | None = None
@@ -116,6 +128,13 @@ class PerceptionNode(LifecycleNode):
 
         return answer
 
+    def _check_remap_rules(self, cameras: tuple[str, ...]) -> None:
+        """Refuse a rule that only this node could take, and does not; name the others in the log."""
+        for own, problem in unused_remap_rules(self, self._arguments, cameras):
+            if own:
+                raise ParameterError(f"{problem}; correct or remove it")
+            self.get_logger().warning(problem)
+
     # -- transitions --------------------------------------------------------------------------------------------------
 
     @_logs_errors
@@ -123,6 +142,7 @@ class PerceptionNode(LifecycleNode):
         """Read and verify the bundle, open the engine, run it twice, make the publishers."""
         try:
             fixed, live = self._node_parameters.read()
+            self._check_remap_rules(fixed.cameras)
             started = time.monotonic()
             bundle, supervisor = self.watchdog.call(
                 lambda: open_bundle(fixed, live, self.watchdog.watch, self.get_logger()),
@@ -171,6 +191,8 @@ class PerceptionNode(LifecycleNode):
         slots: FrameSlots[ReceivedFrame] = FrameSlots(len(configured.cameras))
         slots.limit_rate(live.max_rate_hz)
         topics = [camera.listen(_into(slots, number)) for number, camera in enumerate(configured.cameras)]
+        for problem in unused_qos_overrides(self, self._given):
+            self.get_logger().warning(problem)
         result = super().on_activate(state)
         description = configured.bundle.description
         loop = InferenceLoop(
@@ -322,7 +344,7 @@ def main(arguments: list[str] | None = None) -> int:
     removed = remove_abandoned_segments() if is_fast_dds() else None
 
     def make_node(alive: Callable[[float], None]) -> PerceptionNode:
-        node = PerceptionNode(alive=alive)
+        node = PerceptionNode(alive=alive, arguments=arguments)
         if removed and removed.segments:
             node.get_logger().info(
                 f"removed {removed.megabytes:.0f} MB of shared memory that processes of Fast DDS left when they died "

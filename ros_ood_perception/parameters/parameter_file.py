@@ -6,63 +6,40 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from ros_ood_perception.files.strict_yaml import load_yaml, shown
-from ros_ood_perception.parameters.declarations import DECLARATIONS, TYPE_NAMES, Declaration
+from ros_ood_perception.files.strict_yaml import shown
+from ros_ood_perception.parameters.declarations import DECLARATIONS, Declaration
+from ros_ood_perception.parameters.given import Given, check_given, given_in_file
+from ros_ood_perception.parameters.rcl_yaml import parse_value
 from ros_ood_perception.parameters.settings import CAMERA_PARAMETERS, ParameterError, camera_names, value_of_each
 from ros_ood_perception.shown_text import printable
 
 LONGEST_VALUE = 4096
 """Characters of the value in a `--set`."""
+_DECLARED = {declaration.name: declaration for declaration in DECLARATIONS}
 
 
 def parameter_values(file: Path | None, changes: Sequence[str], node_name: str) -> dict[str, Any]:
     """A value for every parameter of the node.
 
     Args:
-        file: a ROS parameter file, of which the sections `/**` and the node's name are used. None: the defaults.
-        changes: `NAME=VALUE` or `NAME:=VALUE`, with the value as YAML. They override the file.
+        file: a ROS parameter file, of which the sections that apply to the node are used. None: the defaults.
+        changes: `NAME=VALUE` or `NAME:=VALUE`, with the value as in a parameter file. They override the file. For a
+            double an integer does as well, and for a list a single value.
         node_name: with its namespace, such as `/perception_node`.
 
     Raises:
-        ParameterError: a parameter is unknown, or its value is of the wrong type.
-        OSError, SchemaError: the file cannot be read, or is not YAML.
+        ParameterError: a parameter is unknown, or the node cannot have its value.
+        OSError, SchemaError: the file cannot be read, see `rcl_yaml`.
     """
-    declared = {declaration.name: declaration for declaration in DECLARATIONS}
-    values: dict[str, Any] = {
+    values = {
         name: list(d.default_value) if isinstance(d.default_value, tuple) else d.default_value
-        for name, d in declared.items()
+        for name, d in _DECLARED.items()
     }
-    given: list[tuple[str, str, Any]] = []
-    if file is not None:
-        given += [(str(file), name, value) for name, value in _of_file(file, node_name).items()]
-    for change in changes:
-        name, separator, text = change.partition("=")
-        if not separator:
-            raise ParameterError(f"--set {shown(change)}: it must be NAME=VALUE")
-        given.append((f"--set {name}", name.removesuffix(":").strip(), _yaml_value(name, text)))
-    for source, name, value in given:
-        if name.partition(".")[0] in ("use_sim_time", "qos_overrides"):
-            # Every node has these parameters; a replay has neither clock nor transport.
-            continue
-        if name not in declared:
-            raise ParameterError(f"{source}: the node has no parameter '{printable(name, 200)}'")
-        values[name] = _typed(source, declared[name], value)
-    return values
-
-
-def _yaml_value(name: str, text: str) -> Any:
-    # A merge key copies a mapping; a few nested ones fill the memory. No value needs one.
-    if len(text) > LONGEST_VALUE or "<<" in text:
-        raise ParameterError(
-            f"--set {name}: the value has {len(text)} characters; it must have at most {LONGEST_VALUE} and no merge "
-            "key (<<)"
-        )
-    try:
-        return yaml.safe_load(text)
-    except Exception as error:  # PyYAML raises errors of many classes for a tag whose value does not fit
-        raise ParameterError(f"--set {name}: {shown(text)} is not a YAML value") from error
+    given = [] if file is None else given_in_file(file, node_name)
+    check_given(given)
+    changed = [_change(change) for change in changes]
+    check_given(changed)
+    return values | {g.name: g.value for g in (*given, *changed) if g.name in _DECLARED}
 
 
 def of_recording(values: Mapping[str, Any], cameras: Sequence[str]) -> dict[str, Any]:
@@ -96,44 +73,25 @@ def of_recording(values: Mapping[str, Any], cameras: Sequence[str]) -> dict[str,
     return found
 
 
-def _of_file(file: Path, node_name: str) -> dict[str, Any]:
-    data = load_yaml(file)
-    found: dict[str, Any] = {}
-    known = {"/**", node_name, node_name.lstrip("/"), f"/**/{node_name.rpartition('/')[2]}"}
-    for node, content in (data if isinstance(data, dict) else {}).items():
-        parameters = content.get("ros__parameters") if isinstance(content, dict) else None
-        if node in known and isinstance(parameters, dict):
-            found |= _flat(parameters, "")
-    if not found:
-        raise ParameterError(f"{file}: it has no parameters of {node_name}; it must contain /**: ros__parameters:")
-    return found
+def _change(change: str) -> Given:
+    name, separator, text = change.partition("=")
+    if not separator:
+        raise ParameterError(f"--set {shown(change)}: it must be NAME=VALUE")
+    source, name = f"--set {printable(name, 200)}", name.removesuffix(":").strip()
+    if len(text) > LONGEST_VALUE:
+        raise ParameterError(f"{source}: the value has {len(text)} characters; it must have at most {LONGEST_VALUE}")
+    value = parse_value(text, source)
+    return Given(source, name, _converted(_DECLARED[name], value) if name in _DECLARED else value)
 
 
-def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        if not isinstance(name, str):
-            raise ParameterError(f"the name of a parameter is {shown(name)}; it must be text")
-        # No deeper than the names go: nested YAML aliases are small in the file and endless when they are followed.
-        if isinstance(value, dict) and any(d.name.startswith(f"{prefix}{name}.") for d in DECLARATIONS):
-            found |= _flat(value, f"{prefix}{name}.")
-        else:
-            found[f"{prefix}{name}"] = value
-    return found
-
-
-def _typed(source: str, declaration: Declaration, value: Any) -> Any:
+def _converted(declaration: Declaration, value: Any) -> Any:
+    """An integer for a double, and a single value for a list."""
     if isinstance(declaration.default_value, tuple):
-        return [_scalar(source, declaration, item) for item in (value if isinstance(value, list) else [value])]
-    return _scalar(source, declaration, value)
+        if not isinstance(value, list):
+            value = [value]
+        return [_double(item) for item in value] if declaration.type == "double_array" else value
+    return _double(value) if declaration.type == "double" else value
 
 
-def _scalar(source: str, declaration: Declaration, value: Any) -> Any:
-    default = declaration.default_value
-    kind = type(default[0] if isinstance(default, tuple) else default)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) <= 2**53:
-        return float(value)
-    if type(value) is not kind:
-        wanted = TYPE_NAMES[declaration.type.removesuffix("_array")]
-        raise ParameterError(f"{source}: parameter '{declaration.name}' is {shown(value)}; it must be {wanted}")
-    return value
+def _double(value: Any) -> Any:
+    return float(value) if type(value) is int and abs(value) <= 2**53 else value

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from ros_ood_perception.bundle.model_bundle import BundleDescription
 from ros_ood_perception.camera.calibration.calibration_file import read_calibration_file
 from ros_ood_perception.camera.calibration.camera_info import CameraError, CameraInfoMessage
 from ros_ood_perception.camera.camera_model import CameraModel
-from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.strict_yaml import shown
 from ros_ood_perception.inference.engine import GpuOptions
 from ros_ood_perception.inference.failure_policy import FailurePolicy
@@ -29,6 +27,8 @@ from ros_ood_perception.obstacles.ground_map import GridSettings
 from ros_ood_perception.obstacles.regions import RegionSettings, read_ego_mask
 from ros_ood_perception.obstacles.tracks import PersistenceSettings
 from ros_ood_perception.parameters.declarations import DECLARATIONS
+from ros_ood_perception.parameters.values import ParameterError as ParameterError
+from ros_ood_perception.parameters.values import range_problem
 from ros_ood_perception.pipeline.camera_pipeline import CameraSetup, PipelineSettings
 from ros_ood_perception.shown_text import error_line
 
@@ -47,9 +47,7 @@ CAMERA_PARAMETERS = (
 )
 """Lists with one value for all cameras, or one for each camera in the order of `cameras`."""
 
-
-class ParameterError(PerceptionError, ValueError):
-    """A parameter has a value that the node cannot work with. The message names it."""
+_DEFAULTS: Mapping[str, Any] = {declaration.name: declaration.default_value for declaration in DECLARATIONS}
 
 
 @dataclass(frozen=True)
@@ -164,28 +162,36 @@ class LiveSettings:
         Raises:
             BundleError: no such operating point.
         """
-        if self.anomaly_threshold is not None:
-            return self.anomaly_threshold
-        return description.operating_point(self.operating_point).threshold
+        # Looked up in any case: a name that the bundle lacks would be an error only once the threshold is taken back.
+        of_point = description.operating_point(self.operating_point).threshold
+        return of_point if self.anomaly_threshold is None else self.anomaly_threshold
+
+    def without_effect(self, names: Collection[str]) -> str:
+        """What these settings leave without effect of some parameters, and what is in force instead; may be empty.
+
+        Args:
+            names: of parameters, `region.surroundings`.
+        """
+        found = []
+        if "operating_point" in names and self.anomaly_threshold is not None:
+            found.append(
+                f"operating_point has no effect while anomaly_threshold is {self.anomaly_threshold:g}, which is in "
+                "force; set anomaly_threshold to -1 to use the operating point"
+            )
+        if "region.surroundings" in names and not self.drivable_classes:
+            found.append("region.surroundings has no effect while region.drivable_classes is empty")
+        if "score_encoding" in names and "anomaly_score" not in self.outputs:
+            found.append("score_encoding has no effect while outputs does not hold anomaly_score")
+        return "; ".join(found)
 
 
 def _check_values(values: Mapping[str, Any], live: bool) -> None:
     for declaration in DECLARATIONS:
         if declaration.live != live:
             continue
-        value = values[declaration.name]
-        low, high = declaration.bounds or (-sys.float_info.max, sys.float_info.max)
-        for item in [value] if isinstance(value, (str, int, float)) else value:
-            # The ranges of rclpy do not apply to the items of a list, and they accept NaN.
-            if isinstance(item, (int, float)) and not isinstance(item, bool) and not low <= item <= high:
-                raise ParameterError(
-                    f"parameter '{declaration.name}' is {shown(value)}; it must be from {low:g} to {high:g}"
-                )
-            if declaration.one_of and item not in declaration.one_of:
-                raise ParameterError(
-                    f"parameter '{declaration.name}' is {shown(item)}; it must be one of "
-                    f"{', '.join(declaration.one_of)}"
-                )
+        problem = range_problem(declaration, values[declaration.name])
+        if problem:
+            raise ParameterError(problem)
 
 
 def fixed_settings(values: Mapping[str, Any]) -> FixedSettings:
@@ -254,6 +260,8 @@ def value_of_each(values: Mapping[str, Any], name: str, cameras: tuple[str, ...]
         ParameterError: it has neither one value nor as many as there are cameras.
     """
     found = list(values[name])
+    if not found:
+        raise ParameterError(f"parameter '{name}' is an empty list; write [{_DEFAULTS[name][0]!r}], as by default")
     if len(found) not in (1, len(cameras)):
         raise ParameterError(
             f"parameter '{name}' has {len(found)} values; it must have one for each of the {len(cameras)} cameras, or "

@@ -90,7 +90,8 @@ class NodeProcess:
         self, log: Path, parameters: dict[str, Any], command: list[str] | None = None, cameras: tuple[str, ...] = ()
     ) -> None:
         self.log_path = log
-        arguments = ["--ros-args", "-r", f"~/input/image:={INPUT_TOPIC}"]
+        # A node with named cameras has no topic ~/input/image, and refuses a rule for it.
+        arguments = ["--ros-args", *([] if cameras else ["-r", f"~/input/image:={INPUT_TOPIC}"])]
         for camera in cameras:
             arguments += ["-r", f"~/{camera}/input/image:=/{camera}/image_raw"]
         if cameras:

@@ -18,11 +18,17 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import remove_ros_args
 
+from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.node.health.watchdog import Watchdog
 from ros_ood_perception.node.process.bounded_exit import LastLine
+from ros_ood_perception.node.process.ros_arguments import ros_arguments
+from ros_ood_perception.parameters.rcl_yaml import read_sections
+from ros_ood_perception.shown_text import error_line, printable
 
 RCLError = rclpy_implementation.RCLError
+UnknownROSArgsError = rclpy_implementation.UnknownROSArgsError
 
 SIGNAL_CHECK_PERIOD_S = 0.1
 LEAVING_LIMIT_S = 8.0
@@ -62,9 +68,13 @@ def run(make_node: Callable[[Callable[[float], None]], _RosNode], arguments: lis
         arguments: arguments of the command line; None: those of the process.
 
     Returns:
-        The exit code. If a thread was left behind, the process exits here.
+        The exit code; 2 for arguments that ROS 2 cannot read. If a thread was left behind, the process exits here.
     """
-    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    problems = initialise(arguments)
+    for problem in problems:
+        print(f"perception_node: not started: {problem}", file=sys.stderr)
+    if problems:
+        return 2
     last_line = LastLine()
     code, abandoned = _run_node(make_node, last_line)
     if not abandoned:
@@ -78,6 +88,39 @@ def run(make_node: Callable[[Callable[[float], None]], _RosNode], arguments: lis
         sys.stderr.flush()
         os._exit(code)
     return code
+
+
+def initialise(arguments: list[str] | None) -> list[str]:
+    """Initialise rclpy.
+
+    Args:
+        arguments: see `run`.
+
+    Returns:
+        What is wrong with the arguments. If something is, rclpy is not initialised.
+    """
+    try:
+        unknown = remove_ros_args(sys.argv if arguments is None else ["", *arguments])[1:]
+        if not unknown:
+            rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+            return []
+    except UnknownROSArgsError as error:
+        return [f"unknown arguments behind --ros-args: {error_line(error)}"]
+    except RCLError as error:
+        return _unreadable(arguments) or [error_line(error)]
+    named = " ".join(map(printable, unknown))
+    return [f"unknown arguments: {named}; those of ROS 2 (-p, -r) stand behind --ros-args"]
+
+
+def _unreadable(arguments: list[str] | None) -> list[str]:
+    """What is wrong with the parameter files, in our words: those of ROS 2 name neither the parameter nor a remedy."""
+    problems = []
+    for file in ros_arguments(arguments).parameter_files:
+        try:
+            read_sections(file)
+        except (PerceptionError, OSError) as error:
+            problems.append(error_line(error))
+    return problems
 
 
 def _run_node(make_node: Callable[[Callable[[float], None]], _RosNode], last_line: LastLine) -> tuple[int, bool]:
