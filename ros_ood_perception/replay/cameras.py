@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ros_ood_perception.camera.raw_image import NOT_CAMERA_COLOURS
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.messages.topics import OUTPUT_TOPICS
 
@@ -15,6 +17,10 @@ TRUTH_PREFIX = "/ground_truth/"
 IMAGE_TYPES = (IMAGE_TYPE, COMPRESSED_TYPE)
 _IMAGE_WORDS = frozenset({"image", "image_raw", "image_rect", "image_color", "image_rect_color", "image_mono", "raw"})
 _NOT_CAMERAS = ("compressedDepth", "theora", "/zstd")
+_GREY = re.compile(r"(mono|8UC?1$|y8)", re.IGNORECASE)
+_INFRARED = re.compile(r"(infra(red)?|ir)[0-9]*(_[a-z0-9]+)*", re.IGNORECASE)
+"""A level of a topic's name: RealSense's `infra1`, Azure Kinect's `ir`, `ir_mono`."""
+_COLOUR_WORDS = frozenset({"color", "colour", "rgb"})
 
 
 class CameraChoiceError(PerceptionError, ValueError):
@@ -38,29 +44,49 @@ class CameraTopics:
     compressed: bool
 
 
+@dataclass(frozen=True)
+class CameraChoice:
+    """The cameras of a bag.
+
+    Attributes:
+        cameras: at least one.
+        left_out: image topic to the reason why it is not taken for a camera.
+    """
+
+    cameras: tuple[CameraTopics, ...]
+    left_out: dict[str, str]
+
+
 def choose_cameras(
-    types: Mapping[str, str], wanted: Sequence[str], where: str, counts: Mapping[str, int] | None = None
-) -> tuple[CameraTopics, ...]:
+    types: Mapping[str, str],
+    wanted: Sequence[str],
+    where: str,
+    counts: Mapping[str, int] | None = None,
+    encoding_of: Callable[[str], str] = lambda topic: "",
+) -> CameraChoice:
     """The cameras to replay.
 
     Args:
         types: topic to message type, of the bag.
         wanted: each TOPIC or NAME=TOPIC. Empty: every image topic that is neither a result of perception nor the truth
-            of a sample drive. Where a camera has a raw and a compressed topic, the raw one is taken.
+            of a sample drive, nor has images of depth or infrared (see `_no_colour`). Where a camera has a raw and a
+            compressed topic, the raw one is taken.
         where: the bag, for errors.
         counts: topic to number of messages; None: unknown. Of a camera's two topics, one without messages is ignored.
+        encoding_of: gives the encoding of the first image of a topic, such as `16UC1`; empty: unknown.
 
     Raises:
         CameraChoiceError: there is no camera, or a wanted topic does not exist.
 
     >>> image, compressed = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
     >>> types = {"/front/image_raw": image, "/front/image_raw/compressed": compressed, "/rear/image_raw": image}
-    >>> [(camera.name, camera.image) for camera in choose_cameras(types, [], "drive.mcap")]
+    >>> [(camera.name, camera.image) for camera in choose_cameras(types, [], "drive.mcap").cameras]
     [('front', '/front/image_raw'), ('rear', '/rear/image_raw')]
     """
     images = sorted(topic for topic, kind in types.items() if kind in IMAGE_TYPES)
     listed = ", ".join(f"{topic} ({kind})" for topic, kind in sorted(types.items())) or "no topic at all"
     chosen: list[tuple[str | None, str]] = []
+    left_out: dict[str, str] = {}
     for text in wanted:
         name, separator, topic = text.rpartition("=")
         if topic not in images:
@@ -68,7 +94,14 @@ def choose_cameras(
         chosen.append((name if separator else None, topic))
     if not wanted:
         recorded = {topic for topic in images if counts is None or counts.get(topic, 0)}
-        chosen = [(None, topic) for topic in images if _is_camera(topic, set(images), recorded)]
+        candidates = [topic for topic in images if _is_camera(topic, set(images), recorded)]
+        left_out = _no_colour({topic: encoding_of(topic) for topic in candidates})
+        chosen = [(None, topic) for topic in candidates if topic not in left_out]
+    if not chosen and left_out:
+        reasons = "; ".join(f"{topic}: {reason}" for topic, reason in left_out.items())
+        raise CameraChoiceError(
+            f"{where}: has no topic of a camera that sees colours ({reasons}); --camera TOPIC takes one all the same"
+        )
     if not chosen:
         raise CameraChoiceError(
             f"{where}: has no camera's topic of the type {IMAGE_TYPE} or {COMPRESSED_TYPE}; it has {listed}"
@@ -79,10 +112,11 @@ def choose_cameras(
         names = [""]
     else:
         names = _names([(name or "") or _name(topic) for name, topic in chosen])
-    return tuple(
+    cameras = tuple(
         CameraTopics(name, topic, info_topic(topic), types[topic] == COMPRESSED_TYPE)
         for name, (_, topic) in zip(names, chosen, strict=True)
     )
+    return CameraChoice(cameras, left_out)
 
 
 def info_topic(image_topic: str) -> str:
@@ -103,6 +137,40 @@ def _is_camera(topic: str, images: set[str], recorded: set[str]) -> bool:
     if not images.issuperset(both):
         return True
     return topic == both[both[0] not in recorded and both[1] in recorded]
+
+
+def _no_colour(encodings: Mapping[str, str]) -> dict[str, str]:
+    """The topics of a depth camera that are not its colour image, with the reason.
+
+    The encoding decides. Grey images may be those of a camera, or infrared: they are infrared if a level of the topic
+    says so. They are left out too if the same device has a colour image, which is below `color` or `rgb` beside them.
+
+    Args:
+        encodings: topic to the encoding of its first image; empty: unknown.
+    """
+    grey = {topic for topic, encoding in encodings.items() if _GREY.match(encoding)}
+    measured = {topic for topic, encoding in encodings.items() if encoding.startswith(NOT_CAMERA_COLOURS)}
+    devices = {place for topic in encodings.keys() - grey - measured for place in _devices(topic)}
+    found: dict[str, str] = {}
+    for topic, encoding in encodings.items():
+        levels = _levels(topic)
+        if topic in measured:
+            found[topic] = f"its images are {encoding}, a measurement such as depth"
+        elif topic in grey and any(_INFRARED.fullmatch(level) for level in levels):
+            found[topic] = f"its images are {encoding}, grey, and its name says infrared"
+        elif topic in grey and {tuple(levels[:depth]) for depth in range(len(levels))} & devices:
+            found[topic] = f"its images are {encoding}, grey, and the same device has a colour image"
+    return found
+
+
+def _devices(topic: str) -> Iterable[tuple[str, ...]]:
+    """The levels above `color` or `rgb`: `/oak/rgb/image_raw` is of `/oak`. A device without a level has none."""
+    levels = _levels(topic)
+    return [tuple(levels[:n]) for n, level in enumerate(levels) if level.lower() in _COLOUR_WORDS and n > 0]
+
+
+def _levels(topic: str) -> list[str]:
+    return [level for level in topic.split("/") if level]
 
 
 def _name(topic: str) -> str:

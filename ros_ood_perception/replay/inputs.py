@@ -19,6 +19,8 @@ from ros_ood_perception.replay.cameras import CameraTopics, choose_cameras
 from ros_ood_perception.replay.static_transforms import TOPIC as STATIC_TRANSFORMS
 from ros_ood_perception.replay.static_transforms import StaticTransforms
 
+LONGEST_ENCODING = 64
+"""Characters that are shown; no encoding has so many."""
 FRAMES_TOPIC = "/camera/image_raw"
 INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 TIME_STEP_NS = 1_000_000
@@ -71,6 +73,7 @@ class Input(Protocol):
     Attributes:
         kind: `bag`, `folder of images` or `video`.
         cameras: the cameras, at least one.
+        left_out: image topic to the reason why it is not taken for a camera.
         damage: what could not be read; complete once `items` has ended.
         notes: what a user should know, and is no damage; complete once `items` has ended.
         frame_count: number of frames; None if the recording does not say.
@@ -81,6 +84,7 @@ class Input(Protocol):
 
     kind: str
     cameras: tuple[CameraTopics, ...]
+    left_out: dict[str, str]
     frame_count: int | None
     transforms: StaticTransforms
 
@@ -157,7 +161,9 @@ class BagInput:
         if not bag.types:
             raise BagError(f"{bag.path}: {_no_topics(bag)}")
         # A camera of the metadata that no file holds counts as well: it has no frame, which must be said.
-        self.cameras = choose_cameras({**bag.announced, **bag.types}, wanted, str(bag.path), bag.counts)
+        types = {**bag.announced, **bag.types}
+        choice = choose_cameras(types, wanted, str(bag.path), bag.counts, self._encoding)
+        self.cameras, self.left_out = choice.cameras, choice.left_out
         topics = [camera.image for camera in self.cameras]
         counts = {topic: bag.counts.get(topic, 0) for topic in topics}
         self.frame_count: int | None = sum(counts.values())
@@ -248,6 +254,20 @@ class BagInput:
         self._notes.append(f"{STATIC_TRANSFORMS} has no messages; {named} is used")
         return there
 
+    def _encoding(self, topic: str) -> str:
+        """The encoding of the topic's first image; empty if it cannot be read or does not say."""
+        first = next(self._bag.messages([topic]), None)
+        if first is None:
+            return ""
+        try:
+            message = self._bag.deserialize(first)
+        except BagError:
+            # Named when its frame is replayed.
+            return ""
+        # image_transport writes `16UC1; png compressed ` or `rgb8; jpeg compressed bgr8`, others only `jpeg`.
+        before, separator, _ = str(getattr(message, "format", "")).partition(";")
+        return str(getattr(message, "encoding", before.strip() if separator else ""))[:LONGEST_ENCODING]
+
     def _read(self, topics: Collection[str]) -> Iterator[Any]:
         """The readable messages of topics, which need not exist."""
         for message in self._bag.messages(topics):
@@ -332,6 +352,7 @@ class SequenceInput:
         self._rate_hz = rate_hz
         self.kind = source.kind
         self.cameras: tuple[CameraTopics, ...] = (CameraTopics("", FRAMES_TOPIC, "/camera/camera_info", False),)
+        self.left_out: dict[str, str] = {}
         self.damage: list[str] = []
         self.notes: list[str] = []
         self.frame_count: int | None = len(source)

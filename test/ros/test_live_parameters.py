@@ -100,6 +100,43 @@ def test_outputs_rate_and_operating_point_change_while_it_runs(
     bench.accounting()
 
 
+def test_an_operating_point_is_checked_while_a_threshold_is_set_and_the_answer_says_what_is_in_force(
+    bench: Bench, start_node: StartNode, brightness_bundle: Path
+) -> None:
+    node = start_node(bundle=brightness_bundle, anomaly_threshold=0.4, diagnostics_period_s=0.2)
+    bench.bring_up()
+    successful, why = bench.set_atomically(operating_point="lax")
+    assert not successful
+    assert "no operating point 'lax'" in why
+    successful, why = bench.set_atomically(operating_point="strict")
+    assert successful
+    assert why.startswith("operating_point has no effect while anomaly_threshold is 0.4, which is in force")
+    assert why in node.log
+    assert bench.set_atomically(anomaly_threshold=-1.0) == (True, "")
+    bench.spin_until(lambda: bench.facts["anomaly_threshold"] == "0.9", "the threshold of the operating point")
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({"region.surroundings": 0.1}, "region.surroundings has no effect while region.drivable_classes is empty"),
+        (
+            {"score_encoding": "32FC1", "outputs": ["overlay"]},
+            "score_encoding has no effect while outputs does not hold",
+        ),
+        ({"operating_point": "a", "anomaly_threshold": 0.5}, "operating_point has no effect while anomaly_threshold"),
+        ({"operating_point": "a"}, ""),
+        ({"score_encoding": "32FC1"}, ""),
+        ({"anomaly_threshold": 0.5}, ""),
+    ],
+)
+def test_a_change_without_effect_is_named(changes: dict[str, Any], note: str) -> None:
+    settings = live_settings({d.name: d.default_value for d in DECLARATIONS} | changes)
+    said = settings.without_effect(changes)
+    assert said.startswith(note)
+    assert bool(said) == bool(note)
+
+
 def test_a_rate_at_which_nothing_persists_is_refused_with_the_remedy() -> None:
     def settings(**changes: Any) -> LiveSettings:
         return live_settings({d.name: d.default_value for d in DECLARATIONS} | {"stale_after_s": 60.0} | changes)

@@ -130,6 +130,8 @@ def main(
             f"{len(opened.source.cameras)} camera(s): {', '.join(c.image for c in opened.source.cameras)}; "
             f"bundle {opened.bundle.description.name}"
         )
+        for topic, reason in opened.source.left_out.items():
+            say(f"{topic}: is not taken for a camera: {reason}; --camera [NAME=]TOPIC chooses")
         left_out = sorted({*opened.source.copied} - {*opened.plan.copied}) if options.with_input else []
         if left_out:
             say(f"not copied, as they would look like results of this replay: {', '.join(left_out)}")

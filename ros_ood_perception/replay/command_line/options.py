@@ -56,7 +56,13 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _add_frames(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--camera", action="append", default=[], metavar="[NAME=]TOPIC", help="image topic; repeat (default: all)")
+    add(
+        "--camera",
+        action="append",
+        default=[],
+        metavar="[NAME=]TOPIC",
+        help="image topic; repeat (default: all in colour)",
+    )
     seconds = real(0.0, LONGEST_S)
     add("--start", type=seconds, metavar="S", help="seconds after the recording's first frame")
     add("--stop", type=seconds, metavar="S", help="likewise; frames before that time are replayed")

@@ -30,6 +30,7 @@ def summarise(
             "kind": source.kind,
             "damage": source.damage,
             "notes": source.notes,
+            "not_cameras": source.left_out,
         },
         "bundle": {
             "name": description.name,
