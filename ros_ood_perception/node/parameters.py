@@ -127,11 +127,12 @@ class NodeParameters:
         self._accepted = settings
         note = settings.without_effect(own)
         if note:
+            # rclpy gives no reason with a change that it makes.
             self._node.get_logger().warning(note)
         if not hasattr(self._node, "add_post_set_parameters_callback"):
             # Humble has no callback after a parameter was set.
             self._after_set(changes)
-        return SetParametersResult(successful=True, reason=note)
+        return SetParametersResult(successful=True)
 
     def _after_set(self, _changes: list[Parameter[Any]]) -> None:
         settings, self._accepted = self._accepted, None
