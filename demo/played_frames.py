@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from ros_ood_perception.replay.cameras import (
     CameraChoiceError,
     choose_cameras,
 )
-from ros_ood_perception.replay.inputs import BagInput, Input, InputFrame, SequenceInput, bag_frame
+from ros_ood_perception.replay.inputs import BagInput, Input, InputFrame, SequenceInput, bag_frame, first_encoding
 
 RATE_HZ = 10.0
 """Of images in a folder, which have no times."""
@@ -122,7 +123,8 @@ def _choose_topic(bag: Bag, topic: str | None) -> tuple[str, list[str]]:
     """The topic to play, and those of the bag's other cameras."""
     topics = sorted(name for name, kind in bag.types.items() if kind in IMAGE_TYPES)
     try:
-        cameras = [camera.image for camera in choose_cameras(bag.types, (), str(bag.path), bag.counts)]
+        choice = choose_cameras(bag.types, (), str(bag.path), bag.counts, partial(first_encoding, bag))
+        cameras = [camera.image for camera in choice.cameras]
     except CameraChoiceError:
         # A bag of results alone: each image topic can be played, but none is the camera's.
         cameras = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -162,7 +162,7 @@ class BagInput:
             raise BagError(f"{bag.path}: {_no_topics(bag)}")
         # A camera of the metadata that no file holds counts as well: it has no frame, which must be said.
         types = {**bag.announced, **bag.types}
-        choice = choose_cameras(types, wanted, str(bag.path), bag.counts, self._encoding)
+        choice = choose_cameras(types, wanted, str(bag.path), bag.counts, partial(first_encoding, bag))
         self.cameras, self.left_out = choice.cameras, choice.left_out
         topics = [camera.image for camera in self.cameras]
         counts = {topic: bag.counts.get(topic, 0) for topic in topics}
@@ -253,20 +253,6 @@ class BagInput:
             return []
         self._notes.append(f"{STATIC_TRANSFORMS} has no messages; {named} is used")
         return there
-
-    def _encoding(self, topic: str) -> str:
-        """The encoding of the topic's first image; empty if it cannot be read or does not say."""
-        first = next(self._bag.messages([topic]), None)
-        if first is None:
-            return ""
-        try:
-            message = self._bag.deserialize(first)
-        except BagError:
-            # Named when its frame is replayed.
-            return ""
-        # image_transport writes `16UC1; png compressed ` or `rgb8; jpeg compressed bgr8`, others only `jpeg`.
-        before, separator, _ = str(getattr(message, "format", "")).partition(";")
-        return str(getattr(message, "encoding", before.strip() if separator else ""))[:LONGEST_ENCODING]
 
     def _read(self, topics: Collection[str]) -> Iterator[Any]:
         """The readable messages of topics, which need not exist."""
@@ -447,6 +433,21 @@ def _fuller_compressed(cameras: Sequence[CameraTopics], counts: Mapping[str, int
 
 def _is_within(time_ns: int, start_ns: int | None, stop_ns: int | None) -> bool:
     return (start_ns is None or time_ns >= start_ns) and (stop_ns is None or time_ns < stop_ns)
+
+
+def first_encoding(bag: Bag, topic: str) -> str:
+    """The encoding of the topic's first image; empty if it cannot be read or does not say."""
+    first = next(bag.messages([topic]), None)
+    if first is None:
+        return ""
+    try:
+        message = bag.deserialize(first)
+    except BagError:
+        # Named when its frame is replayed.
+        return ""
+    # image_transport writes `16UC1; png compressed ` or `rgb8; jpeg compressed bgr8`, others only `jpeg`.
+    before, separator, _ = str(getattr(message, "format", "")).partition(";")
+    return str(getattr(message, "encoding", before.strip() if separator else ""))[:LONGEST_ENCODING]
 
 
 def _no_topics(bag: Bag) -> str:
