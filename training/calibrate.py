@@ -3,9 +3,11 @@
     python -m training.calibrate models/camvid_small --data camvid:FOLDER/val
 
 The temperature is the one at which the class probabilities fit the labels best (smallest cross-entropy, Guo et al.,
-arXiv 1706.04599). It is written into the graph. The thresholds are those that 0.1, 1 and 5 % of the inlier pixels
-reach, on all pixels and on those of drivable classes. Each has a 95 % interval by bootstrap over frames. All of this is
-written into the bundle. Frames with anomalies are refused: a threshold tuned on them could not be measured on them.
+arXiv 1706.04599). With `--fit negatives` it is the lowest whose FPR95 is within a point of the best on frames into
+which crops of other frames are pasted. It is written into the graph. The thresholds are those that 0.1, 1 and 5 % of
+the inlier pixels reach, on all pixels and on those of drivable classes. Each has a 95 % interval by bootstrap over
+frames. All of this is written into the bundle. Frames with anomalies are refused: a threshold tuned on them could not
+be measured on them.
 """
 
 from __future__ import annotations
@@ -30,12 +32,21 @@ from training.data.arguments import DataArgument, data_argument, open_frames
 from training.data.held_out import HeldOut
 from training.evaluation.record import SCORE_METRICS
 from training.evaluation.set_run import measured_classes
+from training.joint.negative_temperature import lowest_of_the_best, temperatures_on_negatives
 
 GIVEN_TEMPERATURES = (1e-3, 1e3)
+CLASSES, NEGATIVES = "classes", "negatives"
+FITS = (CLASSES, NEGATIVES)
+"""What the temperature is fitted on."""
 
 
 def calibrate(
-    bundle: Bundle, data: DataArgument, out: Path, temperature: float | None, held_out: Sequence[str] = ()
+    bundle: Bundle,
+    data: DataArgument,
+    out: Path,
+    temperature: float | None,
+    held_out: Sequence[str] = (),
+    fit: str = CLASSES,
 ) -> Bundle:
     """Write the calibrated bundle.
 
@@ -43,6 +54,7 @@ def calibrate(
         out: folder to write to. It may be the folder of the bundle, which is then replaced.
         temperature: the temperature to set; None fits it.
         held_out: classes that the bundle was trained without.
+        fit: what the temperature is fitted on, one of `FITS`.
 
     Raises:
         ValueError: frames with anomalies, other classes than the bundle's, or no labelled pixel.
@@ -62,16 +74,25 @@ def calibrate(
     if not measured_classes(bundle, frames, data.name):
         raise ValueError(f"{data.name} has no classes to calibrate on")
     pixels = labelled_logits(bundle, frames)
-    chosen = best_temperature(pixels.cross_entropy) if temperature is None else temperature
+    rates = temperatures_on_negatives(bundle, frames) if temperature is None and fit == NEGATIVES else {}
+    if temperature is not None:
+        chosen = temperature
+    else:
+        chosen = lowest_of_the_best(rates) if rates else best_temperature(pixels.cross_entropy)
     what = f"{data.name} ({data.split or data.path.name}, {len(frames)} frames)"
     model = with_temperature(bundle.model, chosen)
     given = "" if temperature is None else f" --temperature {temperature:g}"
+    given += f" --fit {fit}" if rates else ""
     given += "".join(f" --held-out {shlex.quote(name)}" for name in held_out)
     command = f"python -m training.calibrate models/{bundle.description.name} --data {data.shown}{given}"
     measured = [
         Measurement(f"{name} at temperature {t:g}", round(function(t), 5), what, command)
         for name, function in (("cross-entropy", pixels.cross_entropy), ("ECE", pixels.calibration_error))
         for t in sorted({1.0, chosen})
+    ]
+    measured += [
+        Measurement(f"FPR95 of pasted crops at temperature {t:g}", round(rates[t], 5), what, command)
+        for t in (sorted({1.0, chosen}) if rates else ())
     ]
     description = bundle.description
     # Recorded figures of the anomaly score hold for the old temperature only.
@@ -99,14 +120,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--held-out", action="append", default=[], metavar="CLASS", help="a class that the bundle was trained without"
     )
-    parser.add_argument(
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument(
         "--temperature", type=real(*GIVEN_TEMPERATURES), help="set this temperature instead of fitting one"
+    )
+    chosen.add_argument(
+        "--fit",
+        choices=FITS,
+        default=CLASSES,
+        help="fit the temperature to the class probabilities (default), or to the score on pasted crops",
     )
     options = parser.parse_args(arguments)
     try:
         bundle = read_bundle(options.bundle)
         calibrated = calibrate(
-            bundle, options.data, options.out or options.bundle, options.temperature, options.held_out
+            bundle, options.data, options.out or options.bundle, options.temperature, options.held_out, options.fit
         )
     except (PerceptionError, OSError, ValueError) as error:
         print(f"calibrate: {error_line(error)}", file=sys.stderr)

@@ -35,6 +35,7 @@ from training.calibrate import main
 from training.data.label_set import CAMVID
 from training.data.registry import open_data_set
 from training.export import main as export
+from training.joint.negative_temperature import NEGATIVE_MARGIN, temperatures_on_negatives
 
 RATES = {"0.01": 0.01, "0.05": 0.05, "0.001": 0.001}
 ROAD = 3
@@ -118,6 +119,43 @@ def test_cross_entropy_and_calibration_error_get_better_and_are_recorded(calibra
     for measurement in read_bundle(calibrated).description.training.measurements:
         assert measurement.data == "camvid (val, 6 frames)"
         assert measurement.command == "python -m training.calibrate models/tiny --data camvid:FOLDER/val"
+
+
+def test_a_temperature_fitted_on_pasted_crops_is_the_lowest_of_the_best(
+    bundle: Path, tree: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "fitted"
+    assert main([str(bundle), "--data", f"camvid:{tree / 'val'}", "--fit", "negatives", "--out", str(out)]) == 0
+    rates = temperatures_on_negatives(read_bundle(bundle), open_data_set("camvid", tree, "val"))
+    description = read_bundle(out).description
+    chosen = description.score.temperature
+    assert rates[chosen] <= min(rates.values()) + NEGATIVE_MARGIN
+    assert all(rate > min(rates.values()) + NEGATIVE_MARGIN for t, rate in rates.items() if t < chosen)
+    assert measured(out)[f"FPR95 of pasted crops at temperature {chosen:g}"] == pytest.approx(rates[chosen], abs=1e-5)
+    assert {m.command for m in description.training.measurements} == {
+        "python -m training.calibrate models/tiny --data camvid:FOLDER/val --fit negatives"
+    }
+
+
+def test_the_temperature_on_pasted_crops_divides_the_logits(bundle: Path, tree: Path, tmp_path: Path) -> None:
+    frames = open_data_set("camvid", tree, "val")
+    twice = with_scaled_logits(bundle, tmp_path / "twice", 2.0)
+    rates, rates_twice = (temperatures_on_negatives(read_bundle(path), frames) for path in (bundle, twice))
+    assert rates_twice[2.0] == pytest.approx(rates[1.0], abs=1e-4)
+    assert rates_twice[3.0] == pytest.approx(rates[1.5], abs=1e-4)
+    assert rates[1.0] != pytest.approx(rates[10.0], abs=1e-4)
+
+
+def test_one_frame_has_no_other_to_take_a_crop_from(
+    bundle: Path, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = tmp_path / "one"
+    for folder in ("images", "labels"):
+        (one / folder).mkdir(parents=True)
+        shutil.copy(min((tree / "val" / folder).iterdir()), one / folder)
+    arguments = ["--data", f"camvid:{one}", "--fit", "negatives", "--out", str(tmp_path / "out")]
+    assert main([str(bundle), *arguments]) == 2
+    assert "two are needed" in capsys.readouterr().err
 
 
 def test_calibration_changes_the_score_and_no_class(calibrated: Path, checkpoint: Path, tree: Path) -> None:
