@@ -652,6 +652,8 @@ class Page(HTMLParser):
         super().__init__()
         self.loaded: list[str] = []
         self.pictures: dict[str, str] = {}
+        self.boxes_of_tables: list[str] = []
+        self._class = ""
         self.text = ""
         self.feed(path.read_text())
 
@@ -659,6 +661,9 @@ class Page(HTMLParser):
         found = {key: value or "" for key, value in attributes}
         self.loaded += [value for key, value in found.items() if key in ("src", "href", "srcset", "data", "action")]
         assert tag not in ("script", "link", "iframe")
+        if tag == "table":
+            self.boxes_of_tables.append(self._class)
+        self._class = found.get("class", "")
         if tag == "img":
             self.pictures[found["alt"]] = found["src"]
 
@@ -690,6 +695,19 @@ def test_the_report_is_one_file_with_its_curves_and_pictures_inside(run: Run) ->
     ):
         assert heading in page.text
     assert f"{100 * run.sets['smiyc_obstacle_tiny']['exact']['AP']:.2f}" in page.text
+
+
+def test_the_report_fits_a_narrow_screen_and_has_a_dark_mode(run: Run) -> None:
+    page = Page(run.folder / "report.html")
+    assert len(page.boxes_of_tables) > 4
+    # A wide table scrolls in its box and does not widen the page.
+    assert set(page.boxes_of_tables) == {"card scroll"}
+    text = (run.folder / "report.html").read_text()
+    assert "@media (prefers-color-scheme: dark)" in text
+    assert 'content="width=device-width' in text
+    # The minimum of a column is never wider than the screen.
+    minima = re.findall(r"minmax\(([^()]*(?:\([^()]*\))?)", text)
+    assert all(minimum.startswith(("min(", "0", "90px")) for minimum in minima), minima
 
 
 def test_the_worst_frames_come_first() -> None:
