@@ -45,6 +45,8 @@ def test_colcon_build_installs_what_the_vehicle_needs(workspace: Path) -> None:
     ):
         assert (share / file).is_file(), file
     assert (prefix / "share/ament_index/resource_index/packages/ros_ood_perception").is_file()
+    for file in ("page.css", "player.js"):
+        assert list(prefix.rglob(f"ros_ood_perception/replay/report/{file}")), file
     for executable in ("perception_node", "build_engine", "replay"):
         assert (prefix / "lib/ros_ood_perception" / executable).is_file()
 
