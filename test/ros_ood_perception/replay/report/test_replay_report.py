@@ -246,7 +246,7 @@ def test_one_frame_of_a_scene_is_shown_by_time_and_by_looks() -> None:
     street, other_street = picture(1, 90, 160), picture(2, 90, 160)
     assert scenes.add("/a/", 70 * second, street)
     # The same street in less light.
-    assert not scenes.add("/a/", 80 * second, street // 2)
+    assert not scenes.add("/a/", 80 * second, (street // 2).astype(np.uint8))
     assert scenes.add("/a/", 80 * second, other_street)
     # The times of a folder of images are made up.
     folder = Scenes(by_time=False)
