@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from ros_ood_perception.shown_text import error_line
 from training.bundles.folder import check_bundle_folder
 from training.bundles.graph import with_temperature
 from training.bundles.operating_points import measured_operating_points
-from training.bundles.temperature import best_temperature, labelled_logits
+from training.bundles.temperature import LabelledLogits, best_temperature, labelled_logits
 from training.data.arguments import DataArgument, data_argument, open_frames
 from training.data.held_out import HeldOut
 from training.evaluation.record import SCORE_METRICS
@@ -75,24 +75,16 @@ def calibrate(
         raise ValueError(f"{data.name} has no classes to calibrate on")
     pixels = labelled_logits(bundle, frames)
     rates = temperatures_on_negatives(bundle, frames) if temperature is None and fit == NEGATIVES else {}
-    if temperature is not None:
-        chosen = temperature
-    else:
-        chosen = lowest_of_the_best(rates) if rates else best_temperature(pixels.cross_entropy)
+    chosen = temperature or (lowest_of_the_best(rates) if rates else best_temperature(pixels.cross_entropy))
     what = f"{data.name} ({data.split or data.path.name}, {len(frames)} frames)"
     model = with_temperature(bundle.model, chosen)
-    given = "" if temperature is None else f" --temperature {temperature:g}"
-    given += f" --fit {fit}" if rates else ""
-    given += "".join(f" --held-out {shlex.quote(name)}" for name in held_out)
-    command = f"python -m training.calibrate models/{bundle.description.name} --data {data.shown}{given}"
+    fitted = (f"--temperature {temperature:g}",) if temperature is not None else (f"--fit {fit}",) if rates else ()
+    given = " ".join([f"--data {data.shown}", *fitted, *(f"--held-out {shlex.quote(name)}" for name in held_out)])
+    command = f"python -m training.calibrate models/{bundle.description.name} {given}"
     measured = [
-        Measurement(f"{name} at temperature {t:g}", round(function(t), 5), what, command)
-        for name, function in (("cross-entropy", pixels.cross_entropy), ("ECE", pixels.calibration_error))
+        Measurement(f"{name} at temperature {t:g}", round(value, 5), what, command)
         for t in sorted({1.0, chosen})
-    ]
-    measured += [
-        Measurement(f"FPR95 of pasted crops at temperature {t:g}", round(rates[t], 5), what, command)
-        for t in (sorted({1.0, chosen}) if rates else ())
+        for name, value in _figures(pixels, rates, t)
     ]
     description = bundle.description
     # Recorded figures of the anomaly score hold for the old temperature only.
@@ -107,6 +99,11 @@ def calibrate(
     points = measured_operating_points(replace(bundle, description=description, model=model), frames, what)
     files = {v.file: with_temperature(bundle.variant_bytes(v), chosen) for v in description.variants}
     return write_bundle(out, replace(description, name=out.resolve().name, operating_points=points), model, files)
+
+
+def _figures(pixels: LabelledLogits, rates: Mapping[float, float], temperature: float) -> list[tuple[str, float]]:
+    figures = [("cross-entropy", pixels.cross_entropy(temperature)), ("ECE", pixels.calibration_error(temperature))]
+    return figures + ([("FPR95 of pasted crops", rates[temperature])] if rates else [])
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -13,7 +13,7 @@ from ros_ood_perception.bundle.model_bundle import Bundle
 from training.bundles.runner import BundleRunner
 from training.data.labelled_frames import LabelledFrames
 from training.data.progress import tracked
-from training.joint.pasted_crops import with_pasted_crop
+from training.joint.validation import with_pasted_crop
 from training.metrics.pixel_exact import ExactPixelMetrics
 from training.segmenter.anomaly_scores import SCORES
 

@@ -125,16 +125,7 @@ def main(
     try:
         opened = open_all(options)
         limits = Limits.from_options(options)
-        say(
-            f"{options.input} ({opened.source.kind}), "
-            f"{len(opened.source.cameras)} camera(s): {', '.join(c.image for c in opened.source.cameras)}; "
-            f"bundle {opened.bundle.description.name}"
-        )
-        for topic, reason in opened.source.left_out.items():
-            say(f"{topic}: is not taken for a camera: {reason}; --camera [NAME=]TOPIC chooses")
-        left_out = sorted({*opened.source.copied} - {*opened.plan.copied}) if options.with_input else []
-        if left_out:
-            say(f"not copied, as they would look like results of this replay: {', '.join(left_out)}")
+        _announce(options, opened)
         summary = None
         if options.resume and options.out.is_dir() and any(options.out.iterdir()):
             make_room(options.out, True, False)
@@ -167,6 +158,20 @@ def main(
         say(f"replay: {error_line(error)}", style="red")
         return 1 if isinstance(error, ReplayStoppedError) else 2
     return code
+
+
+def _announce(options: argparse.Namespace, opened: Opened) -> None:
+    """Say what is replayed, and what of the recording is not."""
+    say(
+        f"{options.input} ({opened.source.kind}), "
+        f"{len(opened.source.cameras)} camera(s): {', '.join(c.image for c in opened.source.cameras)}; "
+        f"bundle {opened.bundle.description.name}"
+    )
+    for topic, reason in opened.source.left_out.items():
+        say(f"{topic}: is not taken for a camera: {reason}; --camera [NAME=]TOPIC chooses")
+    left_out = sorted({*opened.source.copied} - {*opened.plan.copied}) if options.with_input else []
+    if left_out:
+        say(f"not copied, as they would look like results of this replay: {', '.join(left_out)}")
 
 
 def _rerun_viewer(target: str, opened: Opened) -> RerunViewer:
