@@ -26,6 +26,8 @@ FROZEN_AFTER = 10
 impossible."""
 SHARPNESS_EVERY_S = 0.5
 MAX_ASPECT_DIFFERENCE = 0.1
+SIDE_MULTIPLE = 32
+"""Sides of an exported input are multiples of the encoder's stride."""
 FILLED_ROWS = 8
 FILL_GREY = (126, 130)
 """A JPEG decoder fills lost blocks with grey. The right half of the lower edge shows that."""
@@ -118,13 +120,8 @@ class FramePlausibility:
         self._first_size = self._first_size or (height, width)
         if (height, width) != self._first_size:
             return f"{width}x{height}, the first frame had {self._first_size[1]}x{self._first_size[0]}"
-        aspect, wanted = width / height, self._model_size[1] / self._model_size[0]
-        if abs(aspect / wanted - 1) > MAX_ASPECT_DIFFERENCE:
-            return (
-                f"{width}x{height} is stretched to the model's {self._model_size[1]}x{self._model_size[0]}; export a "
-                "bundle of the camera's aspect, or crop"
-            )
-        return None
+        stretch = (width / height) / (self._model_size[1] / self._model_size[0])
+        return _stretched(height, width, self._model_size) if abs(stretch - 1) > MAX_ASPECT_DIFFERENCE else None
 
     def _is_blurred(self, image: NDArray[np.uint8], now_s: float) -> bool:
         if now_s >= self._sharpness_due:
@@ -136,3 +133,23 @@ class FramePlausibility:
             edges = float(cv2.Laplacian(grey, cv2.CV_32F).var())
             self._blurred = variance < MIN_VARIANCE or edges / variance < MIN_SHARPNESS
         return self._blurred
+
+
+def _stretched(height: int, width: int, model_size: tuple[int, int]) -> str:
+    """What a frame of another aspect means, and both remedies with their sizes."""
+    model_height, model_width = model_size
+    stretch = (width * model_height) / (height * model_width)
+    narrower = "narrower" if stretch > 1 else "flatter"
+    percent = 100 * (1 - min(stretch, 1 / stretch))
+    crop_width = max(1, min(width, round(height * model_width / model_height)))
+    crop_height = max(1, min(height, round(width * model_height / model_width)))
+    # A network of the same cost, in the camera's aspect.
+    factor = (model_height * model_width / (height * width)) ** 0.5
+    sides = (max(1, round(side * factor / SIDE_MULTIPLE)) * SIDE_MULTIPLE for side in (height, width))
+    size = "x".join(map(str, sides))
+    return (
+        f"{width}x{height} is stretched to the model's {model_width}x{model_height}: the model sees everything "
+        f"{percent:.0f} % {narrower} than in training. Masks and obstacles still fit the frame. Remedy: "
+        f"crop to {crop_width}x{crop_height} with its camera_info (CropDecimateNode of image_proc), or export a bundle "
+        f"for this camera (python -m training.export CHECKPOINT BUNDLE --size {size})"
+    )

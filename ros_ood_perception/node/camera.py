@@ -26,7 +26,7 @@ from ros_ood_perception.node.middleware.transport import SharedMemory
 from ros_ood_perception.node.transforms import RecentPose, Transforms
 from ros_ood_perception.parameters.settings import FixedSettings, LiveSettings
 from ros_ood_perception.pipeline.camera_pipeline import CameraPipeline, FrameResult
-from ros_ood_perception.pipeline.fates import PUBLISHED, REPLACED_UNREAD, TOO_OLD
+from ros_ood_perception.pipeline.fates import ASLEEP, COMPUTED, GOOD_FATES, PUBLISHED, REPLACED_UNREAD, TOO_OLD
 
 INFERENCE, DEADLINE = "inference", "deadline"
 """Owners that may claim a frame: the inference thread, and the deadline that it passed."""
@@ -66,6 +66,7 @@ class Camera:
         self._engine = engine
         self._live = live
         self._timeline = FrameTimeline()
+        self._image_size: tuple[int, ...] = ()
         self._put: Callable[[ReceivedFrame], bool] = lambda frame: False
         self._status = status = CameraStatus(node, name)
         try:
@@ -74,7 +75,7 @@ class Camera:
                 name,
                 settings.image_transport,
                 status.accounting,
-                status.kinds,
+                status.doubts,
                 memory,
                 settings.camera_info_topics[number],
             )
@@ -143,7 +144,7 @@ class Camera:
         """Convert, infer and publish a frame. However that ends, the frame is counted once.
 
         Returns:
-            Whether its results were published.
+            Whether its results were computed.
 
         Raises:
             EngineError: the engine failed. The frame has been counted as failed.
@@ -165,7 +166,7 @@ class Camera:
                 self._status.count_failed(error)
         finally:
             self.publish_state(live)
-        return fate == PUBLISHED
+        return fate in GOOD_FATES
 
     def _use(self, frame: ReceivedFrame, live: LiveSettings) -> str:
         """Returns how the frame ended."""
@@ -175,7 +176,11 @@ class Camera:
         when = self._follow_time(stamp_ns)
         if self._is_too_old(when, live):
             return TOO_OLD
+        if live.sleep_without_subscribers and not self.outputs.wanted(live):
+            self._status.pulse.slept(begun)
+            return ASLEEP
         image = self._decoded(message)
+        self._log_size(image)
         self._check_engine_takes(image)
         converted = time.monotonic()
         self._configure(live)
@@ -183,7 +188,7 @@ class Camera:
         inferred = time.monotonic()
         if not frame.claim.claim(INFERENCE):
             raise EngineError("a result that came after the deadline was dropped")
-        wanted = self.outputs.publish(message.header, result, live)
+        wanted, messages = self.outputs.publish(message.header, result, live)
         published = time.monotonic()
         stages = {
             "wait": begun - frame.received_at,
@@ -199,13 +204,19 @@ class Camera:
         self._status.latencies.add(durations)
         # After publishing, so that the checks do not delay the results.
         self._status.pulse.published(published, self._warnings(result, published, wanted))
-        return PUBLISHED
+        return PUBLISHED if messages else COMPUTED
 
     def _decoded(self, message: Image | CompressedImage) -> NDArray[np.uint8]:
         order = self._description.input.colour_order
         if isinstance(message, Image):
             return to_colour(message, order)
         return compressed_image.decode(message, order, self._settings.max_image_pixels)
+
+    def _log_size(self, image: NDArray[np.uint8]) -> None:
+        before, self._image_size = self._image_size, image.shape
+        if before and before != image.shape:
+            sizes = " to ".join(f"{shape[1]}x{shape[0]}" for shape in (before, image.shape))
+            self._status.log.warnings.add("warning", f"the image size changed from {sizes}")
 
     def _check_engine_takes(self, image: NDArray[np.uint8]) -> None:
         height, width = self._settings.gpu.image_size
@@ -226,7 +237,7 @@ class Camera:
     def _follow_time(self, stamp_ns: int) -> FrameTime:
         when = self._timeline.follow(stamp_ns, self._node.get_clock().now().nanoseconds)
         for kind, text in when.problems().items():
-            self._status.kinds.add(kind, text)
+            self._status.doubts.add(kind, text)
         return when
 
     def _is_too_old(self, when: FrameTime, live: LiveSettings) -> bool:
@@ -242,13 +253,14 @@ class Camera:
 
     def _warnings(self, result: FrameResult, now_s: float, wanted: list[str]) -> Mapping[str, str]:
         """Warnings about the results of the last frame, kind to sentence."""
-        found, kinds = warnings_for_outputs(self._pipeline.warnings(result, now_s), wanted), self._status.kinds
-        for kind, text in found.picture.items():
-            kinds.add(f"implausible: {kind}", f"the frames are implausible ({kind}): {text}")
+        found, doubts = warnings_for_outputs(self._pipeline.warnings(result, now_s), wanted), self._status.doubts
+        # They are in the camera's health, and logged from there when they begin and end.
+        for kind in found.picture:
+            doubts.count(f"implausible: {kind}")
         if found.no_place:
-            kinds.add("no place on the ground", f"obstacles cannot be placed: {found.no_place}")
+            doubts.count("no place on the ground")
         if found.too_far_apart:
-            kinds.add("frames too far apart", f"no obstacle is found: {found.too_far_apart}")
+            doubts.count("frames too far apart")
         return found.by_kind()
 
     def give_up(self, frame: ReceivedFrame, error: EngineError, live: LiveSettings) -> bool:
@@ -271,8 +283,8 @@ class Camera:
     # -- reports ------------------------------------------------------------------------------------------------------
 
     def publish_state(self, live: LiveSettings) -> None:
-        """Publish `output/state` if it changed since it was last published."""
-        self._status.publish(live)
+        """Log the state and publish `output/state`, if it changed since the last time."""
+        self._status.publish(live, self._input)
 
     def report(self, live: LiveSettings, node_facts: Mapping[str, str | float]) -> DiagnosticStatus:
         """The camera's part of /diagnostics.
@@ -282,9 +294,8 @@ class Camera:
         """
         return self._status.report(
             live,
-            self._input.lost,
+            self._input,
             self._pipeline.ground_problem or "known",
             self.outputs.subscriber_counts(),
             node_facts,
-            self._input.why_nothing_comes,
         )

@@ -14,6 +14,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from ros_ood_perception.messages.topics import CAMERA_INFO_TOPIC, INPUT_TOPICS, camera_topic
 from ros_ood_perception.node.frames.accounting import FrameAccounting
+from ros_ood_perception.node.frames.losses import WINDOW_S, Losses, LossWindow
 from ros_ood_perception.node.health.logged_kinds import LoggedKinds
 from ros_ood_perception.node.middleware.qos_events import subscription_events
 from ros_ood_perception.node.middleware.transport import SharedMemory
@@ -34,9 +35,6 @@ class CameraInput:
         kinds: logs messages that are too large for the transport.
         memory: what the transport can carry.
         info_topic: of the calibration; "": `input/camera_info`; None: no topic has it.
-
-    Attributes:
-        lost: messages that the middleware reported as lost.
     """
 
     def __init__(
@@ -61,7 +59,7 @@ class CameraInput:
         self._infos: Subscription[CameraInfo] | None = None
         self._numbers_reset = False
         self._largest_bytes = 0
-        self.lost = 0
+        self._window = LossWindow()
 
     def listen(
         self, take_image: Callable[[Image | CompressedImage, float], None], take_info: Callable[[CameraInfo], None]
@@ -73,6 +71,7 @@ class CameraInput:
             take_info: called with each camera_info.
         """
         self._accounting.forget_publishers()
+        self._window.restart()
 
         # Only the subscriptions keep these callbacks. Kept in this object, they would make a reference cycle with their
         # owner, and its memory would be freed late.
@@ -93,7 +92,7 @@ class CameraInput:
             self._image_topic,
             callback,
             QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
-            event_callbacks=subscription_events(self._node, self._image_topic, self._on_lost, self._on_matched),
+            event_callbacks=subscription_events(self._node, self._image_topic, self._accounting.lose, self._on_matched),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
         if self._info_topic is not None:
@@ -122,11 +121,16 @@ class CameraInput:
             "calibration.camera_info_topic or calibration.file"
         )
 
-    def why_nothing_comes(self) -> str:
-        """Why no image arrives, as far as the graph shows it; empty while nothing is subscribed."""
-        if self._images is None:
+    def why_nothing_comes(self, cause_is_known: bool = False) -> str:
+        """Why no image arrives, as far as the graph shows it; empty while nothing is subscribed.
+
+        Args:
+            cause_is_known: `loss_problem` names the cause, so it is not named here too.
+        """
+        images = self._images
+        if images is None:
             return ""
-        topic = self._images.topic_name
+        topic = images.topic_name
         publishers = self._node.get_publishers_info_by_topic(topic)
         wanted = self._type.__name__
         others = sorted({info.topic_type for info in publishers if not info.topic_type.endswith(f"/{wanted}")})
@@ -137,10 +141,32 @@ class CameraInput:
             )
         if not publishers:
             return f"nobody publishes on {topic}: start the camera, or remap {topic} to its topic"
-        return f"{len(publishers)} publishers on {topic}, but none of their frames arrives" + self._memory.hint()
+        hint = "" if cause_is_known else self._memory.hint()
+        return f"{len(publishers)} publishers on {topic}, but none of their frames arrives{hint}"
 
-    def _on_lost(self, count: int) -> None:
-        self.lost += count
+    def recent_losses(self, now: float) -> Losses:
+        """The losses of the last seconds. To be called every second or so, on any thread.
+
+        Args:
+            now: time of a monotonic clock, seconds.
+        """
+        return self._window.look(now, self._accounting.losses())
+
+    def loss_problem(self, losses: Losses) -> str:
+        """How many frames were lost lately, the likely cause and the remedy; empty if there are few."""
+        if not losses.too_many:
+            return ""
+        if losses.overwritten > losses.by_middleware and not losses.replaced:
+            why = (
+                "likely cause: this process gets too little CPU time. Remedy: fewer num_threads, real-time priority, "
+                "or reserved cores (taskset)"
+            )
+        else:
+            why = self._memory.why_lost(self._largest_bytes)
+        return (
+            f"{losses.lost} of {losses.lost + losses.received} frames of the last {WINDOW_S:.0f} s did not arrive "
+            f"({losses.share:.0%}); {why}"
+        )
 
     def _on_matched(self) -> None:
         # Jazzy does not give the publisher of a number, so numbering restarts after a publisher came or went.

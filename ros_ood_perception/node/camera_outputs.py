@@ -93,7 +93,15 @@ class CameraOutputs:
         publisher.publish(label_info(new_message, self._description, threshold, header))
         self._announced = (threshold, frame_id)
 
-    def publish(self, header: Header, result: FrameResult, live: LiveSettings) -> list[str]:
+    def wanted(self, live: LiveSettings) -> list[str]:
+        """Names of the outputs in `live` that have subscribers, without the latched `label_info`."""
+        return [
+            name
+            for name, publisher in self._publishers.items()
+            if name in live.outputs and name != "label_info" and publisher.get_subscription_count()
+        ]
+
+    def publish(self, header: Header, result: FrameResult, live: LiveSettings) -> tuple[list[str], int]:
         """Publish a frame's results.
 
         Args:
@@ -102,17 +110,15 @@ class CameraOutputs:
             live: says which outputs are published, and in which encoding.
 
         Returns:
-            Names of the outputs in `live` that have subscribers.
+            Names of the outputs in `live` that have subscribers, and the number of messages that were published. An
+            output that cannot be placed on the ground has subscribers and no message.
         """
         self.announce(live, result.perception.anomaly_threshold, header.frame_id)
-        wanted = [
-            name
-            for name, publisher in self._publishers.items()
-            if name in live.outputs and name != "label_info" and publisher.get_subscription_count()
-        ]
+        wanted, messages = self.wanted(live), 0
         settings = live.output_settings(self._base_frame)
         for name in wanted:
             message = result_message(new_message, name, header, result, self._description, settings)
             if message is not None:
                 self._publishers[name].publish(message)
-        return wanted
+                messages += 1
+        return wanted, messages

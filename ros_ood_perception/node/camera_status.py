@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Protocol
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.node import Node
@@ -15,11 +16,26 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from ros_ood_perception.camera.raw_image import MalformedImageError
 from ros_ood_perception.messages.topics import STATE_TOPIC, camera_topic
 from ros_ood_perception.node.frames.accounting import FrameAccounting
+from ros_ood_perception.node.frames.losses import Losses
 from ros_ood_perception.node.health.diagnostics import status
-from ros_ood_perception.node.health.health import CameraHealth, CameraPulse, StageLatencies
+from ros_ood_perception.node.health.health import FRAMES_LOST, CameraHealth, CameraPulse, StageLatencies
 from ros_ood_perception.node.health.logged_kinds import LoggedKinds
+from ros_ood_perception.node.health.state_log import StateLog
 from ros_ood_perception.parameters.settings import LiveSettings
 from ros_ood_perception.pipeline.fates import FAILED, MALFORMED
+
+
+class Arrivals(Protocol):
+    """What is known of the way of the frames to the node: `CameraInput`."""
+
+    def why_nothing_comes(self, cause_is_known: bool) -> str:
+        """Why no image arrives; empty if that is not known."""
+
+    def recent_losses(self, now: float) -> Losses:
+        """The losses of the last seconds."""
+
+    def loss_problem(self, losses: Losses) -> str:
+        """Cause and remedy of too many losses; empty if there are few."""
 
 
 class CameraStatus:
@@ -33,7 +49,9 @@ class CameraStatus:
         accounting: where every frame went.
         pulse: times from which the health is computed.
         latencies: durations of the stages.
-        kinds: problems that are logged once and counted.
+        kinds: problems that are counted, and logged when they begin. They are errors: a frame was lost to them.
+        doubts: the same for what is a warning: the frame was used.
+        log: changes of the state and of warnings.
     """
 
     def __init__(self, node: Node, camera: str) -> None:
@@ -42,7 +60,10 @@ class CameraStatus:
         self.accounting = FrameAccounting()
         self.pulse = CameraPulse()
         self.latencies = StageLatencies()
-        self.kinds = LoggedKinds(node.get_logger().error, f"camera '{camera}': " if camera else "")
+        prefix = f"camera '{camera}': " if camera else ""
+        self.kinds = LoggedKinds(node.get_logger().error, prefix)
+        self.doubts = LoggedKinds(node.get_logger().warning, prefix)
+        self.log = StateLog(node.get_logger(), prefix or "camera: ")
         self._last_state: tuple[str, str] | None = None
         self._lock = threading.Lock()
         # Not a lifecycle publisher: it also reports that the node is inactive.
@@ -71,10 +92,24 @@ class CameraStatus:
         self.pulse.refused("failed", f"a frame failed ({kind})")
         self.kinds.add(f"failed: {kind}", f"a frame failed: {kind}: {error}")
 
-    def publish(self, live: LiveSettings) -> None:
-        """Publish `output/state` if it changed since it was last published."""
+    def health(self, now: float, live: LiveSettings, arrivals: Arrivals) -> tuple[CameraHealth, Losses]:
+        """The camera's health with its reasons and all warnings, and the losses of the last seconds."""
+        health = self.pulse.health(now, live.stale_after_s)
+        losses = arrivals.recent_losses(now)
+        problem = arrivals.loss_problem(losses)
+        if health.nothing_received:
+            health = _with_reason(health, arrivals.why_nothing_comes(bool(problem)))
+        elif health.no_result:
+            health = _with_reason(health, _why_no_result(live))
+        if health.state != "inactive" and problem:
+            health = replace(health, implausible={**health.implausible, FRAMES_LOST: problem})
+        return health, losses
+
+    def publish(self, live: LiveSettings, arrivals: Arrivals) -> None:
+        """Log the state and publish `output/state`, if it changed."""
         with self._lock:
-            health = self.pulse.health(time.monotonic(), live.stale_after_s)
+            health, _ = self.health(time.monotonic(), live, arrivals)
+            self.log.see(health, live.stale_after_s)
             # Without the reason: it counts seconds.
             state = (health.state, ", ".join(sorted(health.implausible)))
             if state == self._last_state or self._publisher is None:
@@ -90,38 +125,35 @@ class CameraStatus:
     def report(
         self,
         live: LiveSettings,
-        lost_by_middleware: int,
+        arrivals: Arrivals,
         ground: str,
         subscribers: Mapping[str, int],
         node_facts: Mapping[str, str | float],
-        why_nothing_comes: Callable[[], str],
     ) -> DiagnosticStatus:
         """The camera's part of /diagnostics.
 
         Args:
+            arrivals: gives the reason if no frame comes, and the losses.
             ground: `known`, or why the camera has no place over the ground.
             subscribers: topic to number of subscribers.
             node_facts: keys and values that are the same for all cameras.
-            why_nothing_comes: called if no frame comes; gives the reason.
         """
         now = time.monotonic()
-        health = self.pulse.health(now, live.stale_after_s)
-        if health.nothing_received:
-            health = _with_reason(health, why_nothing_comes())
-        elif health.state == "stale":
-            health = _with_reason(health, _why_no_result(live))
-        counts = self.accounting.snapshot()
+        health, losses = self.health(now, live, arrivals)
+        counts, total = self.accounting.snapshot(), self.accounting.losses()
         received_hz, published_hz = self.pulse.rates_hz(now)
         facts: dict[str, str | float] = {
             "state": health.state,
             **counts.as_dict(),
-            "lost_by_middleware": lost_by_middleware,
+            "lost_by_middleware": total.by_middleware,
+            "overwritten_in_queue": total.overwritten,
+            "lost_percent": 100.0 * losses.share,
             "ground": ground,
-            "overwritten_in_queue": max(0, counts.lost_in_transport - lost_by_middleware),
             "received_hz": received_hz,
             "published_hz": published_hz,
             **self.latencies.percentiles(),
             **self.kinds.counts(),
+            **self.doubts.counts(),
             **{f"subscribers of {topic}": count for topic, count in subscribers.items()},
             **node_facts,
         }

@@ -43,7 +43,7 @@ class NodeReport:
         self._node = node
         self._watchdog = watchdog
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._twins = TwinSearch(node, node.get_logger().warning)
+        self._twins = TwinSearch(node, node.get_logger().error)
         self.published_at = 0.0
 
     def publish(self, configured: Configured | None, live: LiveSettings | None) -> None:

@@ -16,7 +16,9 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from ros_ood_perception.bundle.model_bundle import BundleError
+from ros_ood_perception.files.strict_yaml import shown
 from ros_ood_perception.node.given_parameters import GivenParameters
+from ros_ood_perception.node.health.change_log import ChangeLog
 from ros_ood_perception.parameters.declarations import DECLARATIONS, Declaration
 from ros_ood_perception.parameters.settings import (
     FixedSettings,
@@ -48,6 +50,8 @@ class NodeParameters:
         self._changed: Callable[[LiveSettings], None] | None = None
         self._check: Callable[[LiveSettings], None] | None = None
         self._accepted: LiveSettings | None = None
+        self._last_values: dict[str, Any] = {}
+        self._log = ChangeLog(node.get_logger())
         declared = {declaration.name for declaration in DECLARATIONS}
         for declaration in DECLARATIONS:
             self._declare(declaration)
@@ -67,6 +71,7 @@ class NodeParameters:
             changed: called with settings that were accepted.
         """
         self._check, self._changed = check, changed
+        self._last_values = self._values()
 
     def unlock(self) -> None:
         """All parameters can be set again."""
@@ -134,10 +139,26 @@ class NodeParameters:
             self._after_set(changes)
         return SetParametersResult(successful=True)
 
-    def _after_set(self, _changes: list[Parameter[Any]]) -> None:
+    def _after_set(self, changes: list[Parameter[Any]]) -> None:
         settings, self._accepted = self._accepted, None
         if settings is not None and self._changed is not None:
             self._changed(settings)
+            self._log_changes({p.name: p.value for p in changes})
+
+    def _log_changes(self, values: dict[str, Any]) -> None:
+        before = self._last_values
+        texts = [
+            f"{name} from {shown(before[name])} to {shown(value)}"
+            for name, value in values.items()
+            if name in before and before[name] != value
+        ]
+        if texts:
+            self._last_values = {**before, **values}
+            self._log.add("info", f"parameters changed: {', '.join(texts)}")
+
+    def log_what_waits(self) -> None:
+        """Log a change that the limit of `ChangeLog` has held back. To be called every second or so."""
+        self._log.flush()
 
     def _values(self) -> dict[str, Any]:
         return {d.name: self._node.get_parameter(d.name).value for d in DECLARATIONS}

@@ -325,6 +325,7 @@ class PerceptionNode(LifecycleNode):
     # -- reports ------------------------------------------------------------------------------------------------------
 
     def _publish_states(self) -> None:
+        self._node_parameters.log_what_waits()
         if self._configured is not None and self._live is not None:
             for camera in self._configured.cameras:
                 camera.publish_state(self._live)

@@ -236,6 +236,14 @@ _OUTPUTS = Group(
             live=True,
         ),
         Declaration(
+            "sleep_without_subscribers",
+            False,
+            "Skip inference while no output has a subscriber; the latched `label_info` does not count. The camera's "
+            "state is then `asleep`, and its frames count as `asleep`. If false, inference goes on, so that an engine "
+            "that fails is noticed and the first subscriber gets obstacles at once. A replay ignores this.",
+            live=True,
+        ),
+        Declaration(
             "score_encoding",
             "mono8",
             "Encoding of `output/anomaly/score`: `mono8` (0 to 255) or `32FC1` (0 to 1, four times the bytes).",

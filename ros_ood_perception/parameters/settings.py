@@ -102,6 +102,7 @@ class LiveSettings:
     Attributes:
         anomaly_threshold: in [0, 1]; None: the operating point's.
         outputs: keys of `OUTPUT_TOPICS`.
+        sleep_without_subscribers: frames are not used while no output has a subscriber.
         max_rate_hz: frames per second of each camera; 0: no limit.
         max_frame_age_ms: 0: no limit.
         region: without the ids of the drivable classes, which depend on the bundle.
@@ -110,6 +111,7 @@ class LiveSettings:
     operating_point: str
     anomaly_threshold: float | None
     outputs: frozenset[str]
+    sleep_without_subscribers: bool
     score_encoding: str
     max_frame_age_ms: float
     max_rate_hz: float
@@ -424,6 +426,7 @@ def live_settings(values: Mapping[str, Any]) -> LiveSettings:
         operating_point=values["operating_point"],
         anomaly_threshold=None if threshold == -1 else threshold,
         outputs=frozenset(values["outputs"]),
+        sleep_without_subscribers=values["sleep_without_subscribers"],
         score_encoding=values["score_encoding"],
         max_frame_age_ms=values["max_frame_age_ms"],
         max_rate_hz=values["max_rate_hz"],

@@ -58,6 +58,7 @@ class CameraReplay:
     Attributes:
         accounting: number of frames, and how many of them ended as each of `LEFT_OUT` and `REPLAYED_FATES`.
         warning_counts: kind of an implausible image to number of frames, see `FramePlausibility`.
+        warning_texts: kind of an implausible image to the first sentence about it.
         problems: sentences about frames that were not replayed, at most `MAX_PROBLEMS`.
         too_far_apart: number of frames in which no obstacle could be found because frames come too seldom, and the
             first sentence about it.
@@ -100,6 +101,7 @@ class CameraReplay:
         )
         self.accounting = dict.fromkeys(("frames", LEFT_OUT, *REPLAYED_FATES), 0)
         self.warning_counts: dict[str, int] = {}
+        self.warning_texts: dict[str, str] = {}
         self.problems: list[str] = []
         self.too_far_apart: dict[str, Any] = {"frames": 0, "problem": ""}
         self.zero_stamps = 0
@@ -131,8 +133,9 @@ class CameraReplay:
             self.count(FAILED, f"{frame.name}: {error}")
             return None
         warnings = warnings_for_outputs(self._pipeline.warnings(result, frame.time_ns / 1e9), self._outputs)
-        for kind in warnings.picture:
+        for kind, text in warnings.picture.items():
             self.warning_counts[kind] = self.warning_counts.get(kind, 0) + 1
+            self.warning_texts.setdefault(kind, text)
         self.count(PUBLISHED)
         self._last_warnings = sorted(warnings.picture)
         if warnings.too_far_apart:
@@ -197,9 +200,9 @@ class CameraReplay:
         """`diagnostic_msgs/DiagnosticStatus`. Nothing in it depends on when or how fast the replay ran."""
         bad = self._last_fate in (MALFORMED, FAILED)
         level = 2 if bad else 1 if self._last_warnings else 0
-        text = (
-            f"the last frame was {self._last_fate}" if bad else ", ".join(self._last_warnings) or "every frame replayed"
-        )
+        texts = {**self.warning_texts, TOO_FAR_APART: self.too_far_apart["problem"]}
+        warned = "; ".join(f"{kind}: {texts[kind]}" for kind in self._last_warnings)
+        text = f"the last frame was {self._last_fate}" if bad else warned or "every frame replayed"
         values = {
             **{name: str(count) for name, count in self.accounting.items()},
             **{f"implausible: {kind}": str(count) for kind, count in sorted(self.warning_counts.items())},
@@ -224,6 +227,7 @@ class CameraReplay:
             "plausibility": remembered["plausibility"],
             "accounting": self.accounting,
             "doubts": self.warning_counts,
+            "doubt_texts": self.warning_texts,
             "problems": self.problems,
             "too_far_apart": self.too_far_apart,
             "zero_stamps": self.zero_stamps,
@@ -238,6 +242,7 @@ class CameraReplay:
         """Continue from what `state` gave."""
         self._pipeline.restore(state)
         self.accounting, self.warning_counts = dict(state["accounting"]), dict(state["doubts"])
+        self.warning_texts = dict(state["doubt_texts"])
         self.problems, self._label_info_written = list(state["problems"]), state["announced"]
         self.too_far_apart, self.zero_stamps = dict(state["too_far_apart"]), state["zero_stamps"]
         self._last_fate, self._last_warnings = state["last_fate"], list(state["last_doubts"])

@@ -84,6 +84,42 @@ def test_a_failed_frame_is_a_state_at_once_and_a_good_one_ends_it(pulse: CameraP
     assert state(pulse, 1.2) == "active"
 
 
+def test_a_camera_that_sleeps_is_neither_active_nor_stale_unless_its_frames_stop(pulse: CameraPulse) -> None:
+    for tenth in range(100):
+        pulse.received(tenth / 10)
+        pulse.slept(tenth / 10)
+    health = pulse.health(10.0, STALE_S)
+    assert (health.state, health.valid) == ("asleep", False)
+    assert "sleep_without_subscribers" in health.message
+    # The first frame after it is in inference.
+    pulse.received(10.1)
+    assert state(pulse, 10.2) == "asleep"
+    pulse.published(10.3, {})
+    assert state(pulse, 10.3) == "active"
+    pulse.slept(10.4)
+    assert state(pulse, 13.0) == "stale"
+
+
+def test_a_camera_whose_engine_failed_stays_failed_while_it_sleeps(pulse: CameraPulse) -> None:
+    pulse.received(1.0)
+    pulse.refused("failed", "a frame failed (EngineError)")
+    pulse.received(1.1)
+    pulse.slept(1.1)
+    assert state(pulse, 1.1) == "failed"
+
+
+def test_a_frame_that_comes_after_a_silence_is_not_blamed_on_the_engine(pulse: CameraPulse) -> None:
+    pulse.received(1.0)
+    pulse.published(1.1, {})
+    pulse.received(9.0)
+    health = pulse.health(9.1, STALE_S)
+    assert (health.state, health.no_result) == ("stale", False)
+    assert health.reason == "no result for 8 s; a frame that has just come is in inference"
+    for second in (10.0, 11.0):
+        pulse.received(second)
+    assert pulse.health(11.1, STALE_S).no_result
+
+
 def test_implausible_frames_are_in_the_message(pulse: CameraPulse) -> None:
     pulse.received(1.0)
     pulse.published(1.0, {"black": "99% of the pixels are dark"})

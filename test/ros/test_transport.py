@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -39,7 +40,29 @@ def test_a_large_frame_is_a_problem_that_comes_with_its_fix(environment: dict[st
     problem = memory.problem_of("a frame", FRAME_720P)
     assert problem is not None
     assert "2764800 bytes" in problem
-    assert "set FASTDDS_DEFAULT_PROFILES_FILE and FASTRTPS_DEFAULT_PROFILES_FILE to config/" in problem
+    profile = ROOT / "config" / "fastdds_large_images.xml"
+    assert f"set FASTDDS_DEFAULT_PROFILES_FILE (up to Jazzy FASTRTPS_DEFAULT_PROFILES_FILE) to {profile}, " in problem
+
+
+@pytest.mark.parametrize(
+    ("rmw", "profile", "largest_bytes", "cause"),
+    [
+        (FAST_DDS, True, 0, "the camera's process was started without the transport profile"),
+        (FAST_DDS, True, FRAME_720P, "without the transport profile, .* the largest that came has 2764800 bytes"),
+        (FAST_DDS, False, FRAME_720P, "do not fit into the shared memory of Fast DDS; .* 2764800 .*no profile is set"),
+        (FAST_DDS, True, 100_000, "the network or its buffers"),
+        ("rmw_cyclonedds_cpp", True, FRAME_720P, "the network or its buffers"),
+    ],
+)
+def test_losses_come_with_their_likely_cause_and_the_fix(
+    rmw: str, profile: bool, largest_bytes: int, cause: str
+) -> None:
+    path = str(ROOT / "config" / "fastdds_large_images.xml")
+    memory = shared_memory(rmw, {"FASTDDS_DEFAULT_PROFILES_FILE": path} if profile else {})
+    said = memory.why_lost(largest_bytes)
+    assert re.search(f"^likely cause: .*{cause}", said)
+    fix = "net.core.rmem_max" if "network" in cause else f"set FASTDDS_DEFAULT_PROFILES_FILE .* to {path}"
+    assert re.search(f"Remedy: .*{fix}", said)
 
 
 @pytest.mark.parametrize("environment", [{"FASTDDS_BUILTIN_TRANSPORTS": "LARGE_DATA"}])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from dataclasses import asdict, dataclass
 
-from ros_ood_perception.pipeline.fates import RECEIVED_FATES
+from ros_ood_perception.node.frames.losses import Losses
+from ros_ood_perception.pipeline.fates import RECEIVED_FATES, REPLACED_UNREAD
 
 
 @dataclass(frozen=True)
@@ -13,7 +14,8 @@ class AccountingSnapshot:
     """The counts at one moment. In every snapshot `sent` is the sum of all the others. See `pipeline.fates`.
 
     Attributes:
-        sent: frames received, plus gaps in each publisher's numbering since it was first heard.
+        sent: frames received, plus frames lost.
+        lost_in_transport: `by_middleware` plus `overwritten` of `FrameAccounting.losses`.
         in_progress: frames that wait for inference or are in it; 0 when the node is at rest.
     """
 
@@ -23,6 +25,8 @@ class AccountingSnapshot:
     too_old: int
     malformed: int
     failed: int
+    asleep: int
+    computed: int
     published: int
     in_progress: int
 
@@ -36,12 +40,22 @@ MAX_PUBLISHERS = 64
 
 
 class FrameAccounting:
-    """Counts the frames of one camera. Thread-safe."""
+    """Counts the frames of one camera. Thread-safe.
+
+    Two sources tell of losses. The middleware reports them, also those before the first frame and after the last one of
+    a publisher, but not what a newer frame replaced in the subscription's queue. Gaps in a publisher's numbering hold
+    both, but are seen only between two frames that came. A lost frame must be counted once, so a report and a gap
+    cancel each other, whichever comes first.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._received = 0
-        self._lost = 0
+        self._reported = 0
+        self._overwritten = 0
+        # Of the publishers as they are now: reports that no gap has shown yet, and gaps that no report has explained.
+        self._reported_ahead = 0
+        self._unexplained = 0
         self._fates = dict.fromkeys(RECEIVED_FATES, 0)
         self._last_number: dict[bytes, int] = {}
 
@@ -52,18 +66,43 @@ class FrameAccounting:
             if number is None:
                 return
             last = self._last_number.get(publisher)
-            if last is not None and number > last + 1:
-                self._lost += number - last - 1
+            if last is None:
+                # What was reported before was lost before its first frame. No gap will show it.
+                self._reported_ahead = self._unexplained = 0
+            elif number > last + 1:
+                gap = number - last - 1
+                explained = min(gap, self._reported_ahead)
+                self._reported_ahead -= explained
+                self._unexplained += gap - explained
+                self._overwritten += gap - explained
             # The newest last, so that the first is the one that was silent longest.
             self._last_number.pop(publisher, None)
             self._last_number[publisher] = number
             if len(self._last_number) > MAX_PUBLISHERS:
                 del self._last_number[next(iter(self._last_number))]
 
+    def lose(self, count: int) -> None:
+        """Count frames that the middleware reported as lost."""
+        with self._lock:
+            self._reported += count
+            explained = min(count, self._unexplained)
+            self._unexplained -= explained
+            self._overwritten -= explained
+            self._reported_ahead += count - explained
+
     def forget_publishers(self) -> None:
         """Forget the publishers' last numbers. Frames sent while nothing was subscribed do not count as lost."""
         with self._lock:
             self._last_number.clear()
+
+    def losses(self) -> Losses:
+        """The counts of losses from the beginning.
+
+        A frame that is missing in the numbering and was not reported counts as overwritten. That count falls when the
+        report comes after the gap that it explains.
+        """
+        with self._lock:
+            return Losses(self._received, self._reported, self._overwritten, self._fates[REPLACED_UNREAD])
 
     def count(self, fate: str) -> None:
         """Count the end of a received frame, one of `RECEIVED_FATES`."""
@@ -74,8 +113,8 @@ class FrameAccounting:
         """All counts at one moment."""
         with self._lock:
             return AccountingSnapshot(
-                sent=self._received + self._lost,
-                lost_in_transport=self._lost,
+                sent=self._received + self._reported + self._overwritten,
+                lost_in_transport=self._reported + self._overwritten,
                 in_progress=self._received - sum(self._fates.values()),
                 **self._fates,
             )

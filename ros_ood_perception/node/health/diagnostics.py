@@ -13,6 +13,7 @@ LEVELS: dict[State, bytes] = {
     "inactive": DiagnosticStatus.WARN,
     "waiting": DiagnosticStatus.WARN,
     "active": DiagnosticStatus.OK,
+    "asleep": DiagnosticStatus.OK,
     "stale": DiagnosticStatus.ERROR,
     "rejected": DiagnosticStatus.ERROR,
     "failed": DiagnosticStatus.ERROR,

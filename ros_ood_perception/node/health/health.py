@@ -10,7 +10,10 @@ from typing import Literal
 
 import numpy as np
 
-State = Literal["inactive", "waiting", "active", "stale", "rejected", "failed"]
+State = Literal["inactive", "waiting", "active", "asleep", "stale", "rejected", "failed"]
+
+FRAMES_LOST = "frames_lost"
+"""Kind of the warning that many frames are lost on their way to the node."""
 
 KEPT_SAMPLES = 1000
 PERCENTILES = (50, 95, 99)
@@ -27,18 +30,21 @@ class CameraHealth:
             `inactive`: the node is not active.
             `waiting`: no frame has come since the node became active, or the first one is in inference.
             `active`: frames come, and their results are published.
+            `asleep`: frames come, and are not used, because no output has a subscriber.
             `stale`: frames or results have stopped.
             `rejected`: frames come, and none of them can be used.
             `failed`: frames come, and inference or publishing fails.
         reason: a sentence; empty if the state needs none.
-        implausible: warnings about the results, kind to sentence. See `FrameWarnings`.
+        implausible: warnings, kind to sentence. See `FrameWarnings` and `FRAMES_LOST`.
         nothing_received: the state is `waiting` or `stale` because no frame comes.
+        no_result: the state is `stale` because frames come and their results do not.
     """
 
     state: State
     reason: str = ""
     implausible: Mapping[str, str] = field(default_factory=dict)
     nothing_received: bool = False
+    no_result: bool = False
 
     @property
     def valid(self) -> bool:
@@ -61,7 +67,9 @@ class CameraPulse:
         self._received: deque[float] = deque()
         self._published: deque[float] = deque()
         self._last_received: float | None = None
+        self._unanswered_since: float | None = None
         self._last_published: float | None = None
+        self._asleep = False
         self._activated_at = 0.0
         self._trouble: tuple[State, str] | None = None
         self._implausible: Mapping[str, str] = {}
@@ -71,8 +79,9 @@ class CameraPulse:
         with self._lock:
             self._active = True
             self._activated_at = now
-            self._last_received = self._last_published = None
+            self._last_received = self._last_published = self._unanswered_since = None
             self._trouble = None
+            self._asleep = False
             self._implausible = {}
 
     def deactivate(self) -> None:
@@ -84,15 +93,28 @@ class CameraPulse:
         """Note that a message came."""
         with self._lock:
             self._last_received = now
+            self._unanswered_since = now if self._unanswered_since is None else self._unanswered_since
             _add(self._received, now)
 
     def published(self, now: float, implausible: Mapping[str, str]) -> None:
-        """Note that a frame's results were published, and the warnings about them."""
+        """Note that a frame's results were computed and published to all subscribers, and the warnings about them."""
         with self._lock:
             self._last_published = now
+            self._unanswered_since = None
             self._trouble = None
+            self._asleep = False
             self._implausible = implausible
             _add(self._published, now)
+
+    def slept(self, now: float) -> None:
+        """Note that a frame was not used, because no output has a subscriber."""
+        with self._lock:
+            self._last_published = now
+            self._unanswered_since = None
+            self._asleep = True
+            # Whether the engine works again is not known.
+            if self._trouble is not None and self._trouble[0] == "rejected":
+                self._trouble = None
 
     def refused(self, state: Literal["rejected", "failed"], reason: str) -> None:
         """Note that a frame was rejected, or failed."""
@@ -122,8 +144,15 @@ class CameraPulse:
                     return CameraHealth(state, reason)
             if self._last_published is None:
                 return CameraHealth("waiting", "the first frame is in inference")
-            if now - self._last_published > stale_after_s:
-                return CameraHealth("stale", f"frames come, and no result for {now - self._last_published:.0f} s")
+            silent_s = now - self._last_published
+            if silent_s > stale_after_s and now - (self._unanswered_since or now) <= stale_after_s:
+                return CameraHealth(
+                    "stale", f"no result for {silent_s:.0f} s; a frame that has just come is in inference"
+                )
+            if silent_s > stale_after_s:
+                return CameraHealth("stale", f"frames come, and no result for {silent_s:.0f} s", no_result=True)
+            if self._asleep:
+                return CameraHealth("asleep", "no output has a subscriber, and sleep_without_subscribers is set")
             return CameraHealth("active", implausible=dict(self._implausible))
 
     def rates_hz(self, now: float) -> tuple[float, float]:

@@ -19,7 +19,7 @@ class TwinSearch:
 
     Args:
         node: the node whose name and outputs to look for.
-        log: called with a warning when the result changes, and every `LOGGED_EVERY_S` while it stays.
+        log: called with an error when the result changes, and every `LOGGED_EVERY_S` while it stays.
         clock: a monotonic clock, seconds.
     """
 

@@ -8,15 +8,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
+from ros_ood_perception.files.package_files import package_file
 from ros_ood_perception.launching.transport_environment import PROFILE, PROFILE_VARIABLES
 
 DEFAULT_SEGMENT_BYTES = 512 * 1024
 MESSAGE_OVERHEAD_BYTES = 1024
 TYPE_LOOKUP_THREADS = "dds.tls."
-FIX = (
-    f"set {' and '.join(PROFILE_VARIABLES)} to {PROFILE} of this package, for the camera driver, this node and its "
-    "consumers"
+VARIABLES = f"{PROFILE_VARIABLES[0]} (up to Jazzy {PROFILE_VARIABLES[1]})"
+
+
+def _profile_file() -> str:
+    try:
+        return str(package_file(PROFILE))
+    except FileNotFoundError:
+        return f"{PROFILE} of this package"
+
+
+FIX = f"set {VARIABLES} to {_profile_file()}, for the camera driver, this node and its consumers, and start them again"
+"""What to do where images do not fit into shared memory."""
+CAMERA_FIX = (
+    f"set {VARIABLES} to {_profile_file()} in the environment of the camera driver, and start it again; the launch "
+    "file of this node does so for the node only"
 )
+"""What to do where this node has the profile, and the camera's process lacks it."""
 
 
 @dataclass(frozen=True)
@@ -26,16 +40,50 @@ class SharedMemory:
     Attributes:
         segment_bytes: size of the segment; larger messages do not fit. None: there is no such limit.
         source: where the size is from.
+        fast_dds: the middleware is Fast DDS.
     """
 
     segment_bytes: int | None
     source: str
+    fast_dds: bool = True
+
+    @property
+    def _is_small(self) -> bool:
+        return self.segment_bytes is not None and self.segment_bytes <= DEFAULT_SEGMENT_BYTES
 
     def hint(self) -> str:
-        """Why images may be lost, if the segment is small; else empty."""
-        if self.segment_bytes is None or self.segment_bytes > DEFAULT_SEGMENT_BYTES:
+        """Why no image of a publisher may arrive. Empty if the middleware is not Fast DDS."""
+        if not self.fast_dds:
             return ""
-        return f"; images above {self.segment_bytes} bytes may be lost ({self.source}). Remedy: {FIX}"
+        if self._is_small:
+            return f"; images above {self.segment_bytes} bytes may be lost ({self.source}). Remedy: {FIX}"
+        return (
+            f"; if it sends, its images above {DEFAULT_SEGMENT_BYTES} bytes are lost while its process lacks the "
+            f"transport profile. Remedy: {CAMERA_FIX}"
+        )
+
+    def why_lost(self, largest_bytes: int) -> str:
+        """The likely cause of losses that the middleware reports, and the remedy.
+
+        Args:
+            largest_bytes: size of the largest message that came; 0 if none did.
+        """
+        fits_by_default = largest_bytes > 0 and largest_bytes + MESSAGE_OVERHEAD_BYTES <= DEFAULT_SEGMENT_BYTES
+        if not self.fast_dds or fits_by_default:
+            return (
+                "likely cause: the network or its buffers. Remedy: a wired link, compressed images, or larger socket "
+                "buffers (net.core.rmem_max)"
+            )
+        came = f"; the largest that came has {largest_bytes} bytes" if largest_bytes else ""
+        if self._is_small:
+            return (
+                f"likely cause: images above {DEFAULT_SEGMENT_BYTES} bytes do not fit into the shared memory of Fast "
+                f"DDS{came} ({self.source}). Remedy: {FIX}"
+            )
+        return (
+            f"likely cause: the camera's process was started without the transport profile, so its images above "
+            f"{DEFAULT_SEGMENT_BYTES} bytes do not fit into shared memory{came}. Remedy: {CAMERA_FIX}"
+        )
 
     def problem_of(self, what: str, message_bytes: int) -> str | None:
         """A sentence with the remedy if messages of that size are too large, else None."""
@@ -55,7 +103,7 @@ def shared_memory(rmw: str, environment: Mapping[str, str]) -> SharedMemory:
         environment: environment variables, such as `os.environ`.
     """
     if not rmw.startswith("rmw_fastrtps"):
-        return SharedMemory(None, f"{rmw} has no such limit")
+        return SharedMemory(None, f"{rmw} has no such limit", fast_dds=False)
     for variable in PROFILE_VARIABLES:
         if path := environment.get(variable):
             return _profile(variable, Path(path))

@@ -47,6 +47,7 @@ def summarise(
                 "image": camera.topics.image,
                 "accounting": camera.accounting,
                 "implausible": camera.warning_counts,
+                "implausible_because": camera.warning_texts,
                 "frames_too_far_apart": camera.too_far_apart,
                 "zero_stamps": {"frames": camera.zero_stamps, "problem": camera.zero_stamp_problem},
                 "ground": camera.ground,
