@@ -141,7 +141,7 @@ class CameraInput:
             )
         if not publishers:
             return f"nobody publishes on {topic}: start the camera, or remap {topic} to its topic"
-        hint = "" if cause_is_known else self._memory.hint()
+        hint = "" if cause_is_known else self._memory.hint(self._largest_bytes)
         return f"{len(publishers)} publishers on {topic}, but none of their frames arrives{hint}"
 
     def recent_losses(self, now: float) -> Losses:

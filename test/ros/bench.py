@@ -28,6 +28,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from ros_ood_perception.launching.transport_environment import PROFILE_VARIABLES
+from ros_ood_perception.pipeline.fates import SENT_FATES
 
 ROOT = Path(__file__).resolve().parents[2]
 INPUT_TOPIC = "/camera/image_raw"
@@ -233,7 +234,7 @@ class Bench:
         self.camera.publish(message)
 
     def accounting(self, camera: str | None = None) -> dict[str, int]:
-        names = ("lost_in_transport", "replaced_unread", "too_old", "malformed", "failed", "published", "in_progress")
+        names = (*SENT_FATES, "in_progress")
         facts = self.facts if camera is None else self.facts_of(camera)
         counts = {name: int(facts[name]) for name in ("sent", *names)}
         assert counts["sent"] == sum(counts[name] for name in names)

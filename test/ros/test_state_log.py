@@ -56,7 +56,7 @@ def test_each_change_of_the_state_is_one_line_with_the_time_that_the_last_one_la
     assert at(10.0) == []
     pulse.received(10.0)
     pulse.published(10.1, {})
-    assert at(10.1) == ["INFO camera: active after 8.0 s 'waiting'"]
+    assert at(10.1) == ["INFO camera: active after 10.1 s 'waiting'"]
     assert at(12.2) == ["ERROR camera: stale after 2.1 s 'active': no frame for 2 s"]
     assert at(14.0) == []
     pulse.received(14.5)

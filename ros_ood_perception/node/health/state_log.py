@@ -64,7 +64,9 @@ class StateLog:
         if state == "inactive":
             self._pictures, self._kinds = {}, set()
         after = "" if self._state in ("inactive", "starting") else f" after {now - self._since:.1f} s '{self._state}'"
-        self._state, self._since = state, now
+        if (self._state, state) != ("starting", "waiting"):
+            self._since = now
+        self._state = state
         line = f"{state}{after}" + (f": {health.reason}" if health.reason else "")
         if state in BAD_STATES:
             self._states.add("error", line)

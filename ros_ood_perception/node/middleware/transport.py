@@ -51,9 +51,17 @@ class SharedMemory:
     def _is_small(self) -> bool:
         return self.segment_bytes is not None and self.segment_bytes <= DEFAULT_SEGMENT_BYTES
 
-    def hint(self) -> str:
-        """Why no image of a publisher may arrive. Empty if the middleware is not Fast DDS."""
-        if not self.fast_dds:
+    def _may_lose(self, largest_bytes: int) -> bool:
+        """Whether a process without a profile may lose images of the size of those that came; 0: none did."""
+        return self.fast_dds and (not largest_bytes or largest_bytes + MESSAGE_OVERHEAD_BYTES > DEFAULT_SEGMENT_BYTES)
+
+    def hint(self, largest_bytes: int = 0) -> str:
+        """Why no image of a publisher may arrive; empty if the transport profile cannot be the reason.
+
+        Args:
+            largest_bytes: size of the largest message that came; 0 if none did.
+        """
+        if not self._may_lose(largest_bytes):
             return ""
         if self._is_small:
             return f"; images above {self.segment_bytes} bytes may be lost ({self.source}). Remedy: {FIX}"
@@ -68,8 +76,7 @@ class SharedMemory:
         Args:
             largest_bytes: size of the largest message that came; 0 if none did.
         """
-        fits_by_default = largest_bytes > 0 and largest_bytes + MESSAGE_OVERHEAD_BYTES <= DEFAULT_SEGMENT_BYTES
-        if not self.fast_dds or fits_by_default:
+        if not self._may_lose(largest_bytes):
             return (
                 "likely cause: the network or its buffers. Remedy: a wired link, compressed images, or larger socket "
                 "buffers (net.core.rmem_max)"

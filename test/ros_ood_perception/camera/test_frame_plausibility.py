@@ -56,6 +56,23 @@ def test_another_size_than_the_first_frames_is_named() -> None:
     assert "the first frame had 160x120" in plausibility.problems(noise(1, (240, 320)), 1.0)["wrong_size"]
 
 
+@pytest.mark.parametrize(
+    ("size", "stretch", "crop", "export"),
+    [
+        ((1080, 1920), "25 % narrower", "1440x1080", "320x544"),
+        ((2048, 2448), "10 % flatter", "2448x1836", "384x448"),
+        ((1, 5000), "100 % narrower", "1x1", "32x29408"),
+    ],
+)
+def test_a_frame_of_another_aspect_comes_with_both_remedies_and_their_sizes(
+    size: tuple[int, int], stretch: str, crop: str, export: str
+) -> None:
+    said = FramePlausibility(MODEL).problems(noise(0, size), 0.0)["wrong_size"]
+    assert f"{size[1]}x{size[0]} is stretched to the model's 480x360: the model sees everything {stretch} than" in said
+    assert f"crop to {crop} with its camera_info" in said
+    assert f"--size {export})" in said
+
+
 def test_sharpness_is_looked_at_again_after_a_while() -> None:
     plausibility = FramePlausibility(MODEL)
     assert plausibility.problems(cv2.GaussianBlur(noise(0), (0, 0), 8), 0.0)

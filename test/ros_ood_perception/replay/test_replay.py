@@ -478,6 +478,7 @@ def test_an_image_size_that_changes_half_way_is_replayed_and_named(tmp_path: Pat
     (camera,) = summary(tmp_path / "out")["cameras"]
     assert camera["accounting"]["published"] == 8
     assert camera["implausible"] == {"wrong_size": 4}
+    assert camera["implausible_because"] == {"wrong_size": "64x48, the first frame had 128x96"}
     shapes = [frame.pictures["semantic_mask"].shape for frame in result_frames(Bag(tmp_path / "out" / "bag"))]
     assert shapes == [(96, 128)] * 4 + [(48, 64)] * 4
 
