@@ -8,6 +8,9 @@ which crops of other frames are pasted. It is written into the graph. The thresh
 the inlier pixels reach, on all pixels and on those of drivable classes. Each has a 95 % interval by bootstrap over
 frames. All of this is written into the bundle. Frames with anomalies are refused: a threshold tuned on them could not
 be measured on them.
+
+Drivable classes are those of `--drivable`, or else those that the label set marks. The node takes them from the bundle
+if its parameter `region.drivable_classes` is empty.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ros_ood_perception.bundle.model_bundle import Bundle, Measurement, read_bundle, write_bundle
+from ros_ood_perception.bundle.model_bundle import Bundle, BundleClass, Measurement, read_bundle, write_bundle
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.output_folder import check_apart
 from ros_ood_perception.number_arguments import real
@@ -30,6 +33,7 @@ from training.bundles.operating_points import measured_operating_points
 from training.bundles.temperature import LabelledLogits, best_temperature, labelled_logits
 from training.data.arguments import DataArgument, data_argument, open_frames
 from training.data.held_out import HeldOut
+from training.data.label_table import print_label_table
 from training.evaluation.record import SCORE_METRICS
 from training.evaluation.set_run import measured_classes
 from training.joint.negative_temperature import lowest_of_the_best, temperatures_on_negatives
@@ -46,6 +50,7 @@ def calibrate(
     out: Path,
     temperature: float | None,
     held_out: Sequence[str] = (),
+    drivable: Sequence[str] = (),
     fit: str = CLASSES,
 ) -> Bundle:
     """Write the calibrated bundle.
@@ -54,10 +59,12 @@ def calibrate(
         out: folder to write to. It may be the folder of the bundle, which is then replaced.
         temperature: the temperature to set; None fits it.
         held_out: classes that the bundle was trained without.
+        drivable: names of the drivable classes; empty: those that the label set marks, else those that the bundle does.
         fit: what the temperature is fitted on, one of `FITS`.
 
     Raises:
-        ValueError: frames with anomalies, other classes than the bundle's, or no labelled pixel.
+        ValueError: frames with anomalies, other classes than the bundle's, no labelled pixel, or a drivable class that
+            the bundle does not have.
         GraphError: the graph has no temperature to set.
     """
     written = [variant.file for variant in bundle.description.variants]
@@ -73,13 +80,17 @@ def calibrate(
         )
     if not measured_classes(bundle, frames, data.name):
         raise ValueError(f"{data.name} has no classes to calibrate on")
+    classes = with_drivable(bundle.description.classes, drivable or [c.name for c in frames.classes if c.drivable])
+    print_label_table([(frames, data.split or data.path.name)])
     pixels = labelled_logits(bundle, frames)
     rates = temperatures_on_negatives(bundle, frames) if temperature is None and fit == NEGATIVES else {}
     chosen = temperature or (lowest_of_the_best(rates) if rates else best_temperature(pixels.cross_entropy))
     what = f"{data.name} ({data.split or data.path.name}, {len(frames)} frames)"
     model = with_temperature(bundle.model, chosen)
     fitted = (f"--temperature {temperature:g}",) if temperature is not None else (f"--fit {fit}",) if rates else ()
-    given = " ".join([f"--data {data.shown}", *fitted, *(f"--held-out {shlex.quote(name)}" for name in held_out)])
+    names = [*(f"--held-out {shlex.quote(name)}" for name in held_out)]
+    names += [f"--drivable {shlex.quote(name)}" for name in drivable]
+    given = " ".join([f"--data {data.shown}", *fitted, *names])
     command = f"python -m training.calibrate models/{bundle.description.name} {given}"
     measured = [
         Measurement(f"{name} at temperature {t:g}", round(value, 5), what, command)
@@ -92,6 +103,7 @@ def calibrate(
     kept = [m for m in description.training.measurements if "at temperature" not in m.metric and m.metric not in stale]
     description = replace(
         description,
+        classes=classes,
         score=replace(description.score, temperature=chosen),
         training=replace(description.training, measurements=(*kept, *measured)),
         operating_points=(),
@@ -106,6 +118,19 @@ def _figures(pixels: LabelledLogits, rates: Mapping[float, float], temperature: 
     return figures + ([("FPR95 of pasted crops", rates[temperature])] if rates else [])
 
 
+def with_drivable(classes: Sequence[BundleClass], names: Sequence[str]) -> tuple[BundleClass, ...]:
+    """The classes, of which only the named ones are drivable; unchanged without names.
+
+    Raises:
+        ValueError: there is no class of a name.
+    """
+    known = [c.name for c in classes]
+    for name in names:
+        if name not in known:
+            raise ValueError(f"--drivable {name}: the bundle has no such class; it has {', '.join(known)}")
+    return tuple(replace(c, drivable=c.name in names) for c in classes) if names else tuple(classes)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -116,6 +141,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write to FOLDER instead of into the bundle")
     parser.add_argument(
         "--held-out", action="append", default=[], metavar="CLASS", help="a class that the bundle was trained without"
+    )
+    parser.add_argument(
+        "--drivable",
+        action="append",
+        default=[],
+        metavar="CLASS",
+        help="a class that the vehicle drives on; may be repeated (default: those that the label set marks)",
     )
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument(
@@ -131,7 +163,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         bundle = read_bundle(options.bundle)
         calibrated = calibrate(
-            bundle, options.data, options.out or options.bundle, options.temperature, options.held_out, options.fit
+            bundle,
+            options.data,
+            options.out or options.bundle,
+            options.temperature,
+            options.held_out,
+            options.drivable,
+            options.fit,
         )
     except (PerceptionError, OSError, ValueError) as error:
         print(f"calibrate: {error_line(error)}", file=sys.stderr)
@@ -141,6 +179,8 @@ def main(arguments: list[str] | None = None) -> int:
     for measurement in description.training.measurements:
         if "at temperature" in measurement.metric:
             print(f"  {measurement.metric}: {measurement.value:.5f}")
+    names = [c.name for c in description.classes if c.drivable]
+    print(f"  drivable classes: {', '.join(names) or 'none, so no drivable_ thresholds; --drivable CLASS names them'}")
     for point in description.operating_points:
         interval = point.threshold_interval or (point.threshold, point.threshold)
         print(f"  {point.name}: score >= {point.threshold:.4f} ({interval[0]:.4f} to {interval[1]:.4f})")

@@ -6,8 +6,10 @@ from typing import Any
 
 from demo.demo_input import DemoInput
 from ros_ood_perception.bundle.model_bundle import BundleDescription
+from ros_ood_perception.parameters.settings import EVERY_REGION
 
 DRIVABLE_CLASSES = ("road",)
+"""Drivable classes of bundles that mark none."""
 OPERATING_POINT = "drivable_fpr_0.001"
 
 
@@ -21,11 +23,15 @@ def node_parameters(threshold: float | None, played: DemoInput, description: Bun
     if threshold is not None:
         parameters["anomaly_threshold"] = float(threshold)
     # As on a vehicle: only what stands on the road is an obstacle. Other recordings may show no road at all.
-    drivable = [known.name for known in description.classes if known.name in DRIVABLE_CLASSES]
+    drivable = [known.name for known in description.classes if known.drivable] or [
+        known.name for known in description.classes if known.name in DRIVABLE_CLASSES
+    ]
     if played.truth is not None and drivable:
         parameters |= {"region.drivable_classes": drivable, "region.surroundings": 0.0, "persistence.seen_frames": 3}
         # Only the road counts, so the threshold is one that was chosen on the road.
         points = {point.name for point in description.operating_points}
         if threshold is None and OPERATING_POINT in points:
             parameters["operating_point"] = OPERATING_POINT
+    elif description.drivable_ids:
+        parameters["region.drivable_classes"] = [EVERY_REGION]
     return parameters

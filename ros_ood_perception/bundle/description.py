@@ -30,11 +30,18 @@ class BundleError(PerceptionError, ValueError):
 
 @dataclass(frozen=True)
 class BundleClass:
-    """One class: its id in the mask, its name, and its colour (R, G, B), 0 to 255."""
+    """One class.
+
+    Attributes:
+        id: in the mask.
+        colour: (R, G, B), 0 to 255.
+        drivable: whether a vehicle drives on it; the node's default for `region.drivable_classes`.
+    """
 
     id: int
     name: str
     colour: tuple[int, int, int]
+    drivable: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.name) <= LONGEST_NAME:
@@ -247,6 +254,11 @@ class BundleDescription:
     def variant(self, format: str, precision: str) -> ModelVariant | None:
         """The variant of that format and precision, or None."""
         return next((v for v in self.variants if (v.format, v.precision) == (format, precision)), None)
+
+    @property
+    def drivable_ids(self) -> tuple[int, ...]:
+        """Ids of the classes that a vehicle drives on; empty in bundles that mark none."""
+        return tuple(c.id for c in self.classes if c.drivable)
 
     @property
     def colours(self) -> list[tuple[int, int, int]]:

@@ -210,7 +210,12 @@ def write_bundle(
 def write_description(folder: Path, description: BundleDescription) -> None:
     """Write `bundle.yaml`, replacing it atomically. A signature of the previous one is deleted."""
     (folder / SIGNATURE_FILE).unlink(missing_ok=True)
-    text = yaml.dump(_plain(asdict(description)), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    values = _plain(asdict(description))
+    for known in values["classes"]:
+        # Left out at its default, so that a bundle without drivable classes stays readable for earlier versions.
+        if not known["drivable"]:
+            del known["drivable"]
+    text = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     write_file(folder / DESCRIPTION_FILE, text)
 
 

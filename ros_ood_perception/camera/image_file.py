@@ -6,7 +6,7 @@ Only regular files are read, up to the size that an image can have. They are dec
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,10 @@ class ImageFileError(PerceptionError, ValueError):
 
 
 def read_image_file(
-    path: Path, max_pixels: int = MAX_FILE_PIXELS, decoder: DecoderProcess | None = None
+    path: Path,
+    max_pixels: int = MAX_FILE_PIXELS,
+    decoder: DecoderProcess | None = None,
+    kinds: Collection[str] = FILE_KINDS,
 ) -> NDArray[np.uint8]:
     """Read the pixels as a camera would have sent them; see `image_decoder.decode_colour`.
 
@@ -42,6 +45,7 @@ def read_image_file(
         path: of a JPEG, PNG, WebP, BMP or TIFF file. The file's name does not matter.
         max_pixels: height times width of the largest image that is decoded. Checked before memory is allocated.
         decoder: decodes the file; None: the shared one of this process.
+        kinds: formats that are read, of `FILE_KINDS`.
 
     Returns:
         (H, W, 3) uint8 BGR.
@@ -51,7 +55,7 @@ def read_image_file(
     """
     data = _content(path, max_pixels)
     try:
-        return (decoder or shared_decoder()).colour(data, max_pixels, FILE_KINDS)
+        return (decoder or shared_decoder()).colour(data, max_pixels, kinds)
     except MalformedImageError as error:
         raise ImageFileError(f"{path}: {error}") from error
 

@@ -171,7 +171,8 @@ class PerceptionNode(LifecycleNode):
         self.get_logger().info(
             f"configured: bundle '{bundle.description.name}' ({bundle.description.model_sha256[:12]}) on "
             f"{supervisor.name}, threshold {threshold:.4f}, opened and run twice in "
-            f"{(time.monotonic() - started) * 1e3:.0f} ms, cameras: {', '.join(fixed.cameras) or 'one'}"
+            f"{(time.monotonic() - started) * 1e3:.0f} ms, cameras: {', '.join(fixed.cameras) or 'one'}, "
+            f"drivable classes: {', '.join(live.drivable_names(bundle.description)) or 'none, every region counts'}"
         )
         return super().on_configure(state)
 

@@ -323,8 +323,9 @@ _REGIONS = Group(
             "region.drivable_classes",
             ("",),
             "Names of the bundle's classes that a vehicle drives on. A region counts only if it stands on or near "
-            "them, or its foot is out of the picture. Free ground consists of them. Empty (`['']`): every region "
-            "counts, and free ground is never reported.",
+            "them, or its foot is out of the picture. Free ground consists of them. Empty (`['']`): the classes that "
+            "the bundle marks as drivable. `['*']`, or empty if the bundle marks none: every region counts, and free "
+            "ground is never reported.",
             live=True,
         ),
         Declaration(

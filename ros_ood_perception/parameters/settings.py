@@ -95,6 +95,10 @@ class FixedSettings:
         )
 
 
+EVERY_REGION = "*"
+"""The only value of `region.drivable_classes` that is no class: every region counts, whatever the bundle marks."""
+
+
 @dataclass(frozen=True)
 class LiveSettings:
     """The settings that can change while the node is active. A frame is processed with one of these from start to end.
@@ -129,20 +133,35 @@ class LiveSettings:
         return OutputSettings(self.score_encoding, self.point_height_m, base_frame)
 
     def region_settings(self, description: BundleDescription) -> RegionSettings:
-        """The region settings with the ids of the bundle's drivable classes.
+        """The region settings with the ids of the drivable classes.
 
         Raises:
             ParameterError: the bundle has no class of a given name.
         """
-        if not self.drivable_classes:
+        names = self.drivable_names(description)
+        if not names:
             return self.region
         ids = {c.name: c.id for c in description.classes}
+        return replace(self.region, drivable_ids=frozenset(ids[name] for name in names))
+
+    def drivable_names(self, description: BundleDescription) -> tuple[str, ...]:
+        """Names of the drivable classes: the given ones, or those that the bundle marks. Empty: every region counts.
+
+        Raises:
+            ParameterError: the bundle has no class of a given name.
+        """
+        names = [c.name for c in description.classes]
+        if not self.drivable_classes:
+            return tuple(names[number] for number in description.drivable_ids)
+        if self.drivable_classes == (EVERY_REGION,):
+            return ()
         for name in self.drivable_classes:
-            if name not in ids:
+            if name not in names:
                 raise ParameterError(
-                    f"parameter 'region.drivable_classes' holds '{name}'; the bundle has {', '.join(ids)}"
+                    f"parameter 'region.drivable_classes' holds '{name}'; the bundle has {', '.join(names)}. "
+                    f"['{EVERY_REGION}'] counts every region"
                 )
-        return replace(self.region, drivable_ids=frozenset(ids[name] for name in self.drivable_classes))
+        return self.drivable_classes
 
     def pipeline_settings(self, description: BundleDescription) -> PipelineSettings:
         """What a camera's pipeline does with this bundle.

@@ -29,10 +29,9 @@ from ros_ood_perception.inference.opening import open_engine
 from ros_ood_perception.inference.perception import Perception
 from training.bundles.graph import LOGITS, TEMPERATURE
 from training.bundles.onnx_export import LOGITS_WEIGHT
-from training.bundles.operating_points import LEVELS, InlierScores, drivable_ids, inlier_operating_points
+from training.bundles.operating_points import LEVELS, InlierScores, inlier_operating_points
 from training.bundles.temperature import LabelledLogits, best_temperature
 from training.calibrate import main
-from training.data.label_set import CAMVID
 from training.data.registry import open_data_set
 from training.export import main as export
 from training.joint.negative_temperature import NEGATIVE_MARGIN, temperatures_on_negatives
@@ -301,11 +300,6 @@ def test_drivable_thresholds_are_chosen_on_road_pixels_alone() -> None:
         assert drivable.threshold == pytest.approx(reached[int(rate * road.size) - 1])
     without_road = [np.where(label == ROAD, 0, label).astype(np.uint8) for label in labels]
     assert not any(name.startswith("drivable") for name in points_of(scores, without_road))
-
-
-def test_the_drivable_classes_are_found_by_their_names() -> None:
-    assert drivable_ids([known.name for known in CAMVID]) == [ROAD]
-    assert drivable_ids(["Road", "sidewalk", "road line"]) == [0, 2]
 
 
 def test_frames_that_are_alike_give_a_narrow_interval_and_frames_that_differ_a_wide_one() -> None:

@@ -57,6 +57,15 @@ def vistas_config(*names: str) -> str:
 
 NO_CLASS = [V, V, V, V]
 ROAD_CAR_VOID = ([0, 13, V, V], [0, 0, V, V])
+OWN_CLASSES = """
+name: Garden
+licence: ours
+splits: {test: {images: pictures, masks: masks, frames: elsewhere.txt}}
+classes:
+  - {name: lawn, ids: [4], colour: [0, 200, 0], drivable: true}
+  - {name: hedge, ids: [9], colour: [0, 90, 0]}
+ignored_ids: [255]
+"""
 MASK = (NO_CLASS, [0, 1, V, 0])
 VISTAS_NAMES = ("construction--flat--road", "object--vehicle--car", "animal--bird", "void--unlabeled")
 LAF = "01_Hanns_Klemm_Str_45"
@@ -285,6 +294,20 @@ CASES = [
         },
         {"a": MASK, "b": MASK, "c": MASK},
         (),
+    ),
+    Case(
+        "folder",
+        {
+            "classes.yaml": OWN_CLASSES,
+            "pictures/a.jpg": IMAGE,
+            "pictures/b.png": IMAGE,
+            "masks/a.png": [4, 9, 255, 4],
+            "masks/b.png": [9, 9, 9, 9],
+            "elsewhere.txt": "a\n",
+        },
+        {"a": ([0, 1, V, 0], [0, 0, V, 0])},
+        (LabelClass("lawn", (0, 200, 0), True), LabelClass("hedge", (0, 90, 0))),
+        "test",
     ),
     Case(
         "images_and_masks",

@@ -34,7 +34,7 @@ from training.bundles.onnx_export import ExportError, onnx_bytes
 from training.bundles.operating_points import measured_operating_points
 from training.bundles.precisions import CALIBRATION_FRAMES, COMPARED_FRAMES, VARIANTS, make_variants, spread
 from training.data.data_config import DataConfig
-from training.data.registry import open_training_frames, open_validation_frames
+from training.data.registry import DATA_SETS, open_training_frames, open_validation_frames, registered
 from training.runs.checkpoint import load_checkpoint, reading
 from training.segmenter.deployed_segmenter import DEFAULT_SCORE, DeployedSegmenter
 from training.segmenter.efficientnet_lite import encoder_origin
@@ -190,6 +190,7 @@ def _description(
     """What `bundle.yaml` says before thresholds and variants are there."""
     progression = checkpoint["progression"]
     data_set = checkpoint["data_set"]
+    drivable = _drivable_names(checkpoint, data_config)
     # Older checkpoints name one set only.
     trained_on = data_set.get("parts", [(data_set["name"], data_config.train)])
     return BundleDescription(
@@ -197,7 +198,9 @@ def _description(
         name=name,
         model_sha256=hashlib.sha256(contents).hexdigest(),
         weights_licence=data_set["licence"],
-        classes=tuple(BundleClass(i, label, tuple(rgb)) for i, (label, rgb) in enumerate(checkpoint["classes"])),
+        classes=tuple(
+            BundleClass(i, label, tuple(rgb), label in drivable) for i, (label, rgb) in enumerate(checkpoint["classes"])
+        ),
         input=InputDescription(*model.input_size),
         score=score,
         training=TrainingRecord(
@@ -214,6 +217,14 @@ def _description(
     )
 
 
+def _drivable_names(checkpoint: dict[str, Any], data_config: DataConfig) -> list[str]:
+    """Names of the drivable classes. Older checkpoints do not hold them; their sets mark the classes themselves."""
+    if "drivable" in checkpoint:
+        return list(checkpoint["drivable"])
+    known: Any = DATA_SETS[registered(data_config.set)]
+    return [c.name for c in known.classes if c.drivable]
+
+
 def _measured_on_drawn_frames(bundle: Bundle, model: DeployedSegmenter) -> Measured:
     noise = np.random.default_rng(0).integers(0, 256, (2, *model.input_size, 3), np.uint8)
     return Measured(
@@ -225,6 +236,12 @@ def _measured_on_frames(
     bundle: Bundle, model: DeployedSegmenter, config: DataConfig, data: Path, calibrate: bool
 ) -> Measured:
     frames = open_validation_frames(config.set, data, config.validation, config.held_out)
+    trained, found = ([c.name for c in classes] for classes in (bundle.description.classes, frames.classes))
+    if trained != found:
+        raise ExportError(
+            f"--data {data}: {frames.title} has the classes {', '.join(found)}; the checkpoint was trained on "
+            f"{', '.join(trained)}. Give the data that it was trained on"
+        )
     parity = parity_with_network(model, bundle, (frames[i].image for i in range(len(frames))))
     name = f"{frames.title} ({config.validation}"
     points = measured_operating_points(bundle, frames, f"{name}, {len(frames)} frames)")

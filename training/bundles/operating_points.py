@@ -18,9 +18,6 @@ from training.metrics.score_counts import ScoreCounts
 FALSE_POSITIVE_RATES = (0.01, 0.05, 0.001)
 """Shares of inlier pixels that reach the threshold. The first one is the node's default."""
 
-DRIVABLE_CLASSES = frozenset({"road", "lane", "road line", "street lines", "drivable"})
-"""Names of classes that a vehicle drives on, in the registered data sets."""
-
 LEVELS = 8192
 REPLICATES = 1000
 INTERVAL = (0.025, 0.975)
@@ -127,20 +124,10 @@ def inlier_operating_points(
     return tuple(points)
 
 
-def drivable_ids(names: Sequence[str]) -> list[int]:
-    """Ids of the classes that a vehicle drives on.
-
-    >>> drivable_ids(["sky", "road", "pavement"])
-    [1]
-
-    Args:
-        names: of all classes, in the order of their ids.
-    """
-    return [class_id for class_id, name in enumerate(names) if name.lower() in DRIVABLE_CLASSES]
-
-
 def measured_operating_points(bundle: Bundle, frames: LabelledFrames, data: str) -> tuple[OperatingPoint, ...]:
     """Thresholds of the bundle's score, computed as in the node and at the frames' own size.
+
+    Those on drivable ground are chosen on the classes that the bundle marks.
 
     Raises:
         ValueError: no labelled pixel.
@@ -151,6 +138,6 @@ def measured_operating_points(bundle: Bundle, frames: LabelledFrames, data: str)
         for frame in tracked(frames, "thresholds"):
             yield runner.perceive(frame.image).anomaly_score, frame.labels
 
-    points = inlier_operating_points(scored(), data, drivable_ids([c.name for c in bundle.description.classes]))
+    points = inlier_operating_points(scored(), data, bundle.description.drivable_ids)
     runner.close()
     return points

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from training.data.label_set import IGNORE
-from training.data.labelled_frames import ANOMALY, LabelledFrames, read_label_map
+from training.data.labelled_frames import ANOMALY, LabelledFrames
 
 
 class HeldOutPart(LabelledFrames):
@@ -22,6 +24,7 @@ class HeldOutPart(LabelledFrames):
         kept = [class_id for class_id in range(len(frames.classes)) if class_id not in held_out]
         new_id = {old: new for new, old in enumerate(kept)}
         raw_held_out = {raw for raw, class_id in frames.label_map.items() if class_id in held_out}
+        self._of = frames
         self.title = f"{frames.title} {suffix}"
         self.terms = frames.terms
         self.source = frames.source
@@ -30,6 +33,19 @@ class HeldOutPart(LabelledFrames):
         inherited = {raw: value for raw, value in frames.anomaly_map.items() if raw not in raw_held_out}
         self.anomaly_map = inherited | dict.fromkeys(raw_held_out, ANOMALY if anomalies else IGNORE)
         super().__init__(frames.folder, [frames.files[index] for index in chosen])
+
+    def raw_labels(self, path: Path) -> NDArray[np.uint8]:
+        """As the whole set reads them."""
+        return self._of.raw_labels(path)
+
+    def shown_values(self, raw: Sequence[int]) -> str:
+        """As the whole set shows them."""
+        return self._of.shown_values(raw)
+
+    @property
+    def remedy(self) -> str:
+        """That of the whole set."""
+        return self._of.remedy
 
 
 class HeldOut:
@@ -66,7 +82,7 @@ class HeldOut:
         raw = [value for value, class_id in frames.label_map.items() if class_id in self._ids]
         self._shows = []
         for index, paths in enumerate(frames.files):
-            self._shows.append(bool(np.isin(read_label_map(paths.labels), raw).any()))
+            self._shows.append(bool(np.isin(frames.raw_labels(paths.labels), raw).any()))
             if progress is not None:
                 progress(index + 1, len(frames.files))
 

@@ -10,17 +10,23 @@ IGNORE = 255
 
 @dataclass(frozen=True)
 class LabelClass:
-    """One class: its name, and its colour (R, G, B) 0..255 in pictures."""
+    """One class.
+
+    Attributes:
+        colour: (R, G, B) 0..255 in pictures.
+        drivable: whether a vehicle drives on it.
+    """
 
     name: str
     colour: tuple[int, int, int]
+    drivable: bool = False
 
 
 CAMVID = (
     LabelClass("sky", (70, 130, 180)),
     LabelClass("building", (70, 70, 70)),
     LabelClass("pole", (153, 153, 153)),
-    LabelClass("road", (128, 64, 128)),
+    LabelClass("road", (128, 64, 128), drivable=True),
     LabelClass("pavement", (244, 35, 232)),
     LabelClass("tree", (107, 142, 35)),
     LabelClass("sign", (220, 220, 0)),
@@ -32,7 +38,7 @@ CAMVID = (
 """The eleven classes of CamVid in segmentation papers, in the order of their ids, with the colours of Cityscapes."""
 
 CITYSCAPES = (
-    LabelClass("road", (128, 64, 128)),
+    LabelClass("road", (128, 64, 128), drivable=True),
     LabelClass("sidewalk", (244, 35, 232)),
     LabelClass("building", (70, 70, 70)),
     LabelClass("wall", (102, 102, 156)),
@@ -60,8 +66,8 @@ STREET_HAZARDS = (
     LabelClass("fence", (190, 153, 153)),
     LabelClass("pedestrian", (220, 20, 60)),
     LabelClass("pole", (153, 153, 153)),
-    LabelClass("road line", (157, 234, 50)),
-    LabelClass("road", (128, 64, 128)),
+    LabelClass("road line", (157, 234, 50), drivable=True),
+    LabelClass("road", (128, 64, 128), drivable=True),
     LabelClass("sidewalk", (244, 35, 232)),
     LabelClass("vegetation", (107, 142, 35)),
     LabelClass("car", (0, 0, 142)),

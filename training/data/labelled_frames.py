@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ros_ood_perception.camera.image_bytes import FILE_KINDS
 from ros_ood_perception.camera.image_decoder import NOT_LABELS
 from ros_ood_perception.camera.image_file import ImageFileError, read_image_file, read_label_file
 from ros_ood_perception.camera.raw_image import MalformedImageError
@@ -136,19 +137,50 @@ class LabelledFrames(Sequence[LabelledFrame]):
     def __getitem__(self, index: int) -> LabelledFrame:  # type: ignore[override]
         paths = self.files[index]
         image = read_image(paths.image)
-        raw = read_label_map(paths.labels)
+        raw = self.raw_labels(paths.labels)
         if raw.shape != image.shape[:2]:
             raise BrokenFrameError(
                 f"{paths.labels}: labels are {raw.shape[0]}x{raw.shape[1]}, the image {paths.image.name} is "
                 f"{image.shape[0]}x{image.shape[1]} (height x width); they must have one size"
             )
+        self._check_known(raw, paths.labels)
+        return LabelledFrame(paths.name, image, self._label_table[raw], self._anomaly_table[raw])
+
+    def labels(self, index: int) -> NDArray[np.uint8]:
+        """The class ids of a frame, (H, W) uint8, without reading its image.
+
+        Raises:
+            BrokenFrameError: the label file cannot be decoded, or holds a value that the set does not have.
+        """
+        path = self.files[index].labels
+        raw = self.raw_labels(path)
+        self._check_known(raw, path)
+        return self._label_table[raw]
+
+    def raw_labels(self, path: Path) -> NDArray[np.uint8]:
+        """The raw values of a label file, (H, W) uint8: the keys of `label_map` and `anomaly_map`.
+
+        Raises:
+            BrokenFrameError: the file is not a decodable PNG of such values.
+        """
+        return read_label_map(path)
+
+    def shown_values(self, raw: Sequence[int]) -> str:
+        """Raw values, for a table."""
+        return _ranges(sorted(raw))
+
+    @property
+    def remedy(self) -> str:
+        """What to do about a value that the set does not have: the end of a sentence, or empty."""
+        return ""
+
+    def _check_known(self, raw: NDArray[np.uint8], path: Path) -> None:
         unknown = np.flatnonzero((np.bincount(raw.ravel(), minlength=256) > 0) & ~self._known)
         if unknown.size:
             raise BrokenFrameError(
-                f"{paths.labels}: label value(s) {unknown.tolist()}; {self.title} has "
-                f"{_ranges(np.flatnonzero(self._known).tolist())}"
+                f"{path}: label value(s) {unknown.tolist()}; {self.title} has "
+                f"{_ranges(np.flatnonzero(self._known).tolist())}{self.remedy}"
             )
-        return LabelledFrame(paths.name, image, self._label_table[raw], self._anomaly_table[raw])
 
 
 def label_file(path: Path) -> Path:
@@ -198,14 +230,17 @@ def _ranges(values: list[int]) -> str:
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
+def read_image(path: Path, kinds: Collection[str] = FILE_KINDS) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB, read like everywhere in the package: see `ros_ood_perception.camera.image_file`.
+
+    Args:
+        kinds: formats that are read, of `FILE_KINDS`.
 
     Raises:
         BrokenFrameError: the file is not a decodable image.
     """
     try:
-        return cv2.cvtColor(read_image_file(path), cv2.COLOR_BGR2RGB)
+        return cv2.cvtColor(read_image_file(path, kinds=kinds), cv2.COLOR_BGR2RGB)
     except ImageFileError as error:
         raise _broken(path, error) from error
 

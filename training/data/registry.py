@@ -14,6 +14,7 @@ from training.data.sets.camvid_static import CamVidStatic
 from training.data.sets.cityscapes import Cityscapes
 from training.data.sets.fishyscapes_lostandfound import FishyscapesLostAndFound
 from training.data.sets.fishyscapes_static import FishyscapesStatic
+from training.data.sets.folder import Folder
 from training.data.sets.images_and_masks import ImagesAndMasks
 from training.data.sets.kitti import Kitti
 from training.data.sets.mapillary_vistas import MapillaryVistas
@@ -41,6 +42,7 @@ DATA_SETS: dict[str, DataSet] = {
     "cityscapes": Cityscapes,
     "fishyscapes_lostandfound": FishyscapesLostAndFound,
     "fishyscapes_static": FishyscapesStatic,
+    "folder": Folder,
     "images_and_masks": ImagesAndMasks,
     "kitti": Kitti,
     "mapillary_vistas": MapillaryVistas,

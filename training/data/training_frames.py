@@ -27,7 +27,7 @@ class TrainingFrames(Sequence[LabelledFrame]):
     def __init__(self, sets: Sequence[tuple[LabelledFrames, str]]) -> None:
         first = sets[0][0]
         for frames, _ in sets:
-            if frames.classes != first.classes:
+            if _names(frames.classes) != _names(first.classes):
                 raise ValueError(
                     f"{frames.title} has the classes {_names(frames.classes)}; to be trained with {first.title}, it "
                     f"must have {_names(first.classes)}"

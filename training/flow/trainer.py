@@ -46,6 +46,7 @@ class FlowTrainer(TrainingRun[FlowTrainingConfig]):
     ) -> None:
         super().__init__(config, config_path, out, fabric)
         self.frames, validation = open_data(config.data, folders)
+        self.show_labels(self.frames)
         crops = TrainingCrops(
             self.frames, config.augmentation, config.seed, config.passes_per_epoch, config.data.keep_in_memory
         )

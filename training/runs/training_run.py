@@ -24,7 +24,9 @@ from ros_ood_perception.files.atomic_files import naming
 from ros_ood_perception.files.strict_yaml import SchemaError
 from ros_ood_perception.progress_bar import progress_bar
 from training.data.data_config import DataConfig
+from training.data.label_table import print_label_table
 from training.data.training_crops import AddressSampler
+from training.data.training_frames import TrainingFrames
 from training.runs.checkpoint import CheckpointError, load_checkpoint, reading, save_checkpoint
 from training.runs.config_changes import as_options
 from training.runs.provenance import code_version, machine
@@ -198,6 +200,11 @@ class TrainingRun(abc.ABC, Generic[Config]):
             CheckpointError: one is missing, is no checkpoint, or is of another network.
         """
 
+    def show_labels(self, frames: TrainingFrames) -> None:
+        """Print which classes the training frames show, and warn of those without a pixel. First process only."""
+        if self.fabric.is_global_zero:
+            print_label_table([(part, split) for part, (_, split) in zip(frames.sets, frames.parts, strict=True)])
+
     def share_out(self, data: Dataset[Any], length: int) -> None:
         """Make the loader of training batches. The same seed gives the same crops for any number of processes.
 
@@ -315,6 +322,13 @@ class TrainingRun(abc.ABC, Generic[Config]):
         self.progression.training_seconds += saved["progression"]["training_seconds"]
         self.progression.earlier_commands.append(saved["command"])
 
+    def check_resumed(self, saved: dict[str, Any], path: Path) -> None:
+        """Check what the configuration does not say, before a checkpoint is continued.
+
+        Raises:
+            CheckpointError: the checkpoint is of other data.
+        """
+
     def resume(self) -> None:
         """Continue from `last.pt`.
 
@@ -334,6 +348,7 @@ class TrainingRun(abc.ABC, Generic[Config]):
                 f"{path}: was trained with another configuration ({'; '.join(changed)}); "
                 "use that configuration, or another --out"
             )
+        self.check_resumed(saved, path)
         with reading(path):
             for name, model in self.models().items():
                 model.load_state_dict(saved[name])

@@ -82,6 +82,7 @@ class SegmenterTrainer(TrainingRun[SegmenterTrainingConfig]):
                 "normalisation needs two. Raise it, or lower accumulation_steps or the number of processes"
             )
         self.frames, self.validation_frames = open_data(config.data, folders)
+        self.show_labels(self.frames)
         require_labels(self.frames, f"{self.frames.title} ({config.data.train})")
         require_labels(self.validation_frames, f"{self.validation_frames.title} ({config.data.validation})")
         crops = TrainingCrops(
@@ -131,6 +132,7 @@ class SegmenterTrainer(TrainingRun[SegmenterTrainingConfig]):
         return {
             "data_set": {"name": self.frames.title, "licence": self.frames.terms, "parts": self.frames.parts},
             "classes": [(c.name, c.colour) for c in self.frames.classes],
+            "drivable": [c.name for c in self.frames.classes if c.drivable],
             "encoder": self.segmenter.encoder_settings,
             "exported": self.deployed().segmenter.state_dict(),
         }
@@ -149,18 +151,25 @@ class SegmenterTrainer(TrainingRun[SegmenterTrainingConfig]):
             self.load_both(saved, path)
             self.take_over_record(saved, "initial")
 
-    def load_both(self, saved: dict[str, Any], path: Path) -> None:
-        """Load the weights that a checkpoint would export, into the segmenter and its average.
+    def check_resumed(self, saved: dict[str, Any], path: Path) -> None:
+        with reading(path):
+            self._check_classes(saved, path)
 
-        Raises:
-            CheckpointError: it holds no segmenter, or one of another network or of other classes.
-        """
+    def _check_classes(self, saved: dict[str, Any], path: Path) -> None:
         wanted = [known.name for known in self.frames.classes]
         found = [name for name, _ in saved.get("classes", ())]
         if found and found != wanted:
             raise CheckpointError(
                 f"{path}: was trained on the classes {', '.join(found)}; the data has {', '.join(wanted)}"
             )
+
+    def load_both(self, saved: dict[str, Any], path: Path) -> None:
+        """Load the weights that a checkpoint would export, into the segmenter and its average.
+
+        Raises:
+            CheckpointError: it holds no segmenter, or one of another network or of other classes.
+        """
+        self._check_classes(saved, path)
         load_exported(self.segmenter, saved, path)
         load_exported(self.average.module, saved, path)
 

@@ -36,7 +36,10 @@ def summarise(
             "name": description.name,
             "model_sha256": description.model_sha256,
             "weights_licence": description.weights_licence,
-            "classes": [{"name": known.name, "colour": list(known.colour)} for known in description.classes],
+            "classes": [
+                {"name": known.name, "colour": list(known.colour), "drivable": known.drivable}
+                for known in description.classes
+            ],
         },
         "engine": pool.name,
         "anomaly_threshold": run.cameras[0].threshold,

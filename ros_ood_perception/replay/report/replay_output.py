@@ -11,6 +11,7 @@ from typing import Any
 from ros_ood_perception.camera.limits import DEFAULT_MAX_PIXELS
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.json_files import JsonFileError, read_json
+from ros_ood_perception.parameters.settings import EVERY_REGION
 from ros_ood_perception.recordings.bag import Bag
 from ros_ood_perception.recordings.bag_files import BAG_FOLDER
 from ros_ood_perception.recordings.image_sequence import ImageFolder
@@ -19,7 +20,7 @@ from ros_ood_perception.replay.recorded_images import output_prefix
 from ros_ood_perception.replay.state import SUMMARY_FILE, ReplayError
 
 ROAD_CLASSES = ("road",)
-"""Classes that are the road where `region.drivable_classes` names none."""
+"""Classes that are the road where neither `region.drivable_classes` nor the bundle names any."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ class ReplayOutput:
             )
             names = tuple(str(known["name"]) for known in summary["bundle"]["classes"])
             colours = tuple(_colour(known["colour"]) for known in summary["bundle"]["classes"])
-            configured = [str(name) for name in parameters["region.drivable_classes"] if name]
+            configured = [str(name) for name in parameters["region.drivable_classes"] if name not in ("", EVERY_REGION)]
+            marked = [str(known["name"]) for known in summary["bundle"]["classes"] if known.get("drivable")]
             max_pixels = int(parameters.get("max_image_pixels", DEFAULT_MAX_PIXELS))
         except FileNotFoundError as error:
             raise ReplayError(f"{path}: no such file; give the --out folder of a replay that has ended") from error
@@ -92,7 +94,7 @@ class ReplayOutput:
             raise ReplayError(
                 f"{path}: is not the summary of a replay of this version ({error!r}); replay again"
             ) from error
-        drivable = tuple(name for name in (configured or ROAD_CLASSES) if name in names)
+        drivable = tuple(name for name in (configured or marked or ROAD_CLASSES) if name in names)
         bag = Bag(folder / BAG_FOLDER)
         return cls(folder, summary, cameras, bag, names, colours, drivable, node_name, max_pixels)
 

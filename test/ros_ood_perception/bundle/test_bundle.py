@@ -49,6 +49,17 @@ def test_a_description_that_is_written_reads_back_equal(bundle: Path) -> None:
     assert read_bundle(bundle).description == before.description
 
 
+def test_drivable_classes_are_written_and_a_bundle_without_them_is_as_before(bundle: Path) -> None:
+    opened = read_bundle(bundle)
+    assert opened.description.drivable_ids == ()
+    write_description(bundle, opened.description)
+    assert "drivable:" not in (bundle / "bundle.yaml").read_text()
+    classes = tuple(replace(c, drivable=c.name in ("road", "pavement")) for c in opened.description.classes)
+    write_description(bundle, replace(opened.description, classes=classes))
+    assert (bundle / "bundle.yaml").read_text().count("drivable: true") == 2
+    assert read_bundle(bundle).description.drivable_ids == (3, 4)
+
+
 def test_a_changed_model_is_refused_with_both_digests(bundle: Path) -> None:
     model = bundle / "model.onnx"
     contents = bytearray(model.read_bytes())
