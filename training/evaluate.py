@@ -11,6 +11,11 @@ both. A report with curves and pictures is written to OUT/report.html.
 `--score` measures further anomaly scores, computed from the same logits. `--record` writes the figures and the command
 into the bundle. `--held-out` turns classes of a training set into anomalies and measures on the frames that show them
 (as BDD-Anomaly does, which takes both splits).
+
+    python -m training.evaluate --scores FOLDER --data smiyc_anomaly_val:PATH
+
+measures the anomaly scores of another method: one file for each frame, with its name (.hdf5 of the SMIYC harness, .npy,
+.png of 16 bits, .tif). Higher must be more anomalous. Without a bundle, with the same metrics.
 """
 
 from __future__ import annotations
@@ -28,7 +33,8 @@ from ros_ood_perception.shown_text import error_line, printable
 from training.bundles.runner import LogitScore
 from training.data.arguments import data_argument
 from training.data.registry import DATA_SETS
-from training.evaluation.bundle_evaluation import REPORT, EvaluationRequest, evaluate_bundle
+from training.evaluation.bundle_evaluation import REPORT, Evaluation, EvaluationRequest, evaluate_bundle
+from training.evaluation.score_evaluation import ScoresRequest, evaluate_scores
 from training.evaluation.tables import output_console, print_tables, say
 from training.segmenter.anomaly_scores import SCORES
 
@@ -51,22 +57,12 @@ def main(arguments: list[str] | None = None) -> int:
     if options.list:
         _print_list()
         return 0
-    if options.bundle is None or not options.data:
+    if options.scores is not None:
+        _check_options_of_scores(parser, options)
+    elif options.bundle is None or not options.data:
         parser.error("give a bundle and at least one --data NAME:PATH (--list shows the names)")
-    request = EvaluationRequest(
-        bundle=options.bundle,
-        data=options.data,
-        out=options.out,
-        engine=options.engine,
-        scores=options.score,
-        held_out=options.held_out,
-        exact_only=options.exact_only,
-        json=options.json,
-        save_scores=options.save_scores,
-        record=options.record,
-    )
     try:
-        evaluation = evaluate_bundle(request)
+        evaluation = _evaluated(options)
     except (PerceptionError, OSError, ValueError) as error:
         print(f"evaluate: {error_line(error)}", file=sys.stderr)
         return 2
@@ -80,6 +76,42 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if left_out or evaluation.void_for_anomalies else 0
 
 
+def _evaluated(options: argparse.Namespace) -> Evaluation:
+    if options.scores is not None:
+        return evaluate_scores(
+            ScoresRequest(
+                scores=options.scores,
+                data=options.data[0],
+                out=options.out,
+                held_out=tuple(options.held_out),
+                exact_only=options.exact_only,
+                json=options.json,
+            )
+        )
+    request = EvaluationRequest(
+        bundle=options.bundle,
+        data=options.data,
+        out=options.out,
+        engine=options.engine,
+        scores=options.score,
+        held_out=options.held_out,
+        exact_only=options.exact_only,
+        json=options.json,
+        save_scores=options.save_scores,
+        record=options.record,
+    )
+    return evaluate_bundle(request)
+
+
+def _check_options_of_scores(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if options.bundle is not None or len(options.data) != 1:
+        parser.error("--scores takes one --data NAME:PATH and no bundle")
+    given = {"--score": options.score, "--save-scores": options.save_scores, "--record": options.record}
+    unused = [name for name, value in given.items() if value]
+    if unused:
+        parser.error(f"{' and '.join(unused)}: only for a bundle, not with --scores")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -91,6 +123,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--held-out", action="append", default=[], metavar="CLASS", help="turn this class into anomalies"
+    )
+    parser.add_argument(
+        "--scores", type=Path, metavar="FOLDER", help="measure the scores in FOLDER/FRAME.hdf5 (.npy, .png, .tif)"
     )
     parser.add_argument(
         "--exact-only", action="store_true", help="skip the SMIYC, per-image and component protocols: half the time"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,10 @@ def _measured(request: EvaluationRequest, runs: list[SetRun]) -> dict[str, Any]:
     # All sets are opened, and all outputs checked, before the first set is measured: a wrong path is reported at once.
     opened = [(data, open_frames(data, request.held_out)) for data in request.data]
     classes = [measured_classes(bundle, frames, data.name) for data, frames in opened]
-    output_folder = _claimed_output(request)
+    output_folder = claimed_output(
+        {"--out": request.out, "--json": request.json, "--save-scores": request.save_scores},
+        {"the bundle": request.bundle, **{f"--data {data.name}": data.path for data in request.data}},
+    )
     runner = BundleRunner(bundle, request.engine, request.scores)
     for (data, frames), measured in zip(opened, classes, strict=True):
         runs.append(run_set(runner, data, frames, measured, request.save_scores, request.exact_only))
@@ -107,16 +110,21 @@ def _measured(request: EvaluationRequest, runs: list[SetRun]) -> dict[str, Any]:
     return figures
 
 
-def _claimed_output(request: EvaluationRequest) -> OutputFolder:
-    """The folder of the report, after a check that no output overlaps an input."""
-    written = {"--out": request.out, "--json": request.json, "--save-scores": request.save_scores}
-    read = {"the bundle": request.bundle, **{f"--data {data.name}": data.path for data in request.data}}
+def claimed_output(written: Mapping[str, Path | None], read: Mapping[str, Path]) -> OutputFolder:
+    """The folder of the report, after a check that no output overlaps an input.
+
+    Args:
+        written: option to its path; `--out` and `--json` are there.
+        read: option to its path.
+    """
     for option, path in written.items():
         if path is not None:
             check_apart(option, path, read)
-    folder = OutputFolder.join(request.out, "evaluate", [REPORT])
-    if request.json is not None:
-        request.json.parent.mkdir(parents=True, exist_ok=True)
+    out, json = written["--out"], written["--json"]
+    assert out is not None
+    folder = OutputFolder.join(out, "evaluate", [REPORT])
+    if json is not None:
+        json.parent.mkdir(parents=True, exist_ok=True)
     return folder
 
 

@@ -15,7 +15,6 @@ from ros_ood_perception.messages.overlay import score_picture
 from training.data.labelled_frames import ANOMALY, INLIER, LabelledFrames
 from training.evaluation.report_page import picture_uri, pyplot, svg_uri, write_page
 from training.evaluation.set_evaluation import SetEvaluation, WorstFrame
-from training.evaluation.smiyc_scores import score_of_submitted
 from training.evaluation.tables import SCORE_COLUMNS
 
 TEMPLATE = Path(__file__).with_name("evaluation_report.html.jinja")
@@ -42,16 +41,17 @@ class Picture:
     panels: dict[str, str]
 
 
-def write_report(path: Path, bundle: Bundle, sets: Sequence[EvaluatedSet], output: dict[str, Any]) -> None:
+def write_report(path: Path, bundle: Bundle | None, sets: Sequence[EvaluatedSet], output: dict[str, Any]) -> None:
     """Write the report.
 
     Args:
+        bundle: that was measured; None for scores of another method.
         output: all figures, as in the JSON file.
     """
     write_page(
         path,
         TEMPLATE,
-        bundle=bundle.description,
+        bundle=None if bundle is None else bundle.description,
         output=output,
         score_columns=SCORE_COLUMNS,
         sets=[_shown(evaluated) for evaluated in sets],
@@ -98,7 +98,7 @@ def _panels(evaluated: EvaluatedSet, names: set[str]) -> dict[str, dict[str, str
         panels[scored.name] = {
             "frame": picture_uri(image),
             "labels": picture_uri(_label_picture(image, scored.anomaly)),
-            "anomaly score": picture_uri(score_picture(score_of_submitted(scored.value))),
+            "anomaly score": picture_uri(score_picture(_shown_score(evaluated, scored.value))),
         }
     return panels
 
@@ -108,6 +108,12 @@ def _label_picture(image: NDArray[np.uint8], anomaly: NDArray[np.uint8]) -> NDAr
     shown = (image * np.where((anomaly == INLIER) | (anomaly == ANOMALY), 1.0, 0.35)[..., None]).astype(np.uint8)
     shown[anomaly == ANOMALY] = shown[anomaly == ANOMALY] // 3 + np.array([170, 93, 0], np.uint8)
     return shown
+
+
+def _shown_score(evaluated: EvaluatedSet, value: NDArray[np.float16]) -> NDArray[np.float32]:
+    """(H, W) float32 in [0, 1], for a picture."""
+    scale = evaluated.evaluation.scale
+    return scale.share(scale.score(value)).astype(np.float32)
 
 
 def _axes(x_label: str, y_label: str) -> tuple[Any, Any]:
@@ -142,11 +148,12 @@ def _roc(evaluated: EvaluatedSet) -> str:
 
 
 def _histogram(evaluated: EvaluatedSet) -> str:
-    edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
+    scale = evaluated.evaluation.scale
+    edges = np.linspace(*scale.limits, HISTOGRAM_BINS + 1)
     anomalies, inliers = np.zeros(HISTOGRAM_BINS), np.zeros(HISTOGRAM_BINS)
     counts = evaluated.evaluation.exact.counts
     for part in counts.descending():
-        number = np.minimum((part.threshold.astype(np.float64) * HISTOGRAM_BINS).astype(np.int64), HISTOGRAM_BINS - 1)
+        number = np.minimum((scale.share(part.threshold) * HISTOGRAM_BINS).astype(np.int64), HISTOGRAM_BINS - 1)
         anomalies += np.bincount(number, weights=part.anomalies, minlength=HISTOGRAM_BINS)
         inliers += np.bincount(number, weights=part.inliers, minlength=HISTOGRAM_BINS)
     figure, axes = _axes("anomaly score", "share of the pixels, %")
@@ -157,7 +164,7 @@ def _histogram(evaluated: EvaluatedSet) -> str:
         if total:
             axes.stairs(100 * pixels / total, edges, color=colour, fill=True, alpha=0.35)
             axes.stairs(100 * pixels / total, edges, color=colour, label=label)
-    axes.set(xlim=(0, 1), yscale="log")
+    axes.set(xlim=scale.limits, yscale="log")
     axes.set_ylim(bottom=1e-3)
     for point in evaluated.evaluation.operating_points[:1]:
         axes.axvline(point.threshold, color="#444", linestyle=":", label=f"threshold {point.threshold:.3f}")

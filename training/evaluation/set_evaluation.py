@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from ros_ood_perception.bundle.model_bundle import OperatingPoint
 from training.data.label_set import IGNORE
 from training.data.labelled_frames import ANOMALY, INLIER, LabelledFrame
+from training.evaluation.score_scale import ScoreScale
 from training.evaluation.scored_frames import ScoredFrame, ScoredFrames, TownFrame
-from training.evaluation.smiyc_scores import score_of_submitted, submitted
 from training.metrics.anomaly_pixels import MetricInputError
 from training.metrics.calibration_error import CalibrationError
 from training.metrics.component_smiyc import ANOMALY_TRACK, OBSTACLE_TRACK, SmiycComponentMetrics
@@ -69,6 +69,7 @@ class SetEvaluation:
         has_anomalies: whether the set labels anomalies.
         operating_points: of the bundle; their rates are measured.
         exact_only: skip the anomaly metrics of other protocols than the exact one.
+        scale: range of the score; by default [0, 1], as bundles score.
     """
 
     name: str
@@ -76,6 +77,7 @@ class SetEvaluation:
     has_anomalies: bool
     operating_points: Sequence[OperatingPoint] = ()
     exact_only: bool = False
+    scale: ScoreScale = field(default_factory=ScoreScale)
     frames: int = 0
     void_pixels: int = 0
 
@@ -113,11 +115,11 @@ class SetEvaluation:
 
         Args:
             semantic: (H, W) uint8 predicted ids.
-            score: (H, W) float32 in [0, 1].
+            score: (H, W) float32 in the range of `scale`.
             confidence: (H, W) float32 in [0, 1], the largest class probability; None skips the calibration error.
 
         Returns:
-            The `submitted` score, (H, W) float16.
+            The value of the official metrics, (H, W) float16.
 
         Raises:
             MetricInputError: the score is infinite or NaN, or labels and score differ in size.
@@ -129,7 +131,7 @@ class SetEvaluation:
                 f"frame {frame.name}: the score is infinite at {infinite} of {score.size} pixels; scores are from 0 to "
                 "1, so the network's output or the score's formula is broken"
             )
-        value = submitted(score)
+        value = self.scale.value(score)
         # The metric with the checks comes first, so that a refused frame is in no metric.
         self.exact.update(score, frame.anomaly)
         if self.classes:
@@ -139,7 +141,8 @@ class SetEvaluation:
             if confidence is not None:
                 self.calibration.update(confidence, semantic, frame.labels)
         if self.has_anomalies:
-            self.threshold_curves.update(score, frame.anomaly)
+            if self.scale.unit:
+                self.threshold_curves.update(score, frame.anomaly)
             self.shared_rate.update(value, frame.anomaly)
         if self.has_anomalies and not self.exact_only:
             self.official.update(value, frame.anomaly)
@@ -202,11 +205,11 @@ class SetEvaluation:
             official, per_image = self.official.compute(), self.per_image.compute()
             found["official"] = {key: or_none(value) for key, value in _pixel(official).items()} | {
                 "best_f1": or_none(official.best_f1),
-                "threshold": or_none(float(score_of_submitted(official.threshold))),
+                "threshold": or_none(float(self.scale.score(official.threshold))),
             }
             found["per_image"] = {key: or_none(value) for key, value in _pixel(per_image).items()}
             if np.isfinite(official.threshold):
-                threshold = float(score_of_submitted(official.threshold))
+                threshold = float(self.scale.score(official.threshold))
             found["component"] = self._components(official.threshold)
             found |= self._open_semantic()
         if threshold is not None:
@@ -276,7 +279,7 @@ class SetEvaluation:
 
     def _find_worst(self, threshold: float) -> None:
         alarms, misses = [], []
-        [lowest] = submitted(np.array([threshold], np.float32))
+        [lowest] = self.scale.value(np.array([threshold], np.float32))
         for frame in self.scored_frames():
             above = frame.value >= lowest
             inliers, anomalies = frame.anomaly == INLIER, frame.anomaly == ANOMALY

@@ -28,9 +28,8 @@ def say(message: str) -> None:
 
 def print_tables(output: dict[str, Any]) -> None:
     """Print a table of anomalies for each set, with a row for each score, and a table of classes."""
-    by_score = {f"{output['score']} (the bundle's)": output["sets"]} | {
-        score: found["sets"] for score, found in output.get("scores", {}).items()
-    }
+    own_score = f"{output['score']} (the bundle's)" if "bundle" in output else output["score"]
+    by_score = {own_score: output["sets"]} | {score: found["sets"] for score, found in output.get("scores", {}).items()}
     out = output_console()
     for name, own in output["sets"].items():
         if "exact" not in own:
