@@ -21,6 +21,7 @@ from ros_ood_perception.replay.command_line.main import main
 from ros_ood_perception.replay.report import player, worst_frames
 from ros_ood_perception.replay.report.__main__ import main as report_main
 from ros_ood_perception.replay.report.figures import FrameFigures, evenly
+from ros_ood_perception.replay.report.replay_output import ReplayOutput
 from ros_ood_perception.replay.scenes import Scenes
 
 FRAMES = 8
@@ -94,6 +95,30 @@ def out(drive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def page(out: Path) -> Page:
     return Page((out / "report.html").read_text("utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("parameter", "marked", "road"),
+    [
+        ([""], [], ("road",)),
+        ([""], ["pavement"], ("pavement",)),
+        (["building"], ["pavement"], ("building",)),
+        (["*"], ["pavement"], ("pavement",)),
+    ],
+)
+def test_the_road_is_what_the_parameter_or_the_bundle_names(
+    parameter: list[str], marked: list[str], road: tuple[str, ...], out: Path, tmp_path: Path
+) -> None:
+    own = Path(shutil.copytree(out, tmp_path / "out"))
+    summary = json.loads((own / "summary.json").read_text())
+    summary["plan"]["parameters"]["region.drivable_classes"] = parameter
+    for known in summary["bundle"]["classes"]:
+        assert known.pop("drivable") is False
+        # Earlier versions wrote no such key.
+        if known["name"] in marked:
+            known["drivable"] = True
+    (own / "summary.json").write_text(json.dumps(summary))
+    assert ReplayOutput.read(own).drivable == road
 
 
 def test_the_page_needs_no_other_file_and_shows_a_strangers_text_as_text(out: Path, page: Page) -> None:
