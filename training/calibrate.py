@@ -34,6 +34,7 @@ from training.bundles.temperature import LabelledLogits, best_temperature, label
 from training.data.arguments import DataArgument, data_argument, open_frames
 from training.data.held_out import HeldOut
 from training.data.label_table import print_label_table
+from training.data.labelled_frames import LabelledFrames
 from training.evaluation.record import SCORE_METRICS
 from training.evaluation.set_run import measured_classes
 from training.joint.negative_temperature import lowest_of_the_best, temperatures_on_negatives
@@ -71,15 +72,7 @@ def calibrate(
     check_bundle_folder("--out", out, written, {"--data": data.path})
     if out.resolve() != bundle.folder.resolve():
         check_apart("--out", out, {"the bundle": bundle.folder})
-    frames = open_frames(data, ())
-    if held_out and frames.classes:
-        frames = HeldOut(frames, held_out).validation
-    if frames.has_anomalies:
-        raise ValueError(
-            f"{data.name} has anomalies; calibrate on frames of known classes only, such as a validation split"
-        )
-    if not measured_classes(bundle, frames, data.name):
-        raise ValueError(f"{data.name} has no classes to calibrate on")
+    frames = _known_frames(bundle, data, held_out)
     classes = with_drivable(bundle.description.classes, drivable or [c.name for c in frames.classes if c.drivable])
     print_label_table([(frames, data.split or data.path.name)])
     pixels = labelled_logits(bundle, frames)
@@ -116,6 +109,20 @@ def calibrate(
 def _figures(pixels: LabelledLogits, rates: Mapping[float, float], temperature: float) -> list[tuple[str, float]]:
     figures = [("cross-entropy", pixels.cross_entropy(temperature)), ("ECE", pixels.calibration_error(temperature))]
     return figures + ([("FPR95 of pasted crops", rates[temperature])] if rates else [])
+
+
+def _known_frames(bundle: Bundle, data: DataArgument, held_out: Sequence[str]) -> LabelledFrames:
+    """The frames to calibrate on: of the bundle's classes, without anomalies."""
+    frames = open_frames(data, ())
+    if held_out and frames.classes:
+        frames = HeldOut(frames, held_out).validation
+    if frames.has_anomalies:
+        raise ValueError(
+            f"{data.name} has anomalies; calibrate on frames of known classes only, such as a validation split"
+        )
+    if not measured_classes(bundle, frames, data.name):
+        raise ValueError(f"{data.name} has no classes to calibrate on")
+    return frames
 
 
 def with_drivable(classes: Sequence[BundleClass], names: Sequence[str]) -> tuple[BundleClass, ...]:
