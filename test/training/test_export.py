@@ -17,7 +17,7 @@ from training.bundles.export import deployed_segmenter, export_bundle, parity_wi
 from training.bundles.onnx_export import ExportError, onnx_bytes
 from training.data.sets.camvid import CamVid
 from training.export import main
-from training.runs.checkpoint import load_checkpoint
+from training.runs.checkpoint import load_checkpoint, save_checkpoint
 from training.segmenter.deployed_segmenter import DeployedSegmenter
 
 
@@ -93,6 +93,17 @@ def test_the_bundle_tells_where_it_comes_from(bundle: Path, checkpoint: Path) ->
     assert [p.name for p in description.operating_points] == [
         f"{pixels}_fpr_{rate}" for pixels in ("inlier", "drivable") for rate in (0.01, 0.05, 0.001)
     ]
+
+
+def test_a_checkpoint_of_an_earlier_version_has_the_drivable_classes_of_its_set(
+    checkpoint: Path, bundle: Path, tmp_path: Path
+) -> None:
+    assert [c.name for c in read_bundle(bundle).description.classes if c.drivable] == ["road"]
+    saved = dict(load_checkpoint(checkpoint))
+    del saved["drivable"]
+    save_checkpoint(tmp_path / "old.pt", saved)
+    assert main([str(tmp_path / "old.pt"), str(tmp_path / "old"), "--with"]) == 0
+    assert [c.name for c in read_bundle(tmp_path / "old").description.classes if c.drivable] == ["road"]
 
 
 def _parameters(saved: dict[str, Any]) -> list[torch.nn.Parameter]:
