@@ -36,6 +36,11 @@ class CameraPose:
         if not all(map(math.isfinite, (*self.rotation, *self.translation))):
             raise CameraError(f"the camera's pose holds a number that is not finite: {self}")
 
+    def is_close(self, other: CameraPose) -> bool:
+        """Whether both poses are the same but for rounding."""
+        same = np.allclose(self.rotation, other.rotation, atol=1e-6)
+        return same and np.allclose(self.translation, other.translation, atol=1e-6)
+
     @classmethod
     def from_transform(cls, translation: Sequence[float], quaternion: Sequence[float]) -> CameraPose:
         """From the transform that tf2 gives for target `base_link`, source the image's frame_id.

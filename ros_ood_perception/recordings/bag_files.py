@@ -117,6 +117,7 @@ def bag_files(path: Path) -> BagFiles:
         damage, notes = missing_parts([_stem(name) for name in used])
         found.damage += damage
         found.notes += notes
+    found.damage += _logs_without_file(path)
     for name in used:
         if not is_bag_name(name):
             problem = unread_compression(name) or f"ends in none of {', '.join(BAG_ENDINGS)}; it is left out"
@@ -156,6 +157,20 @@ def _used_names(path: Path, found: BagFiles) -> list[str]:
         f"{name} {problem}" for name in names if name not in used and (problem := unread_compression(name))
     ]
     return used
+
+
+def _logs_without_file(folder: Path) -> list[str]:
+    """Write-ahead logs of SQLite whose file has another name by now: the messages in them would be missed."""
+    names = set(_names(folder))
+    return [
+        f"{name} is the write-ahead log of {of}, which is not there; if that file was renamed, rename the log as well"
+        for name in sorted(names)
+        if name.endswith("-wal")
+        and bag_ending(of := name.removesuffix("-wal")) == ".db3"
+        and of not in names
+        and (folder / name).is_file()
+        and (folder / name).stat().st_size
+    ]
 
 
 def _names(folder: Path) -> list[str]:

@@ -11,6 +11,7 @@ import yaml
 
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.plain_file import PlainFile
+from ros_ood_perception.files.strict_yaml import shown
 
 METADATA = "metadata.yaml"
 MAX_METADATA_BYTES = 1 << 22
@@ -108,9 +109,18 @@ def _check_depth(text: str) -> None:
 
 def _value(data: Any, key: str, kind: type) -> Any:
     found = data.get(key) if isinstance(data, Mapping) else None
+    if found is None:
+        raise MetadataError(f"its {key} is missing{_of_topic(data)}")
     if not isinstance(found, kind) or isinstance(found, bool):
-        raise MetadataError(f"its {key} is missing, or not a {kind.__name__}")
+        raise MetadataError(f"its {key} is {shown(found)}, not a {kind.__name__}{_of_topic(data)}")
     return found
+
+
+def _of_topic(entry: Any) -> str:
+    """Of which topic an entry of `topics_with_message_count` is, as far as it says so."""
+    topic = entry.get("topic_metadata") if isinstance(entry, Mapping) else None
+    name = topic.get("name") if isinstance(topic, Mapping) else None
+    return f" (topic {shown(name)})" if isinstance(name, str) else ""
 
 
 def _listed(data: Any, key: str) -> list[Any]:

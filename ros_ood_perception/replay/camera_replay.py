@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_ood_perception.bundle.model_bundle import BundleDescription
-from ros_ood_perception.camera.calibration.camera_info import CameraInfoMessage
+from ros_ood_perception.camera.calibration.camera_info import CameraInfoMessage, not_rectified
 from ros_ood_perception.camera.compressed_image import check_compressed, decode
 from ros_ood_perception.camera.decoder_process import shared_decoder
 from ros_ood_perception.camera.raw_image import MalformedImageError, check_image, to_colour
@@ -22,6 +22,7 @@ from ros_ood_perception.messages.topics import OUTPUT_TOPICS, camera_topic
 from ros_ood_perception.parameters.settings import FixedSettings, LiveSettings
 from ros_ood_perception.pipeline.camera_pipeline import TOO_FAR_APART, CameraPipeline, FrameResult
 from ros_ood_perception.pipeline.fates import FAILED, LEFT_OUT, MALFORMED, PUBLISHED, REPLAYED_FATES
+from ros_ood_perception.pipeline.frame_headers import FrameHeaders
 from ros_ood_perception.recordings.message_types import MessageTypes
 from ros_ood_perception.replay.cameras import CameraTopics
 from ros_ood_perception.replay.engine_pool import ComputedEngine, EnginePool
@@ -62,7 +63,9 @@ class CameraReplay:
         problems: sentences about frames that were not replayed, at most `MAX_PROBLEMS`.
         too_far_apart: number of frames in which no obstacle could be found because frames come too seldom, and the
             first sentence about it.
-        zero_stamps: number of used frames whose stamp is 0.
+        no_place: number of frames in which nothing could be placed on the ground, and the first sentence about it.
+        headers: of the frames that were used.
+        pose_by_frame_id: the camera's pose is that of the frame_id of its images, and not from `mounting.*`.
     """
 
     def __init__(
@@ -88,6 +91,10 @@ class CameraReplay:
             name: camera_topic(topics.name, OUTPUT_TOPICS[name]).replace("~", node_name, 1) for name in outputs
         }
         self._engine = ComputedEngine(pool)
+        setup = settings.camera_setup(number)
+        self.pose_by_frame_id = setup.mounting is None
+        self._rectified = setup.rectified_images
+        self._info: CameraInfoMessage | None = setup.calibration
         pipeline_settings = live.pipeline_settings(description)
         self.threshold = pipeline_settings.anomaly_threshold
         self._pipeline = CameraPipeline(
@@ -95,7 +102,7 @@ class CameraReplay:
             len(description.classes),
             (description.input.height, description.input.width),
             pipeline_settings,
-            settings.camera_setup(number),
+            setup,
             lambda frame_id: transforms.pose(frame_id, settings.base_frame),
             lambda: no_calibration,
         )
@@ -104,7 +111,8 @@ class CameraReplay:
         self.warning_texts: dict[str, str] = {}
         self.problems: list[str] = []
         self.too_far_apart: dict[str, Any] = {"frames": 0, "problem": ""}
-        self.zero_stamps = 0
+        self.no_place: dict[str, Any] = {"frames": 0, "problem": ""}
+        self.headers = FrameHeaders()
         self._label_info_written = False
         self._last_fate = ""
         self._last_warnings: list[str] = []
@@ -113,6 +121,7 @@ class CameraReplay:
 
     def set_camera_info(self, info: CameraInfoMessage) -> None:
         """Use this calibration from the next frame on."""
+        self._info = info
         self._pipeline.set_camera_info(info)
 
     def use(self, frame: InputFrame, image: NDArray[np.uint8], future: Future[EngineOutput]) -> FrameResult | None:
@@ -123,7 +132,6 @@ class CameraReplay:
         """
         self._engine.expect(future)
         header = frame.message.header
-        self.zero_stamps += stamp_ns(header.stamp) == 0
         try:
             result = self._pipeline(image, stamp_ns(header.stamp), header.frame_id)
         except MalformedImageError as error:
@@ -132,6 +140,10 @@ class CameraReplay:
         except EngineError as error:
             self.count(FAILED, f"{frame.name}: {error}")
             return None
+        self.headers.add(stamp_ns(header.stamp), header.frame_id)
+        if self._pipeline.ground_problem:
+            self.no_place["frames"] += 1
+            self.no_place["problem"] = self.no_place["problem"] or self._pipeline.ground_problem
         warnings = warnings_for_outputs(self._pipeline.warnings(result, frame.time_ns / 1e9), self._outputs)
         for kind, text in warnings.picture.items():
             self.warning_counts[kind] = self.warning_counts.get(kind, 0) + 1
@@ -182,19 +194,9 @@ class CameraReplay:
         return self._pipeline.ground_problem or "known"
 
     @property
-    def zero_stamp_problem(self) -> str:
-        """What frames with the stamp 0 mean for the results; "" if there are none."""
-        if not self.zero_stamps:
-            return ""
-        used = sum(self.accounting[fate] for fate in REPLAYED_FATES)
-        if self.zero_stamps == used:
-            tracking = "so obstacles have the age 0 s, and a gap between frames is not noticed"
-        else:
-            tracking = "so obstacles are forgotten at each change between stamps of 0 and others"
-        return (
-            f"{self.zero_stamps} of {used} frames of {self.topics.image} have the stamp 0, {tracking}; results can be "
-            "matched with such frames by their order only, not by stamp; set header.stamp where the images are made"
-        )
+    def rectified_problem(self) -> str:
+        """Why the images may be rectified while their calibration is taken for one of raw images; "" if not."""
+        return "" if self._rectified or self._info is None else not_rectified(self.topics.image, self._info)
 
     def diagnostic_status(self, node_name: str, facts: Mapping[str, str]) -> Any:
         """`diagnostic_msgs/DiagnosticStatus`. Nothing in it depends on when or how fast the replay ran."""
@@ -230,7 +232,8 @@ class CameraReplay:
             "doubt_texts": self.warning_texts,
             "problems": self.problems,
             "too_far_apart": self.too_far_apart,
-            "zero_stamps": self.zero_stamps,
+            "no_place": self.no_place,
+            "headers": self.headers.state(),
             "announced": self._label_info_written,
             "last_fate": self._last_fate,
             "last_doubts": self._last_warnings,
@@ -244,5 +247,6 @@ class CameraReplay:
         self.accounting, self.warning_counts = dict(state["accounting"]), dict(state["doubts"])
         self.warning_texts = dict(state["doubt_texts"])
         self.problems, self._label_info_written = list(state["problems"]), state["announced"]
-        self.too_far_apart, self.zero_stamps = dict(state["too_far_apart"]), state["zero_stamps"]
+        self.too_far_apart, self.no_place = dict(state["too_far_apart"]), dict(state["no_place"])
+        self.headers.restore(state["headers"])
         self._last_fate, self._last_warnings = state["last_fate"], list(state["last_doubts"])

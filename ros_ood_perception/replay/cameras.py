@@ -16,11 +16,19 @@ TRUTH_PREFIX = "/ground_truth/"
 """Topics of a sample drive that hold the truth. Images are among them, but none is a camera's."""
 IMAGE_TYPES = (IMAGE_TYPE, COMPRESSED_TYPE)
 _IMAGE_WORDS = frozenset({"image", "image_raw", "image_rect", "image_color", "image_rect_color", "image_mono", "raw"})
-_NOT_CAMERAS = ("compressedDepth", "theora", "/zstd")
+_COMPRESSED_OTHERWISE = ("/theora", "/zstd")
+"""Ends of the topics of image_transport whose messages are neither JPEG nor PNG, but may have an image's type."""
+_NOT_CAMERAS = ("compressedDepth", *_COMPRESSED_OTHERWISE)
 _GREY = re.compile(r"(mono|8UC?1$|y8)", re.IGNORECASE)
 _INFRARED = re.compile(r"(infra(red)?|ir)[0-9]*(_[a-z0-9]+)*", re.IGNORECASE)
 """A level of a topic's name: RealSense's `infra1`, Azure Kinect's `ir`, `ir_mono`."""
 _COLOUR_WORDS = frozenset({"color", "colour", "rgb"})
+_OTHER_PICTURES = re.compile(
+    r"foxglove_msgs/msg/(CompressedImage|CompressedVideo|RawImage)|\w*(ffmpeg|h26[45]|theora)\w*/msg/\w+"
+    r"|\w+/msg/\w*Video\w*",
+    re.ASCII | re.IGNORECASE,
+)
+"""Types of messages that hold a camera's pictures in a form that is not read, such as a stream of video."""
 
 
 class CameraChoiceError(PerceptionError, ValueError):
@@ -103,8 +111,9 @@ def choose_cameras(
             f"{where}: has no topic of a camera that sees colours ({reasons}); --camera TOPIC takes one all the same"
         )
     if not chosen:
+        others = "".join(f"; {sentence}" for sentence in unread_cameras(types))
         raise CameraChoiceError(
-            f"{where}: has no camera's topic of the type {IMAGE_TYPE} or {COMPRESSED_TYPE}; it has {listed}"
+            f"{where}: has no camera's topic of the type {IMAGE_TYPE} or {COMPRESSED_TYPE}; it has {listed}{others}"
         )
     if len({topic for _, topic in chosen}) < len(chosen):
         raise CameraChoiceError(f"{where}: one topic is chosen twice: {', '.join(wanted)}")
@@ -117,6 +126,28 @@ def choose_cameras(
         for name, (_, topic) in zip(names, chosen, strict=True)
     )
     return CameraChoice(cameras, left_out)
+
+
+def unread_cameras(types: Mapping[str, str]) -> list[str]:
+    """A sentence for each topic that holds a camera's pictures, but neither raw nor as JPEG or PNG.
+
+    A topic of image_transport beside its raw or compressed one (`/front/image_raw/ffmpeg`) is left out: the camera is
+    there.
+
+    >>> unread_cameras({"/rear/video": "foxglove_msgs/msg/CompressedVideo"})[0].partition(":")[0]
+    '/rear/video'
+    """
+    images = {topic for topic, kind in types.items() if kind in IMAGE_TYPES and not topic.endswith(_NOT_CAMERAS)}
+    found = []
+    for topic, kind in sorted(types.items()):
+        of_transport = kind in IMAGE_TYPES and topic.endswith(_COMPRESSED_OTHERWISE)
+        raw = topic.rpartition("/")[0]
+        if (of_transport or _OTHER_PICTURES.fullmatch(kind)) and images.isdisjoint((raw, f"{raw}/compressed")):
+            found.append(
+                f"{topic}: a camera's pictures as {kind} are not read, so this camera is missing; record it as "
+                f"{IMAGE_TYPE} or {COMPRESSED_TYPE} (JPEG), or republish it from the bag (image_transport republish)"
+            )
+    return found
 
 
 def info_topic(image_topic: str) -> str:

@@ -15,7 +15,7 @@ from ros_ood_perception.recordings.bag import Bag, BagError, BagMessage
 from ros_ood_perception.recordings.image_sequence import ImageFolder, ImageSequence
 from ros_ood_perception.recordings.message_types import message_types
 from ros_ood_perception.recordings.opening import open_recording
-from ros_ood_perception.replay.cameras import CameraTopics, choose_cameras
+from ros_ood_perception.replay.cameras import CameraTopics, choose_cameras, unread_cameras
 from ros_ood_perception.replay.static_transforms import TOPIC as STATIC_TRANSFORMS
 from ros_ood_perception.replay.static_transforms import StaticTransforms
 
@@ -173,9 +173,12 @@ class BagInput:
             if not counts[topic]:
                 self._broken[f"{topic}: is a camera's topic without messages; choose others with --camera"] = None
         self._notes = _fuller_compressed(self.cameras, bag.counts)
+        if not wanted:
+            self._notes += unread_cameras({topic: kind for topic, kind in types.items() if bag.counts.get(topic)})
         self.transforms = StaticTransforms()
         for message in self._read(self._transform_topics()):
             self.transforms.add(message)
+        self._notes += self.transforms.changes
 
     @property
     def damage(self) -> list[str]:

@@ -32,6 +32,13 @@ def warnings(camera: Mapping[str, Any]) -> list[str]:
     apart = camera["frames_too_far_apart"]
     if apart["frames"]:
         found.append(f"after {apart['frames']} frames no obstacle can be found: {apart['problem']}")
-    if camera["zero_stamps"]["frames"]:
-        found.append(camera["zero_stamps"]["problem"])
+    # A summary of an earlier version lacks some.
+    missing = camera.get("frames_without_ground")
+    if camera["ground"] == "known" and missing and missing["frames"]:
+        found.append(
+            f"in {missing['frames']} of {camera['accounting']['published']} frames obstacles have no place on the "
+            f"ground: {missing['problem']}"
+        )
+    found += [text for name in ("zero_stamps", "unordered_stamps") if (text := camera.get(name, {}).get("problem"))]
+    found += [text for name in ("rectified", "shared_frame_id") if (text := camera.get(name))]
     return found

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from ros_ood_perception.errors import PerceptionError
+
+_RECTIFIED = re.compile(r"(.*_)?rect(ified)?(_.*)?", re.IGNORECASE)
+"""A level of a topic's name: `image_rect`, `image_rect_color`, `rect`."""
 
 
 class CameraError(PerceptionError, ValueError):
@@ -65,3 +69,24 @@ class PlainCameraInfo:
     binning_x: int = 0
     binning_y: int = 0
     roi: WholeImage = field(default_factory=WholeImage)
+
+
+def not_rectified(image_topic: str, info: CameraInfoMessage) -> str:
+    """The doubt whether raw images are expected where the topic's name says rectified; "" for none.
+
+    image_proc publishes `image_rect` beside the camera_info of the raw image: its K and D are not those of the
+    rectified image, its P is.
+
+    >>> info = PlainCameraInfo(480, 640, "plumb_bob", (0.1, 0.0, 0.0, 0.0), (), (), ())
+    >>> not_rectified("/front/image_raw", info)
+    ''
+    >>> not_rectified("/front/image_rect", info)[:60]
+    '/front/image_rect is taken for raw images, and the distortio'
+    """
+    levels = image_topic.split("/")
+    if not any(_RECTIFIED.fullmatch(level) for level in levels) or not any(info.d):
+        return ""
+    return (
+        f"{image_topic} is taken for raw images, and D of camera_info is used, which is not zero; if the images are "
+        "rectified, as the name says, obstacles are placed wrongly: set ground.rectified_images to true"
+    )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ros_ood_perception.recordings.bag_files import BAG_FOLDER
+from ros_ood_perception.replay.camera_replay import CameraReplay
 from ros_ood_perception.replay.command_line.opening import Opened
 from ros_ood_perception.replay.engine_pool import EnginePool
 from ros_ood_perception.replay.problems import problems, warnings
@@ -52,8 +53,11 @@ def summarise(
                 "implausible": camera.warning_counts,
                 "implausible_because": camera.warning_texts,
                 "frames_too_far_apart": camera.too_far_apart,
-                "zero_stamps": {"frames": camera.zero_stamps, "problem": camera.zero_stamp_problem},
+                **_headers(camera),
                 "ground": camera.ground,
+                "frames_without_ground": camera.no_place,
+                "rectified": camera.rectified_problem,
+                "shared_frame_id": _shared_frame_id(camera, run.cameras),
                 "problems": camera.problems,
                 "topics": camera.output_topics,
             }
@@ -67,6 +71,32 @@ def summarise(
             "went_back": run.went_back,
         },
     }
+
+
+def _headers(camera: CameraReplay) -> dict[str, Any]:
+    headers, topic = camera.headers, camera.topics.image
+    return {
+        "zero_stamps": {"frames": headers.zero_stamps, "problem": headers.zero_stamp_problem(topic)},
+        "unordered_stamps": {"frames": headers.unordered_stamps, "problem": headers.unordered_stamp_problem(topic)},
+    }
+
+
+def _shared_frame_id(camera: CameraReplay, cameras: Sequence[CameraReplay]) -> str:
+    """Of which other camera the images have the same frame_id, and so the same pose; "" if of none.
+
+    Topics with one calibration are images of one camera.
+    """
+    if not camera.pose_by_frame_id or camera.ground != "known":
+        return ""
+    for other in cameras:
+        shared = [frame for frame in camera.headers.frame_ids if frame in other.headers.frame_ids]
+        if shared and other is not camera and other.pose_by_frame_id and other.topics.info != camera.topics.info:
+            return (
+                f"its images have the frame_id '{shared[0][:60]}', as those of {other.topics.image}, so both are "
+                "placed with the same pose; unless they are a stereo pair, give each driver its own frame_id, or set "
+                "mounting.height_m for each camera"
+            )
+    return ""
 
 
 def print_summary(summary: dict[str, Any], out: Path, say: Callable[..., None]) -> int:

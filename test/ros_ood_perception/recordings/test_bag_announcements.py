@@ -400,6 +400,23 @@ def test_other_transports_of_a_camera_are_no_cameras(tmp_path: Path) -> None:
     assert [camera.image for camera in source.cameras] == [CAMERA]
 
 
+@pytest.mark.parametrize(
+    ("value", "said"), [("'3'", "its message_count is '3', not a int"), ("", "its message_count is missing")]
+)
+def test_a_number_of_messages_that_is_none_is_named_with_its_topic_and_the_files_are_read(
+    value: str, said: str, tmp_path: Path
+) -> None:
+    folder = write_bag(tmp_path / "bag", {CAMERA: [image(0), image(1), image(2)]})
+    metadata = folder / "metadata.yaml"
+    of_bag, of_topic = metadata.read_text().split("topics_with_message_count", 1)
+    changed = of_topic.replace("message_count: 3", f"message_count: {value}", 1)
+    assert changed != of_topic
+    metadata.write_text(f"{of_bag}topics_with_message_count{changed}")
+    bag = Bag(folder)
+    assert bag.counts == {CAMERA: 3}
+    assert f"{said} (topic '{CAMERA}')" in bag.damage[0]
+
+
 # -- SQLite ----------------------------------------------------------------------------------------------------------
 
 _RECORDER = """
@@ -474,6 +491,19 @@ def test_a_write_ahead_log_that_was_not_copied_along_is_named(bags: dict[str, Pa
     assert sum(found(bag).values()) == 3
     said = f"it was recorded with a write-ahead log; if its recorder was killed, put {file.name}-wal beside it"
     assert bag.notes == [f"{file.name}: {said}"]
+
+
+def test_a_write_ahead_log_whose_file_was_renamed_is_named(bags: dict[str, Path], tmp_path: Path) -> None:
+    folder = killed_recorder(bags["sqlite"], tmp_path / "bag")
+    (folder / "metadata.yaml").unlink()
+    log = file_of(folder).with_suffix(".db3-wal")
+    file_of(folder).rename(folder / "renamed.db3")
+    bag = Bag(folder)
+    assert any(
+        f"{log.name} is the write-ahead log of {log.name[:-4]}, which is not there" in text for text in bag.damage
+    )
+    log.rename(folder / "renamed.db3-wal")
+    assert (Bag(folder).damage, found(Bag(folder))) == ([], found(Bag(bags["sqlite"])))
 
 
 def test_a_sqlite_file_without_definitions_and_quality_of_service_is_read(

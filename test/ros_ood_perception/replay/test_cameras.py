@@ -7,10 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recorded_drive import image, write_bag
+from recorded_drive import header, image, write_bag
 
-from ros_ood_perception.replay.cameras import COMPRESSED_TYPE, IMAGE_TYPE, CameraChoiceError, choose_cameras
+from ros_ood_perception.recordings.message_types import message_types
+from ros_ood_perception.replay.cameras import (
+    COMPRESSED_TYPE,
+    IMAGE_TYPE,
+    CameraChoiceError,
+    choose_cameras,
+    unread_cameras,
+)
 from ros_ood_perception.replay.command_line.main import main
+from ros_ood_perception.replay.inputs import open_input
 
 REALSENSE = {
     "/camera/camera/color/image_raw": "rgb8",
@@ -109,3 +117,43 @@ def test_a_replay_of_a_depth_cameras_bag_takes_the_colour_topic_and_ends_well(
     assert "grey, and its name says infrared; --camera [NAME=]TOPIC chooses" in said
     left_out = json.loads((tmp_path / "out" / "summary.json").read_text())["input"]["not_cameras"]
     assert list(left_out) == ["/camera/camera/depth/image_rect_raw", "/camera/camera/infra1/image_rect_raw"]
+
+
+@pytest.mark.parametrize(
+    ("topic", "kind"),
+    [
+        ("/rear/video", "foxglove_msgs/msg/CompressedVideo"),
+        ("/rear/image", "foxglove_msgs/msg/RawImage"),
+        ("/rear/image_raw/ffmpeg", "ffmpeg_image_transport_msgs/msg/FFMPEGPacket"),
+        ("/rear/image_raw/theora", "theora_image_transport/msg/Packet"),
+        ("/rear/image_raw/zstd", COMPRESSED_TYPE),
+        ("/rear/h264", "h264_msgs/msg/Packet"),
+    ],
+)
+def test_a_camera_whose_pictures_are_not_read_is_named_unless_they_are_there_in_another_form(
+    topic: str, kind: str
+) -> None:
+    other = {"/front/image_raw": IMAGE_TYPE}
+    [said] = unread_cameras({**other, topic: kind})
+    assert said.startswith(f"{topic}: a camera's pictures as {kind} are not read")
+    with pytest.raises(CameraChoiceError, match=f"{topic}: a camera's pictures as {kind} are not read"):
+        choose_cameras({topic: kind}, [], "drive")
+    for beside in (topic.rpartition("/")[0], f"{topic.rpartition('/')[0]}/compressed"):
+        assert unread_cameras({**other, topic: kind, beside: IMAGE_TYPE}) == []
+
+
+def test_measurements_and_events_are_no_cameras_whose_pictures_are_not_read() -> None:
+    kinds = (
+        "stereo_msgs/msg/DisparityImage",
+        "event_camera_msgs/msg/EventPacket",
+        "foxglove_msgs/msg/ImageAnnotations",
+    )
+    assert unread_cameras({f"/topic_{number}": kind for number, kind in enumerate(kinds)}) == []
+
+
+def test_a_replay_notes_the_camera_that_it_cannot_read(tmp_path: Path) -> None:
+    zstd = message_types()("sensor_msgs/msg/CompressedImage", header=header(0), format="zstd")
+    bag = write_bag(tmp_path / "bag", {"/front/image_raw": [image(0)], "/rear/image_raw/zstd": [zstd]})
+    [note] = open_input(bag, [], 10.0).notes
+    assert "/rear/image_raw/zstd" in note
+    assert open_input(bag, ["/front/image_raw"], 10.0).notes == []

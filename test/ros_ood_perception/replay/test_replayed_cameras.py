@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 from calibration_files import calibration_text
 from raw_scenes import message
@@ -18,6 +19,7 @@ from ros_ood_perception.replay.command_line.main import main
 from ros_ood_perception.replay.command_line.opening import open_all
 from ros_ood_perception.replay.command_line.options import make_parser
 from ros_ood_perception.replay.inputs import InputInfo
+from ros_ood_perception.replay.problems import warnings
 
 FRAMES = 3
 INFOS = [camera_info(number) for number in range(FRAMES)]
@@ -167,3 +169,94 @@ def test_the_calibration_file_is_not_overwritten_by_the_output(
     (out / "front.yaml").write_text(calibration_text(INFOS[0]))
     assert main([str(bag), "--out", str(out), "--set", f"calibration.file={out / 'front.yaml'}"]) == 2
     assert "calibration.file" in " ".join(capfd.readouterr().err.split())
+
+
+DISTORTED = [camera_info(number) for number in range(FRAMES)]
+for _info in DISTORTED:
+    _info.d = np.array([-0.2, 0.1, 0.0, 0.0, 0.0])
+
+
+def _said(path: Path, topics: Mapping[str, Sequence[Any]], *options: str) -> list[str]:
+    """Notes of the recording and warnings about each camera; the replay ends with 0."""
+    bag = write_bag(path / "odd", topics)
+    command = [str(bag), "--out", str(path / "odd_out"), "--threads", "1", "--engine", "onnxruntime"]
+    assert main([*command, *ON_THE_GROUND, *options]) == 0
+    summary = json.loads((path / "odd_out" / "summary.json").read_text())
+    return [*summary["input"]["notes"], *(text for camera in summary["cameras"] for text in warnings(camera))]
+
+
+@pytest.mark.parametrize(
+    ("topic", "infos", "options", "warned"),
+    [
+        ("/front/image_rect_color", DISTORTED, (), True),
+        ("/zed/left/color/rect/image", DISTORTED, (), True),
+        ("/front/image_rect_color", DISTORTED, ("--set", "ground.rectified_images=true"), False),
+        ("/front/image_rect", INFOS, (), False),
+        ("/front_direct/image_raw", DISTORTED, (), False),
+    ],
+)
+def test_rectified_images_that_are_taken_for_raw_ones_are_named(
+    topic: str, infos: Sequence[Any], options: Sequence[str], warned: bool, tmp_path: Path
+) -> None:
+    info_topic = f"{topic.rpartition('/')[0]}/camera_info"
+    said = _said(tmp_path, {**POSE, info_topic: infos, topic: IMAGES}, *options)
+    assert [text.partition(" ")[0] for text in said] == ([topic] if warned else [])
+    assert not warned or "set ground.rectified_images to true" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("rear", "options", "warned"),
+    [
+        ("/rear/image_raw", (), 2),
+        ("/front/image_color", (), 0),  # the same camera
+        ("/rear/image_raw", ("--set", "mounting.height_m=[1.5]"), 0),
+    ],
+)
+def test_cameras_that_are_placed_with_one_pose_because_they_share_a_frame_id_are_named(
+    rear: str, options: Sequence[str], warned: int, tmp_path: Path
+) -> None:
+    infos = {"/front/camera_info": INFOS, f"{rear.rpartition('/')[0]}/camera_info": INFOS}
+    said = _said(tmp_path, {**POSE, **infos, "/front/image_raw": IMAGES, rear: IMAGES}, *options)
+    assert len(said) == warned
+    assert all("frame_id 'camera_optical'" in text and "same pose" in text for text in said)
+
+
+def test_frames_without_a_place_on_the_ground_are_counted_also_if_the_last_frame_has_one(tmp_path: Path) -> None:
+    frames = [image(number) for number in range(FRAMES)]
+    frames[1].header.frame_id = "elsewhere"
+    [said] = _said(tmp_path, {**POSE, "/front/camera_info": INFOS, "/front/image_raw": frames})
+    assert said.startswith("in 1 of 3 frames obstacles have no place on the ground: no transform from 'elsewhere'")
+
+
+def test_stamps_that_go_back_are_named(tmp_path: Path) -> None:
+    [said] = _said(tmp_path, {**POSE, "/front/camera_info": INFOS, "/front/image_raw": IMAGES[::-1]})
+    assert said.startswith("2 of 3 frames of /front/image_raw have a stamp that is not after that of the frame before")
+
+
+def test_a_pose_that_changes_on_tf_static_is_named_and_one_that_is_repeated_is_not(tmp_path: Path) -> None:
+    changed = static_transforms()
+    changed.transforms[0].transform.translation.z = 1.7
+    topics = {"/front/camera_info": INFOS, "/front/image_raw": IMAGES}
+    again = {"/tf_static": [static_transforms(), static_transforms()]}
+    (tmp_path / "again").mkdir()
+    assert _said(tmp_path / "again", {**again, **topics}) == []
+    [said] = _said(tmp_path, {"/tf_static": [static_transforms(), changed], **topics})
+    assert said.startswith("/tf_static gives the pose of 'mast' in 'base_link' with several values; the last one is")
+
+
+@pytest.mark.parametrize(
+    ("w", "frame_id", "reason"),
+    [
+        (5.0, "camera_optical", "the transform of 'camera_optical' on /tf_static cannot be used: the rotation"),
+        (0.5, "", "header.frame_id of the images is empty"),
+    ],
+)
+def test_a_pose_that_cannot_be_used_is_not_said_to_be_missing(
+    w: float, frame_id: str, reason: str, tmp_path: Path
+) -> None:
+    pose, frames = static_transforms(), [image(number) for number in range(FRAMES)]
+    pose.transforms[1].transform.rotation.w = w
+    for frame in frames:
+        frame.header.frame_id = frame_id
+    topics = {"/tf_static": [pose], "/front/camera_info": INFOS, "/front/image_raw": frames}
+    assert any(reason in text for text in _said(tmp_path, topics))
