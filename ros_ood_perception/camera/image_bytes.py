@@ -41,6 +41,9 @@ OTHER_KINDS = {
     b"\x00\x00\x01": "an H.264 or H.265 stream, which a video decoder must turn into images first",
     b"v/1\x01": "an OpenEXR",
     **{b"P%d" % number: "a PNM (PBM, PGM or PPM)" for number in range(1, 8)},
+    b"II+\x00": "a BigTIFF",
+    b"MM\x00+": "a BigTIFF",
+    **dict.fromkeys((b"<!DOCTYPE", b"<!doctype", b"<html", b"<HTML"), "a web page: fetch the image again"),
     b"version http": "a pointer of Git LFS, for which git lfs pull fetches the file",
     b"\x00\x05\x16\x07": "what macOS puts beside a file",
 }

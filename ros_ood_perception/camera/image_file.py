@@ -22,7 +22,8 @@ from ros_ood_perception.files.plain_file import NotPlainError, PlainFile, read_p
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 """Endings of the files that are read; the content decides what they are."""
 OTHER_ENDINGS = (
-    *(".avif", ".exr", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jxl", ".pbm", ".pgm", ".pnm", ".ppm"),
+    *(".apng", ".arw", ".avif", ".cr2", ".dib", ".dng", ".exr", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe"),
+    *(".jps", ".jxl", ".mpo", ".nef", ".pbm", ".pgm", ".pnm", ".ppm", ".psd", ".tga"),
 )
 """Endings of other pictures. They are listed as well, so that those that cannot be read are named."""
 MAX_FILE_PIXELS = 8192 * 8192
@@ -99,6 +100,8 @@ def check_image_file(path: Path) -> None:
     """
     with _image_errors(path), PlainFile(path) as file:
         begin = file.read(0, SIGNATURE_BYTES)
+    if not begin:
+        raise ImageFileError(f"{path}: is empty; fetch it again")
     if kind_of(begin) is None:
         found = other_kind(begin)
         raise ImageFileError(

@@ -21,9 +21,13 @@ from ros_ood_perception.camera.image_file import (
 )
 from ros_ood_perception.camera.raw_image import MalformedImageError
 from ros_ood_perception.errors import PerceptionError
+from ros_ood_perception.files.natural_order import natural_key
 from ros_ood_perception.recordings.bag_files import STORAGE_ENDINGS
+from ros_ood_perception.recordings.bag_parts import listed
 
 VIDEO_ENDINGS = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg")
+LABEL_FOLDERS = ("annotations", "labels", "labels_masks", "masks")
+"""Folders of a data set that hold pictures, but no frames."""
 MAX_FRAMES = 1 << 31
 MAX_VIDEO_MS = 1e9
 """Largest time in a video, milliseconds: eleven days."""
@@ -59,11 +63,13 @@ class ImageSequence(Protocol):
     Attributes:
         kind: its kind, for messages.
         unreadable: what could not be read, each with its reason; complete at the end of an iteration.
+        notes: what else is there and is not read.
         max_image_pixels: height times width of the largest image that is decoded; may be set before an iteration.
     """
 
     kind: str
     unreadable: list[str]
+    notes: list[str]
     max_image_pixels: int
 
     def __len__(self) -> int: ...
@@ -80,14 +86,24 @@ class ImageFolder:
     kind = "folder of images"
 
     def __init__(self, folder: Path) -> None:
-        files = next(
-            (found for place in (folder, folder / "images") if place.is_dir() and (found := images_in(place))), []
+        place, files = next(
+            ((place, found) for place in (folder, folder / "images") if place.is_dir() and (found := images_in(place))),
+            (folder, []),
         )
+        others = _other_frames(folder, place)
         if not files:
             raise ImageSequenceError(
                 f"{folder}: no images in it ({', '.join(IMAGE_ENDINGS)}), no images/ folder, and no bag "
-                f"(metadata.yaml, {', '.join(STORAGE_ENDINGS)})"
+                f"(metadata.yaml, {', '.join(STORAGE_ENDINGS)}){f'; give one of: {listed(others)}' if others else ''}"
             )
+        self.notes = (
+            [
+                f"{folder.name}: of several recordings the images of {place.name}/ are read; not read are "
+                f"{listed(others)}; give one of them to read it"
+            ]
+            if others
+            else []
+        )
         self.max_image_pixels = MAX_FILE_PIXELS
         self.unreadable, self.files = [], []
         for file in files:
@@ -126,6 +142,7 @@ class Video:
         self.path = path
         self.max_image_pixels = MAX_FILE_PIXELS
         self.unreadable: list[str] = []
+        self.notes: list[str] = []
         remedy = "convert it (ffmpeg -i FILE out.mp4)"
         with DecoderProcess() as decoder:
             try:
@@ -195,6 +212,22 @@ def open_sequence(path: Path) -> ImageSequence:
     if not path.exists():
         raise ImageSequenceError(f"{path}: no such file or folder; give a bag, a folder of images, or a video")
     return Video(path) if is_video(path) else ImageFolder(path)
+
+
+def _other_frames(folder: Path, used: Path) -> list[str]:
+    """Names of the folders with images, and of the videos, that are in a folder beside the images that are read."""
+    if not folder.is_dir():
+        return []
+    found = []
+    for entry in folder.iterdir():
+        if entry == used or entry.name.startswith(".") or entry.name.lower() in LABEL_FOLDERS:
+            continue
+        try:
+            if is_video(entry) or (entry.is_dir() and images_in(entry)):
+                found.append(entry.name)
+        except OSError:  # a folder that may not be listed
+            continue
+    return sorted(found, key=natural_key)
 
 
 def is_video(path: Path) -> bool:

@@ -343,7 +343,7 @@ class SequenceInput:
         self.cameras: tuple[CameraTopics, ...] = (CameraTopics("", FRAMES_TOPIC, "/camera/camera_info", False),)
         self.left_out: dict[str, str] = {}
         self.damage: list[str] = []
-        self.notes: list[str] = []
+        self.notes: list[str] = source.notes
         self.frame_count: int | None = len(source)
         self.transforms = StaticTransforms()
         self.first_infos: dict[int, Any] = {}

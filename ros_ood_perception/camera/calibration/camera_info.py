@@ -81,7 +81,7 @@ def not_rectified(image_topic: str, info: CameraInfoMessage) -> str:
     >>> not_rectified("/front/image_raw", info)
     ''
     >>> not_rectified("/front/image_rect", info)[:60]
-    '/front/image_rect is taken for raw images, and the distortio'
+    '/front/image_rect is taken for raw images, and D of camera_i'
     """
     levels = image_topic.split("/")
     if not any(_RECTIFIED.fullmatch(level) for level in levels) or not any(info.d):

@@ -15,6 +15,10 @@ from ros_ood_perception.camera.raw_image import MalformedImageError
 
 MAX_ENTRIES = 512
 SHORT, LONG = 3, 4
+SUBFILE, OLD_SUBFILE = 254, 255
+"""Entries that say what the first picture is to the others."""
+REDUCED, OLD_REDUCED = 1, 2
+"""A smaller copy of another picture: a bit of `SUBFILE`, a value of `OLD_SUBFILE`."""
 WIDTH, HEIGHT, BITS, COMPRESSION, COLOURS, ORIENTATION, SAMPLES, SAMPLE_FORMAT = 256, 257, 258, 259, 262, 274, 277, 339
 COMPRESSIONS = {1: "none", 5: "LZW", 8: "deflate", 32773: "PackBits", 32946: "deflate"}
 COLOUR_KINDS = {0: "white is 0", 1: "black is 0", 2: "RGB", 3: "palette"}
@@ -62,6 +66,12 @@ def parse_tiff(data: bytes) -> Tiff:
         struct.pack_into(order + "I", patched, directory + 2 + 12 * count, 0)
     except struct.error as error:
         raise MalformedImageError("data too short", "the TIFF ends in its directory; fetch it again") from error
+    if values.get(SUBFILE, 0) & REDUCED or values.get(OLD_SUBFILE) == OLD_REDUCED:
+        raise MalformedImageError(
+            "unusual TIFF",
+            "the first picture of the TIFF is a preview of another one, as in raw files of photo cameras (DNG, NEF): "
+            "convert it to PNG",
+        )
     for tag, name, known in (
         (COMPRESSION, "compression", COMPRESSIONS),
         (COLOURS, "photometric interpretation", COLOUR_KINDS),

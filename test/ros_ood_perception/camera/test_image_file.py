@@ -182,6 +182,8 @@ def test_a_folder_gives_its_pictures_in_natural_order_and_nothing_that_lies_besi
         ("a.heic", b"\x00\x00\x00\x20ftypheic", "a HEIC"),
         ("a.gif", b"GIF89a" + bytes(20), "a GIF"),
         ("a.pgm", b"P5\n1 1\n255\n\x00", "a PNM"),
+        ("a.tif", b"II+\x00\x08\x00\x00\x00", "a BigTIFF"),
+        ("a.jpeg", b"<!DOCTYPE html><html>", "a web page: fetch the image again"),
         ("a.jpg", b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
     ],
 )
@@ -192,6 +194,20 @@ def test_a_picture_of_a_kind_that_is_not_read_is_named(tmp_path: Path, name: str
     assert [frame.name for frame in source] == ["good.jfif"]
     assert len(source.unreadable) == 1
     assert f"{name}: begins as none of JPEG, PNG, WebP, BMP, TIFF does ({kind}" in source.unreadable[0]
+
+
+def test_pictures_with_rarer_endings_are_read_or_named_and_an_empty_file_is_said_to_be_empty(tmp_path: Path) -> None:
+    readable = ["a.apng", "b.dib", "c.jpe", "d.jps", "e.mpo"]
+    for name in readable:
+        (tmp_path / name).write_bytes(hostile.jpeg())
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    unread = ["a.arw", "a.cr2", "a.dng", "a.nef", "a.psd", "a.tga"]
+    for name in unread:
+        (tmp_path / name).write_bytes(b"something")
+    source = open_sequence(tmp_path)
+    assert [frame.name for frame in source] == readable
+    assert f"{tmp_path / 'empty.jpg'}: is empty; fetch it again" in source.unreadable
+    assert len(source.unreadable) == len(unread) + 1
 
 
 # -- no one meaning --------------------------------------------------------------------------------------------------
@@ -205,6 +221,8 @@ def test_a_picture_of_a_kind_that_is_not_read_is_named(tmp_path: Path, name: str
         ("huge.tiff", hostile.tiff((256, 2**31), (257, 2**31)), "more than"),
         ("twice.tiff", hostile.tiff((256, 16), (257, 16), (256, 2**20)), "has the entry 256 twice"),
         ("printed.tiff", hostile.tiff((256, 16), (257, 16), (262, 5)), "photometric interpretation of the TIFF is 5"),
+        ("raw.dng", hostile.tiff((254, 1), (256, 16), (257, 16)), "is a preview of another one"),
+        ("old.tiff", hostile.tiff((255, 2), (256, 16), (257, 16)), "is a preview of another one"),
         ("moving.webp", hostile.MOVING_WEBP, "is an animation"),
         ("cut.webp", cv2.imencode(".webp", STILL)[1].tobytes()[:40], "the WebP ends in"),
         ("packed.bmp", hostile.bmp(16, 8, 1), "compression 1"),

@@ -6,6 +6,7 @@ import shutil
 import struct
 from pathlib import Path
 
+import cv2
 import pytest
 from backports import zstd
 from mcap_parts import frame_numbers
@@ -236,3 +237,54 @@ def test_a_folder_of_images_has_no_notes(tmp_path: Path) -> None:
 
     cv2.imwrite(str(tmp_path / "0.png"), picture(0))
     assert open_input(tmp_path, [], 10.0).notes == []
+
+
+# -- folders, and files that are no recording ------------------------------------------------------------------------
+
+
+def _pictures(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(cv2.imencode(".png", picture(0))[1].tobytes())
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        (("preview.png", "images/1.png", "images/2.png"), "images"),
+        (("1.png", "front/1.png", "rear/1.png"), "front, rear"),
+        (("images/1.png", "night/1.png"), "night"),
+        (("images/1.png", "labels/1.png", "masks/1.png", ".thumbs/1.png", "labels_masks/1.png"), ""),
+        (("1.png", "2.png"), ""),
+    ],
+)
+def test_frames_beside_those_that_are_read_are_noted(there: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    notes = open_input(_pictures(tmp_path / "drive", *there), [], 10.0).notes
+    assert len(notes) == bool(said)
+    assert all(f"not read are {said}; give one" in note for note in notes)
+
+
+def test_a_video_beside_images_is_noted_and_videos_alone_are_named(tmp_path: Path) -> None:
+    folder = _pictures(tmp_path / "card", "DCIM1.png")
+    (folder / "GOPR1.MP4").write_bytes(b"a video")
+    assert "not read are GOPR1.MP4" in open_input(folder, [], 10.0).notes[0]
+    (folder / "DCIM1.png").unlink()
+    with pytest.raises(ImageSequenceError, match=r"no images in it .*; give one of: GOPR1\.MP4"):
+        open_recording(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("frame.png", "is a single image; give its folder"),
+        ("scan.TIFF", "is a single image; give its folder"),
+        ("dashcam.ts", r"is no recording; .*a video ends in \.mp4.*ffmpeg -i FILE out\.mp4"),
+        ("clip", r"is no recording; .*a video ends in"),
+        ("drive.db3.lz4", "decompress it first"),
+    ],
+)
+def test_a_file_that_is_no_recording_is_refused_with_what_to_give(name: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"something")
+    with pytest.raises(BagError, match=f"{name}: {said}" if "first" not in said else said):
+        open_recording(tmp_path / name)
