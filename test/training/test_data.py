@@ -143,6 +143,21 @@ def test_endings_in_upper_case_are_read_and_a_lossy_mask_is_named(tmp_path: Path
         ImagesAndMasks(folder)
 
 
+@pytest.mark.parametrize("ending", ["PNG", "Png"])
+def test_a_label_file_is_found_whatever_the_case_of_its_ending(ending: str, tmp_path: Path) -> None:
+    folder = write_masks(tmp_path, a=ANOMALY_MASK)
+    (folder / "labels" / "a.png").rename(folder / "labels" / f"a.{ending}")
+    assert np.array_equal(ImagesAndMasks(folder)[0].anomaly, ANOMALY_MASK)
+
+
+@pytest.mark.parametrize("there", ["A.png", "a.png.png", "a_label.png", "00a.png"])
+def test_missing_labels_are_named_with_the_file_that_may_be_meant(there: str, tmp_path: Path) -> None:
+    folder = write_masks(tmp_path, a=ANOMALY_MASK)
+    (folder / "labels" / "a.png").rename(folder / "labels" / there)
+    with pytest.raises(FileNotFoundError, match=rf"name of its image \(nearest: '{there}'\)"):
+        ImagesAndMasks(folder)
+
+
 def test_what_lies_beside_images_and_masks_is_left_alone(tmp_path: Path) -> None:
     folder = write_masks(tmp_path, a=ANOMALY_MASK)
     for part in ("images", "labels"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import glob
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -185,14 +187,26 @@ class LabelledFrames(Sequence[LabelledFrame]):
 
 def label_file(path: Path) -> Path:
     """A label file as it is on disk: `path`, or the same with an ending in upper case if only that exists."""
-    upper = path.with_suffix(path.suffix.upper())
-    return upper if upper.is_file() and not path.is_file() else path
+    if path.is_file():
+        return path
+    endings = (path.suffix.upper(), path.suffix.title())
+    return next((other for ending in endings if (other := path.with_suffix(ending)).is_file()), path)
 
 
 def _beside(labels: Path) -> str:
-    """A remark about a file with the name of the missing labels and another ending."""
+    """A remark about the file that may be the missing labels: with another ending, or of nearly the same name."""
     others = sorted(path.name for path in labels.parent.glob(f"{glob.escape(labels.stem)}.*"))
-    return f"; {others[0]} is there, but labels must be PNG" if others else ""
+    if others and not others[0].lower().endswith(".png"):
+        return f"; {others[0]} is there, but labels must be PNG"
+    names = sorted(path.name for path in labels.parent.iterdir()) if labels.parent.is_dir() else []
+    same = [name for name in names if _without_case(name) == _without_case(labels.name)]
+    nearest = others or same or difflib.get_close_matches(labels.name, names, 1, 0.5)
+    return f"; a label file must have the name of its image (nearest: {nearest[0]!r})" if nearest else ""
+
+
+def _without_case(name: str) -> str:
+    """macOS writes accents as characters of their own."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _check_distinct(files: Sequence[FramePaths]) -> None:
