@@ -105,16 +105,8 @@ def choose_cameras(
         candidates = [topic for topic in images if _is_camera(topic, set(images), recorded)]
         left_out = _no_colour({topic: encoding_of(topic) for topic in candidates})
         chosen = [(None, topic) for topic in candidates if topic not in left_out]
-    if not chosen and left_out:
-        reasons = "; ".join(f"{topic}: {reason}" for topic, reason in left_out.items())
-        raise CameraChoiceError(
-            f"{where}: has no topic of a camera that sees colours ({reasons}); --camera TOPIC takes one all the same"
-        )
     if not chosen:
-        others = "".join(f"; {sentence}" for sentence in unread_cameras(types))
-        raise CameraChoiceError(
-            f"{where}: has no camera's topic of the type {IMAGE_TYPE} or {COMPRESSED_TYPE}; it has {listed}{others}"
-        )
+        raise CameraChoiceError(f"{where}: {_why_none(types, left_out, listed)}")
     if len({topic for _, topic in chosen}) < len(chosen):
         raise CameraChoiceError(f"{where}: one topic is chosen twice: {', '.join(wanted)}")
     if len(chosen) == 1 and chosen[0][0] is None:
@@ -126,6 +118,14 @@ def choose_cameras(
         for name, (_, topic) in zip(names, chosen, strict=True)
     )
     return CameraChoice(cameras, left_out)
+
+
+def _why_none(types: Mapping[str, str], left_out: Mapping[str, str], listed: str) -> str:
+    if left_out:
+        reasons = "; ".join(f"{topic}: {reason}" for topic, reason in left_out.items())
+        return f"has no topic of a camera that sees colours ({reasons}); --camera TOPIC takes one all the same"
+    others = "".join(f"; {sentence}" for sentence in unread_cameras(types))
+    return f"has no camera's topic of the type {IMAGE_TYPE} or {COMPRESSED_TYPE}; it has {listed}{others}"
 
 
 def unread_cameras(types: Mapping[str, str]) -> list[str]:

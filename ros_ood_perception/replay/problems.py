@@ -27,8 +27,8 @@ def warnings(camera: Mapping[str, Any]) -> list[str]:
         found.append(f"obstacles have no place on the ground: {camera['ground']}")
     for kind, count in camera["implausible"].items():
         because = camera.get("implausible_because", {})  # a summary of an earlier version has none
-        text = f"; {because[kind]}" if kind in because else ""
-        found.append(f"{count} frames are implausible: {kind.replace('_', ' ')}{text}")
+        reason = f"; {because[kind]}" if kind in because else ""
+        found.append(f"{count} frames are implausible: {kind.replace('_', ' ')}{reason}")
     apart = camera["frames_too_far_apart"]
     if apart["frames"]:
         found.append(f"after {apart['frames']} frames no obstacle can be found: {apart['problem']}")
