@@ -111,7 +111,8 @@ def draft(folder: Path) -> list[Path]:
     missing = [path for path in masks if not path.is_file()]
     if missing:
         raise FileNotFoundError(
-            f"{missing[0]}: no such mask; {len(missing)} are missing. Masks are PNGs named as images"
+            f"{missing[0]}: no such mask; {len(missing)} of {len(masks)} masks are missing. Masks are PNGs named as "
+            "images"
         )
     ids, colours = values_of(tracked(masks, "masks"))
     described, files = _described(splits)

@@ -41,7 +41,7 @@ def type_problem(declaration: Declaration, value: Any) -> str:
     found = _NAMES.get(type(items[0]), "a string") if items else "a list"
     if isinstance(value, (list, tuple)) and items:
         found = f"a list of {found.split()[-1]}s"
-    if isinstance(value, UnquotedNull):
+    if isinstance(value, UnquotedNull) or any(isinstance(item, UnquotedNull) for item in items):
         found = "the text of a null, which ROS 2 does not have"
     remedy = _remedy(value, wanted, of_list)
     return f"parameter '{declaration.name}' is {shown(value)}, {found}; it must be {needed}{remedy}"

@@ -12,6 +12,7 @@ from calibration_files import FISHEYE, PERSPECTIVE
 from ros_ood_perception.camera.calibration.calibration_file import read_calibration_file
 from ros_ood_perception.camera.calibration.camera_info import CameraError
 from ros_ood_perception.camera.camera_model import CameraModel
+from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.parameters.parameter_file import parameter_values
 from ros_ood_perception.parameters.settings import FixedSettings, ParameterError, fixed_settings
 
@@ -139,8 +140,16 @@ def test_a_topic_and_a_file_for_one_camera_are_refused(tmp_path: Path) -> None:
         settings("calibration.camera_info_topic=/a", f"calibration.file={path}")
 
 
-@pytest.mark.parametrize("value", ["3", "{a: 1}", "[1]", "null"])
-def test_values_of_another_type_are_refused(value: str) -> None:
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("3", "must be a list of strings"),
+        ("[1]", "must be a list of strings"),
+        ("null", "the text of a null, which ROS 2 does not have; it must be a list of strings"),
+        ("{a: 1}", "the value is a mapping"),
+    ],
+)
+def test_values_of_another_type_are_refused(value: str, problem: str) -> None:
     changes: Any = ["bundle=b", f"calibration.file={value}"]
-    with pytest.raises(ParameterError, match=r"parameter 'calibration.file' is .*; it must be a string"):
+    with pytest.raises(PerceptionError, match=rf"calibration.file.*{problem}"):
         parameter_values(None, changes, "/perception_node")
