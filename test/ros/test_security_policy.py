@@ -74,10 +74,9 @@ def test_the_policy_allows_what_the_node_makes_and_nothing_else(
     ]
     for private, public in remappings(read_preset(preset), cameras):
         command += ["-r", f"{private}:={public}"]
-    if cameras != ("",):
-        command += ["-p", f"cameras:=[{', '.join(cameras)}]"]
     node = start_node(  # type: ignore[operator]
         command=command,
+        cameras=() if cameras == ("",) else cameras,
         bundle=write_brightness_bundle(tmp_path / "bundle"),
         image_transport=transport,
         autostart=True,
@@ -116,5 +115,5 @@ def test_with_security_enforced_and_no_keys_no_node_starts(start_node: object, t
             patched.setenv(name, value)
         command = [sys.executable, "-m", "ros_ood_perception.node.perception_node"]
         node = start_node(command=[*command, "--ros-args", "--enclave", "/perception_node"])  # type: ignore[operator]
-        assert node.process.wait(60) == 1
+        assert node.process.wait(60) == 2
     assert f"{tmp_path}/enclaves/perception_node" in node.log

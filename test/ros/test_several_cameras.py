@@ -85,7 +85,7 @@ def test_a_camera_that_is_killed_and_started_again_is_heard_again(
     front, left = (start_camera(f"/{name}/image_raw", 20.0, "--size", "120", "160") for name in CAMERAS[:2])
     front.wait_until_ready()
     left.wait_until_ready()
-    bench.spin_until(lambda: int(bench.facts_of("front").get("published", "0")) > 10, "frames")
+    bench.spin_until(lambda: int(bench.facts_of("front").get("computed", "0")) > 10, "frames")
     front.kill()
     bench.spin_until(lambda: bench.facts_of("front")["state"] == "stale", "the stale state")
     assert bench.status["front"].level == DiagnosticStatus.ERROR
@@ -93,7 +93,7 @@ def test_a_camera_that_is_killed_and_started_again_is_heard_again(
     before = bench.accounting("front")
     front = start_camera("/front/image_raw", 20.0, "--size", "120", "160")
     front.wait_until_ready()
-    bench.spin_until(lambda: int(bench.facts_of("front")["published"]) > before["published"] + 10, "frames again")
+    bench.spin_until(lambda: int(bench.facts_of("front")["computed"]) > before["computed"] + 10, "frames again")
     bench.spin_until(lambda: bench.facts_of("front")["state"] == "active", "the active state")
     sent = front.stop()
     left.stop()

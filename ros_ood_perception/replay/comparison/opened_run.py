@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,8 +73,12 @@ def open_run(path: Path, classes: RunClasses | None = None) -> OpenedRun:
     bag = Bag(folder)
     beside = (path if in_folder else path.parent) / SUMMARY_FILE
     summary = None
-    if (in_folder or folder.name == BAG_FOLDER) and beside.is_file():
+    if in_folder and beside.is_file():
         summary = _summary(beside)
+    elif folder.name == BAG_FOLDER and beside.is_file():
+        # Where the bag itself was given, the file beside it may be another program's, such as the demo's.
+        with contextlib.suppress(ComparisonError):
+            summary = _summary(beside)
     return OpenedRun(path, bag, summary, classes or _classes_of(summary) or _announced_classes(bag))
 
 
