@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_ood_perception.camera.limits import DEFAULT_MAX_PIXELS
-from ros_ood_perception.camera.raw_image import PlainImage
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.recordings.bag import Bag
 from ros_ood_perception.recordings.image_sequence import ImageSequence
@@ -91,14 +90,7 @@ class PlayedFrames:
         Raises:
             MalformedImageError: the node would drop the frame.
         """
-        return colour_image(
-            message if self.compressed else sent_image(message), self.compressed, order, DEFAULT_MAX_PIXELS
-        )
-
-
-def sent_image(message: Any) -> PlainImage:
-    """A recorded image as the player sends it: without `is_bigendian`."""
-    return PlainImage(message.header, message.height, message.width, message.encoding, message.step, message.data)
+        return colour_image(message, self.compressed, order, DEFAULT_MAX_PIXELS)
 
 
 def open_frames(path: Path, topic: str | None = None) -> PlayedFrames:

@@ -38,6 +38,7 @@ def to_image(recorded: Any, time_ns: int) -> Image:
     message.header.frame_id = recorded.header.frame_id
     message.height, message.width = recorded.height, recorded.width
     message.encoding, message.step = recorded.encoding, recorded.step
+    message.is_bigendian = int(recorded.is_bigendian)
     data = array.array("B")
     data.frombytes(np.ascontiguousarray(recorded.data, np.uint8).data.cast("B"))
     message.data = data

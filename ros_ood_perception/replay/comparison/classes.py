@@ -61,7 +61,8 @@ def match_classes(here: RunClasses | None, there: RunClasses | None) -> MatchedC
         if run is None:
             raise ComparisonError(
                 f"{where} does not name its classes, so its masks cannot be compared: record "
-                "output/semantic/label_info with them, or give the --out of a replay"
+                "output/semantic/label_info with them (or /diagnostics, where both ran the same model), or give the "
+                "--out of a replay"
             )
     assert here is not None
     assert there is not None

@@ -20,19 +20,28 @@ from ros_ood_perception.replay.state import SUMMARY_FILE
 Colour = tuple[int, int, int]
 UNKNOWN_COLOUR: Colour = (128, 128, 128)
 MOST_CLASSES = 254
+DIAGNOSTICS_TYPE = "diagnostic_msgs/msg/DiagnosticArray"
 
 
 @dataclass(frozen=True)
 class RunClasses:
-    """Name and colour of each class, by id; a run whose colours are unknown has grey ones."""
+    """The classes of a model.
+
+    Attributes:
+        names: by id.
+        colours: by id; grey where they are unknown.
+        model_sha256: of the model that gave the results; empty: unknown.
+    """
 
     names: tuple[str, ...]
     colours: tuple[Colour, ...]
+    model_sha256: str = ""
 
     @classmethod
     def of_bundle(cls, description: BundleDescription) -> RunClasses:
         """The classes of a bundle."""
-        return cls(tuple(known.name for known in description.classes), tuple(description.colours))
+        names = tuple(known.name for known in description.classes)
+        return cls(names, tuple(description.colours), description.model_sha256)
 
 
 @dataclass(frozen=True)
@@ -44,12 +53,19 @@ class OpenedRun:
         bag: None if only a summary was given.
         summary: what `summary.json` holds; None for a bag alone.
         classes: None if neither the summary nor a label_info in the bag names them.
+        model_sha256: as the diagnostics in the bag say, where `classes` is None; empty: unknown.
     """
 
     path: Path
     bag: Bag | None
     summary: Mapping[str, Any] | None
     classes: RunClasses | None
+    model_sha256: str = ""
+
+    def classes_beside(self, other: RunClasses | None) -> RunClasses | None:
+        """The run's classes. One that does not name them, but ran the same model as another, has those of the other."""
+        same_model = other is not None and self.model_sha256 and self.model_sha256 == other.model_sha256
+        return other if self.classes is None and same_model else self.classes
 
 
 def open_run(path: Path, classes: RunClasses | None = None) -> OpenedRun:
@@ -79,7 +95,8 @@ def open_run(path: Path, classes: RunClasses | None = None) -> OpenedRun:
         # Where the bag itself was given, the file beside it may be another program's, such as the demo's.
         with contextlib.suppress(ComparisonError):
             summary = _summary(beside)
-    return OpenedRun(path, bag, summary, classes or _classes_of(summary) or _announced_classes(bag))
+    known = classes or _classes_of(summary) or _announced_classes(bag)
+    return OpenedRun(path, bag, summary, known, "" if known else _announced_model(bag))
 
 
 def topic_digests_of(summary: Mapping[str, Any]) -> dict[str, str]:
@@ -103,7 +120,9 @@ def _classes_of(summary: Mapping[str, Any] | None) -> RunClasses | None:
         colours = tuple(_colour(known["colour"]) for known in listed)
     except (KeyError, TypeError, ValueError):
         return None
-    return RunClasses(names, colours) if 0 < len(names) <= MOST_CLASSES and len(set(names)) == len(names) else None
+    model = str((summary or {})["bundle"].get("model_sha256", ""))
+    usable = 0 < len(names) <= MOST_CLASSES and len(set(names)) == len(names)
+    return RunClasses(names, colours, model) if usable else None
 
 
 def _colour(value: Any) -> Colour:
@@ -125,3 +144,20 @@ def _announced_classes(bag: Bag) -> RunClasses | None:
         if sorted(entries) == list(range(len(entries))) and names and len(set(names)) == len(names):
             return RunClasses(names, (UNKNOWN_COLOUR,) * len(names))
     return None
+
+
+def _announced_model(bag: Bag) -> str:
+    """That of the first diagnostics in the bag that name one; empty if none do.
+
+    A node without the package vision_msgs publishes no label_info.
+    """
+    topics = [topic for topic, kind in bag.types.items() if kind == DIAGNOSTICS_TYPE]
+    for raw in bag.messages(topics):
+        try:
+            statuses = bag.deserialize(raw).status
+            values = {str(pair.key): str(pair.value) for status in statuses for pair in status.values}
+        except (BagError, AttributeError, TypeError, ValueError):
+            continue
+        if values.get("model_sha256"):
+            return values["model_sha256"]
+    return ""

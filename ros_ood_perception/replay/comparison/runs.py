@@ -49,7 +49,7 @@ def compare(
     if there.bag is None or here.bag is None:
         comparison = _compare_digests(here, there)
     else:
-        classes = match_classes(here.classes, there.classes)
+        classes = match_classes(here.classes_beside(there.classes), there.classes_beside(here.classes))
         comparison = _compare_bags(here.bag, there.bag, output, source, node_name, classes)
     comparison["this"], comparison["other"] = str(here.path), str(there.path)
     comparison["settings"] = settings_differences(here.summary, there.summary)
@@ -70,7 +70,7 @@ def check_other(other: Path, classes: RunClasses) -> None:
     run = open_run(other)
     if run.bag is not None:
         result_topics(run.bag)
-        match_classes(classes, run.classes)
+        match_classes(classes, run.classes_beside(classes))
 
 
 def _compare_digests(here: OpenedRun, there: OpenedRun) -> dict[str, Any]:
