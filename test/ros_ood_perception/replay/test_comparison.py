@@ -329,6 +329,26 @@ def test_runs_whose_classes_cannot_be_matched_are_refused_before_a_replay(
         check_other(run_with_classes(tmp_path / "other", names, [0, 0, 0, 0]), classes)
 
 
+def test_a_bag_that_names_only_its_model_has_the_classes_of_that_model_and_of_no_other(tmp_path: Path) -> None:
+    types = message_types()
+    fact = types("diagnostic_msgs/msg/KeyValue", key="model_sha256", value="a1")
+    status = types("diagnostic_msgs/msg/DiagnosticStatus", level=0, name="n", message="", hardware_id="", values=[fact])
+    array = types("diagnostic_msgs/msg/DiagnosticArray", header=header(0), status=[status])
+    bag = write_bag(tmp_path / "live", {MASK: [picture(0, data=bytes(4))], "/diagnostics": [array]})
+    check_other(bag, RunClasses(("road", "sky"), ((0, 0, 0), (1, 1, 1)), "a1"))
+    for model in ("b2", ""):
+        with pytest.raises(ComparisonError, match="the other run does not name its classes"):
+            check_other(bag, RunClasses(("road", "sky"), ((0, 0, 0), (1, 1, 1)), model))
+
+
+def test_a_bag_beside_another_programs_summary_is_read_without_it(tmp_path: Path) -> None:
+    bag = run_with_classes(tmp_path / "demo" / "bag", ["road", "sky"], [0, 0, 0, 1])
+    (tmp_path / "demo" / "summary.json").write_text('{"accounting": {}}')
+    assert open_run(bag).summary is None
+    with pytest.raises(ComparisonError, match=r"is not the summary\.json of a replay"):
+        open_run(tmp_path / "demo")
+
+
 def test_every_setting_that_differs_is_listed() -> None:
     plan = {"threads": 1, "bundle": "a", "parameters": {"anomaly_threshold": 0.5, "engine": "auto"}}
     here = {"bundle": {"name": "new", "model_sha256": "a"}, "engine": "onnxruntime", "plan": plan}
