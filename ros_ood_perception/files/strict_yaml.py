@@ -78,13 +78,22 @@ def load_yaml(path: Path) -> Any:
 
     Raises:
         OSError: it cannot be read.
-        SchemaError: not a regular file, larger than `LARGEST_FILE_BYTES`, or see `parse_yaml`.
+        SchemaError: see `yaml_contents` and `parse_yaml`.
+    """
+    return parse_yaml(yaml_contents(path), str(path))
+
+
+def yaml_contents(path: Path) -> bytes:
+    """The bytes of a YAML file.
+
+    Raises:
+        OSError: it cannot be read.
+        SchemaError: not a regular file, or larger than `LARGEST_FILE_BYTES`.
     """
     try:
-        contents = read_plain_file(path, LARGEST_FILE_BYTES)
+        return read_plain_file(path, LARGEST_FILE_BYTES)
     except NotPlainError as error:
         raise SchemaError(str(error)) from error
-    return parse_yaml(contents, str(path))
 
 
 def parse_yaml(contents: bytes, source: str) -> Any:

@@ -40,7 +40,7 @@ from ros_ood_perception.node.node_report import NodeReport, environment_problems
 from ros_ood_perception.node.parameters import NodeParameters
 from ros_ood_perception.node.process.node_process import RCLError, run
 from ros_ood_perception.node.process.ros_arguments import ros_arguments
-from ros_ood_perception.parameters.settings import LiveSettings, ParameterError
+from ros_ood_perception.parameters.settings import FixedSettings, LiveSettings, ParameterError
 
 NODE_NAME = "perception_node"
 STATE_PERIOD_S = 0.5
@@ -128,9 +128,9 @@ class PerceptionNode(LifecycleNode):
 
         return answer
 
-    def _check_remap_rules(self, cameras: tuple[str, ...]) -> None:
+    def _check_remap_rules(self, fixed: FixedSettings) -> None:
         """Refuse a rule that only this node could take, and does not; name the others in the log."""
-        for own, problem in unused_remap_rules(self, self._arguments, cameras):
+        for own, problem in unused_remap_rules(self, self._arguments, fixed.cameras, fixed.camera_info_topics):
             if own:
                 raise ParameterError(f"{problem}; correct or remove it")
             self.get_logger().warning(problem)
@@ -142,7 +142,7 @@ class PerceptionNode(LifecycleNode):
         """Read and verify the bundle, open the engine, run it twice, make the publishers."""
         try:
             fixed, live = self._node_parameters.read()
-            self._check_remap_rules(fixed.cameras)
+            self._check_remap_rules(fixed)
             started = time.monotonic()
             bundle, supervisor = self.watchdog.call(
                 lambda: open_bundle(fixed, live, self.watchdog.watch, self.get_logger()),

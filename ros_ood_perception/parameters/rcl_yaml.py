@@ -15,8 +15,7 @@ from typing import Any
 
 import yaml
 
-from ros_ood_perception.files.plain_file import NotPlainError, read_plain_file
-from ros_ood_perception.files.strict_yaml import LARGEST_FILE_BYTES, LONGEST_NUMBER, SchemaError, shown
+from ros_ood_perception.files.strict_yaml import LONGEST_NUMBER, SchemaError, shown, yaml_contents
 from ros_ood_perception.shown_text import printable
 
 Value = str | int | float | bool | list[str] | list[int] | list[float] | list[bool]
@@ -78,13 +77,9 @@ def read_sections(file: Path) -> tuple[Section, ...]:
 
     Raises:
         OSError: it cannot be read.
-        SchemaError: not a regular file, larger than `LARGEST_FILE_BYTES`, or see `parse_sections`.
+        SchemaError: see `yaml_contents` and `parse_sections`.
     """
-    try:
-        contents = read_plain_file(file, LARGEST_FILE_BYTES)
-    except NotPlainError as error:
-        raise SchemaError(str(error)) from error
-    return parse_sections(contents, str(file))
+    return parse_sections(yaml_contents(file), str(file))
 
 
 def parse_sections(contents: bytes, source: str) -> tuple[Section, ...]:

@@ -297,3 +297,13 @@ def test_a_running_node_refuses_a_rule_for_a_topic_that_it_does_not_have(
     assert not bench.transition("configure")
     assert bench.state() == UNCONFIGURED
     assert "configure failed: the remap rule ~/input/imag:=/image changes no topic of this node (nearest: " in node.log
+
+
+def test_the_topic_of_a_calibration_can_be_remapped(
+    bench: Bench, start_node: Callable[..., NodeProcess], brightness_bundle: Path
+) -> None:
+    module = [sys.executable, "-m", "ros_ood_perception.node.perception_node"]
+    rules = ["-r", "/perception_node/lens:=/lens", "-p", "calibration.camera_info_topic:=[/perception_node/lens]"]
+    node = start_node([*module, "--ros-args", *rules, "--"], bundle=brightness_bundle)
+    assert bench.transition("configure")
+    assert "changes no topic of this node" not in node.log
