@@ -9,6 +9,8 @@ the inlier pixels reach, on all pixels and on those of drivable classes. Each ha
 frames. All of this is written into the bundle. Frames with anomalies are refused: a threshold tuned on them could not
 be measured on them.
 
+`--score NAME` also replaces the anomaly score. Class ids stay as they are.
+
 Drivable classes are those of `--drivable`, or else those that the label set marks. The node takes them from the bundle
 if its parameter `region.drivable_classes` is empty.
 """
@@ -30,6 +32,7 @@ from ros_ood_perception.shown_text import error_line
 from training.bundles.folder import check_bundle_folder
 from training.bundles.graph import with_temperature
 from training.bundles.operating_points import measured_operating_points
+from training.bundles.rescored import with_score_of
 from training.bundles.temperature import LabelledLogits, best_temperature, labelled_logits
 from training.data.arguments import DataArgument, data_argument, open_frames
 from training.data.held_out import HeldOut
@@ -38,6 +41,7 @@ from training.data.labelled_frames import LabelledFrames
 from training.evaluation.record import SCORE_METRICS
 from training.evaluation.set_run import measured_classes
 from training.joint.negative_temperature import lowest_of_the_best, temperatures_on_negatives
+from training.segmenter.anomaly_scores import SCORES
 
 GIVEN_TEMPERATURES = (1e-3, 1e3)
 CLASSES, NEGATIVES = "classes", "negatives"
@@ -53,6 +57,7 @@ def calibrate(
     held_out: Sequence[str] = (),
     drivable: Sequence[str] = (),
     fit: str = CLASSES,
+    score: str | None = None,
 ) -> Bundle:
     """Write the calibrated bundle.
 
@@ -62,12 +67,21 @@ def calibrate(
         held_out: classes that the bundle was trained without.
         drivable: names of the drivable classes; empty: those that the label set marks, else those that the bundle does.
         fit: what the temperature is fitted on, one of `FITS`.
+        score: the anomaly score to set, one of `training.segmenter.anomaly_scores.SCORES`; None keeps the bundle's.
 
     Raises:
         ValueError: frames with anomalies, other classes than the bundle's, no labelled pixel, or a drivable class that
             the bundle does not have.
-        GraphError: the graph has no temperature to set.
+        GraphError: the graph has no temperature to set, or no logits for another score.
     """
+    old_score = bundle.description.score
+    num_classes = len(bundle.description.classes)
+    new_score = replace(old_score, name=score or old_score.name)
+    bundle = replace(
+        bundle,
+        description=replace(bundle.description, score=new_score),
+        model=with_score_of(bundle.model, new_score, old_score, num_classes),
+    )
     written = [variant.file for variant in bundle.description.variants]
     check_bundle_folder("--out", out, written, {"--data": data.path})
     if out.resolve() != bundle.folder.resolve():
@@ -80,7 +94,9 @@ def calibrate(
     chosen = temperature or (lowest_of_the_best(rates) if rates else best_temperature(pixels.cross_entropy))
     what = f"{data.name} ({data.split or data.path.name}, {len(frames)} frames)"
     model = with_temperature(bundle.model, chosen)
+    new_score = replace(new_score, temperature=chosen)
     fitted = (f"--temperature {temperature:g}",) if temperature is not None else (f"--fit {fit}",) if rates else ()
+    fitted += (f"--score {score}",) if score else ()
     names = [*(f"--held-out {shlex.quote(name)}" for name in held_out)]
     names += [f"--drivable {shlex.quote(name)}" for name in drivable]
     given = " ".join([f"--data {data.shown}", *fitted, *names])
@@ -91,18 +107,20 @@ def calibrate(
         for name, value in _figures(pixels, rates, t)
     ]
     description = bundle.description
-    # Recorded figures of the anomaly score hold for the old temperature only.
-    stale = () if chosen == description.score.temperature else SCORE_METRICS
+    # Recorded figures of the anomaly score hold for the old score and temperature only.
+    stale = () if new_score == old_score else SCORE_METRICS
     kept = [m for m in description.training.measurements if "at temperature" not in m.metric and m.metric not in stale]
     description = replace(
         description,
         classes=classes,
-        score=replace(description.score, temperature=chosen),
+        score=new_score,
         training=replace(description.training, measurements=(*kept, *measured)),
         operating_points=(),
     )
     points = measured_operating_points(replace(bundle, description=description, model=model), frames, what)
-    files = {v.file: with_temperature(bundle.variant_bytes(v), chosen) for v in description.variants}
+    files = {
+        v.file: with_score_of(bundle.variant_bytes(v), new_score, old_score, num_classes) for v in description.variants
+    }
     return write_bundle(out, replace(description, name=out.resolve().name, operating_points=points), model, files)
 
 
@@ -166,6 +184,7 @@ def main(arguments: list[str] | None = None) -> int:
         default=CLASSES,
         help="fit the temperature to the class probabilities (default), or to the score on pasted crops",
     )
+    parser.add_argument("--score", choices=SCORES, metavar="NAME", help="set this anomaly score (default: the bundle's)")
     options = parser.parse_args(arguments)
     try:
         bundle = read_bundle(options.bundle)
@@ -177,12 +196,13 @@ def main(arguments: list[str] | None = None) -> int:
             options.held_out,
             options.drivable,
             options.fit,
+            options.score,
         )
     except (PerceptionError, OSError, ValueError) as error:
         print(f"calibrate: {error_line(error)}", file=sys.stderr)
         return 2
     description = calibrated.description
-    print(f"{calibrated.folder}: temperature {description.score.temperature:g}")
+    print(f"{calibrated.folder}: {description.score.name}, temperature {description.score.temperature:g}")
     for measurement in description.training.measurements:
         if "at temperature" in measurement.metric:
             print(f"  {measurement.metric}: {measurement.value:.5f}")

@@ -25,6 +25,7 @@ from ros_ood_perception.bundle.model_bundle import (
     write_description,
 )
 from ros_ood_perception.inference.engine import EngineOutput
+from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 from ros_ood_perception.inference.opening import open_engine
 from ros_ood_perception.inference.perception import Perception
 from training.bundles.graph import LOGITS, TEMPERATURE
@@ -184,6 +185,37 @@ def test_the_graph_is_the_one_that_is_exported_at_that_temperature(
     )
 
 
+@pytest.mark.parametrize("score", ["kullback_leibler_to_uniform_opened", "maximum_logit_off_borders"])
+def test_another_score_is_the_one_that_is_exported_with_it(
+    score: str, bundle: Path, checkpoint: Path, tree: Path, tmp_path: Path
+) -> None:
+    rescored, exported = tmp_path / "rescored", tmp_path / "exported"
+    data = ("--data", f"camvid:{tree}@val", "--temperature", "2.5")
+    assert main([str(bundle), *data, "--score", score, "--out", str(rescored)]) == 0
+    assert export([str(checkpoint), str(exported), "--temperature", "2.5", "--score", score]) == 0
+    description = read_bundle(rescored).description
+    assert (description.score.name, description.score.temperature) == (score, 2.5)
+    assert f"--score {score}" in description.training.measurements[0].command
+    for name in ("model.onnx", "model_fp16.onnx"):
+        ours, wanted = (onnx.load(folder / name).graph for folder in (rescored, exported))
+        assert sorted(node.op_type for node in ours.node) == sorted(node.op_type for node in wanted.node)
+        assert {t.name for t in ours.initializer if "/" not in t.name} >= {TEMPERATURE}
+    for (ours_, _), (wanted_, _) in zip(outputs(rescored, tree), outputs(exported, tree), strict=True):
+        np.testing.assert_allclose(ours_.anomaly_score, wanted_.anomaly_score, rtol=0, atol=1e-6)
+        np.testing.assert_array_equal(ours_.semantic, wanted_.semantic)
+    half = read_bundle(rescored)
+    half = replace(half, model=half.variant_bytes(half.description.variants[0]))
+    for frame in open_data_set("camvid", tree, "val"):
+        image = frame.image[None]
+        scores = [OnnxRuntimeEngine(one).run(image).anomaly_score for one in (half, read_bundle(rescored))]
+        np.testing.assert_allclose(*scores, rtol=0, atol=0.02)
+    # And back again: nothing of the other score is left.
+    name = read_bundle(bundle).description.score.name
+    assert main([str(rescored), *data, "--score", name]) == 0
+    old, back = (onnx.load(folder / "model.onnx").graph for folder in (bundle, rescored))
+    assert sorted(node.op_type for node in old.node) == sorted(node.op_type for node in back.node)
+
+
 # The bundle
 
 
@@ -205,7 +237,7 @@ def test_the_calibrated_bundle_is_whole_and_the_original_as_it_was(
     unchanged = ("classes", "input", "weights_licence", "format_version")
     assert [getattr(description, key) for key in unchanged] == [getattr(old, key) for key in unchanged]
     shown = capsys.readouterr().out
-    assert f"{tmp_path / 'other'}: temperature {description.score.temperature:g}" in shown
+    assert f"{tmp_path / 'other'}: jensen_shannon_to_uniform, temperature {description.score.temperature:g}" in shown
     for point in description.operating_points:
         assert f"{point.name}: score >= {point.threshold:.4f} (" in shown
 

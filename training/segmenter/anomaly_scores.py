@@ -23,6 +23,9 @@ BORDER_WIDTHS = (2, 1)
 """Pixels of the logits on either side of a border between classes, widest first. Jung et al. start with 8 pixels of the
 frame, which are 2 of the logits, and halve the width."""
 
+OPENING_SIDE = 3
+"""Side of the window of `opened`, in pixels of the logits: the smallest that removes a line."""
+
 
 def _shifted(logits: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """logits / T minus their maximum, the exponentials of that, and their sum over the classes.
@@ -160,6 +163,24 @@ def border_suppressed(value: Tensor, logits: Tensor) -> Tensor:
     return value
 
 
+def opened(value: Tensor) -> Tensor:
+    """The grey-scale opening of a score: the minimum over `OPENING_SIDE` x `OPENING_SIDE` pixels, then the maximum.
+
+    Networks are unsure along borders between classes, in lines of one or two pixels of the logits. Such lines vanish;
+    what is at least `OPENING_SIDE` pixels wide and high keeps its values and its outline (Serra, Image Analysis and
+    Mathematical Morphology, 1982). An opening commutes with any monotone map.
+
+    (N, 1, h, w) float -> (N, 1, h, w) float, nowhere above `value`. Beyond the edges lie no values.
+
+    >>> line, block = torch.zeros(1, 1, 5, 5), torch.zeros(1, 1, 5, 5)
+    >>> line[..., 2], block[..., 1:4, 1:4] = 1.0, 1.0
+    >>> opened(line).max().item(), opened(block).equal(block)
+    (0.0, True)
+    """
+    lowest = -functional.max_pool2d(-value, OPENING_SIDE, stride=1, padding=OPENING_SIDE // 2)
+    return functional.max_pool2d(lowest, OPENING_SIDE, stride=1, padding=OPENING_SIDE // 2)
+
+
 @dataclass(frozen=True)
 class Score:
     """A score and its map to [0, 1].
@@ -206,7 +227,14 @@ def _off_borders(score: Score) -> Score:
     return replace(score, title=f"{score.title}, off borders", natural=natural)
 
 
-SCORES |= {
+def _opened(score: Score) -> Score:
+    def natural(logits: Tensor, temperature: float | Tensor) -> Tensor:
+        return opened(score.natural(logits, temperature))
+
+    return replace(score, title=f"{score.title}, opened", natural=natural)
+
+
+SCORES |= {f"{name}_opened": _opened(score) for name, score in SCORES.items()} | {
     f"{name}_off_borders": _off_borders(SCORES[name])
     for name in ("jensen_shannon_to_uniform", "kullback_leibler_to_uniform", "maximum_logit")
 }

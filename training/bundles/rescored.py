@@ -1,0 +1,125 @@
+"""A bundle's graph with another anomaly score: everything from the logits to the score is replaced."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from ros_ood_perception.bundle.model_bundle import ANOMALY_AT_LOGITS, ScoreDescription
+from training.bundles.graph import LOGITS, TEMPERATURE, GraphError, with_temperature
+from training.bundles.onnx_export import OPSET, finished
+from training.segmenter.anomaly_scores import SCORES
+
+PREFIX = "score"
+"""First part of the names in the new piece, which no exported graph has otherwise."""
+
+
+class ScoreOfLogits(nn.Module):
+    """Logits (N, K, h, w) float32 -> a score of them (N, 1, h, w) float32 in [0, 1]."""
+
+    temperature: Tensor
+
+    def __init__(self, score: str, temperature: float) -> None:
+        super().__init__()
+        self.score = SCORES[score]
+        self.register_buffer("temperature", torch.tensor(float(temperature)))
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return self.score.in_unit_range(logits, self.temperature)
+
+
+def with_score_of(model: bytes, new: ScoreDescription, old: ScoreDescription, num_classes: int) -> bytes:
+    """The graph with a new score and its temperature; with the temperature alone, if the score is the old one.
+
+    Raises:
+        GraphError: the graph lacks the named parts.
+    """
+    if new.name == old.name:
+        return with_temperature(model, new.temperature)
+    return with_score(model, new.name, new.temperature, num_classes)
+
+
+def with_score(model: bytes, score: str, temperature: float, num_classes: int) -> bytes:
+    """The graph with another score at a temperature. Its class ids and all properties stay.
+
+    Args:
+        score: one of `training.segmenter.anomaly_scores.SCORES`.
+
+    Raises:
+        GraphError: the graph has no tensor `LOGITS` or none `ANOMALY_AT_LOGITS`.
+    """
+    graph = onnx.load_from_string(model)
+    made = {name for node in graph.graph.node for name in node.output}
+    for name in (LOGITS, ANOMALY_AT_LOGITS):
+        if name not in made:
+            raise GraphError(f"the model has no tensor '{name}'; export the bundle again")
+    piece = _exported(ScoreOfLogits(score, temperature), num_classes)
+    source = _logits_as_float(graph.graph)
+    _rename_input(piece, LOGITS, source)
+    nodes = [node for node in graph.graph.node if ANOMALY_AT_LOGITS not in node.output]
+    at = 1 + next(index for index, node in enumerate(nodes) if source in node.output)
+    kept = _needed([*nodes[:at], *piece.node, *nodes[at:]], [output.name for output in graph.graph.output])
+    used = {name for node in kept for name in node.input}
+    tensors = [t for t in (*graph.graph.initializer, *piece.initializer) if t.name in used]
+    stored = {t.name: t for t in tensors}  # a new temperature takes the place of the old one
+    del graph.graph.node[:], graph.graph.initializer[:], graph.graph.value_info[:]
+    graph.graph.node.extend(kept)
+    graph.graph.initializer.extend(stored.values())
+    return finished(graph, {entry.key: entry.value for entry in graph.metadata_props})
+
+
+def _exported(module: ScoreOfLogits, num_classes: int) -> onnx.GraphProto:
+    """The score from `LOGITS` to `ANOMALY_AT_LOGITS`, other names below `PREFIX`."""
+    example = torch.zeros(2, num_classes, 8, 12)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", category=torch.jit._trace.TracerWarning)
+        torch.onnx.export(
+            module.eval(),
+            (example,),
+            str(Path(folder) / "score.onnx"),
+            opset_version=OPSET,
+            dynamo=False,
+            input_names=[LOGITS],
+            output_names=[ANOMALY_AT_LOGITS],
+            dynamic_axes={LOGITS: {0: "N", 2: "h", 3: "w"}, ANOMALY_AT_LOGITS: {0: "N", 2: "h", 3: "w"}},
+        )
+        piece: onnx.GraphProto = onnx.load(Path(folder) / "score.onnx").graph
+    shared = {LOGITS, ANOMALY_AT_LOGITS, TEMPERATURE, ""}
+    for node in piece.node:
+        node.name = f"/{PREFIX}/{node.name.lstrip('/')}"
+        for names in (node.input, node.output):
+            for index, name in enumerate(names):
+                names[index] = name if name in shared else f"{PREFIX}/{name.lstrip('/')}"
+    for tensor in piece.initializer:
+        tensor.name = tensor.name if tensor.name in shared else f"{PREFIX}/{tensor.name.lstrip('/')}"
+    return piece
+
+
+def _logits_as_float(graph: onnx.GraphProto) -> str:
+    """Name of the logits in float32: in a graph at float16, of what the old score cast them to."""
+    for node in graph.node:
+        if node.op_type == "Cast" and node.input[0] == LOGITS and node.attribute[0].i == onnx.TensorProto.FLOAT:
+            return str(node.output[0])
+    return LOGITS
+
+
+def _rename_input(piece: onnx.GraphProto, old: str, new: str) -> None:
+    for node in piece.node:
+        for index, name in enumerate(node.input):
+            node.input[index] = new if name == old else name
+
+
+def _needed(nodes: list[onnx.NodeProto], outputs: list[str]) -> list[onnx.NodeProto]:
+    """The nodes that the outputs need, in their order."""
+    wanted, kept = set(outputs), []
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            wanted.update(node.input)
+            kept.append(node)
+    return kept[::-1]
