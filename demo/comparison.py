@@ -38,7 +38,7 @@ def compare_with_engine(
     equal = {"compared": 0, **dict.fromkeys(recorded, 0)}
     description = bundle.description
     engine = open_engine(bundle, engine_name, num_threads)
-    perception = Perception(engine, threshold, len(description.classes))
+    perception = Perception(engine, threshold, len(description.classes), description.input)
     for position, frame in enumerate(frames):
         if position not in recorded["semantic_mask"]:
             continue

@@ -32,7 +32,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("bundle", type=Path, help="folder of the model bundle")
     parser.add_argument("--precision", choices=PRECISIONS, default=defaults.precision)
     parser.add_argument(
-        "--size", type=image_size, default=defaults.image_size, metavar="HEIGHTxWIDTH", help="default: 1080x1920"
+        "--size",
+        type=image_size,
+        default=defaults.image_size,
+        metavar="HEIGHTxWIDTH",
+        help="default: 1080x1920; without effect for a bundle that letterboxes frames",
     )
     parser.add_argument(
         "--batch",

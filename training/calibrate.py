@@ -95,8 +95,8 @@ def calibrate(
     what = f"{data.name} ({data.split or data.path.name}, {len(frames)} frames)"
     model = with_temperature(bundle.model, chosen)
     new_score = replace(new_score, temperature=chosen)
-    fitted = (f"--temperature {temperature:g}",) if temperature is not None else (f"--fit {fit}",) if rates else ()
-    fitted += (f"--score {score}",) if score else ()
+    fitted = [f"--temperature {temperature:g}"] if temperature is not None else [f"--fit {fit}"] if rates else []
+    fitted += [f"--score {score}"] if score else []
     names = [*(f"--held-out {shlex.quote(name)}" for name in held_out)]
     names += [f"--drivable {shlex.quote(name)}" for name in drivable]
     given = " ".join([f"--data {data.shown}", *fitted, *names])
@@ -184,7 +184,9 @@ def main(arguments: list[str] | None = None) -> int:
         default=CLASSES,
         help="fit the temperature to the class probabilities (default), or to the score on pasted crops",
     )
-    parser.add_argument("--score", choices=SCORES, metavar="NAME", help="set this anomaly score (default: the bundle's)")
+    parser.add_argument(
+        "--score", choices=SCORES, metavar="NAME", help="set this anomaly score (default: the bundle's)"
+    )
     options = parser.parse_args(arguments)
     try:
         bundle = read_bundle(options.bundle)

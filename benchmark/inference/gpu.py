@@ -265,6 +265,7 @@ def precisions(bundle: Bundle, data: DataArgument, cache: Path) -> tuple[list[di
     """Labels, scores and anomaly metrics of every engine and precision on one set."""
     frames = open_frames(data, ())
     reference = OnnxRuntimeEngine(bundle)
+    in_float32 = Perception(reference, 1.0, len(bundle.description.classes), bundle.description.input)
     sizes = [frames[index].image.shape for index in range(len(frames))]
     largest = (max(s[0] for s in sizes), max(s[1] for s in sizes))
     rows, missing = [], []
@@ -279,12 +280,13 @@ def precisions(bundle: Bundle, data: DataArgument, cache: Path) -> tuple[list[di
             missing.append(f"{name}: {engine}")
             continue
         meter, metrics = ParityMeter(), ExactPixelMetrics()
-        perception = Perception(engine, 1.0, len(bundle.description.classes))
+        perception = Perception(engine, 1.0, len(bundle.description.classes), bundle.description.input)
         for index in range(len(frames)):
             frame = frames[index]
             seen = perception(frame.image)
             found = EngineOutput(seen.engine_semantic[None], seen.engine_anomaly_score[None])
-            meter.add(reference.run(frame.image[None]), found)
+            wanted = in_float32(frame.image)
+            meter.add(EngineOutput(wanted.engine_semantic[None], wanted.engine_anomaly_score[None]), found)
             if frames.has_anomalies:
                 metrics.update(seen.anomaly_score, frame.anomaly)
         row: dict[str, Any] = {"engine": name, "data": data.name, **asdict(meter.parity())}

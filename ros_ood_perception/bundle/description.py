@@ -54,11 +54,18 @@ class BundleClass:
 
 @dataclass(frozen=True)
 class InputDescription:
-    """The graph's input: it resizes every frame to height x width (pixels) itself."""
+    """The graph's input.
+
+    Attributes:
+        height, width: to which the graph resizes every image, pixels.
+        fit: how a frame comes to that size. `stretch`: the graph resizes it, whatever its aspect. `letterbox`: before
+            the graph, it is scaled without distortion and the rest is filled with its mirror image.
+    """
 
     height: int
     width: int
     colour_order: Literal["rgb", "bgr"] = "rgb"
+    fit: Literal["stretch", "letterbox"] = "stretch"
 
     def __post_init__(self) -> None:
         if min(self.height, self.width) < 1 or max(self.height, self.width) > LARGEST_SIDE:
@@ -67,6 +74,11 @@ class InputDescription:
             raise ValueError(
                 f"the input size is {self.height}x{self.width}; at most {LARGEST_AREA} pixels are possible"
             )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.height, self.width
 
 
 @dataclass(frozen=True)

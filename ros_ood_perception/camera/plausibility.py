@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ros_ood_perception.camera.letterbox import Letterbox
+
 SAMPLED_WIDTH = 160
 """Every k-th pixel of every k-th row is sampled, so that about so many pixels of a row remain."""
 DARK_BELOW, DARK_SHARE = 16, 0.95
@@ -26,6 +28,8 @@ FROZEN_AFTER = 10
 impossible."""
 SHARPNESS_EVERY_S = 0.5
 MAX_ASPECT_DIFFERENCE = 0.1
+MIN_LETTERBOX_SHARE = 0.5
+"""Share of the input that a frame must fill. 16:9 fills 75 % of 4:3, and 2.35:1 fills 57 %."""
 SIDE_MULTIPLE = 32
 """Sides of an exported input are multiples of the encoder's stride."""
 FILLED_ROWS = 8
@@ -37,11 +41,13 @@ class FramePlausibility:
     """Follows the frames of one camera. Not thread-safe.
 
     Args:
-        model_size: height and width of the bundle's input, pixels. A frame of another aspect is stretched to it.
+        model_size: height and width of the bundle's input, pixels.
+        letterboxed: whether a frame of another aspect is letterboxed to it. Otherwise it is stretched.
     """
 
-    def __init__(self, model_size: tuple[int, int]) -> None:
+    def __init__(self, model_size: tuple[int, int], letterboxed: bool = False) -> None:
         self._model_size = model_size
+        self._letterboxed = letterboxed
         self._first_size: tuple[int, int] | None = None
         self._last_digest = b""
         self._repeated = 0
@@ -120,8 +126,12 @@ class FramePlausibility:
         self._first_size = self._first_size or (height, width)
         if (height, width) != self._first_size:
             return f"{width}x{height}, the first frame had {self._first_size[1]}x{self._first_size[0]}"
-        stretch = (width / height) / (self._model_size[1] / self._model_size[0])
-        return _stretched(height, width, self._model_size) if abs(stretch - 1) > MAX_ASPECT_DIFFERENCE else None
+        model_size = self._model_size
+        if self._letterboxed:
+            share = Letterbox((height, width), model_size).share
+            return _small_in_letterbox(height, width, model_size, share) if share < MIN_LETTERBOX_SHARE else None
+        stretch = (width / height) / (model_size[1] / model_size[0])
+        return _stretched(height, width, model_size) if abs(stretch - 1) > MAX_ASPECT_DIFFERENCE else None
 
     def _is_blurred(self, image: NDArray[np.uint8], now_s: float) -> bool:
         if now_s >= self._sharpness_due:
@@ -143,13 +153,25 @@ def _stretched(height: int, width: int, model_size: tuple[int, int]) -> str:
     percent = 100 * (1 - min(stretch, 1 / stretch))
     crop_width = max(1, min(width, round(height * model_width / model_height)))
     crop_height = max(1, min(height, round(width * model_height / model_width)))
-    # A network of the same cost, in the camera's aspect.
-    factor = (model_height * model_width / (height * width)) ** 0.5
-    sides = (max(1, round(side * factor / SIDE_MULTIPLE)) * SIDE_MULTIPLE for side in (height, width))
-    size = "x".join(map(str, sides))
     return (
         f"{width}x{height} is stretched to the model's {model_width}x{model_height}: the model sees everything "
         f"{percent:.0f} % {narrower} than in training. Masks and obstacles still fit the frame. Remedy: "
         f"crop to {crop_width}x{crop_height} with its camera_info (CropDecimateNode of image_proc), or export a bundle "
-        f"for this camera (python -m training.export CHECKPOINT BUNDLE --size {size})"
+        f"for this camera (python -m training.export CHECKPOINT BUNDLE --size {_fitting_size(height, width, model_size)})"
     )
+
+
+def _small_in_letterbox(height: int, width: int, model_size: tuple[int, int], share: float) -> str:
+    """What a frame that fills little of the letterbox means, and the remedy."""
+    return (
+        f"{width}x{height} fills only {share:.0%} of the model's {model_size[1]}x{model_size[0]}: the model sees it "
+        "small, and computes the rest for nothing. Masks and obstacles still fit the frame. Remedy: export a bundle "
+        f"for this camera (python -m training.export CHECKPOINT BUNDLE --size {_fitting_size(height, width, model_size)})"
+    )
+
+
+def _fitting_size(height: int, width: int, model_size: tuple[int, int]) -> str:
+    """HEIGHTxWIDTH of a network of the same cost, in the camera's aspect."""
+    factor = (model_size[0] * model_size[1] / (height * width)) ** 0.5
+    sides = (max(1, round(side * factor / SIDE_MULTIPLE)) * SIDE_MULTIPLE for side in (height, width))
+    return "x".join(map(str, sides))

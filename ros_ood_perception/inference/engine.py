@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ros_ood_perception.bundle.description import InputDescription
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.inference.engine_names import PRECISIONS, Precision
 
@@ -75,7 +76,7 @@ class GpuOptions:
 
     Attributes:
         precision: of the network; the bundle must have the model in that precision.
-        image_size: height and width of the largest frame, pixels. TensorRT 8.6: of every frame.
+        image_size: height and width of the largest image, pixels. TensorRT 8.6: of every image.
         batch: the most frames of one inference. More frames are run one batch after the other.
         build: build what is missing and takes minutes: a TensorRT plan, or torch's compiled kernels.
         cache: folder of plans; None: `plan_cache.default_folder()`.
@@ -88,6 +89,10 @@ class GpuOptions:
     build: bool = False
     cache: Path | None = None
     log: Callable[[str], None] = field(default=_log, compare=False)
+
+    def for_input(self, model_input: InputDescription) -> GpuOptions:
+        """The options of an engine on such a bundle: the images of a letterbox have the input's size."""
+        return replace(self, image_size=model_input.size) if model_input.fit == "letterbox" else self
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:

@@ -51,7 +51,7 @@ class OnnxRuntimeEngine:
             if found != wanted:
                 raise EngineError(f"the model of {bundle.folder} has the {kind} {found}; a bundle has {wanted}")
         self._run_options = onnxruntime.RunOptions()
-        self._size = (bundle.description.input.height, bundle.description.input.width)
+        self._size = bundle.description.input.size
 
     def run(self, images: NDArray[np.uint8]) -> EngineOutput:
         """See `InferenceEngine.run`."""

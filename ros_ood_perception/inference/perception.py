@@ -9,7 +9,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ros_ood_perception.bundle.description import InputDescription
+from ros_ood_perception.camera.letterbox import Letterbox
 from ros_ood_perception.inference.engine import EngineError, EngineOutput, InferenceEngine
+
+
+def letterbox_of(image: NDArray[np.uint8], model_input: InputDescription) -> Letterbox | None:
+    """Where a frame (H, W, 3) lies in a bundle's input; None if the graph takes the frame as it is."""
+    if model_input.fit != "letterbox":
+        return None
+    return Letterbox((image.shape[0], image.shape[1]), model_input.size)
 
 
 @dataclass(frozen=True)
@@ -18,8 +27,8 @@ class FramePerception:
 
     Attributes:
         frame_size: height and width of the frame, pixels.
-        engine_semantic: (h, w) uint8 class ids at the bundle's input size.
-        engine_anomaly_score: (h, w) float32 in [0, 1] at the bundle's input size.
+        engine_semantic: (h, w) uint8 class ids, at the bundle's input size or the part of it that shows the frame.
+        engine_anomaly_score: (h, w) float32 in [0, 1], at the same size.
         anomaly_threshold: in [0, 1].
     """
 
@@ -54,7 +63,7 @@ class Perception:
         engine: opened. The caller closes it.
         anomaly_threshold: in [0, 1]. A pixel is anomalous where its score is at least this.
         num_classes: of the bundle.
-        output_size: (h, w) that the engine's outputs must have, the bundle's input size; None takes any.
+        model_input: the bundle's. The engine's outputs must have its size. None stretches frames and takes any size.
 
     Raises:
         ValueError: the threshold is outside [0, 1].
@@ -63,7 +72,7 @@ class Perception:
     engine: InferenceEngine
     anomaly_threshold: float
     num_classes: int
-    output_size: tuple[int, int] | None = None
+    model_input: InputDescription | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.anomaly_threshold <= 1:
@@ -76,7 +85,8 @@ class Perception:
             EngineError: the engine failed, or its outputs have another size or type than the graph's, scores outside
                 [0, 1], or ids without a class.
         """
-        output = self.engine.run(image[None])
+        box = None if self.model_input is None else letterbox_of(image, self.model_input)
+        output = self.engine.run((image if box is None else box.fill(image))[None])
         self._check_layout(output)
         semantic, score = output.semantic[0], output.anomaly_score[0]
         # Written so that NaN fails too: it compares false, and would be published as "nothing unusual here".
@@ -84,17 +94,14 @@ class Perception:
             raise EngineError(f"the engine '{self.engine.name}' gave anomaly scores that are not in [0, 1]")
         if semantic.max() >= self.num_classes:
             raise EngineError(f"the engine '{self.engine.name}' gave the id {semantic.max()}, which no class has")
-        return FramePerception(
-            frame_size=(image.shape[0], image.shape[1]),
-            engine_semantic=semantic,
-            engine_anomaly_score=score,
-            anomaly_threshold=self.anomaly_threshold,
-        )
+        if box is not None:
+            semantic, score = box.cut(semantic), box.cut(score)
+        return FramePerception((image.shape[0], image.shape[1]), semantic, score, self.anomaly_threshold)
 
     def _check_layout(self, output: EngineOutput) -> None:
         """Refuse planes of another size: resized to the frame, they would look like a right mask."""
         semantic, score = output.semantic, output.anomaly_score
-        size = semantic.shape[1:] if self.output_size is None else self.output_size
+        size = semantic.shape[1:] if self.model_input is None else self.model_input.size
         expected = (1, *size)
         if (
             semantic.shape != expected
@@ -104,7 +111,7 @@ class Perception:
             or semantic.dtype != np.uint8
             or score.dtype != np.float32
         ):
-            wanted = "(1, h, w)" if self.output_size is None else str(expected)
+            wanted = "(1, h, w)" if self.model_input is None else str(expected)
             raise EngineError(
                 f"the engine '{self.engine.name}' gave semantic {semantic.shape} {semantic.dtype} and anomaly "
                 f"{score.shape} {score.dtype}; they must be {wanted} uint8 and float32"

@@ -82,7 +82,7 @@ class Camera:
             self._pipeline = CameraPipeline(
                 engine,
                 len(description.classes),
-                (description.input.height, description.input.width),
+                description.input,
                 live.pipeline_settings(description),
                 settings.camera_setup(number),
                 None if transforms is None else RecentPose(transforms),
@@ -220,7 +220,8 @@ class Camera:
 
     def _check_engine_takes(self, image: NDArray[np.uint8]) -> None:
         height, width = self._settings.gpu.image_size
-        if self._engine.name == "onnxruntime" or (image.shape[0] <= height and image.shape[1] <= width):
+        any_size = self._engine.name == "onnxruntime" or self._description.input.fit == "letterbox"
+        if any_size or (image.shape[0] <= height and image.shape[1] <= width):
             return
         raise MalformedImageError(
             "image too large",

@@ -60,14 +60,14 @@ def open_bundle(
 
 
 def _supervisor(fixed: FixedSettings, bundle: Bundle, watch: Watch, log: RcutilsLogger) -> EngineSupervisor:
-    model_size = (bundle.description.input.height, bundle.description.input.width)
-    gpu = replace(fixed.gpu, log=log.info)
+    model_input = bundle.description.input
+    gpu = replace(fixed.gpu, log=log.info).for_input(model_input)
     deadline = InferenceDeadline(fixed.inference_deadline_s)
 
     def open_and_run_twice(name: str) -> InferenceEngine:
         engine = open_engine(bundle, name, fixed.num_threads, gpu)
         # TensorRT 8.6 takes frames of one size only.
-        size = model_size if engine.name == "onnxruntime" else gpu.image_size
+        size = model_input.size if engine.name == "onnxruntime" else gpu.image_size
         try:
             engine.run(np.zeros((1, *size, 3), np.uint8))
             # The first run allocates and compiles; only the second one tells how long the others take.

@@ -3,6 +3,7 @@
 An engine is anything that follows the protocol `InferenceEngine`. This one takes dark pixels for anomalies:
 
 >>> import numpy as np
+>>> from ros_ood_perception.bundle.description import InputDescription
 >>> from ros_ood_perception.inference.engine import EngineOutput
 >>> class Darkness:
 ...     name = "darkness"
@@ -17,7 +18,7 @@ An engine is anything that follows the protocol `InferenceEngine`. This one take
 The region persists from its second frame on, and keeps its id:
 
 >>> settings = PipelineSettings(anomaly_threshold=0.5)
->>> pipeline = CameraPipeline(Darkness(), 1, (60, 80), settings)
+>>> pipeline = CameraPipeline(Darkness(), 1, InputDescription(60, 80), settings)
 >>> image = np.full((60, 80, 3), 200, np.uint8)
 >>> image[30:40, 20:50] = 0
 >>> [len(pipeline(image, number * 100_000_000, "camera").obstacles) for number in range(3)]
@@ -42,6 +43,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ros_ood_perception.bundle.description import InputDescription
 from ros_ood_perception.camera.calibration.camera_info import CameraError, CameraInfoMessage
 from ros_ood_perception.camera.plausibility import FramePlausibility
 from ros_ood_perception.camera.raw_image import MalformedImageError
@@ -157,7 +159,7 @@ class CameraPipeline:
     Args:
         engine: opened; the caller closes it.
         num_classes: number of the bundle's classes.
-        input_size: height and width of the bundle's input, pixels.
+        model_input: the bundle's.
         settings: used until `configure` is called.
         camera: what stays fixed.
         pose_of: gives the pose for the frame_id of an image, or raises `CameraError`. Not called if
@@ -172,7 +174,7 @@ class CameraPipeline:
         self,
         engine: InferenceEngine,
         num_classes: int,
-        input_size: tuple[int, int],
+        model_input: InputDescription,
         settings: PipelineSettings,
         camera: CameraSetup | None = None,
         pose_of: Callable[[str], CameraPose] | None = None,
@@ -180,9 +182,9 @@ class CameraPipeline:
     ) -> None:
         self._camera = camera = camera or CameraSetup()
         self._settings = settings
-        self._perception = Perception(engine, settings.anomaly_threshold, num_classes, input_size)
+        self._perception = Perception(engine, settings.anomaly_threshold, num_classes, model_input)
         self._detector = ObstacleDetector(RegionFinder(settings.region, camera.ego_mask), settings.persistence)
-        self._plausibility = FramePlausibility(input_size)
+        self._plausibility = FramePlausibility(model_input.size, model_input.fit == "letterbox")
         self._geometry = CameraGeometry(_pose_source(camera.mounting, pose_of), camera.rectified_images, no_camera_info)
         if camera.calibration is not None:
             self._geometry.set_camera_info(camera.calibration)

@@ -100,7 +100,7 @@ class CameraReplay:
         self._pipeline = CameraPipeline(
             self._engine,
             len(description.classes),
-            (description.input.height, description.input.width),
+            description.input,
             pipeline_settings,
             setup,
             lambda frame_id: transforms.pose(frame_id, settings.base_frame),

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ros_ood_perception.bundle.model_bundle import Bundle, BundleDescription, read_bundle
 from ros_ood_perception.inference.engine import EngineError, EngineOutput, GpuOptions, InferenceEngine
 from ros_ood_perception.inference.opening import open_engine
+from ros_ood_perception.inference.perception import letterbox_of
 from ros_ood_perception.parent_process import end_with_parent
 
 _own: InferenceEngine | None = None
@@ -61,14 +62,16 @@ class EnginePool:
             self._executors = [ProcessPoolExecutor(1, context, _begin_worker) for _ in range(jobs)]
             self._run = _run_in_worker
         self._next = itertools.cycle(self._executors)
+        self._model_input = bundle.description.input
+        gpu = gpu.for_input(self._model_input)
         try:
             if jobs > 1:
                 self.name = self._open_in_all(bundle, engine_name, gpu)
             # TensorRT 8.6 takes frames of one size only.
-            description = bundle.description.input
             on_cpu = self.name == "onnxruntime"
-            self.largest_size = None if on_cpu else gpu.image_size
-            size = (description.height, description.width) if on_cpu else gpu.image_size
+            letterbox = self._model_input.fit == "letterbox"
+            self.largest_size = None if on_cpu or letterbox else gpu.image_size
+            size = self._model_input.size if on_cpu else gpu.image_size
             self.result(self.submit(np.zeros((*size, 3), np.uint8)))
         except BaseException:
             self.close()
@@ -98,7 +101,9 @@ class EnginePool:
     def submit(self, image: NDArray[np.uint8]) -> Future[EngineOutput]:
         """Start inference on a frame (H, W, 3) uint8 in the bundle's colour order."""
         # In turn: all frames take the same time, and results are wanted in order.
-        return next(self._next).submit(self._run, image)
+        # Letterboxed here, so that a process gets the smaller image.
+        box = letterbox_of(image, self._model_input)
+        return next(self._next).submit(self._run, image if box is None else box.fill(image))
 
     def result(self, future: Future[EngineOutput]) -> EngineOutput:
         """Wait for a frame's result.
@@ -131,7 +136,7 @@ class ComputedEngine:
         self._expected = future
 
     def run(self, images: NDArray[np.uint8]) -> EngineOutput:
-        """See `InferenceEngine.run`. `images` must be what was submitted."""
+        """See `InferenceEngine.run`. `images` must be of the frame that was submitted."""
         future, self._expected = self._expected, None
         if future is None:
             raise EngineError("no frame has been submitted")

@@ -207,8 +207,8 @@ def test_another_score_is_the_one_that_is_exported_with_it(
     half = replace(half, model=half.variant_bytes(half.description.variants[0]))
     for frame in open_data_set("camvid", tree, "val"):
         image = frame.image[None]
-        scores = [OnnxRuntimeEngine(one).run(image).anomaly_score for one in (half, read_bundle(rescored))]
-        np.testing.assert_allclose(*scores, rtol=0, atol=0.02)
+        first, second = (OnnxRuntimeEngine(one).run(image).anomaly_score for one in (half, read_bundle(rescored)))
+        np.testing.assert_allclose(first, second, rtol=0, atol=0.02)
     # And back again: nothing of the other score is left.
     name = read_bundle(bundle).description.score.name
     assert main([str(rescored), *data, "--score", name]) == 0

@@ -28,7 +28,7 @@ def test_a_network_with_a_bundles_weights_computes_what_the_bundle_computes(bund
     description = read_bundle(bundle).description
     segmenter = network(checkpoint)
     segmenter.load_state_dict(checkpoint_of_bundle(bundle, segmenter)["exported"])
-    model = DeployedSegmenter(segmenter, (description.input.height, description.input.width), temperature=1.0).eval()
+    model = DeployedSegmenter(segmenter, description.input.size, temperature=1.0).eval()
     image = np.random.default_rng(0).integers(0, 256, (1, 90, 120, 3), np.uint8)
     with torch.no_grad():
         semantic, score = model(torch.from_numpy(image))

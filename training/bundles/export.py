@@ -201,7 +201,7 @@ def _description(
         classes=tuple(
             BundleClass(i, label, tuple(rgb), label in drivable) for i, (label, rgb) in enumerate(checkpoint["classes"])
         ),
-        input=InputDescription(*model.input_size),
+        input=InputDescription(*model.input_size, fit="letterbox"),
         score=score,
         training=TrainingRecord(
             data_sets=tuple(f"{title} ({split})" for title, split in trained_on),

@@ -42,7 +42,7 @@ def segmenter_of_bundle(bundle: Bundle, config: SegmenterConfig) -> DeployedSegm
             which cannot be read from a graph.
     """
     description = bundle.description
-    size = (description.input.height, description.input.width)
+    size = description.input.size
     segmenter = folded(LadderSegmenter(config, len(description.classes)), torch.zeros(1, 3, *size))
     modules = _convolutions(segmenter)
     others = [n for n, m in segmenter.named_modules() if n not in modules and [*m.parameters(recurse=False)]]

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_ood_perception.bundle.model_bundle import Bundle
+from ros_ood_perception.camera.letterbox import Letterbox
 from ros_ood_perception.inference.engine import EngineError, InferenceEngine
 from ros_ood_perception.inference.opening import open_engine
-from ros_ood_perception.inference.perception import FramePerception, Perception
+from ros_ood_perception.inference.perception import FramePerception, Perception, letterbox_of
 from training.bundles.graph import GraphError, LogitsEngine, confidence_of_logits, score_of_logits
 from training.segmenter.anomaly_scores import SCORES
 
@@ -78,24 +79,30 @@ class BundleRunner:
         if self.with_logits is not None:
             engine.close()
         self.engine: InferenceEngine = self.with_logits or engine
-        self.perception = Perception(self.engine, 1.0, len(bundle.description.classes))
+        self._box: Letterbox | None = None
+        self.perception = Perception(self.engine, 1.0, len(bundle.description.classes), bundle.description.input)
 
     def perceive(self, image: NDArray[np.uint8]) -> FramePerception:
         """(H, W, 3) uint8 RGB -> the node's result for this image."""
+        self._box = letterbox_of(image, self.bundle.description.input)
         if self.bundle.description.input.colour_order == "bgr":
             image = np.ascontiguousarray(image[..., ::-1])
         return self.perception(image)
 
     @property
     def logits(self) -> NDArray[np.float32]:
-        """Logits of the last frame of `perceive`: (K, h/4, w/4) float32.
+        """Logits of the last frame of `perceive`: (K, h, w) float32, of the part of the input that shows it.
 
         Raises:
             EngineError: the engine or the bundle's graph gives no logits.
         """
+        found = self._all_logits()[0]
+        return found if self._box is None else self._box.cut(found)
+
+    def _all_logits(self) -> NDArray[np.float32]:
         if self.with_logits is None:
             raise EngineError(self._why_no_logits)
-        return self.with_logits.last_logits[0]
+        return self.with_logits.last_logits
 
     def confidence(self, frame_size: tuple[int, int]) -> NDArray[np.float32] | None:
         """The largest class probability of the last frame of `perceive`: (H, W) float32 in [0, 1].
@@ -104,20 +111,19 @@ class BundleRunner:
         """
         if self.with_logits is None:
             return None
-        confidence = confidence_of_logits(self.logits[None], self.bundle.description.score.temperature)
-        return np.clip(_resized(confidence[0], frame_size), 0, 1)
+        confidence = confidence_of_logits(self._all_logits(), self.bundle.description.score.temperature)
+        return np.clip(self._of_frame(confidence[0], frame_size), 0, 1)
 
     def other_score(self, score: LogitScore, frame_size: tuple[int, int]) -> NDArray[np.float32]:
         """Another score of the last frame of `perceive`: (H, W) float32 in [0, 1]."""
-        values = score_of_logits(self.logits[None], score.name, score.temperature)
-        return np.clip(_resized(values[0], frame_size), 0, 1)
+        values = score_of_logits(self._all_logits(), score.name, score.temperature)
+        return np.clip(self._of_frame(values[0], frame_size), 0, 1)
+
+    def _of_frame(self, plane: NDArray[np.float32], frame_size: tuple[int, int]) -> NDArray[np.float32]:
+        """A plane at the input's size, cut and scaled to the frame as the node does it with the score."""
+        cut = plane if self._box is None else self._box.cut(plane)
+        return FramePerception(frame_size, np.zeros(cut.shape, np.uint8), cut, 1.0).anomaly_score
 
     def close(self) -> None:
         """Close the engine."""
         self.engine.close()
-
-
-def _resized(score: NDArray[np.float32], frame_size: tuple[int, int]) -> NDArray[np.float32]:
-    # All scores are scaled as the node does it.
-    ids = np.zeros(score.shape, np.uint8)
-    return FramePerception(frame_size, ids, score, 1.0).anomaly_score

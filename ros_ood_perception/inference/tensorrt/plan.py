@@ -44,6 +44,7 @@ def open_tensorrt(
         EngineError: no driver, no GPU, no TensorRT; the bundle lacks the precision; there is no plan and it is not to
             be built; or the plan does not compute what the bundle's graph computes.
     """
+    options = options.for_input(bundle.description.input)
     found_gpu = find()  # before TensorRT is imported
     model = graph_of_precision(bundle, options.precision)
     trt = import_tensorrt()
@@ -136,7 +137,7 @@ def _engine(
     trt: Any, logger: Any, device: Callable[[], CudaDevice], plan: bytes, bundle: Bundle, options: GpuOptions
 ) -> TensorRtEngine:
     opened = device()
-    size = (bundle.description.input.height, bundle.description.input.width)
+    size = bundle.description.input.size
     try:
         return TensorRtEngine(trt, logger, opened, plan, size, options.image_size, options.batch)
     except EngineError:

@@ -45,7 +45,7 @@ class TorchEngine:
 
         self._torch = torch
         self._device = device
-        self._size = (bundle.description.input.height, bundle.description.input.width)
+        self._size = bundle.description.input.size
         if device == "cuda":
             # TensorFloat-32 has 10 bits of mantissa. This setting is of the whole process.
             torch.backends.cudnn.allow_tf32 = False
@@ -169,7 +169,7 @@ def open_torch(bundle: Bundle, options: GpuOptions) -> tuple[TorchEngine, str]:
     engine = TorchEngine(bundle, options.precision, compiled=options.build)
     reference = OnnxRuntimeEngine(bundle)
     try:
-        frames = fixed_frames(*options.image_size)
+        frames = fixed_frames(*options.for_input(bundle.description.input).image_size)
         for _ in range(RUNS_BEFORE_GRAPH):
             # Not measured: the frames of a camera run on the graph.
             engine.run(frames[0][None])

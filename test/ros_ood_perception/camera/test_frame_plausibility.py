@@ -73,6 +73,22 @@ def test_a_frame_of_another_aspect_comes_with_both_remedies_and_their_sizes(
     assert f"--size {export})" in said
 
 
+@pytest.mark.parametrize("size", [(1080, 1920), (2048, 2448), (360, 480), (800, 1880)])
+def test_frames_of_cameras_fit_a_letterbox(size: tuple[int, int]) -> None:
+    assert "wrong_size" not in FramePlausibility(MODEL, letterboxed=True).problems(noise(0, size), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("size", "share", "export"), [((1920, 1080), "42%", "544x320"), ((500, 5000), "13%", "128x1312")]
+)
+def test_a_frame_that_fills_little_of_a_letterbox_comes_with_the_remedy(
+    size: tuple[int, int], share: str, export: str
+) -> None:
+    said = FramePlausibility(MODEL, letterboxed=True).problems(noise(0, size), 0.0)["wrong_size"]
+    assert f"{size[1]}x{size[0]} fills only {share} of the model's 480x360" in said
+    assert f"--size {export})" in said
+
+
 def test_sharpness_is_looked_at_again_after_a_while() -> None:
     plausibility = FramePlausibility(MODEL)
     assert plausibility.problems(cv2.GaussianBlur(noise(0), (0, 0), 8), 0.0)

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from recorded_drive import camera_info, header
 
-from ros_ood_perception.bundle.description import BundleDescription
+from ros_ood_perception.bundle.description import BundleDescription, InputDescription
 from ros_ood_perception.bundle.model_bundle import read_bundle
 from ros_ood_perception.inference.engine import EngineOutput
 from ros_ood_perception.messages.results import IMAGE, TYPES, OutputSettings, result_message
@@ -40,7 +40,9 @@ def description() -> BundleDescription:
 @pytest.fixture(scope="module")
 def result() -> FrameResult:
     mounting = CameraPose.from_mounting(1.5, 5.0)
-    pipeline = CameraPipeline(Uniform(), 1, SIZE, PipelineSettings(0.5), CameraSetup(mounting=mounting))
+    pipeline = CameraPipeline(
+        Uniform(), 1, InputDescription(*SIZE), PipelineSettings(0.5), CameraSetup(mounting=mounting)
+    )
     pipeline.set_camera_info(camera_info(0, *SIZE))
     return pipeline(np.full((*SIZE, 3), 128, np.uint8), 0, "camera_optical")
 

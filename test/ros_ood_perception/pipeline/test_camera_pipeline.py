@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from recorded_drive import camera_info
 
+from ros_ood_perception.bundle.description import InputDescription
 from ros_ood_perception.camera.raw_image import MalformedImageError
 from ros_ood_perception.inference.engine import EngineError, EngineOutput, ImageSizeError
 from ros_ood_perception.messages.results import warnings_for_outputs
@@ -59,7 +60,9 @@ def settings(threshold: float = 0.9, **changed: Any) -> PipelineSettings:
 
 
 def pipeline(first: PipelineSettings | None = None, engine: Any = None, **camera: Any) -> CameraPipeline:
-    made = CameraPipeline(engine or Darkness(), 1, SIZE, first or settings(), CameraSetup(mounting=MOUNTING, **camera))
+    made = CameraPipeline(
+        engine or Darkness(), 1, InputDescription(*SIZE), first or settings(), CameraSetup(mounting=MOUNTING, **camera)
+    )
     made.set_camera_info(camera_info(0, *SIZE))
     return made
 
@@ -123,7 +126,9 @@ def test_a_pipeline_continues_from_the_state_of_another_one() -> None:
 
 
 def test_warnings_name_only_what_matters_to_the_outputs_that_are_taken() -> None:
-    run = CameraPipeline(Darkness(), 1, SIZE, settings(), CameraSetup(), no_camera_info=lambda: "nothing came")
+    run = CameraPipeline(
+        Darkness(), 1, InputDescription(*SIZE), settings(), CameraSetup(), no_camera_info=lambda: "nothing came"
+    )
     run(picture(), 0, "camera")
     result = run(picture(), 10_000_000_000, "camera")
     found = run.warnings(result, 0.0)
@@ -149,11 +154,11 @@ def test_a_pose_is_asked_for_only_where_no_mounting_is_given() -> None:
         return MOUNTING
 
     for setup in (CameraSetup(mounting=MOUNTING), CameraSetup()):
-        run = CameraPipeline(Darkness(), 1, SIZE, settings(), setup, pose_of)
+        run = CameraPipeline(Darkness(), 1, InputDescription(*SIZE), settings(), setup, pose_of)
         run.set_camera_info(camera_info(0, *SIZE))
         assert run(picture(), 0, "front").ground is not None
     assert asked == ["front"]
-    run = CameraPipeline(Darkness(), 1, SIZE, settings())
+    run = CameraPipeline(Darkness(), 1, InputDescription(*SIZE), settings())
     run.set_camera_info(camera_info(0, *SIZE))
     assert run(picture(), 0, "front").ground_map is None
     assert "the pose of the camera 'front' is not known" in run.ground_problem
