@@ -29,8 +29,8 @@ from training.data.arguments import data_argument, open_frames
 from training.data.labelled_frames import LabelledFrames
 from training.data.progress import tracked
 from training.joint.validation import with_pasted_crop
-from training.metrics.semantic import ConfusionMatrix
 from training.metrics.pixel_exact import ExactPixelMetrics
+from training.metrics.semantic import ConfusionMatrix
 
 ASPECTS = {"4:3": 4 / 3, "16:9": 16 / 9, "2:1": 2.0, "1:1": 1.0}
 FITS: tuple[Literal["stretch", "letterbox"], ...] = ("stretch", "letterbox")

@@ -1,7 +1,7 @@
 """Train segmenter and normalizing flow jointly: the method of this package.
 
-    python -m training.train_joint --config training/configs/joint_camvid.yaml --data FOLDER \\
-        --segmenter runs/camvid_small/best.pt --flow runs/flow_fast/best.pt
+    python -m training.train_joint --config training/configs/camvid/joint.yaml --data FOLDER \\
+        --segmenter runs/camvid_segmenter/best.pt --flow runs/camvid_flow/best.pt
 
 A sample of the flow is pasted into every training image. Outside it, the segmenter learns the classes (L_cls). Inside
 it, the segmenter learns to be unsure (L_jsd). The flow learns the likelihood of the replaced crop (L_mle), and through

@@ -1,6 +1,6 @@
 """Train a segmenter with cross-entropy.
 
-    python -m training.train_segmenter --config training/configs/camvid_small.yaml --data FOLDER
+    python -m training.train_segmenter --config training/configs/camvid/segmenter.yaml --data FOLDER
 
 FOLDER is the folder of the data set that the configuration names (for CamVid: with the splits `train/` and `val/`).
 Checkpoints are written to `runs/NAME/last.pt` (every epoch) and `best.pt` (best validation mIoU). TensorBoard files are

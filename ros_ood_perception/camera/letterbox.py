@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 MULTIPLE = 8
-"""Sides of the part that shows the frame are multiples of this, in pixels of the input. So maps of logits at a quarter of
-its resolution are cut between pixels. The frame is stretched by at most half of that."""
+"""Sides of the part that shows the frame are multiples of this, in pixels of the input. So maps of logits at a quarter
+of its resolution are cut between pixels. The frame is stretched by at most half of that."""
 
 
 @dataclass(frozen=True)

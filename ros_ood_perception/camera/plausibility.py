@@ -157,7 +157,7 @@ def _stretched(height: int, width: int, model_size: tuple[int, int]) -> str:
         f"{width}x{height} is stretched to the model's {model_width}x{model_height}: the model sees everything "
         f"{percent:.0f} % {narrower} than in training. Masks and obstacles still fit the frame. Remedy: "
         f"crop to {crop_width}x{crop_height} with its camera_info (CropDecimateNode of image_proc), or export a bundle "
-        f"for this camera (python -m training.export CHECKPOINT BUNDLE --size {_fitting_size(height, width, model_size)})"
+        f"for this camera ({_export_command(height, width, model_size)})"
     )
 
 
@@ -166,12 +166,12 @@ def _small_in_letterbox(height: int, width: int, model_size: tuple[int, int], sh
     return (
         f"{width}x{height} fills only {share:.0%} of the model's {model_size[1]}x{model_size[0]}: the model sees it "
         "small, and computes the rest for nothing. Masks and obstacles still fit the frame. Remedy: export a bundle "
-        f"for this camera (python -m training.export CHECKPOINT BUNDLE --size {_fitting_size(height, width, model_size)})"
+        f"for this camera ({_export_command(height, width, model_size)})"
     )
 
 
-def _fitting_size(height: int, width: int, model_size: tuple[int, int]) -> str:
-    """HEIGHTxWIDTH of a network of the same cost, in the camera's aspect."""
+def _export_command(height: int, width: int, model_size: tuple[int, int]) -> str:
+    """Exports a network of the same cost, in the camera's aspect."""
     factor = (model_size[0] * model_size[1] / (height * width)) ** 0.5
     sides = (max(1, round(side * factor / SIDE_MULTIPLE)) * SIDE_MULTIPLE for side in (height, width))
-    return "x".join(map(str, sides))
+    return f"python -m training.export CHECKPOINT BUNDLE --size {'x'.join(map(str, sides))}"

@@ -36,6 +36,7 @@ from training.calibrate import main
 from training.data.registry import open_data_set
 from training.export import main as export
 from training.joint.negative_temperature import NEGATIVE_MARGIN, temperatures_on_negatives
+from training.segmenter.deployed_segmenter import DEFAULT_SCORE
 
 RATES = {"0.01": 0.01, "0.05": 0.05, "0.001": 0.001}
 ROAD = 3
@@ -237,7 +238,7 @@ def test_the_calibrated_bundle_is_whole_and_the_original_as_it_was(
     unchanged = ("classes", "input", "weights_licence", "format_version")
     assert [getattr(description, key) for key in unchanged] == [getattr(old, key) for key in unchanged]
     shown = capsys.readouterr().out
-    assert f"{tmp_path / 'other'}: jensen_shannon_to_uniform, temperature {description.score.temperature:g}" in shown
+    assert f"{tmp_path / 'other'}: {DEFAULT_SCORE}, temperature {description.score.temperature:g}" in shown
     for point in description.operating_points:
         assert f"{point.name}: score >= {point.threshold:.4f} (" in shown
 

@@ -42,6 +42,7 @@ from training.metrics.scores_by_class import BINS
 from training.metrics.semantic import ConfusionMatrix
 from training.metrics.threshold_curves import ThresholdCurveMetrics
 from training.segmenter.anomaly_scores import SCORES
+from training.segmenter.deployed_segmenter import DEFAULT_SCORE
 
 
 @dataclass(frozen=True)
@@ -239,7 +240,7 @@ def test_the_terminal_shows_the_figures_in_percent(run: Run) -> None:
 
 
 def test_other_scores_are_measured_beside_the_bundles_own(run: Run) -> None:
-    assert run.output["score"] == "jensen_shannon_to_uniform"
+    assert run.output["score"] == DEFAULT_SCORE
     assert set(run.output["scores"]) == {*SCORES, "entropy@2"}
     for name, found in run.output["scores"].items():
         # The bundle's classes and operating points are not the other scores'.
@@ -266,7 +267,7 @@ def test_the_exact_figures_alone_are_the_same_figures(run: Run, bundle: Path, an
 
 
 def test_the_bundles_own_score_asked_for_again_is_the_same_and_replaces_nothing(run: Run) -> None:
-    again = run.output["scores"]["jensen_shannon_to_uniform"]["sets"]["smiyc_obstacle_tiny"]
+    again = run.output["scores"][DEFAULT_SCORE]["sets"]["smiyc_obstacle_tiny"]
     own = run.sets["smiyc_obstacle_tiny"]
     assert again["exact"] == pytest.approx(own["exact"], abs=1e-4)
     assert "operating_points" in own

@@ -78,7 +78,7 @@ def test_the_recipe_makes_both_bundles_from_the_frames(tmp_path: Path, monkeypat
     bundle, control = (
         read_bundle(tmp_path / "models" / name).description for name in ("camvid_small", "camvid_small_cross_entropy")
     )
-    assert (bundle.score.name, control.score.name) == ("jensen_shannon_to_uniform", "maximum_softmax")
+    assert (bundle.score.name, control.score.name) == ("kullback_leibler_to_uniform_opened", "maximum_softmax")
     assert bundle.operating_points
     assert control.operating_points
     assert "negatives={source: none}" in control.training.command

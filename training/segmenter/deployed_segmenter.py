@@ -12,7 +12,7 @@ from torch.nn import functional
 from training.segmenter.anomaly_scores import SCORES
 from training.segmenter.ladder_segmenter import LOGIT_STRIDE, LadderSegmenter
 
-DEFAULT_SCORE = "jensen_shannon_to_uniform"
+DEFAULT_SCORE = "kullback_leibler_to_uniform_opened"
 
 
 class DeployedSegmenter(nn.Module):

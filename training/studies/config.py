@@ -9,6 +9,8 @@ from typing import Any
 from training.bundles.runner import LogitScore
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+OWN_SCORE = "jensen_shannon_to_uniform"
+"""Score of every bundle of a study: the paper's, whatever the default of an export is. So studies can be compared."""
 
 
 @dataclass(frozen=True)

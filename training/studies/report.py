@@ -25,8 +25,8 @@ from ros_ood_perception.files.atomic_files import naming, write_file
 from ros_ood_perception.files.json_files import write_json
 from ros_ood_perception.files.output_folder import check_apart
 from ros_ood_perception.shown_text import error_line, markdown_cell
+from training.studies.config import OWN_SCORE
 
-OWN_SCORE = "jensen_shannon_to_uniform"
 Row = dict[str, Any]
 
 
