@@ -30,9 +30,8 @@ from ros_ood_perception.files.output_folder import check_apart
 from ros_ood_perception.number_arguments import real
 from ros_ood_perception.shown_text import error_line
 from training.bundles.folder import check_bundle_folder
-from training.bundles.graph import with_temperature
 from training.bundles.operating_points import measured_operating_points
-from training.bundles.rescored import with_score_of
+from training.bundles.rescored import rescored, rescored_variant
 from training.bundles.temperature import LabelledLogits, best_temperature, labelled_logits
 from training.data.arguments import DataArgument, data_argument, open_frames
 from training.data.held_out import HeldOut
@@ -74,18 +73,10 @@ def calibrate(
             the bundle does not have.
         GraphError: the graph has no temperature to set, or no logits for another score.
     """
+    original = bundle
     old_score = bundle.description.score
-    num_classes = len(bundle.description.classes)
-    new_score = replace(old_score, name=score or old_score.name)
-    bundle = replace(
-        bundle,
-        description=replace(bundle.description, score=new_score),
-        model=with_score_of(bundle.model, new_score, old_score, num_classes),
-    )
-    written = [variant.file for variant in bundle.description.variants]
-    check_bundle_folder("--out", out, written, {"--data": data.path})
-    if out.resolve() != bundle.folder.resolve():
-        check_apart("--out", out, {"the bundle": bundle.folder})
+    bundle = rescored(bundle, replace(old_score, name=score or old_score.name))
+    _check_out(out, bundle, data)
     frames = _known_frames(bundle, data, held_out)
     classes = with_drivable(bundle.description.classes, drivable or [c.name for c in frames.classes if c.drivable])
     print_label_table([(frames, data.split or data.path.name)])
@@ -93,14 +84,12 @@ def calibrate(
     rates = temperatures_on_negatives(bundle, frames) if temperature is None and fit == NEGATIVES else {}
     chosen = temperature or (lowest_of_the_best(rates) if rates else best_temperature(pixels.cross_entropy))
     what = f"{data.name} ({data.split or data.path.name}, {len(frames)} frames)"
-    model = with_temperature(bundle.model, chosen)
-    new_score = replace(new_score, temperature=chosen)
-    fitted = [f"--temperature {temperature:g}"] if temperature is not None else [f"--fit {fit}"] if rates else []
-    fitted += [f"--score {score}"] if score else []
-    names = [*(f"--held-out {shlex.quote(name)}" for name in held_out)]
-    names += [f"--drivable {shlex.quote(name)}" for name in drivable]
-    given = " ".join([f"--data {data.shown}", *fitted, *names])
-    command = f"python -m training.calibrate models/{bundle.description.name} {given}"
+    bundle = rescored(bundle, replace(bundle.description.score, temperature=chosen))
+    given = [f"--temperature {temperature:g}"] if temperature is not None else [f"--fit {fit}"] if rates else []
+    given += [f"--score {score}"] if score else []
+    given += [*(f"--held-out {shlex.quote(name)}" for name in held_out)]
+    given += [*(f"--drivable {shlex.quote(name)}" for name in drivable)]
+    command = " ".join([f"python -m training.calibrate models/{bundle.description.name} --data {data.shown}", *given])
     measured = [
         Measurement(f"{name} at temperature {t:g}", round(value, 5), what, command)
         for t in sorted({1.0, chosen})
@@ -108,20 +97,25 @@ def calibrate(
     ]
     description = bundle.description
     # Recorded figures of the anomaly score hold for the old score and temperature only.
-    stale = () if new_score == old_score else SCORE_METRICS
+    stale = () if description.score == old_score else SCORE_METRICS
     kept = [m for m in description.training.measurements if "at temperature" not in m.metric and m.metric not in stale]
     description = replace(
         description,
         classes=classes,
-        score=new_score,
         training=replace(description.training, measurements=(*kept, *measured)),
         operating_points=(),
     )
-    points = measured_operating_points(replace(bundle, description=description, model=model), frames, what)
-    files = {
-        v.file: with_score_of(bundle.variant_bytes(v), new_score, old_score, num_classes) for v in description.variants
-    }
-    return write_bundle(out, replace(description, name=out.resolve().name, operating_points=points), model, files)
+    points = measured_operating_points(replace(bundle, description=description), frames, what)
+    files = {v.file: rescored_variant(original, v, description.score) for v in description.variants}
+    description = replace(description, name=out.resolve().name, operating_points=points)
+    return write_bundle(out, description, bundle.model, files)
+
+
+def _check_out(out: Path, bundle: Bundle, data: DataArgument) -> None:
+    written = [variant.file for variant in bundle.description.variants]
+    check_bundle_folder("--out", out, written, {"--data": data.path})
+    if out.resolve() != bundle.folder.resolve():
+        check_apart("--out", out, {"the bundle": bundle.folder})
 
 
 def _figures(pixels: LabelledLogits, rates: Mapping[float, float], temperature: float) -> list[tuple[str, float]]:

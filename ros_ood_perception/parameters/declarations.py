@@ -110,7 +110,7 @@ _MODEL = Group(
             "engine_image_height",
             1080,
             "Height of the largest frame that an engine on a GPU is opened for; with TensorRT 8.6, of every frame. A "
-            "larger frame counts as malformed.",
+            "larger frame counts as malformed. Without effect if the bundle letterboxes frames.",
             unit="pixels",
             bounds=(1, 16384),
         ),
@@ -118,7 +118,7 @@ _MODEL = Group(
             "engine_image_width",
             1920,
             "Width of the largest frame that an engine on a GPU is opened for; with TensorRT 8.6, of every frame. A "
-            "larger frame counts as malformed.",
+            "larger frame counts as malformed. Without effect if the bundle letterboxes frames.",
             unit="pixels",
             bounds=(1, 16384),
         ),

@@ -97,7 +97,8 @@ def test_labels_drawn_from_the_network_at_a_temperature_give_that_temperature_ba
 def test_a_network_that_is_more_certain_by_a_factor_is_cooled_by_that_factor(
     factor: float, bundle: Path, tree: Path, tmp_path: Path
 ) -> None:
-    data = ("--data", f"camvid:{tree / 'val'}")
+    # An opened score has plateaus: on few pixels, rounding decides between two thresholds.
+    data = ("--data", f"camvid:{tree / 'val'}", "--score", "jensen_shannon_to_uniform")
     assert main([str(bundle), *data, "--out", str(tmp_path / "plain")]) == 0
     scaled = with_scaled_logits(bundle, tmp_path / "scaled", factor)
     assert main([str(scaled), *data]) == 0

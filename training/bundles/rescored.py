@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
 import torch
 from torch import Tensor, nn
 
-from ros_ood_perception.bundle.model_bundle import ANOMALY_AT_LOGITS, ScoreDescription
+from ros_ood_perception.bundle.model_bundle import ANOMALY_AT_LOGITS, Bundle, ModelVariant, ScoreDescription
 from training.bundles.graph import LOGITS, TEMPERATURE, GraphError, with_temperature
 from training.bundles.onnx_export import OPSET, finished
 from training.segmenter.anomaly_scores import SCORES
@@ -33,15 +34,30 @@ class ScoreOfLogits(nn.Module):
         return self.score.in_unit_range(logits, self.temperature)
 
 
-def with_score_of(model: bytes, new: ScoreDescription, old: ScoreDescription, num_classes: int) -> bytes:
-    """The graph with a new score and its temperature; with the temperature alone, if the score is the old one.
+def rescored(bundle: Bundle, score: ScoreDescription) -> Bundle:
+    """The bundle with another score or another temperature of it, in memory. Its variants stay as they are.
 
     Raises:
         GraphError: the graph lacks the named parts.
     """
-    if new.name == old.name:
-        return with_temperature(model, new.temperature)
-    return with_score(model, new.name, new.temperature, num_classes)
+    model = _rescored(bundle.model, bundle, score)
+    return replace(bundle, description=replace(bundle.description, score=score), model=model)
+
+
+def rescored_variant(bundle: Bundle, variant: ModelVariant, score: ScoreDescription) -> bytes:
+    """The graph of a variant of the bundle, with another score or another temperature of it.
+
+    Raises:
+        BundleError: its file is missing or was changed.
+        GraphError: the graph lacks the named parts.
+    """
+    return _rescored(bundle.variant_bytes(variant), bundle, score)
+
+
+def _rescored(model: bytes, bundle: Bundle, score: ScoreDescription) -> bytes:
+    if score.name == bundle.description.score.name:
+        return with_temperature(model, score.temperature)
+    return with_score(model, score.name, score.temperature, len(bundle.description.classes))
 
 
 def with_score(model: bytes, score: str, temperature: float, num_classes: int) -> bytes:
