@@ -85,11 +85,9 @@ def calibrate(
     chosen = temperature or (lowest_of_the_best(rates) if rates else best_temperature(pixels.cross_entropy))
     what = f"{data.name} ({data.split or data.path.name}, {len(frames)} frames)"
     bundle = rescored(bundle, replace(bundle.description.score, temperature=chosen))
-    given = [f"--temperature {temperature:g}"] if temperature is not None else [f"--fit {fit}"] if rates else []
-    given += [f"--score {score}"] if score else []
-    given += [*(f"--held-out {shlex.quote(name)}" for name in held_out)]
-    given += [*(f"--drivable {shlex.quote(name)}" for name in drivable)]
-    command = " ".join([f"python -m training.calibrate models/{bundle.description.name} --data {data.shown}", *given])
+    fitted = [f"--temperature {temperature:g}"] if temperature is not None else [f"--fit {fit}"] if rates else []
+    fitted += [f"--score {score}"] if score else []
+    command = _command(bundle, data, fitted, held_out, drivable)
     measured = [
         Measurement(f"{name} at temperature {t:g}", round(value, 5), what, command)
         for t in sorted({1.0, chosen})
@@ -116,6 +114,15 @@ def _check_out(out: Path, bundle: Bundle, data: DataArgument) -> None:
     check_bundle_folder("--out", out, written, {"--data": data.path})
     if out.resolve() != bundle.folder.resolve():
         check_apart("--out", out, {"the bundle": bundle.folder})
+
+
+def _command(
+    bundle: Bundle, data: DataArgument, fitted: Sequence[str], held_out: Sequence[str], drivable: Sequence[str]
+) -> str:
+    """The command that repeats the calibration."""
+    parts = [f"python -m training.calibrate models/{bundle.description.name} --data {data.shown}", *fitted]
+    parts += [f"--held-out {shlex.quote(name)}" for name in held_out]
+    return " ".join(parts + [f"--drivable {shlex.quote(name)}" for name in drivable])
 
 
 def _figures(pixels: LabelledLogits, rates: Mapping[float, float], temperature: float) -> list[tuple[str, float]]:
