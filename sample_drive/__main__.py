@@ -4,9 +4,9 @@
     python -m sample_drive data/streets/train --seed 1000 --drives 40 --seconds 12 --rate 1 \\
         --no-unknown --frames                                                           # frames to train on
 
-OUT gets `images/`, `labels/` (CamVid's class ids), `labels_masks/` (1: unknown object) and `ground_truth.json`, unless
-only --bag is given; and `bag/` (MCAP: image, camera_info, tf, ground truth), unless only --frames is given. The same
-seed gives the same bytes. docs/sample_drive.md describes every field.
+OUT gets `images/`, `labels/` (CamVid's class ids), `labels_masks/` (1: unknown object), `instances/` (which unknown
+object) and `ground_truth.json`, unless only --bag is given; and `bag/` (MCAP: image, camera_info, tf, ground truth),
+unless only --frames is given. The same seed gives the same bytes. docs/sample_drive.md describes every field.
 """
 
 from __future__ import annotations

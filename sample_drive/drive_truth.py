@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ros_ood_perception.camera.image_file import ImageFileError, read_label_file
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.recordings.bag_files import BAG_FOLDER
-from sample_drive.ground_truth import ANOMALY_FOLDER, FORMAT, TRUTH_FILE, VERSION, TrueObstacle
+from sample_drive.ground_truth import ANOMALY_FOLDER, FORMAT, INSTANCE_FOLDER, TRUTH_FILE, VERSION, TrueObstacle
 
 
 class DriveTruthError(PerceptionError, ValueError):
@@ -55,6 +55,24 @@ class DriveTruth:
         if mask.dtype != np.uint8:
             raise DriveTruthError(f"{path}: has 16 bits a pixel; render the drive again")
         return mask.astype(np.uint8, copy=False)
+
+    def instance_file(self, stamp_ns: int) -> Path:
+        """The file that says which unknown object each pixel of a frame shows."""
+        return self.folder / INSTANCE_FOLDER / f"{stamp_ns}.png"
+
+    def instances(self, stamp_ns: int) -> NDArray[np.uint16]:
+        """(H, W) uint16: the id of the unknown object that is seen, 0 elsewhere.
+
+        Raises:
+            DriveTruthError: the file is not there, as in drives of an earlier version, or is no such picture.
+        """
+        path = self.instance_file(stamp_ns)
+        if not path.is_file():
+            raise DriveTruthError(f"{path}: no such file; an earlier version rendered the drive: render it again")
+        try:
+            return read_label_file(path).astype(np.uint16, copy=False)
+        except ImageFileError as error:
+            raise DriveTruthError(f"{error}; render the drive again") from error
 
 
 def is_drive(path: Path) -> bool:

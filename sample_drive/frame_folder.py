@@ -1,4 +1,4 @@
-"""Writes a drive as files: images and labels in CamVid's layout, anomaly masks, and `ground_truth.json`."""
+"""Writes a drive as files: images and labels in CamVid's layout, masks of the unknown, and `ground_truth.json`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from sample_drive.ground_truth import (
     CLASSES,
     FORMAT,
     IMAGE_FOLDER,
+    INSTANCE_FOLDER,
     LABEL_FOLDER,
     TRUTH_FILE,
     VERSION,
@@ -33,9 +34,9 @@ COMPRESSION = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 class FrameFolder:
     """Writes frames below a folder. Several drives can be written into one folder, as their names differ.
 
-    `images/STAMP.png` (RGB), `labels/STAMP.png` (class ids, 11 where no class is right) and `labels_masks/STAMP.png`
-    (1 on unknown objects, 0 elsewhere): the first two are CamVid's layout, the first and the last that of
-    `images_and_masks`.
+    `images/STAMP.png` (RGB), `labels/STAMP.png` (class ids, 11 where no class is right), `labels_masks/STAMP.png` (1 on
+    unknown objects, 0 elsewhere) and `instances/STAMP.png` (16 bits: id of the unknown object, 0 elsewhere). The first
+    two are CamVid's layout, the first and the third that of `images_and_masks`.
 
     Raises:
         FileExistsError: the folder holds frames already.
@@ -44,7 +45,7 @@ class FrameFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        parts = [folder / part for part in (IMAGE_FOLDER, LABEL_FOLDER, ANOMALY_FOLDER)]
+        parts = [folder / part for part in (IMAGE_FOLDER, LABEL_FOLDER, ANOMALY_FOLDER, INSTANCE_FOLDER)]
         # Frames of an earlier run would be trained on, but are not in the new ground_truth.json.
         used = [p for p in (*parts, folder / TRUTH_FILE) if p.is_file() or (p.is_dir() and any(p.iterdir()))]
         if used:
@@ -69,6 +70,7 @@ class FrameFolder:
         self._write_png(f"{IMAGE_FOLDER}/{name}", np.ascontiguousarray(frame.image[..., ::-1]))
         self._write_png(f"{LABEL_FOLDER}/{name}", frame.labels)
         self._write_png(f"{ANOMALY_FOLDER}/{name}", frame.anomaly.astype(np.uint8))
+        self._write_png(f"{INSTANCE_FOLDER}/{name}", frame.instances)
         self._drives[-1]["frames"].append(frame_facts(frame, name))
 
     def finish(self) -> Path:
@@ -79,14 +81,19 @@ class FrameFolder:
             "version": VERSION,
             "classes": list(CLASSES),
             "void_id": VOID_ID,
-            "folders": {"images": IMAGE_FOLDER, "labels": LABEL_FOLDER, "anomaly": ANOMALY_FOLDER},
+            "folders": {
+                "images": IMAGE_FOLDER,
+                "labels": LABEL_FOLDER,
+                "anomaly": ANOMALY_FOLDER,
+                "instances": INSTANCE_FOLDER,
+            },
             "drives": self._drives,
         }
         sync_all()
         self._output.write(TRUTH_FILE, json.dumps(facts, separators=(",", ":")) + "\n")
         return path
 
-    def _write_png(self, name: str, pixels: NDArray[np.uint8]) -> None:
+    def _write_png(self, name: str, pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
         done, data = cv2.imencode(".png", pixels, COMPRESSION)
         if not done:
             raise OSError(f"{self.folder / name}: OpenCV cannot encode a PNG of {pixels.shape}")

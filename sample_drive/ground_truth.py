@@ -13,7 +13,7 @@ from ros_ood_perception.obstacles.ground import CameraPose
 TRUTH_FILE = "ground_truth.json"
 FORMAT, VERSION = "ros_ood_perception/sample_drive", 1
 """As `ground_truth.json` names them."""
-IMAGE_FOLDER, LABEL_FOLDER, ANOMALY_FOLDER = "images", "labels", "labels_masks"
+IMAGE_FOLDER, LABEL_FOLDER, ANOMALY_FOLDER, INSTANCE_FOLDER = "images", "labels", "labels_masks", "instances"
 
 CLASSES = (
     "sky",

@@ -26,7 +26,7 @@ from ros_ood_perception.recordings.bag_files import STORAGE_ENDINGS
 from ros_ood_perception.recordings.bag_parts import listed
 
 VIDEO_ENDINGS = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg")
-LABEL_FOLDERS = ("annotations", "labels", "labels_masks", "masks")
+LABEL_FOLDERS = ("annotations", "instances", "labels", "labels_masks", "masks")
 """Folders of a data set that hold pictures, but no frames."""
 MAX_FRAMES = 1 << 31
 MAX_VIDEO_MS = 1e9

@@ -15,6 +15,7 @@ from ros_ood_perception.obstacles.ground import GroundProjection
 from ros_ood_perception.replay.inputs import open_input
 from sample_drive.__main__ import main
 from sample_drive.drive import DriveSettings, DriveSettingsError, SampleDrive
+from sample_drive.drive_truth import DriveTruthError, read_truth
 from sample_drive.ground_truth import CLASSES, VOID_ID, DriveFrame
 
 
@@ -134,6 +135,12 @@ def test_the_command_writes_frames_a_bag_and_the_truth(tmp_path: Path) -> None:
         assert np.array_equal(cv2.imread(str(out / "labels" / name), cv2.IMREAD_UNCHANGED), frame.labels)
         mask = cv2.imread(str(out / "labels_masks" / name), cv2.IMREAD_UNCHANGED)
         assert np.array_equal(mask.astype(bool), frame.anomaly)
+    drive_truth = read_truth(out)
+    for frame in expected:
+        assert np.array_equal(drive_truth.instances(frame.stamp_ns), frame.instances)
+    (out / "instances" / names[0]).unlink()
+    with pytest.raises(DriveTruthError, match=r"instances/\d+\.png: no such file; .*render it again"):
+        drive_truth.instances(expected[0].stamp_ns)
     # The images of the truth are no cameras: neither the demo nor a replay need be told which topic is.
     assert len(open_frames(out / "bag")) == 2
     assert [camera.image for camera in open_input(out / "bag", [], 1.0).cameras] == ["/camera/image_raw"]
