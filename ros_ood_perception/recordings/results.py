@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.messages.stamps import stamp_ns
 from ros_ood_perception.messages.topics import OUTPUT_TOPICS
+from ros_ood_perception.obstacles.point_cloud import POINT
 from ros_ood_perception.recordings.bag import Bag, BagError, BagMessage
 
 READ = ("semantic_mask", "anomaly_mask", "anomaly_score", "obstacle_detections")
@@ -29,13 +30,17 @@ FrameKey = tuple[str, int, int]
 
 @dataclass(frozen=True)
 class DetectedBox:
-    """One obstacle in the image: left, top, width and height in pixels, and its id."""
+    """One obstacle in the image: left, top, width and height in pixels, its id, and its mean anomaly score, 0 to 1.
+
+    The score is None where the message has none.
+    """
 
     x: float
     y: float
     width: float
     height: float
     id: str
+    score: float | None = None
 
 
 @dataclass
@@ -126,6 +131,33 @@ def result_frames(bag: Bag, damage: list[str] | None = None) -> Iterator[ResultF
         yield frame
 
 
+def obstacle_places(bag: Bag, damage: list[str]) -> Iterator[tuple[FrameKey, dict[str, NDArray[np.float32]]]]:
+    """Where the obstacles stand, frame by frame: id to places (N, 3) x, y, z in the vehicle's frame, metres.
+
+    A frame in which no obstacle has a place has an empty dictionary. Frames without the message are left out: the
+    camera's place over the ground was not known. Points that are not finite are left out.
+
+    Args:
+        damage: a sentence is added for each message that cannot be read.
+    """
+    ending = OUTPUT_TOPICS["obstacles"]
+    topics = {
+        topic: (topic.removesuffix(ending), "obstacles")
+        for topic, kind in bag.types.items()
+        if topic.endswith(f"/{ending}") and kind.endswith("/PointCloud2")
+    }
+    for key, raw, message in _messages(bag, topics, damage):
+        data = np.ascontiguousarray(message.data, np.uint8)
+        if message.point_step != POINT.itemsize or data.size != message.width * message.height * POINT.itemsize:
+            _note(damage, f"{bag.path}: {raw.topic}, stamp {key[1]}: has points of another form")
+            continue
+        points = data.view(POINT)
+        places = np.stack([points[axis] for axis in "xyz"], axis=1)
+        finite = np.isfinite(places).all(axis=1)
+        ids, places = points["id"][finite], places[finite]
+        yield key, {str(number): places[ids == number] for number in np.unique(ids).tolist()}
+
+
 class _NoResultError(PerceptionError, ValueError):
     """A message that is not one of our outputs. The text says why."""
 
@@ -199,6 +231,10 @@ def _boxes(message: Any) -> tuple[DetectedBox, ...]:
 def _box(detection: Any) -> DetectedBox:
     box, centre = detection.bbox, detection.bbox.center.position
     width, height = float(box.size_x), float(box.size_y)
+    score = float(detection.results[0].hypothesis.score) if len(detection.results) else None
+    # NaN compares false with both ends.
+    if score is not None and not 0 <= score <= 1:
+        raise _NoResultError(f"has an obstacle with the score {score:g}, which is not from 0 to 1")
     return DetectedBox(
-        float(centre.x) - (width - 1) / 2, float(centre.y) - (height - 1) / 2, width, height, str(detection.id)
+        float(centre.x) - (width - 1) / 2, float(centre.y) - (height - 1) / 2, width, height, str(detection.id), score
     )

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_ood_perception.messages.stamps import stamp_ns
-from ros_ood_perception.messages.topics import OUTPUT_TOPICS
-from ros_ood_perception.obstacles.point_cloud import POINT
-from ros_ood_perception.recordings.bag import Bag, BagError
-from ros_ood_perception.recordings.results import DetectedBox, FrameKey, ResultFrame, result_frames
+from ros_ood_perception.recordings.bag import Bag
+from ros_ood_perception.recordings.results import DetectedBox, FrameKey, ResultFrame, obstacle_places, result_frames
 from ros_ood_perception.replay.recorded_images import ImageKey
 
 
@@ -97,33 +93,10 @@ def _figures(frame: ResultFrame, drivable: Collection[int], ranges_m: Mapping[st
 
 def _ranges(bag: Bag, damage: list[str]) -> dict[FrameKey, dict[str, float]]:
     """By frame, id of an obstacle to the distance of its nearest point, metres."""
-    ending = OUTPUT_TOPICS["obstacles"]
-    topics = [
-        topic for topic, kind in bag.types.items() if topic.endswith(f"/{ending}") and kind.endswith("/PointCloud2")
-    ]
-    seen: Counter[tuple[str, int]] = Counter()
-    found: dict[FrameKey, dict[str, float]] = {}
-    for raw in bag.messages(topics):
-        try:
-            message = bag.deserialize(raw)
-            stamp = stamp_ns(message.header.stamp)
-            data = np.ascontiguousarray(message.data, np.uint8)
-            if message.point_step != POINT.itemsize or data.size != message.width * message.height * POINT.itemsize:
-                raise BagError(f"{bag.path}: {raw.topic}, stamp {stamp}: has points of another form")
-        except BagError as error:
-            if str(error) not in damage:
-                damage.append(str(error))
-            continue
-        points = data.view(POINT)
-        ranges = np.hypot(points["x"].astype(np.float64), points["y"].astype(np.float64))
-        key = (raw.topic.removesuffix(ending), stamp, seen[raw.topic, stamp])
-        seen[raw.topic, stamp] += 1
-        nearest: dict[str, float] = {}
-        for number, range_m in zip(points["id"].tolist(), ranges.tolist(), strict=True):
-            if np.isfinite(range_m):
-                nearest[str(number)] = min(range_m, nearest.get(str(number), np.inf))
-        found[key] = nearest
-    return found
+    return {
+        key: {number: float(np.hypot(*places[:, :2].T.astype(np.float64)).min()) for number, places in by_id.items()}
+        for key, by_id in obstacle_places(bag, damage)
+    }
 
 
 @dataclass
