@@ -12,7 +12,7 @@ from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.output_folder import OutputFolder, OutputFolderError
 from ros_ood_perception.parent_process import ends_with_this_process
 from ros_ood_perception.recordings.bag_files import BAG_FOLDER
-from sample_drive.ground_truth import FORMAT, TRUTH_FILE, VERSION
+from sample_drive.ground_truth import FORMAT, INSTANCE_FOLDER, TRUTH_FILE, VERSION
 
 PROGRAM = "sample_drive"
 
@@ -60,7 +60,8 @@ def rendered_drive(seed: int, say: Callable[[str], None]) -> Path:
 
 
 def _is_that_drive(folder: Path, seed: int) -> bool:
-    if not (folder / BAG_FOLDER).is_dir():
+    # Drives of an earlier version lack the pixels of each object.
+    if not (folder / BAG_FOLDER).is_dir() or not (folder / INSTANCE_FOLDER).is_dir():
         return False
     try:
         facts = json.loads((folder / TRUTH_FILE).read_text("utf-8"))

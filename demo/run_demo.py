@@ -40,9 +40,13 @@ from ros_ood_perception.files.package_files import package_file
 from ros_ood_perception.number_arguments import LARGEST_SEED, MOST_THREADS, real, whole
 from ros_ood_perception.parent_process import ends_with_this_process
 from ros_ood_perception.progress_bar import progress_bar
+from ros_ood_perception.recordings.bag import Bag
 from ros_ood_perception.recordings.bag_files import BAG_FOLDER
 from ros_ood_perception.shown_text import error_line, printable
 from sample_drive.drive_truth import DriveTruth, is_drive, read_truth
+from training.metrics.obstacles.drive_objects import DriveObjects
+from training.metrics.obstacles.judging import Rule
+from training.metrics.obstacles.measure import MeasuredDrive, measure_drive
 
 PROGRAM = "the demo"
 REPLAY_FOLDER = "replay"
@@ -140,9 +144,12 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     stages.end("live_node")
     recorded = RecordedRun.read(options.out, IMAGE_TOPICS)
     metrics: dict[str, Any] = {}
+    measured = None
     if truth is not None:
         metrics = replay_drive(options, played, truth, bundle, console)
         replayed = options.out / REPLAY_FOLDER / BAG_FOLDER
+        # A live node publishes no boxes where vision_msgs is missing. That its obstacles are the same is checked below.
+        measured = measure_drive(Bag(replayed), {f"{NODE}/": ""}, DriveObjects(truth.folder), Rule())
         equality = compare_with_replay(recorded, IMAGE_TOPICS, OBSTACLES_TOPIC, options.out, replayed)
     else:
         equality = _compare_with_engine(options, played, bundle, recorded, float(facts["anomaly_threshold"]), console)
@@ -154,7 +161,10 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     summary["problems"] = problems(summary)
     if metrics:
         summary["metrics"] = metrics
-    _report(options.out, summary, played, bundle, recorded, console)
+    if measured is not None:
+        summary["unknown_objects"] = measured.findings.summary(measured.seconds)
+        summary["problems"] += measured.damage
+    _report(options.out, summary, played, bundle, recorded, measured, console)
     stages.end("report")
     summary["stages_s"] = stages.seconds
     output.write(SUMMARY, json_text(summary, indent=2))
@@ -185,7 +195,7 @@ def replay_drive(
     out: Path = options.out
     command = [sys.executable, "-m", "training.evaluate_replay", str(played.path), "--labels", str(truth.folder)]
     command += ["--bundle", str(bundle.folder), "--out", str(out / REPLAY_FOLDER), "--node-name", NODE]
-    command += ["--outputs", ",".join((*IMAGE_TOPICS, "obstacles"))]
+    command += ["--outputs", ",".join((*IMAGE_TOPICS, "obstacles", "obstacle_detections"))]
     command += ["--engine", options.engine, "--threads", str(options.threads)]
     if played.geometry:
         command += ["--camera", played.geometry.image_topic]
@@ -218,17 +228,21 @@ def _compare_with_engine(
 
 
 def _report(
-    out: Path, summary: dict[str, Any], played: DemoInput, bundle: Bundle, recorded: RecordedRun, console: Console
+    out: Path,
+    summary: dict[str, Any],
+    played: DemoInput,
+    bundle: Bundle,
+    recorded: RecordedRun,
+    measured: MeasuredDrive | None,
+    console: Console,
 ) -> None:
-    """Write `report.html`; adds the unknown objects of a drive to the summary."""
+    """Write `report.html`."""
     obstacles = None
     if played.geometry is not None:
         obstacles = recorded_obstacles(recorded_clouds(out / BAG_FOLDER, OBSTACLES_TOPIC, recorded.sent))
     with progress_bar(console) as bar:
         task = bar.add_task("writing the report", total=len(played.frames))
-        player = Player(recorded, played, bundle.description, obstacles)
-        if player.findings is not None:
-            summary["unknown_objects"] = player.findings.summary(player.seconds)
+        player = Player(recorded, played, bundle.description, obstacles, measured)
         pixels = recorded_pixels(out / BAG_FOLDER, IMAGE_TOPICS, recorded.sent)
         write_report(out, summary, bundle.description, player.data(pixels, lambda: bar.advance(task)))
 

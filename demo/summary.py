@@ -136,11 +136,15 @@ def print_summary(summary: dict[str, Any], out: Path, console: Console) -> None:
         say(f"pixels against the truth: {', '.join(shown)}")
     if "unknown_objects" in summary:
         found = summary["unknown_objects"]
-        say(f"unknown objects found: {found['found']} of {found['objects']}")
+        share = found["share_of_frames_found"]
+        in_frames = "" if share is None else f", in {100 * share:.0f} % of the frames in view"
+        say(f"unknown objects found: {found['found']} of {found['objects']}{in_frames}")
         for row in found["each"]:
             first = "missed" if row["first_found_m"] is None else f"first found {row['first_found_m']:.1f} m ahead"
-            say(f"  {row['kind']} {row['id']}: {first}, in view from {row['first_in_view_m']:.1f} m on")
-        say(f"false obstacles: {found['false_obstacles']}, {found['false_obstacles_per_minute']:.1f} a minute")
+            frames = f"found in {row['frames_found']} of {row['frames_in_view']} frames in view"
+            say(f"  {row['kind']} {row['id']}: {first}, in view from {row['first_in_view_m']:.1f} m on; {frames}")
+        rate = found["false_obstacles_per_minute"]
+        say(f"false obstacles: {found['false_obstacles']}{'' if rate is None else f', {rate:.1f} a minute'}")
     say(f"seconds: {', '.join(f'{name} {seconds}' for name, seconds in summary['stages_s'].items())}")
     say(f"report: {out / 'report.html'}")
     if summary["input"]["other_cameras"]:

@@ -11,22 +11,16 @@ from numpy.typing import NDArray
 
 from demo.demo_input import DemoInput
 from demo.recorded_run import RecordedRun
-from demo.report.found_objects import (
-    Findings,
-    JudgedFrame,
-    Places,
-    Visibility,
-    find_objects,
-    nearest_range_m,
-)
 from ros_ood_perception.bundle.model_bundle import BundleDescription
 from ros_ood_perception.camera.raw_image import MalformedImageError
 from ros_ood_perception.messages.overlay import score_picture, semantic_picture
-from ros_ood_perception.obstacles.regions import RegionSettings
 from ros_ood_perception.replay.report.pictures import encoded, narrowed, outlines
 from ros_ood_perception.replay.report.player import PICTURE_WIDTH
 from ros_ood_perception.shown_text import printable
 from sample_drive.ground_truth import TrueObstacle
+from training.metrics.obstacles.judging import FALSE, JudgedFrame
+from training.metrics.obstacles.measure import MeasuredDrive
+from training.metrics.obstacles.published import obstacle_regions
 
 MAX_FRAMES = 600
 """Of a longer drive every second or third frame is shown, so that a browser can hold the page."""
@@ -53,38 +47,33 @@ class Player:
         run: what was recorded.
         played: the frames that were sent.
         obstacles: as published; None without the camera's geometry.
+        measured: the obstacles judged by the truth; None without it.
 
     Attributes:
-        findings: which unknown objects were found; None without the truth.
-        seconds: from the first frame's stamp to the end of the last frame.
         shown: positions of the frames that the page plays.
     """
 
     def __init__(
-        self, run: RecordedRun, played: DemoInput, description: BundleDescription, obstacles: Obstacles | None
+        self,
+        run: RecordedRun,
+        played: DemoInput,
+        description: BundleDescription,
+        obstacles: Obstacles | None,
+        measured: MeasuredDrive | None,
     ) -> None:
         self._run, self._description = run, description
         self._frames, self._geometry, self._truth = played.frames, played.geometry, played.truth
-        self._obstacles = obstacles
+        self._obstacles, self._measured = obstacles, measured
         self._messages = {name: {m.frame: m for m in messages} for name, messages in run.messages.items()}
         self._complete = sorted(set.intersection(*(set(by_frame) for by_frame in self._messages.values())))
         step = -(-len(self._complete) // MAX_FRAMES) or 1
         self.shown = self._complete[::step]
-        stamps = [run.sent[position].stamp_ns for position in self._complete]
-        last = (stamps[-1] - stamps[0]) / 1e9 if stamps else 0.0
-        self.seconds = last * len(stamps) / (len(stamps) - 1) if len(stamps) > 1 else last
-        self.findings = self._find() if self._truth is not None and self._geometry is not None else None
 
-    def _find(self) -> Findings:
-        assert self._truth is not None
-        assert self._geometry is not None
-        camera = self._geometry.ground.camera
-        frames = [JudgedFrame(self._objects(p), _flat(self._obstacles_of(p))) for p in self._complete]
-        # The node's defaults.
-        visibility = Visibility(
-            RegionSettings().min_area * camera.height * camera.width, self._geometry.ground.max_range_m
-        )
-        return find_objects(frames, self._truth.camera_xy, visibility)
+    def _judged(self, position: int) -> JudgedFrame | None:
+        """The judgement of a frame; None where there is no truth about it."""
+        if self._measured is None:
+            return None
+        return self._measured.frames.get(("", self._run.sent[position].stamp_ns))
 
     def _objects(self, position: int) -> tuple[TrueObstacle, ...]:
         assert self._truth is not None
@@ -113,7 +102,10 @@ class Player:
                 heat = score_picture(narrowed(image, PICTURE_WIDTH).astype(np.float32) / 255)
                 frames[position]["score"] = encoded(heat, ".jpg")
             else:
-                frames[position]["outlines"] = outlines(image, PICTURE_WIDTH)
+                false = self._false_pixels(position, image)
+                frames[position]["outlines"] = outlines(np.where(false, np.uint8(0), image), PICTURE_WIDTH)
+                if false.any():
+                    frames[position]["false_outlines"] = outlines(false.astype(np.uint8), PICTURE_WIDTH)
         size = None
         for position, frame in enumerate(self._frames):
             advance()
@@ -144,6 +136,15 @@ class Player:
             "open": {"camera": 0, "frame": max(range(len(played)), key=lambda i: _found(played[i]), default=0)},
         }
 
+    def _false_pixels(self, position: int, mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Which pixels of a frame's anomaly mask (H, W) belong to false obstacles."""
+        judged = self._judged(position)
+        if judged is None:
+            return np.zeros(mask.shape, np.bool_)
+        regions = obstacle_regions(mask > 0, [obstacle.box for obstacle in judged.obstacles])
+        false = [number for number, obstacle in enumerate(judged.obstacles, 1) if obstacle.verdict == FALSE]
+        return np.isin(regions, false)
+
     def _facts(self, position: int) -> dict[str, Any]:
         sent = self._run.sent
         latency_ms = (self._messages["semantic_mask"][position].arrived_at_ns - sent[position].sent_at_ns) / 1e6
@@ -160,10 +161,13 @@ class Player:
             if mask is not None:
                 facts["true_outlines"] = outlines(mask, PICTURE_WIDTH)
                 facts["true_area"] = round(float(np.count_nonzero(mask) / mask.size), 6)
+            judged = self._judged(position)
+            found = {known.truth.id for known in judged.objects if known.found} if judged else set()
             facts["objects"] = [
                 {
                     "id": truth.id,
                     "kind": truth.kind,
+                    "found": str(truth.id) in found,
                     "range_m": round(truth.range_m, 2),
                     "visible": truth.visible_pixels > 0,
                     "footprint": _rounded(truth.footprint, 2),
@@ -175,10 +179,8 @@ class Player:
     def _drawn_obstacles(self, position: int) -> list[dict[str, Any]]:
         assert self._geometry is not None
         ground = self._geometry.ground
-        matches: dict[int, int] = {}
-        if self.findings is not None:
-            matches = self.findings.matches[self._complete.index(position)]
-        camera_xy = ground.pose.translation[:2]
+        judged = self._judged(position)
+        verdicts = judged.verdicts if judged else {}
         drawn = []
         for number, points in self._obstacles_of(position).items():
             on_ground = points.copy()
@@ -191,8 +193,8 @@ class Player:
                     "id": number,
                     "points": _rounded(points[:, :2], 2),
                     "pixels": _rounded(pixels, 1),
-                    "range_m": round(nearest_range_m(points[:, :2], camera_xy), 2),
-                    "object": matches.get(number),
+                    "range_m": round(float(ground.range_m(points).min()), 2),
+                    "verdict": verdicts.get(str(number)),
                 }
             )
         return drawn
@@ -217,22 +219,23 @@ class Player:
 
     def _events(self) -> list[dict[str, Any]]:
         """Where to jump to: the frame in which an unknown object is first found, or last in view if it never is."""
-        if self.findings is None:
+        if self._measured is None:
             return []
-        shown = np.array(self.shown)
+        shown = np.array([self._run.sent[position].stamp_ns for position in self.shown])
         events: list[dict[str, Any]] = []
-        for found in self.findings.objects:
-            at = self._complete[found.found[0] if found.found else found.in_view[-1]]
-            if found.found:
-                text = f"{found.kind} found {found.first_found_m:.1f} m ahead"
+        for record in self._measured.findings.objects.values():
+            found = record.found_in
+            at = found[0] if found else record.sightings[-1]
+            if found:
+                text = f"{record.kind} found {at.range_m or 0:.1f} m ahead"
             else:
-                text = f"{found.kind} missed, in view from {found.first_in_view_m:.1f} m on"
+                text = f"{record.kind} missed, in view from {record.sightings[0].range_m or 0:.1f} m on"
             events.append(
                 {
                     "camera": 0,
-                    "frame": min(int(np.searchsorted(shown, at)), len(shown) - 1),
-                    "kind": "found" if found.found else "missed",
-                    "object": found.id,
+                    "frame": min(int(np.searchsorted(shown, at.stamp_ns)), len(shown) - 1),
+                    "kind": "found" if found else "missed",
+                    "object": record.id,
                     "text": text,
                 }
             )
@@ -241,13 +244,8 @@ class Player:
 
 def _found(frame: Mapping[str, Any]) -> tuple[int, int, float]:
     """The report opens on the frame with most found objects; of those, with most obstacles, then anomalous pixels."""
-    obstacles = frame.get("obstacles", ())
-    objects = {obstacle["object"] for obstacle in obstacles} - {None}
-    return len(objects), len(obstacles), frame["area"]
-
-
-def _flat(obstacles: Mapping[int, NDArray[np.float64]]) -> dict[int, Places]:
-    return {number: points[:, :2] for number, points in obstacles.items()}
+    found = sum(known["found"] for known in frame.get("objects", ()))
+    return found, len(frame.get("obstacles", ())), frame["area"]
 
 
 def _rounded(values: Sequence[Any] | NDArray[np.float64], digits: int) -> list[Any]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,8 +18,10 @@ def write_drive(folder: Path, facts: dict[str, Any]) -> None:
     """A drive as the renderer leaves it, without frames."""
     drive = OutputFolder.claim(folder, module.PROGRAM)
     drive.write("ground_truth.json", json.dumps(facts))
-    (folder / "bag").mkdir()
+    for part in ("bag", "instances"):
+        (folder / part).mkdir()
     drive.write("bag/bag_0.mcap", b"")
+    drive.write("instances/1.png", b"")
 
 
 def facts_of_drive(**changed: Any) -> dict[str, Any]:
@@ -54,6 +57,23 @@ def test_a_drive_of_another_version_is_rendered_again(
     assert module.rendered_drive(3, lambda text: None) == folder
     assert bool(rendered) is renders
     assert json.loads((folder / "ground_truth.json").read_text()) == facts_of_drive()
+
+
+def test_a_drive_without_the_pixels_of_each_object_is_rendered_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = module.FOLDER / "seed_3"
+    write_drive(folder, facts_of_drive())
+    shutil.rmtree(folder / "instances")
+
+    def render(command: list[str], check: bool) -> SimpleNamespace:
+        write_drive(folder.with_name("seed_3.unfinished"), facts_of_drive())
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(subprocess, "run", render)
+    module.rendered_drive(3, lambda text: None)
+    assert (folder / "instances").is_dir()
 
 
 def test_the_format_keeps_its_name() -> None:

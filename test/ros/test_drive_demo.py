@@ -65,16 +65,16 @@ def test_the_figures_are_those_of_evaluate_replay(run: Path, summary: dict[str, 
 
 def test_every_object_in_view_is_in_the_table_and_on_the_page(drive: Path, run: Path, summary: dict[str, Any]) -> None:
     truth = json.loads((drive / "ground_truth.json").read_text())["drives"][0]["frames"]
-    least = 0.0002 * 320 * 240
     in_view = {
-        obstacle["id"]: obstacle["kind"]
+        str(obstacle["id"]): obstacle["kind"]
         for frame in truth
         for obstacle in frame["obstacles"]
-        if obstacle["visible_pixels"] >= least and obstacle["range_m"] <= 40
+        if obstacle["visible_pixels"] >= 60 and obstacle["range_m"] <= 40
     }
     unknown = summary["unknown_objects"]
     assert {row["id"]: row["kind"] for row in unknown["each"]} == in_view
     assert unknown["objects"] == len(in_view) > 0
+    assert (unknown["frames"], unknown["seconds"]) == (FRAMES, 6)
     data = player_data((run / "report.html").read_text())
     [camera] = data["cameras"]
     assert [frame["t"] for frame in camera["frames"]] == [pytest.approx(n / 2, abs=1e-3) for n in range(FRAMES)]
@@ -83,8 +83,28 @@ def test_every_object_in_view_is_in_the_table_and_on_the_page(drive: Path, run: 
         assert [(o["id"], o["kind"]) for o in frame["objects"]] == [(o["id"], o["kind"]) for o in true["obstacles"]]
     assert data["ground"]["max_range_m"] == 40
     # It opens where most unknown objects are found.
-    objects = [len({obstacle["object"] for obstacle in frame["obstacles"]} - {None}) for frame in camera["frames"]]
+    objects = [sum(known["found"] for known in frame["objects"]) for frame in camera["frames"]]
     assert objects[data["open"]["frame"]] == max(objects)
+    assert sum(objects) == sum(row["frames_found"] for row in unknown["each"])
+
+
+def test_false_obstacles_are_marked_as_such_on_the_page(run: Path, summary: dict[str, Any]) -> None:
+    page = (run / "report.html").read_text()
+    [camera] = player_data(page)["cameras"]
+    obstacles = [obstacle for frame in camera["frames"] for obstacle in frame["obstacles"]]
+    assert {obstacle["verdict"] for obstacle in obstacles} <= {"found", "on_object", "false"}
+    false = {obstacle["id"] for obstacle in obstacles if obstacle["verdict"] == "false"}
+    assert len(false) == summary["unknown_objects"]["false_obstacles"] > 0
+    for frame in camera["frames"]:
+        is_false = any(obstacle["verdict"] == "false" for obstacle in frame["obstacles"])
+        assert bool(frame.get("false_outlines")) <= is_false
+    assert any(frame.get("false_outlines") for frame in camera["frames"])
+    # On the first screen, above the player.
+    first = page.split('id="player"')[0]
+    for row in summary["unknown_objects"]["each"]:
+        shown = re.search(rf'data-object="{row["id"]}"[^>]*><span>{row["kind"]}</span><b[^>]*>(\d+) %</b>', first)
+        assert shown is not None
+        assert int(shown[1]) == pytest.approx(100 * row["share_found"], abs=0.51)
 
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

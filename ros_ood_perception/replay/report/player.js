@@ -95,6 +95,11 @@
     path(context, frame.outlines || [], scale);
     context.fillStyle = "#ff8c0055"; context.fill("evenodd");
     context.lineWidth = 1.5; context.strokeStyle = "#ff9a2b"; context.stroke();
+    if (frame.false_outlines) {
+      path(context, frame.false_outlines, scale);
+      context.fillStyle = "#e0202066"; context.fill("evenodd");
+      context.lineWidth = 2; context.strokeStyle = "#ff4d4d"; context.stroke();
+    }
     for (const obstacle of frame.obstacles || []) {
       if (obstacle.box) {
         const [x, y, w, h] = obstacle.box.map((value) => value * perPixel);
@@ -106,9 +111,11 @@
       if (!obstacle.pixels || !obstacle.pixels.length) continue;
       context.beginPath();
       obstacle.pixels.forEach(([u, v], i) => context[i ? "lineTo" : "moveTo"](u * perPixel, v * perPixel));
-      context.lineWidth = 3; context.strokeStyle = "#fff"; context.stroke();
+      const isFalse = obstacle.verdict === "false";
+      context.lineWidth = 3; context.strokeStyle = isFalse ? "#ff4d4d" : "#fff"; context.stroke();
       const [u, v] = obstacle.pixels[obstacle.pixels.length >> 1];
-      label(context, `${obstacle.range_m.toFixed(1)} m`, u * perPixel, v * perPixel + 15, "#ffd9ad", width);
+      const text = `${isFalse ? "false, " : ""}${obstacle.range_m.toFixed(1)} m`;
+      label(context, text, u * perPixel, v * perPixel + 15, isFalse ? "#ff9d96" : "#ffd9ad", width);
     }
   }
 
@@ -136,7 +143,6 @@
     // The vehicle: base_link is below its middle, the camera sits behind the windscreen.
     shape([[2.2, 0.9], [2.2, -0.9], [-2.2, -0.9], [-2.2, 0.9]]); context.closePath();
     context.fillStyle = colour("--soft"); context.fill();
-    const matched = new Set((frame.obstacles || []).map((obstacle) => obstacle.object));
     if (truth()) {
       for (const object of frame.objects || []) {
         if (object.range_m > ground.max_range_m + 5) continue;
@@ -154,17 +160,18 @@
     }
     if (found()) {
       for (const obstacle of frame.obstacles || []) {
+        const ink = colour(obstacle.verdict === "false" ? "--bad" : "--above");
         shape(obstacle.points);
         context.lineWidth = 4; context.lineCap = "round"; context.lineJoin = "round";
-        context.strokeStyle = colour("--above"); context.stroke();
+        context.strokeStyle = ink; context.stroke();
         if (obstacle.points.length === 1) {
           const [x, y] = at(obstacle.points[0]);
-          context.beginPath(); context.arc(x, y, 3, 0, 7); context.fillStyle = colour("--above"); context.fill();
+          context.beginPath(); context.arc(x, y, 3, 0, 7); context.fillStyle = ink; context.fill();
         }
         // Where there is truth, only what is no unknown object needs its range: the others have a name.
-        if (!data.has_truth || !truth() || obstacle.object === null) {
+        if (!data.has_truth || !truth() || obstacle.verdict === "false") {
           const [x, y] = at(obstacle.points[obstacle.points.length >> 1]);
-          context.font = "11px system-ui, sans-serif"; context.fillStyle = colour("--above");
+          context.font = "11px system-ui, sans-serif"; context.fillStyle = ink;
           context.fillText(`${obstacle.range_m.toFixed(1)} m`, Math.min(x + 6, width - 40), y - 4);
         }
       }
@@ -290,7 +297,7 @@
     element("next-event").onclick = () => jump(1);
   }
   for (const id of ["show-found", "show-truth"]) if (element(id)) element(id).onchange = draw;
-  for (const row of document.querySelectorAll("tr.jump")) {
+  for (const row of document.querySelectorAll(".jump")) {
     row.onclick = (click) => {
       click.preventDefault();
       const event = data.events.find((one) => String(one.object) === row.dataset.object);
