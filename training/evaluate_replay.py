@@ -9,6 +9,8 @@ FOLDER holds `labels/` (PNG, class ids of the bundle; 255 and the first id above
 (PNG, 0 inlier, 1 anomaly, 255 void), or both. With several cameras, FOLDER/CAMERA holds them. A file has the name of
 its frame: the name of the image file, or the stamp in nanoseconds. Frames without labels are replayed but not measured.
 The calibration error is missing, because a replay has no class probabilities. Torch is not needed.
+
+With --obstacles FILE the obstacles are measured as well, by `training.evaluate_obstacles`.
 """
 
 from __future__ import annotations
@@ -36,8 +38,14 @@ from ros_ood_perception.replay.state import PROGRAM, ReplayError
 from ros_ood_perception.shown_text import error_line
 from training.data.label_set import IGNORE
 from training.data.labelled_frames import ANOMALY, INLIER, BrokenFrameError, LabelledFrame, label_file, read_label_map
+from training.evaluation.obstacle_tables import print_obstacles, unmeasured
 from training.evaluation.set_evaluation import SetEvaluation
 from training.evaluation.tables import print_tables, say
+from training.metrics.obstacles.judging import Rule
+from training.metrics.obstacles.published import NEEDED
+from training.metrics.obstacles.replayed import TruthOfReplay, measured_replays
+from training.metrics.obstacles.truth import ObstacleTruth
+from training.metrics.obstacles.truth_file import open_truth
 
 CLASS_FOLDER, ANOMALY_FOLDER = "labels", "labels_masks"
 METRICS_FILE = "metrics.json"
@@ -145,24 +153,25 @@ def _read(file: Path, size: tuple[int, ...]) -> NDArray[np.uint8]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit code of the replay, 1 if labels could not be used, 2 if none were found."""
+    """Command line; returns the replay's exit code, 1 if labels or obstacles could not be used, 2 if no labels fit."""
     parser = make_parser()
     parser.prog, parser.description = "python -m training.evaluate_replay", __doc__
     parser.formatter_class = RawDescriptionHelpFormatter
     parser.add_argument("--labels", type=Path, required=True, metavar="FOLDER", help="see above")
-    seen: list[tuple[LabelledReplay, Namespace, Opened]] = []
+    parser.add_argument("--obstacles", type=Path, metavar="FILE", help="truth about the obstacles; see above")
+    seen: list[tuple[LabelledReplay, Namespace, Opened, ObstacleTruth | None]] = []
 
     def observe(options: Namespace, opened: Opened) -> Sequence[ResultObserver]:
         if options.resume:
             raise ReplayError("--resume: frames that were replayed before would not be measured; start anew")
-        check_apart("--out", options.out, {"--labels": options.labels})
-        seen.append((LabelledReplay(options.labels, opened), options, opened))
+        check_apart("--out", options.out, {"--labels": options.labels, "--obstacles": options.obstacles})
+        seen.append((LabelledReplay(options.labels, opened), options, opened, _obstacle_truth(options, opened)))
         return [seen[0][0]]
 
     code = replay_main(arguments, parser, observe)
     if code not in (0, 1) or not seen:
         return code
-    measured, options, opened = seen[0]
+    measured, options, opened, truth = seen[0]
     if not measured.evaluation.frames:
         print(f"evaluate_replay: {options.labels}: no labels fit a frame, by name or by stamp", file=sys.stderr)
         measured.evaluation.close()
@@ -176,15 +185,35 @@ def main(arguments: list[str] | None = None) -> int:
         results["void_for_anomalies"] = void_for_anomalies
     output: dict[str, Any] = {"bundle": description.name, "score": description.score.name, "sets": {"replay": results}}
     try:
+        if truth is not None:
+            output["obstacles"] = measured_replays([TruthOfReplay(options.out, truth)], Rule())
         OutputFolder.reopen(options.out, PROGRAM).write(METRICS_FILE, json_text(output))
     except (PerceptionError, OSError) as error:
         say(f"evaluate_replay: {error_line(error)}")
         return 2
+    return max(code, _print(output, measured, void_for_anomalies))
+
+
+def _obstacle_truth(options: Namespace, opened: Opened) -> ObstacleTruth | None:
+    """The truth about the obstacles, if it is given. It is read before the replay, so that no replay is in vain."""
+    if options.obstacles is None:
+        return None
+    missing = [name for name in NEEDED if name not in opened.plan.outputs]
+    if missing:
+        raise ReplayError(f"--obstacles: needs {', '.join(missing)} in --outputs")
+    return open_truth(options.obstacles)
+
+
+def _print(output: dict[str, Any], measured: LabelledReplay, void_for_anomalies: str) -> int:
+    """Print the figures; returns 1 if something could not be measured, else 0."""
     print_tables(output)
     say(f"{measured.evaluation.frames} frames measured, {measured.without_labels} had no labels")
     if void_for_anomalies:
         say(f"evaluate_replay: {void_for_anomalies}")
-    return max(code, 1 if measured.left_out or void_for_anomalies else 0)
+    obstacles = output.get("obstacles")
+    if obstacles is not None:
+        print_obstacles(obstacles)
+    return 1 if measured.left_out or void_for_anomalies or (obstacles is not None and unmeasured(obstacles)) else 0
 
 
 if __name__ == "__main__":

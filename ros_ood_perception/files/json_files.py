@@ -6,12 +6,14 @@ import hashlib
 import json
 import math
 import stat
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.atomic_files import naming, write_file
+from ros_ood_perception.shown_text import printable
 
 LARGEST_BYTES = 1 << 26
 """Far more than any file of ours has."""
@@ -51,8 +53,11 @@ def write_json(path: Path, data: Any, indent: int | None = 1) -> None:
     write_file(path, json_text(data, indent))
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, strict: bool = False) -> Any:
     """Plain data of a JSON file.
+
+    Args:
+        strict: NaN, infinity and keys that are there twice are errors. Of such keys the last one counts otherwise.
 
     Raises:
         OSError: it cannot be read, with the path.
@@ -66,9 +71,22 @@ def read_json(path: Path) -> Any:
             raise JsonFileError(f"{path}: has {found.st_size} bytes; at most {LARGEST_BYTES} are read")
         contents = path.read_bytes()
     try:
-        return json.loads(contents.decode("utf-8"))
+        text = contents.decode("utf-8")
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number) if strict else json.loads(text)
     except (ValueError, RecursionError) as error:
         raise JsonFileError(f"{path}: is not JSON ({error})") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {printable(repr(twice), 80)} is there twice; keep one")
+    return found
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number of JSON; write a finite number, or null")
 
 
 def sealed_text(data: Mapping[str, Any]) -> str:
