@@ -149,6 +149,29 @@ def test_two_drives_are_added_up(replayed: Path, tmp_path: Path) -> None:
     assert len(found["drives"]) == 2
 
 
+def test_each_camera_is_measured_by_its_name(brightness: Path, tmp_path: Path) -> None:
+    topics: dict[str, Any] = {"/tf_static": [static_transforms()]}
+    for name in ("front", "rear"):
+        topics[f"/{name}/camera_info"] = [camera_info(number, *SIZE) for number in range(4)]
+        shown = [frame(number + 2) if name == "front" else np.full_like(frame(0), 20) for number in range(4)]
+        topics[f"/{name}/image_raw"] = [image(number, pixels) for number, pixels in enumerate(shown)]
+    bag, out = write_bag(tmp_path / "bag", topics), tmp_path / "out"
+    options = ["--set", "persistence.seen_frames=1", "--set", "persistence.of_frames=1"]
+    assert replay([str(bag), "--bundle", str(brightness), "--out", str(out), *options]) == 0
+    truth = truth_of(tmp_path / "truth.json", range(4))
+    data = json.loads(truth.read_text())
+    data["frames"] = [{**one, "camera": name} for one in data["frames"] for name in ("front", "rear")]
+    truth.write_text(json.dumps(data))
+    found = measured(out, truth)
+    assert [(row["camera"], row["frames_found"], row["frames_in_view"]) for row in found["each"]] == [
+        ("front", 4, 4),
+        ("rear", 0, 4),
+    ]
+    # The marking is bright in the last two frames of one camera; the time is that of both.
+    assert (found["false_obstacles"], found["seconds"]) == (1, pytest.approx(0.8))
+    assert found["false_obstacles_per_minute"] == pytest.approx(75)
+
+
 def test_the_options_change_what_is_in_view_and_what_is_marked(replayed: Path, tmp_path: Path) -> None:
     truth = truth_of(tmp_path / "truth.json")
     assert measured(replayed, truth, "--max-range", "9")["objects"] == 0

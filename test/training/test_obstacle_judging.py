@@ -121,8 +121,10 @@ def test_the_place_must_fit_in_direction_and_range(places: np.ndarray, found: bo
 
 
 def test_behind_the_vehicle_no_direction_wraps_around() -> None:
-    frame = published(obstacle("1", *PIXELS, line(-20.0)))
-    assert judged(frame, tyre(-20.0)).objects[0].found
+    behind = tyre(-20.0)
+    assert judged(published(obstacle("1", *PIXELS, line(-20.0))), behind).objects[0].found
+    for place in (line(-20.0, 5.0), line(20.0)):
+        assert not judged(published(obstacle("1", *PIXELS, place)), behind).objects[0].found
 
 
 def test_several_obstacles_on_one_object_are_one_find_and_none_is_false() -> None:
@@ -227,6 +229,7 @@ def test_each_object_has_its_row() -> None:
         "largest_pixels": 100,
         "frames_in_view": 4,
         "frames_marked": 2,
+        "largest_marked": 1.0,
         "frames_touched": 2,
         "frames_found": 2,
         "share_found": 0.5,

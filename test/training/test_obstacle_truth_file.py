@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,20 @@ def test_a_file_gives_pixels_places_and_ranges(tmp_path: Path) -> None:
     assert rear is not None
     assert (rear.objects[0].pixels, rear.objects[0].range_m) == (None, 5.0)
     assert truth.frame_count() == 3
+
+
+def test_the_examples_of_the_page_and_of_the_help_are_read() -> None:
+    from training.evaluate_obstacles import __main__ as command
+
+    page = (Path(__file__).parents[2] / "docs" / "measuring.md").read_text()
+    [example] = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    in_help = command.__doc__ or ""
+    for text in (example, in_help[in_help.index("{") : in_help.rindex("}") + 1]):
+        truth = FileTruth(Path("truth.json"), json.loads(text))
+        [camera] = json.loads(text)["cameras"]
+        frame = truth.frame(camera["name"], 1_700_000_000_200_000_000, (480, 640))
+        assert frame is not None
+        assert frame.objects[0].range_m == pytest.approx(10.5, abs=0.1)
 
 
 def test_a_box_over_the_edge_is_cut_and_one_outside_is_named(tmp_path: Path) -> None:

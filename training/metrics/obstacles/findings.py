@@ -80,6 +80,9 @@ class ObjectRecord:
             "largest_pixels": max(pixels, default=None),
             "frames_in_view": len(self.sightings),
             "frames_marked": sum(s.judged.is_marked for s in self.sightings),
+            "largest_marked": max(
+                (s.judged.marked for s in self.sightings if s.judged.marked is not None), default=None
+            ),
             "frames_touched": sum(bool(s.judged.touched) for s in self.sightings),
             "frames_found": len(found),
             "share_found": len(found) / len(self.sightings),
