@@ -1,12 +1,13 @@
-"""Installs what a vehicle runs. `training/`, `demo/`, `sample_drive/` and `benchmark/` are run from a checkout."""
+"""Installs what a vehicle runs. `training/`, `demo/`, `sample_drive/` and `benchmark/` are run from a checkout.
+
+No bundle of `models/` is installed. Most of their weights are not for a product (REUSE.toml), and none fits a vehicle.
+"""
 
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 PACKAGE = "ros_ood_perception"
-BUNDLE = "models/camvid_small"
-"""The default of the replay. The other bundles belong to the demo and to the study."""
 
 
 def shared(folder: str) -> list[tuple[str, list[str]]]:
@@ -25,10 +26,11 @@ setup(
     package_data={f"{PACKAGE}.replay.report": ["*.css", "*.js"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
-        (f"share/{PACKAGE}", ["package.xml"]),
+        # package.xml names the texts of the licences by these paths.
+        (f"share/{PACKAGE}", ["package.xml", "LICENSE"]),
+        *shared("LICENSES"),
         *shared("launch"),
         *shared("config"),
-        *shared(BUNDLE),
     ],
     zip_safe=False,
     entry_points={

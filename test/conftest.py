@@ -8,6 +8,7 @@ import os
 # each of their operations makes them fifty times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import re
 import shutil
 import subprocess
 import sys
@@ -26,7 +27,10 @@ settings.register_profile("explore", max_examples=3000, deadline=None, print_blo
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = ("ros_ood_perception", "launch", "config", "models", "resource", "package.xml", "setup.py", "setup.cfg")
+SOURCES = (
+    *("ros_ood_perception", "launch", "config", "models", "resource", "LICENSES"),
+    *("LICENSE", "package.xml", "setup.py", "setup.cfg"),
+)
 
 
 def _shared_data() -> Path:
@@ -74,6 +78,27 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     built = subprocess.run(command, cwd=workspace, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stdout + built.stderr
     return workspace
+
+
+@pytest.fixture(scope="session")
+def licences() -> dict[str, str]:
+    """SPDX identifier of each file of the repository, by its path: in REUSE.toml the last table that matches decides.
+
+    What else lies in the folder, such as bundles of one's own, has any licence.
+    """
+    tomllib = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout, so nothing says which files belong to it")
+    # `**` stands for anything, `*` for anything but a slash.
+    parts = {"**": ".*", "*": "[^/]*"}
+    found = {}
+    for table in tomllib.loads((ROOT / "REUSE.toml").read_text())["annotations"]:
+        pattern = "".join(parts.get(part, re.escape(part)) for part in re.split(r"(\*\*|\*)", table["path"]))
+        for name in listed.stdout.split("\0"):
+            if re.fullmatch(pattern, name) and (ROOT / name).is_file():
+                found[name] = table["SPDX-License-Identifier"]
+    return found
 
 
 # What follows imports training when it is used: not every machine that runs a part of the tests has it.

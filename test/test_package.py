@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import os
 import re
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from catkin_pkg.package import parse_package
 
 from ros_ood_perception.messages.topics import CAMERA_INFO_TOPIC, INPUT_TOPICS, OUTPUT_TOPICS, STATE_TOPIC
 
@@ -40,8 +43,6 @@ def test_colcon_build_installs_what_the_vehicle_needs(workspace: Path) -> None:
         "config/topics/autoware.yaml",
         "config/view/perception.rviz",
         "config/view/perception.foxglove.json",
-        "models/camvid_small/model.onnx",
-        "models/camvid_small/bundle.yaml",
     ):
         assert (share / file).is_file(), file
     assert (prefix / "share/ament_index/resource_index/packages/ros_ood_perception").is_file()
@@ -55,9 +56,30 @@ def test_colcon_build_installs_nothing_of_training_demo_renderer_and_benchmark(w
     prefix = workspace / "install" / "ros_ood_perception"
     for folder in ("training", "demo", "sample_drive", "benchmark"):
         assert not list(prefix.rglob(f"{folder}/*")), folder
-    assert [path.name for path in (prefix / "share/ros_ood_perception/models").iterdir()] == ["camvid_small"]
     installed = sum(path.stat().st_size for path in prefix.rglob("*") if path.is_file())
-    assert installed < 20e6
+    assert installed < 4e6
+
+
+def test_no_weights_are_installed_and_nothing_that_is_not_for_a_product(
+    workspace: Path, licences: Mapping[str, str]
+) -> None:
+    restricted = [name for name, licence in licences.items() if licence != "Apache-2.0"]
+    assert any(name.endswith(".onnx") for name in restricted)
+    installed = [path for path in (workspace / "install").rglob("*") if path.is_file()]
+    assert {digest(path) for path in installed} & {digest(ROOT / name) for name in restricted} == set()
+    assert [path for path in installed if path.suffix == ".onnx" or path.name == "bundle.yaml"] == []
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_the_installed_manifest_has_the_texts_of_its_licences_beside_it(workspace: Path) -> None:
+    manifest = workspace / "install/ros_ood_perception/share/ros_ood_perception/package.xml"
+    licences = parse_package(str(manifest)).licenses
+    assert "Apache-2.0" in licences
+    for licence in licences:
+        assert (manifest.parent / licence.file).read_bytes() == (ROOT / licence.file).read_bytes()
 
 
 def test_rosdep_installs_what_the_vehicle_needs() -> None:
@@ -106,20 +128,30 @@ def test_what_is_installed_is_pinned_by_its_hash() -> None:
     assert [line for line in installs if "--require-hashes" not in line] == ["torch"]
 
 
-def test_the_installed_package_finds_its_files_and_imports_no_torch(workspace: Path) -> None:
+def test_the_installed_package_finds_its_files_and_imports_no_torch(workspace: Path, shipped_bundle: Path) -> None:
     code = (
         "import sys, ros_ood_perception.node.perception_node;"
         "from ros_ood_perception.files.package_files import package_file;"
         "from ros_ood_perception.bundle.model_bundle import read_bundle;"
         "print(package_file('config/fastdds_large_images.xml'));"
-        "print(read_bundle(package_file('models/camvid_small')).description.name);"
+        f"print(read_bundle('{shipped_bundle}').description.name);"
         "assert 'torch' not in sys.modules and 'training' not in sys.modules"
     )
     result = in_workspace(workspace, f'{sys.executable} -c "{code}"')
     assert result.returncode == 0, result.stderr
     profile, name = result.stdout.split()
     assert profile.startswith(str(workspace / "install"))
-    assert name == "camvid_small"
+    assert name == shipped_bundle.name
+
+
+def test_the_installed_replay_names_a_page_on_bundles_if_it_is_given_none(workspace: Path) -> None:
+    result = in_workspace(workspace, "install/ros_ood_perception/lib/ros_ood_perception/replay src --out out")
+    assert result.returncode == 2
+    said = " ".join(result.stderr.split())
+    assert "no model bundle is given; give its folder with --bundle" in said
+    pages = re.findall(r"docs/\w+\.md", said)
+    assert pages == ["docs/models.md", "docs/training.md"]
+    assert all((ROOT / page).is_file() for page in pages)
 
 
 def test_the_installed_executable_starts_the_node(workspace: Path, tmp_path: Path) -> None:

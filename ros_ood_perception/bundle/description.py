@@ -13,6 +13,11 @@ from ros_ood_perception.files.strict_yaml import shown
 FORMAT_VERSION = 1
 MODEL_FILE = "model.onnx"
 DESCRIPTION_FILE = "bundle.yaml"
+WHERE_BUNDLES_ARE = (
+    "The package installs no bundle: docs/models.md lists those of a checkout, to try, and docs/training.md makes one "
+    "from frames of your own"
+)
+"""What to do for somebody who has no bundle."""
 
 LARGEST_SIDE = 16_384
 LARGEST_AREA = 1 << 25

@@ -20,6 +20,7 @@ from ros_ood_perception.bundle.description import (
     FORMAT_VERSION,
     MODEL_FILE,
     UNLABELLED_ID,
+    WHERE_BUNDLES_ARE,
     BundleClass,
     BundleDescription,
     BundleError,
@@ -99,7 +100,9 @@ def read_bundle(folder: Path | str, public_key: str = "") -> Bundle:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise BundleError(f"{folder}: no such bundle folder; it must hold {MODEL_FILE} and {DESCRIPTION_FILE}")
+        raise BundleError(
+            f"{folder}: no such bundle folder; it must hold {MODEL_FILE} and {DESCRIPTION_FILE}. {WHERE_BUNDLES_ARE}"
+        )
     description_path = folder / DESCRIPTION_FILE
     contents = _contents(description_path, LARGEST_FILE_BYTES, "is this a bundle?")
     if public_key:

@@ -9,7 +9,7 @@ PACKAGE = "ros_ood_perception"
 
 
 def package_file(relative: str) -> Path:
-    """A file or folder of the package, such as `config/fastdds_large_images.xml` or `models/camvid_small`.
+    """A file or folder of the package, such as `config/fastdds_large_images.xml`.
 
     Raises:
         FileNotFoundError: neither beside the code nor in the installed package's share folder.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_ood_perception.bundle.model_bundle import BundleDescription
+from ros_ood_perception.bundle.description import WHERE_BUNDLES_ARE, BundleDescription
 from ros_ood_perception.camera.calibration.calibration_file import read_calibration_file
 from ros_ood_perception.camera.calibration.camera_info import CameraError, CameraInfoMessage
 from ros_ood_perception.camera.camera_model import CameraModel
@@ -226,11 +226,11 @@ def fixed_settings(values: Mapping[str, Any]) -> FixedSettings:
     """
     _check_values(values, live=False)
     if not values["bundle"]:
-        raise ParameterError("parameter 'bundle' is empty; give the folder of a model bundle")
+        raise ParameterError(f"parameter 'bundle' is empty; give the folder of a model bundle. {WHERE_BUNDLES_ARE}")
     cameras = camera_names(values)
     calibrations = _calibrations(values, cameras)
     return FixedSettings(
-        bundle=_path("bundle", values["bundle"]),
+        bundle=parameter_path("bundle", values["bundle"]),
         bundle_public_key=values["bundle_public_key"],
         engine=values["engine"],
         num_threads=values["num_threads"],
@@ -238,7 +238,7 @@ def fixed_settings(values: Mapping[str, Any]) -> FixedSettings:
             precision=values["precision"],
             image_size=(values["engine_image_height"], values["engine_image_width"]),
             build=values["engine_build"],
-            cache=_path("engine_cache", values["engine_cache"]) if values["engine_cache"] else None,
+            cache=parameter_path("engine_cache", values["engine_cache"]) if values["engine_cache"] else None,
         ),
         cameras=cameras,
         image_transport=values["image_transport"],
@@ -291,7 +291,12 @@ def value_of_each(values: Mapping[str, Any], name: str, cameras: tuple[str, ...]
     return found * len(cameras) if len(found) == 1 else found
 
 
-def _path(name: str, value: str) -> Path:
+def parameter_path(name: str, value: str) -> Path:
+    """The path that a parameter gives, with `~` for the home folder.
+
+    Raises:
+        ParameterError: it is no path.
+    """
     # A path cannot contain a zero byte, and OpenCV crashes on a lone surrogate.
     if len(value) > LONGEST_PATH or any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
         raise ParameterError(f"parameter '{name}' is {shown(value)}, which is not a path")
@@ -309,7 +314,7 @@ def _mountings(values: Mapping[str, Any], cameras: tuple[str, ...]) -> tuple[Cam
 def _ego_masks(values: Mapping[str, Any], cameras: tuple[str, ...]) -> tuple[NDArray[np.bool_] | None, ...]:
     try:
         return tuple(
-            read_ego_mask(_path("region.ego_mask", path)) if path else None
+            read_ego_mask(parameter_path("region.ego_mask", path)) if path else None
             for path in value_of_each(values, "region.ego_mask", cameras)
         )
     except ParameterError:
@@ -324,7 +329,7 @@ def _calibrations(values: Mapping[str, Any], cameras: tuple[str, ...]) -> tuple[
     def read(value: str) -> CameraInfoMessage | None:
         if not value:
             return None
-        path = _path("calibration.file", value)
+        path = parameter_path("calibration.file", value)
         try:
             found = read_calibration_file(path)
         except (CameraError, OSError) as error:

@@ -18,6 +18,9 @@ from ros_ood_perception.recordings.message_types import message_types
 START_NS = 1_700_000_000_000_000_000
 STEP_NS = 100_000_000
 IMAGE = "sensor_msgs/msg/Image"
+BUNDLES = Path(__file__).resolve().parents[2] / "models"
+BUNDLE = ("--bundle", str(BUNDLES / "camvid_small"))
+"""Options of a replay."""
 
 
 def picture(number: int, height: int = 96, width: int = 128) -> NDArray[np.uint8]:

@@ -9,12 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ros_ood_perception.bundle.description import WHERE_BUNDLES_ARE
 from ros_ood_perception.bundle.model_bundle import Bundle, read_bundle
 from ros_ood_perception.files.output_folder import check_apart
-from ros_ood_perception.files.package_files import package_file
 from ros_ood_perception.messages.topics import OUTPUT_TOPICS
 from ros_ood_perception.parameters.parameter_file import of_recording, parameter_values
-from ros_ood_perception.parameters.settings import FixedSettings, LiveSettings, fixed_settings, live_settings
+from ros_ood_perception.parameters.settings import (
+    FixedSettings,
+    LiveSettings,
+    fixed_settings,
+    live_settings,
+    parameter_path,
+)
 from ros_ood_perception.replay.comparison.opened_run import RunClasses
 from ros_ood_perception.replay.comparison.runs import check_other
 from ros_ood_perception.replay.inputs import Input, open_input
@@ -43,10 +49,10 @@ def open_all(options: argparse.Namespace) -> Opened:
         PerceptionError: the message says what to do.
         OSError: with the path.
     """
-    bundle_folder = options.bundle or package_file("models/camvid_small")
     outputs = _outputs(options.outputs)
-    _check_paths(options, bundle_folder, outputs)
     given = parameter_values(options.params, options.set, options.node_name)
+    bundle_folder = _bundle_folder(options.bundle, given["bundle"])
+    _check_paths(options, bundle_folder, outputs)
     bundle = read_bundle(bundle_folder, given["bundle_public_key"])
     if options.compare is not None:
         # Now, not after an hour of replay.
@@ -80,6 +86,16 @@ def open_all(options: argparse.Namespace) -> Opened:
         identity=_identity(options, bundle, source, values, outputs, (start_ns, stop_ns), threads),
     )
     return Opened(source, bundle, fixed, live, plan, options.engine or fixed.engine, threads)
+
+
+def _bundle_folder(option: Path | None, parameter: str) -> Path:
+    """`--bundle`, or the node's parameter."""
+    if option is None and not parameter:
+        raise ReplayError(
+            "no model bundle is given; give its folder with --bundle, or as the parameter bundle in --params or --set. "
+            f"{WHERE_BUNDLES_ARE}"
+        )
+    return option or parameter_path("bundle", parameter)
 
 
 def _check_paths(options: argparse.Namespace, bundle_folder: Path, outputs: tuple[str, ...]) -> None:

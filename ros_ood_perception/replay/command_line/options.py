@@ -1,7 +1,7 @@
 """Replay a recording: every frame through the node's own perception, in order, without middleware.
 
-    ros2 run ros_ood_perception replay BAG_OR_FOLDER_OR_VIDEO --bundle models/camvid_small --out out/replay
-    python -m ros_ood_perception.replay BAG --start 12.5 --stop 40 --every 2 --jobs 2
+    ros2 run ros_ood_perception replay BAG_OR_FOLDER_OR_VIDEO --bundle /opt/models/mine --out out/replay
+    python -m ros_ood_perception.replay BAG --params vehicle.param.yaml --start 12.5 --stop 40 --every 2 --jobs 2
     python -m ros_ood_perception.replay BAG --bundle NEW --compare out/before/bag --min-class-agreement 0.98
 
 Bags are rosbag2 (MCAP, SQLite3; a folder or a file) or ROS 1. OUT/bag is an MCAP bag with the results at the times of
@@ -79,7 +79,7 @@ def _add_frames(group: argparse._ArgumentGroup) -> None:
 
 def _add_model(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--bundle", type=Path, metavar="DIR", help="model bundle (default: models/camvid_small)")
+    add("--bundle", type=Path, metavar="DIR", help="model bundle (default: the parameter bundle of the node)")
     add("--params", type=Path, metavar="FILE", help="parameter file of the node (default: the node's defaults)")
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="one parameter of the node; repeat")
     add("--engine", choices=ENGINES, help="engine for the model (default: the parameter's, auto)")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from recorded_drive import image, write_bag
+from recorded_drive import BUNDLE, image, write_bag
 
 from ros_ood_perception.replay.command_line.main import main
 from ros_ood_perception.shown_text import markdown_cell, printable
@@ -44,8 +44,11 @@ def test_names_of_topics_and_frames_neither_obey_nor_forge_lines_in_a_terminal(
     frames[0].header.frame_id = hostile
     frames[1].encoding = hostile
     bag = write_bag(tmp_path / "bag", {f"{hostile}/image_raw": frames, f"/other{hostile}": [image(0)]})
-    assert main([str(bag), "--out", str(tmp_path / "out"), "--with-input", "--camera", f"{hostile}/image_raw"]) == 1
-    assert main([str(bag), "--out", str(tmp_path / "out2"), "--camera", f"/no{hostile}"]) == 2
+    assert (
+        main([*BUNDLE, str(bag), "--out", str(tmp_path / "out"), "--with-input", "--camera", f"{hostile}/image_raw"])
+        == 1
+    )
+    assert main([*BUNDLE, str(bag), "--out", str(tmp_path / "out2"), "--camera", f"/no{hostile}"]) == 2
     said = capfd.readouterr()
     assert "\\x1b[2J" in said.err
     for line in (said.out + said.err).split("\n"):

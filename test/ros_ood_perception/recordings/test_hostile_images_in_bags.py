@@ -12,7 +12,7 @@ import cv2
 import hostile_images as hostile
 import numpy as np
 import pytest
-from recorded_drive import header, picture, write_bag
+from recorded_drive import BUNDLE, header, picture, write_bag
 
 from ros_ood_perception.camera.decoder_process import shared_decoder
 from ros_ood_perception.recordings.message_types import message_types
@@ -28,7 +28,7 @@ def replayed(folder: Path, images: list[bytes]) -> dict[str, Any]:
         for number, data in enumerate(images)
     ]
     write_bag(folder / "bag", {"/camera/image_raw/compressed": messages})
-    assert main([str(folder / "bag"), "--out", str(folder / "out"), "--outputs", "anomaly_mask"]) == 1
+    assert main([*BUNDLE, str(folder / "bag"), "--out", str(folder / "out"), "--outputs", "anomaly_mask"]) == 1
     (camera,) = json.loads((folder / "out" / "summary.json").read_text())["cameras"]
     return dict(camera)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recorded_drive import header, image, write_bag
+from recorded_drive import BUNDLE, header, image, write_bag
 
 from ros_ood_perception.recordings.message_types import message_types
 from ros_ood_perception.replay.cameras import (
@@ -110,7 +110,7 @@ def test_a_replay_of_a_depth_cameras_bag_takes_the_colour_topic_and_ends_well(
     }
     bag = write_bag(tmp_path / "bag", topics)
     command = [str(bag), "--out", str(tmp_path / "out"), "--engine", "onnxruntime", "--outputs", "anomaly_mask"]
-    assert main(command) == 0
+    assert main([*BUNDLE, *command]) == 0
     said = " ".join(capfd.readouterr().err.split())
     assert "1 camera(s): /camera/camera/color/image_raw" in said
     assert "/camera/camera/depth/image_rect_raw: is not taken for a camera: its images are 16UC1" in said

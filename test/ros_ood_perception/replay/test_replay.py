@@ -20,6 +20,8 @@ import numpy as np
 import pytest
 import yaml
 from recorded_drive import (
+    BUNDLE,
+    BUNDLES,
     START_NS,
     STEP_NS,
     camera_info,
@@ -50,6 +52,7 @@ from ros_ood_perception.replay.command_line.opening import open_all
 from ros_ood_perception.replay.command_line.options import make_parser
 from ros_ood_perception.replay.inputs import InputFrame
 from ros_ood_perception.replay.run import is_own_topic
+from ros_ood_perception.replay.state import ReplayError
 
 FRAMES = 12
 LONG = 24
@@ -70,7 +73,7 @@ def replayed(drive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(source: Path, out: Path, *options: str) -> int:
-    return main([str(source), "--out", str(out), "--outputs", "all", *ANOMALOUS, *options])
+    return main([*BUNDLE, str(source), "--out", str(out), "--outputs", "all", *ANOMALOUS, *options])
 
 
 def summary(out: Path) -> dict[str, Any]:
@@ -184,7 +187,10 @@ def test_results_that_the_recording_holds_are_not_copied_among_the_new_ones(
     assert "not copied, as they would look like results of this replay: /diagnostics, /perception_node/debug/" in said
     assert digests(tmp_path / "out") == digests(replayed) | topic_digests(Bag(drive)).hex()
     # Nor what this replay does not write: an old score beside a new mask would pass for a new one.
-    assert main([str(recording), "--out", str(tmp_path / "few"), "--with-input", "--outputs", "semantic_mask"]) == 0
+    assert (
+        main([*BUNDLE, str(recording), "--out", str(tmp_path / "few"), "--with-input", "--outputs", "semantic_mask"])
+        == 0
+    )
     results = {topic for topic in digests(tmp_path / "few") if topic.startswith("/perception_node/")}
     assert results == {"/perception_node/output/semantic/mask"}
 
@@ -273,7 +279,7 @@ def test_no_rclpy_and_no_training_is_imported(drive: Path, tmp_path: Path) -> No
         "from ros_ood_perception.replay.command_line.main import main\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
-    arguments = [str(drive), "--out", str(tmp_path / "out"), "--report", str(tmp_path / "report.html")]
+    arguments = [str(drive), *BUNDLE, "--out", str(tmp_path / "out"), "--report", str(tmp_path / "report.html")]
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False, timeout=120
     )
@@ -376,7 +382,9 @@ def test_start_and_stop_count_from_the_first_frame_of_a_video_and_of_a_folder(
         source.mkdir()
         for number in range(30):
             cv2.imwrite(str(source / f"{number:03d}.png"), picture(number, 24, 32))
-    opened = open_all(make_parser().parse_args([str(source), "--start", start, "--stop", stop, "--rate", rate]))
+    opened = open_all(
+        make_parser().parse_args([*BUNDLE, str(source), "--start", start, "--stop", stop, "--rate", rate])
+    )
     found = opened.source.items(opened.plan.start_ns, opened.plan.stop_ns, ())
     assert [frame.number for frame in found if isinstance(frame, InputFrame)] == list(frames)
 
@@ -423,7 +431,7 @@ def three_cameras(tmp_path: Path) -> tuple[Path, Path]:
         cv2.imwrite(str(tmp_path / f"{name}.png"), mask)
     params = tmp_path / "vehicle.param.yaml"
     params.write_text(
-        "/**:\n  ros__parameters:\n    bundle: models/camvid_small\n    cameras: [front, right, left]\n"
+        f"/**:\n  ros__parameters:\n    bundle: {BUNDLE[1]}\n    cameras: [front, right, left]\n"
         "    mounting: {height_m: [1.5], yaw_deg: [0.0, -90.0, 90.0]}\n"
         f"    region: {{ego_mask: ['{tmp_path}/front.png', '', '{tmp_path}/left.png']}}\n"
     )
@@ -508,6 +516,26 @@ def test_a_bag_without_images_is_bad_input(
     assert message in " ".join(capfd.readouterr().err.split())
 
 
+def test_the_bundle_is_that_of_the_option_or_of_the_parameters(drive: Path, tmp_path: Path) -> None:
+    params = tmp_path / "vehicle.param.yaml"
+    params.write_text(f"/**: {{ros__parameters: {{bundle: {BUNDLES / 'sample_drive'}}}}}")
+    command = [str(drive), "--params", str(params)]
+
+    def bundle_of(*options: str) -> str:
+        return open_all(make_parser().parse_args([*command, *options])).bundle.folder.name
+
+    assert bundle_of() == "sample_drive"
+    assert bundle_of(*BUNDLE) == bundle_of("--set", f"bundle={BUNDLE[1]}") == Path(BUNDLE[1]).name != "sample_drive"
+
+
+def test_node_and_replay_without_a_bundle_name_the_pages_on_bundles(drive: Path) -> None:
+    pages = r".* docs/models\.md .* docs/training\.md"
+    with pytest.raises(ReplayError, match=f"no model bundle is given; give its folder with --bundle{pages}"):
+        open_all(make_parser().parse_args([str(drive)]))
+    with pytest.raises(ParameterError, match=f"parameter 'bundle' is empty{pages}"):
+        fixed_settings(parameter_values(None, (), "/perception_node"))
+
+
 @pytest.mark.parametrize("name", ["bundle", "engine_cache", "region.ego_mask"])
 def test_the_home_of_nobody_is_named_with_its_parameter(name: str) -> None:
     changes = ["bundle=b", f"{name}=~no-such-user/b"]
@@ -549,9 +577,9 @@ def test_bad_options_are_named_before_anything_starts(
         (["--compare", str(tmp_path / "out" / "bag")], "holds what is read (--compare:"),
         (["--compare", str(drive)], "holds no results: no topic ends in output/semantic/mask"),
     ):
-        assert main([str(drive), "--out", str(tmp_path / "out"), *options]) == 2
+        assert main([*BUNDLE, str(drive), "--out", str(tmp_path / "out"), *options]) == 2
         assert message in " ".join(capfd.readouterr().err.split())
-    assert main([str(tmp_path / "nothing.mcap"), "--out", str(tmp_path / "out")]) == 2
+    assert main([*BUNDLE, str(tmp_path / "nothing.mcap"), "--out", str(tmp_path / "out")]) == 2
     assert "no such file" in capfd.readouterr().err
 
 
@@ -592,7 +620,7 @@ def test_of_a_bag_damaged_at_a_random_place_what_can_be_read_is_replayed_and_the
 ) -> None:
     bag = tmp_path / (f"bag{long_bags[storage].suffix}")
     damaged(long_bags[storage], bag, seed)
-    code = main([str(bag), "--out", str(tmp_path / "out"), "--outputs", "semantic_mask", "--every", "6"])
+    code = main([*BUNDLE, str(bag), "--out", str(tmp_path / "out"), "--outputs", "semantic_mask", "--every", "6"])
     if code == 2:
         # Not even the topics can be read, or no frame is left.
         said = " ".join(capfd.readouterr().err.split())
@@ -612,7 +640,7 @@ def test_a_cut_bag_loses_only_what_was_cut(long_bags: dict[str, Path], tmp_path:
     (file,) = (tmp_path / "bag").glob("*.mcap")
     with file.open("r+b") as stream:
         stream.truncate(file.stat().st_size * 2 // 3)
-    assert main([str(tmp_path / "bag"), "--out", str(tmp_path / "out")]) == 1
+    assert main([*BUNDLE, str(tmp_path / "bag"), "--out", str(tmp_path / "out")]) == 1
     assert accounting(tmp_path / "out")["published"] >= LONG // 2 - 1
     assert any(
         "ends at byte" in text or "beyond the end" in text for text in summary(tmp_path / "out")["input"]["damage"]
@@ -632,11 +660,11 @@ def test_where_no_length_and_no_index_leads_on_the_next_chunk_is_found(
     data[second + 1 : second + 9] = b"\xff" * 8
     file.write_bytes(data)
     # Its other length still leads to what follows.
-    assert main([str(tmp_path / "bag"), "--out", str(tmp_path / "indexed")]) == 1
+    assert main([*BUNDLE, str(tmp_path / "bag"), "--out", str(tmp_path / "indexed")]) == 1
     assert accounting(tmp_path / "indexed") == {"frames": LONG, "published": LONG}
     data[second + 41 : second + 49] = b"\xff" * 8
     file.write_bytes(data[:-8])
-    assert main([str(tmp_path / "bag"), "--out", str(tmp_path / "out")]) == 1
+    assert main([*BUNDLE, str(tmp_path / "bag"), "--out", str(tmp_path / "out")]) == 1
     assert LONG - 8 <= accounting(tmp_path / "out")["published"] < LONG
 
 
@@ -676,12 +704,13 @@ def test_an_interrupted_replay_leaves_a_bag_and_goes_on_to_the_same_bytes(
     number: signal.Signals, long_bags: dict[str, Path], tmp_path: Path
 ) -> None:
     options = ["--outputs", "all", *ANOMALOUS, "--frames-per-file", "5"]
-    assert main([str(long_bags["mcap"]), "--out", str(tmp_path / "whole"), *options]) == 0
+    assert main([*BUNDLE, str(long_bags["mcap"]), "--out", str(tmp_path / "whole"), *options]) == 0
     command = [
         sys.executable,
         "-m",
         "ros_ood_perception.replay",
         str(long_bags["mcap"]),
+        *BUNDLE,
         "--out",
         str(tmp_path / "out"),
     ]
@@ -694,12 +723,18 @@ def test_an_interrupted_replay_leaves_a_bag_and_goes_on_to_the_same_bytes(
     assert process.wait(60) == (130 if number == signal.SIGINT else -number)
     part = len(list(result_frames(Bag(tmp_path / "out" / "bag"))))
     assert 5 <= part < LONG
-    assert main([str(long_bags["mcap"]), "--out", str(tmp_path / "out"), *options]) == 2
-    assert main([str(long_bags["mcap"]), "--out", str(tmp_path / "out"), *options, "--resume", "--every", "2"]) == 2
-    assert main([str(long_bags["mcap"]), "--out", str(tmp_path / "out"), *options, "--resume", "--jobs", "2"]) == 0
+    assert main([*BUNDLE, str(long_bags["mcap"]), "--out", str(tmp_path / "out"), *options]) == 2
+    assert (
+        main([*BUNDLE, str(long_bags["mcap"]), "--out", str(tmp_path / "out"), *options, "--resume", "--every", "2"])
+        == 2
+    )
+    assert (
+        main([*BUNDLE, str(long_bags["mcap"]), "--out", str(tmp_path / "out"), *options, "--resume", "--jobs", "2"])
+        == 0
+    )
     assert digests(tmp_path / "out") == digests(tmp_path / "whole")
     assert topic_digests(Bag(tmp_path / "out" / "bag")).hex() == digests(tmp_path / "whole")
-    assert main([str(long_bags["mcap"]), "--out", str(tmp_path / "out"), *options, "--resume"]) == 0
+    assert main([*BUNDLE, str(long_bags["mcap"]), "--out", str(tmp_path / "out"), *options, "--resume"]) == 0
 
 
 # -- comparison ----------------------------------------------------------------------------------------------------

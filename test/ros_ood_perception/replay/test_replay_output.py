@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recorded_drive import write_drive
+from recorded_drive import BUNDLE, write_drive
 
 from ros_ood_perception.files.output_folder import LIST_FILE
 from ros_ood_perception.recordings.bag import Bag
@@ -53,14 +53,14 @@ def interrupted(whole: Path, drive: Path, tmp_path_factory: pytest.TempPathFacto
         "SplitBag.write = until_the_fourth\n"
         "main(sys.argv[1:])\n"
     )
-    command = [sys.executable, "-c", code, str(drive), "--out", str(out), *OPTIONS]
+    command = [sys.executable, "-c", code, str(drive), *BUNDLE, "--out", str(out), *OPTIONS]
     assert subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL
     assert json.loads((out / "state.json").read_text())["files"] == 3
     return out
 
 
 def replay(source: Path, out: Path, *options: str) -> int:
-    return main([str(source), "--out", str(out), *OPTIONS, *options])
+    return main([*BUNDLE, str(source), "--out", str(out), *OPTIONS, *options])
 
 
 def summary(out: Path) -> dict[str, Any]:
@@ -346,7 +346,9 @@ def children(process: int) -> list[int]:
 
 def test_no_process_of_a_killed_replay_is_left_and_its_stdout_is_closed(long_drive: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ros_ood_perception.replay", str(long_drive), "--out", str(tmp_path / "out")]
-    process = subprocess.Popen([*command, *OPTIONS, "--jobs", "2"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*command, *BUNDLE, *OPTIONS, "--jobs", "2"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
     assert process.stdout is not None
     deadline = time.monotonic() + 120
     while not (tmp_path / "out" / "bag" / "bag_0.mcap").exists() and time.monotonic() < deadline:
@@ -425,7 +427,7 @@ NUMBERS = (
 
 def code_of(arguments: Sequence[str]) -> int:
     try:
-        return main(list(arguments))
+        return main([*BUNDLE, *arguments])
     except SystemExit as end:
         return int(end.code or 0)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from calibration_files import calibration_text
 from raw_scenes import message
-from recorded_drive import camera_info, header, image, picture, static_transforms, write_bag
+from recorded_drive import BUNDLE, camera_info, header, image, picture, static_transforms, write_bag
 
 from ros_ood_perception.recordings.message_types import message_types
 from ros_ood_perception.replay.command_line.main import main
@@ -39,7 +39,7 @@ def replayed(tmp_path: Path) -> Callable[..., dict[str, Any]]:
         count += 1
         source = topics if isinstance(topics, Path) else write_bag(tmp_path / f"bag_{count}", topics)
         out = tmp_path / f"out_{count}"
-        code = main([str(source), "--out", str(out), "--threads", "1", "--engine", "onnxruntime", *options])
+        code = main([*BUNDLE, str(source), "--out", str(out), "--threads", "1", "--engine", "onnxruntime", *options])
         assert code == 0
         summary = json.loads((out / "summary.json").read_text())
         digests = {topic: facts["sha256"] for topic, facts in summary["topics"].items() if topic != "/diagnostics"}
@@ -144,7 +144,9 @@ def test_topics_and_files_go_to_their_cameras_by_name(tmp_path: Path) -> None:
         "calibration.camera_info_topic=['', /lens/a]",
         f"calibration.file=[{tmp_path / 'b.yaml'}, '']",
     )
-    opened = open_all(make_parser().parse_args([str(bag), *(part for change in changes for part in ("--set", change))]))
+    opened = open_all(
+        make_parser().parse_args([*BUNDLE, str(bag), *(part for change in changes for part in ("--set", change))])
+    )
     assert [(camera.name, camera.info) for camera in opened.source.cameras] == [("a", "/lens/a"), ("b", "")]
     assert list(opened.source.first_infos) == [0]
     assert [item.camera for item in opened.source.items(None, None, ()) if isinstance(item, InputInfo)] == [0]
@@ -154,7 +156,7 @@ def test_topics_and_files_go_to_their_cameras_by_name(tmp_path: Path) -> None:
 
 def test_two_image_topics_beside_one_calibration_both_have_it(tmp_path: Path) -> None:
     topics = {"/front/image_raw": IMAGES, "/front/image_color": IMAGES, "/front/camera_info": INFOS}
-    opened = open_all(make_parser().parse_args([str(write_bag(tmp_path / "bag", topics))]))
+    opened = open_all(make_parser().parse_args([*BUNDLE, str(write_bag(tmp_path / "bag", topics))]))
     assert sorted(opened.source.first_infos) == [0, 1]
     found = [item.camera for item in opened.source.items(None, None, ()) if isinstance(item, InputInfo)]
     assert sorted(found) == [0] * FRAMES + [1] * FRAMES
@@ -167,7 +169,7 @@ def test_the_calibration_file_is_not_overwritten_by_the_output(
     out = tmp_path / "out"
     out.mkdir()
     (out / "front.yaml").write_text(calibration_text(INFOS[0]))
-    assert main([str(bag), "--out", str(out), "--set", f"calibration.file={out / 'front.yaml'}"]) == 2
+    assert main([*BUNDLE, str(bag), "--out", str(out), "--set", f"calibration.file={out / 'front.yaml'}"]) == 2
     assert "calibration.file" in " ".join(capfd.readouterr().err.split())
 
 
@@ -180,7 +182,7 @@ def _said(path: Path, topics: Mapping[str, Sequence[Any]], *options: str) -> lis
     """Notes of the recording and warnings about each camera; the replay ends with 0."""
     bag = write_bag(path / "odd", topics)
     command = [str(bag), "--out", str(path / "odd_out"), "--threads", "1", "--engine", "onnxruntime"]
-    assert main([*command, *ON_THE_GROUND, *options]) == 0
+    assert main([*BUNDLE, *command, *ON_THE_GROUND, *options]) == 0
     summary = json.loads((path / "odd_out" / "summary.json").read_text())
     return [*summary["input"]["notes"], *(text for camera in summary["cameras"] for text in warnings(camera))]
 

@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from recorded_drive import image, picture, write_bag
+from recorded_drive import BUNDLE, image, picture, write_bag
 
 from ros_ood_perception.recordings.bag import Bag
 from ros_ood_perception.recordings.results import ResultFrame, result_frames
@@ -88,7 +88,7 @@ def drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def out(drive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("out") / "out"
     # A malformed frame is a problem.
-    assert main([str(drive), "--out", str(folder), "--report", str(folder / "report.html"), *OPTIONS]) == 1
+    assert main([*BUNDLE, str(drive), "--out", str(folder), "--report", str(folder / "report.html"), *OPTIONS]) == 1
     return folder
 
 
@@ -204,7 +204,9 @@ def test_made_later_or_after_an_interruption_it_is_the_same(out: Path, drive: Pa
     shutil.copytree(out, tmp_path / "out")
     (tmp_path / "out" / "bag" / "bag_1.mcap").unlink()
     resumed = tmp_path / "resumed.html"
-    assert main([str(drive), "--out", str(tmp_path / "out"), "--report", str(resumed), "--resume", *OPTIONS]) == 1
+    assert (
+        main([*BUNDLE, str(drive), "--out", str(tmp_path / "out"), "--report", str(resumed), "--resume", *OPTIONS]) == 1
+    )
     assert resumed.read_bytes() == whole
 
 
@@ -223,7 +225,7 @@ def test_without_the_recording_it_says_so_and_another_path_can_be_given(out: Pat
 
 def test_a_replay_with_a_report_in_its_folder_can_be_replaced(out: Path, drive: Path, tmp_path: Path) -> None:
     shutil.copytree(out, tmp_path / "out")
-    assert main([str(drive), "--out", str(tmp_path / "out"), "--stop", "0.2", *OPTIONS]) == 0
+    assert main([*BUNDLE, str(drive), "--out", str(tmp_path / "out"), "--stop", "0.2", *OPTIONS]) == 0
     assert not (tmp_path / "out" / "report.html").exists()
 
 
@@ -235,7 +237,7 @@ def test_what_makes_no_report_is_named_before_anything_starts(
         (["--report", str(drive / "a.html")], "lies in what is read (the input:"),
         (["--report", "a.html", "--outputs", "semantic_mask"], "--report shows anomaly_mask, which --outputs lacks"),
     ):
-        assert main([str(drive), "--out", str(tmp_path / "out"), *options]) == 2
+        assert main([*BUNDLE, str(drive), "--out", str(tmp_path / "out"), *options]) == 2
         assert message in " ".join(capfd.readouterr().err.split())
     assert report_main([str(tmp_path)]) == 2
     assert "give the --out folder of a replay that has ended" in capfd.readouterr().err
