@@ -12,7 +12,6 @@ import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +20,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from ros_ood_perception.bundle.description import FITS
 from ros_ood_perception.bundle.model_bundle import Bundle, read_bundle
 from ros_ood_perception.files.json_files import write_json
 from ros_ood_perception.number_arguments import whole
@@ -33,7 +33,6 @@ from training.metrics.pixel_exact import ExactPixelMetrics
 from training.metrics.semantic import ConfusionMatrix
 
 ASPECTS = {"4:3": 4 / 3, "16:9": 16 / 9, "2:1": 2.0, "1:1": 1.0}
-FITS: tuple[Literal["stretch", "letterbox"], ...] = ("stretch", "letterbox")
 
 
 def cropped(plane: NDArray[np.uint8], aspect: float) -> NDArray[np.uint8]:

@@ -14,6 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from ros_ood_perception.bundle.description import FITS
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.number_arguments import image_size, real
 from ros_ood_perception.shown_text import error_line
@@ -46,6 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
         "--score", choices=SCORES, default=DEFAULT_SCORE, help=f"anomaly score (default: {DEFAULT_SCORE})"
     )
     parser.add_argument(
+        "--fit",
+        choices=FITS,
+        default=FITS[0],
+        help="a frame of another aspect is stretched to the input (default), or letterboxed",
+    )
+    parser.add_argument(
         "--with",
         dest="variants",
         nargs="*",
@@ -64,6 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
             options.temperature,
             options.score,
             options.variants,
+            options.fit,
         )
     except (PerceptionError, OSError, ValueError) as error:
         print(f"export: {error_line(error)}", file=sys.stderr)

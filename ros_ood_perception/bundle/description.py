@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import reprlib
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.strict_yaml import shown
@@ -24,6 +24,9 @@ LARGEST_AREA = 1 << 25
 """Height times width of the network's input, pixels."""
 TEMPERATURES = (1e-3, 1e3)
 LONGEST_NAME = 200
+
+Fit = Literal["stretch", "letterbox"]
+FITS: tuple[Fit, ...] = get_args(Fit)
 
 UNLABELLED_ID = 255
 """A class id that no bundle may use: consumers read it as unlabelled."""
@@ -70,7 +73,7 @@ class InputDescription:
     height: int
     width: int
     colour_order: Literal["rgb", "bgr"] = "rgb"
-    fit: Literal["stretch", "letterbox"] = "stretch"
+    fit: Fit = "stretch"
 
     def __post_init__(self) -> None:
         if min(self.height, self.width) < 1 or max(self.height, self.width) > LARGEST_SIDE:

@@ -1,7 +1,7 @@
 """A frame of any aspect in a network's input: scaled without distortion, the rest filled with its mirror image.
 
-A network that sees everything narrower than in training finds less (`docs/images.md`). Grey bars would be an object
-that it does not know; a mirrored frame has no edge there.
+What it gains and costs is measured in docs/operations.md. Grey bars would be an object that the network does not know;
+a mirrored frame has no edge there.
 """
 
 from __future__ import annotations
@@ -62,11 +62,10 @@ class Letterbox:
     def fill(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(H, W, 3) uint8, the frame -> (h, w, 3) uint8, the input.
 
-        Reduced by the mean over areas, since a network takes aliased edges for something unusual; enlarged bilinearly.
+        Scaled bilinearly without smoothing, as the graphs of bundles scale.
         """
         (height, width), (top, left) = self.size, self.corner
-        reduced = height <= image.shape[0] and width <= image.shape[1]
-        scaled = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if reduced else cv2.INTER_LINEAR)
+        scaled = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
         bottom, right = self.input_size[0] - top - height, self.input_size[1] - left - width
         filled = cv2.copyMakeBorder(scaled, top, bottom, left, right, cv2.BORDER_REFLECT_101)
         return np.asarray(filled, np.uint8)

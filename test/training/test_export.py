@@ -168,3 +168,16 @@ def test_parity_limits() -> None:
     for parity in (Parity(1, 0.999, 0.0), Parity(1, 1.0, 2e-4), Parity(0, 0.0, 0.0)):
         with pytest.raises(ExportError):
             require_parity(parity)
+
+
+def test_a_bundle_that_letterboxes_says_so_and_sees_a_wide_frame_undistorted(checkpoint: Path, tmp_path: Path) -> None:
+    assert main([str(checkpoint), str(tmp_path / "wide"), "--fit", "letterbox", "--with"]) == 0
+    opened = read_bundle(tmp_path / "wide")
+    assert opened.description.input.fit == "letterbox"
+    assert "fit: letterbox" in (tmp_path / "wide" / "bundle.yaml").read_text()
+    size = opened.description.input.size
+    image = np.random.default_rng(0).integers(0, 256, (size[0] // 2, size[1], 3), np.uint8)
+    found = Perception(open_engine(opened, "auto"), 0.5, 11, opened.description.input)(image)
+    assert found.engine_semantic.shape == (size[0] // 2, size[1])
+    assert main([str(checkpoint), str(tmp_path / "plain"), "--with"]) == 0
+    assert "fit" not in (tmp_path / "plain" / "bundle.yaml").read_text()

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ros_ood_perception.bundle.description import Fit
 from ros_ood_perception.bundle.model_bundle import (
     DESCRIPTION_FILE,
     FORMAT_VERSION,
@@ -141,11 +142,13 @@ def export_bundle(
     temperature: float = 1.0,
     score: str = DEFAULT_SCORE,
     variants: Sequence[str] = ("fp16",),
+    fit: Fit = "stretch",
 ) -> Parity:
     """Write a bundle, verified and compared with the network.
 
     Args:
         variants: of `training.bundles.precisions.VARIANTS`.
+        fit: how a frame of another aspect comes to the input's size.
 
     Raises:
         PerceptionError, OSError, ValueError: as their messages say; `folder` is then unchanged.
@@ -162,6 +165,7 @@ def export_bundle(
         contents = onnx_bytes(model, properties | encoder_origin(checkpoint["config"]["segmenter"].get("pretrained")))
         scored = ScoreDescription(name=score, temperature=temperature)
         description = _description(folder.resolve().name, checkpoint, data_config, model, scored, contents)
+    description = replace(description, input=replace(description.input, fit=fit))
     bundle = Bundle(folder, description, contents)
     if data is None:
         measured = _measured_on_drawn_frames(bundle, model)
@@ -201,7 +205,7 @@ def _description(
         classes=tuple(
             BundleClass(i, label, tuple(rgb), label in drivable) for i, (label, rgb) in enumerate(checkpoint["classes"])
         ),
-        input=InputDescription(*model.input_size, fit="letterbox"),
+        input=InputDescription(*model.input_size),
         score=score,
         training=TrainingRecord(
             data_sets=tuple(f"{title} ({split})" for title, split in trained_on),
