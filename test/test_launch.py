@@ -17,6 +17,8 @@ import pytest
 pytest.importorskip("launch_ros", reason="launch_ros is not installed (it comes with a ROS 2 distribution)")
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
+from ros_ood_perception.launching.transport_environment import PROFILE_VARIABLES, profile_variables
+
 ROOT = Path(__file__).resolve().parents[1]
 SHARE = "install/ros_ood_perception/share/ros_ood_perception"
 ENVIRONMENT = {
@@ -113,7 +115,10 @@ def test_the_node_is_active_with_the_transports_environment_and_ends_with_the_la
     )
     process = launched.wait_for_node()
     environment = environment_of(process)
-    assert environment["FASTDDS_DEFAULT_PROFILES_FILE"].endswith(f"{SHARE}/config/fastdds_large_images.xml")
+    variable, *others = sorted(PROFILE_VARIABLES, key=lambda name: name != profile_variables(os.environ)[0])
+    assert environment[variable].endswith(f"{SHARE}/config/fastdds_large_images.xml")
+    assert not set(others) & set(environment)
+    assert "deprecated" not in launched.log
     assert environment["MALLOC_MMAP_THRESHOLD_"] == "268435456"
     assert environment["MALLOC_ARENA_MAX"] == "1"
     assert "~/input/image:=/front/image" in command_of(process)
@@ -133,16 +138,16 @@ def test_a_node_that_is_killed_is_active_again(launch: Launch, shipped_bundle: P
 
 def test_what_the_user_set_in_the_environment_stays(launch: Launch, shipped_bundle: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine.xml"
+    variable = profile_variables(os.environ)[0]
     shutil.copy(ROOT / "config" / "fastdds_large_images.xml", mine)
     launched = launch(
         "perception.launch.py",
         f"bundle:={shipped_bundle}",
-        FASTDDS_DEFAULT_PROFILES_FILE=str(mine),
+        **{variable: str(mine)},
         MALLOC_TRIM_THRESHOLD_="1000000",
     )
     environment = environment_of(launched.wait_for_node())
-    assert environment["FASTDDS_DEFAULT_PROFILES_FILE"] == str(mine)
-    assert "FASTRTPS_DEFAULT_PROFILES_FILE" not in environment
+    assert {name: environment[name] for name in PROFILE_VARIABLES if name in environment} == {variable: str(mine)}
     assert environment["MALLOC_TRIM_THRESHOLD_"] == "1000000"
 
 

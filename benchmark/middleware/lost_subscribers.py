@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.middleware.dds_profile import write_profile
-from ros_ood_perception.launching.transport_environment import PROFILE_VARIABLES, local_graph_environment
+from ros_ood_perception.launching.transport_environment import local_graph_environment, with_profile
 from ros_ood_perception.number_arguments import real, whole
 
 PACKAGES = tuple(
@@ -118,8 +118,8 @@ def fast_dds_library() -> str:
 def lost(publisher: Path, subscriber: Path, endpoints: int, preload: dict[str, str]) -> str:
     """What the publishing process printed, with these profiles."""
     variables = {**os.environ, **local_graph_environment(os.environ)}
-    publishing = variables | dict.fromkeys(PROFILE_VARIABLES, str(publisher)) | preload
-    subscribing = variables | dict.fromkeys(PROFILE_VARIABLES, str(subscriber))
+    publishing = with_profile(variables, publisher) | preload
+    subscribing = with_profile(variables, subscriber)
     module = [sys.executable, "-m", "benchmark.middleware.lost_subscribers", "--endpoints", str(endpoints)]
     begins = str(time.time() + PROCESSES_START_S)
     command = [*module, "--publish-at", begins]

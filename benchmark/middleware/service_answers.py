@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 from benchmark.middleware.dds_profile import write_profile
-from ros_ood_perception.launching.transport_environment import PROFILE_VARIABLES, local_graph_environment
+from ros_ood_perception.launching.transport_environment import local_graph_environment, with_profile
 from ros_ood_perception.number_arguments import whole
 from ros_ood_perception.parent_process import ends_with_this_process
 
@@ -108,8 +108,7 @@ def main() -> None:
                     "--rounds",
                     str(options.rounds),
                 ]
-                variables = {**os.environ, **local_graph_environment(os.environ)}
-                variables |= dict.fromkeys(PROFILE_VARIABLES, str(profile))
+                variables = with_profile({**os.environ, **local_graph_environment(os.environ)}, profile)
                 run = subprocess.run(command, env=variables, check=True, stdout=subprocess.PIPE, text=True)
                 print(f"an answer waits {wait_ms} ms: {run.stdout.strip()} of {options.rounds} lost", flush=True)
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 
 from ros_ood_perception.files.package_files import package_file
 
 PROFILE = "config/fastdds_large_images.xml"
 """With Fast DDS's default profile, images above 512 KB are lost."""
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
-"""Where Fast DDS looks for its transport profile: 3.x, and 2.x (Humble, Jazzy)."""
+"""Where Fast DDS looks for its transport profile: 3.x (from Kilted on), and 2.x (up to Jazzy)."""
+WITH_FAST_DDS_2 = ("humble", "iron", "jazzy")
+FAST_DDS_2_FROM_PYPI = "ros-fastrtps"
 ALLOCATOR = {
     # By default large messages are mapped and unmapped each time, which takes 60 % of a subscriber's CPU.
     "MALLOC_MMAP_THRESHOLD_": "268435456",
@@ -18,6 +22,34 @@ ALLOCATOR = {
     # Images are made in one thread and freed in others. With a heap for each thread, memory grows for hours.
     "MALLOC_ARENA_MAX": "1",
 }
+
+
+def profile_variables(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Those of `PROFILE_VARIABLES` that are read here, the one to set first.
+
+    Fast DDS 2 reads the older one only. With Fast DDS 3, ROS 2 still takes the older one, for which it warns: that one
+    is deprecated.
+
+    Args:
+        environment: as `os.environ`. Without a sourced distribution, Fast DDS is the one that pip installed.
+    """
+    sourced = environment.get("ROS_DISTRO")
+    old = sourced in WITH_FAST_DDS_2 if sourced else _is_installed(FAST_DDS_2_FROM_PYPI)
+    return PROFILE_VARIABLES[1:] if old else PROFILE_VARIABLES
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        distribution(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def with_profile(environment: Mapping[str, str], profile: Path | str) -> dict[str, str]:
+    """An environment with this Fast DDS profile and no other. Empty: with none."""
+    kept = {name: value for name, value in environment.items() if name not in PROFILE_VARIABLES}
+    return kept | ({profile_variables(environment)[0]: str(profile)} if profile else {})
 
 
 def transport_environment(environment: Mapping[str, str], profile: str | None = None) -> dict[str, str]:
@@ -33,8 +65,9 @@ def transport_environment(environment: Mapping[str, str], profile: str | None = 
     wanted = {name: value for name, value in ALLOCATOR.items() if name not in environment}
     if profile is None:
         profile = str(package_file(PROFILE))
-    if profile and not any(environment.get(name) for name in PROFILE_VARIABLES):
-        wanted |= dict.fromkeys(PROFILE_VARIABLES, profile)
+    variables = profile_variables(environment)
+    if profile and not any(environment.get(name) for name in variables):
+        wanted[variables[0]] = profile
     return wanted
 
 

@@ -11,7 +11,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
 
 from ros_ood_perception.bundle.description import BundleDescription
-from ros_ood_perception.launching.transport_environment import PROFILE_VARIABLES
+from ros_ood_perception.launching.transport_environment import profile_variables
 from ros_ood_perception.node.camera import Camera
 from ros_ood_perception.node.camera_outputs import has_vision_msgs
 from ros_ood_perception.node.configured import Configured
@@ -108,10 +108,14 @@ def environment_problems(memory: SharedMemory) -> Iterator[str]:
     Args:
         memory: what the transport can carry.
     """
-    if is_fast_dds() and not any(os.environ.get(name) for name in PROFILE_VARIABLES) and memory.segment_bytes:
+    if (
+        is_fast_dds()
+        and not any(os.environ.get(name) for name in profile_variables(os.environ))
+        and memory.segment_bytes
+    ):
         yield (
-            f"no Fast DDS profile is set: images above {memory.segment_bytes // 1024} KB may be lost silently. Remedy: "
-            f"{FIX}"
+            f"no Fast DDS profile is in force ({memory.source}): images above {memory.segment_bytes // 1024} KB may be "
+            f"lost silently. Remedy: {FIX}"
         )
     if looks_up_types():
         yield (

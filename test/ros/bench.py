@@ -27,7 +27,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from ros_ood_perception.launching.transport_environment import PROFILE_VARIABLES
+from ros_ood_perception.launching.transport_environment import profile_variables
 from ros_ood_perception.pipeline.fates import SENT_FATES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,8 +64,7 @@ if WORKER:
 else:
     os.environ.setdefault("ROS_DOMAIN_ID", str(91 + os.getpid() % 10))
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-for variable in PROFILE_VARIABLES:
-    os.environ.setdefault(variable, str(ROOT / "config" / "fastdds_large_images.xml"))
+os.environ.setdefault(profile_variables(os.environ)[0], str(ROOT / "config" / "fastdds_large_images.xml"))
 
 
 def end(processes: Sequence[subprocess.Popen[Any]], number: int = signal.SIGTERM, grace_s: float = 30.0) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from ros_ood_perception.files.package_files import package_file
-from ros_ood_perception.launching.transport_environment import PROFILE, PROFILE_VARIABLES
+from ros_ood_perception.launching.transport_environment import PROFILE, PROFILE_VARIABLES, profile_variables
 
 DEFAULT_SEGMENT_BYTES = 512 * 1024
 MESSAGE_OVERHEAD_BYTES = 1024
@@ -111,7 +111,8 @@ def shared_memory(rmw: str, environment: Mapping[str, str]) -> SharedMemory:
     """
     if not rmw.startswith("rmw_fastrtps"):
         return SharedMemory(None, f"{rmw} has no such limit", fast_dds=False)
-    for variable in PROFILE_VARIABLES:
+    read = profile_variables(environment)
+    for variable in read:
         if path := environment.get(variable):
             return _profile(variable, Path(path))
     transports = environment.get("FASTDDS_BUILTIN_TRANSPORTS", "")
@@ -122,6 +123,9 @@ def shared_memory(rmw: str, environment: Mapping[str, str]) -> SharedMemory:
                 "FASTDDS_BUILTIN_TRANSPORTS has no effect with ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST",
             )
         return SharedMemory(None, "FASTDDS_BUILTIN_TRANSPORTS=LARGE_DATA sends large messages over TCP")
+    unread = [variable for variable in PROFILE_VARIABLES if variable not in read and environment.get(variable)]
+    if unread:
+        return SharedMemory(DEFAULT_SEGMENT_BYTES, f"this Fast DDS reads {read[0]}, not {unread[0]}: the default")
     return SharedMemory(DEFAULT_SEGMENT_BYTES, "no profile is set: the default")
 
 
