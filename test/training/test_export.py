@@ -12,6 +12,7 @@ import torch
 from ros_ood_perception.bundle.model_bundle import read_bundle
 from ros_ood_perception.inference.opening import open_engine
 from ros_ood_perception.inference.parity import Parity
+from ros_ood_perception.inference.perception import Perception
 from training.bundles import export
 from training.bundles.export import deployed_segmenter, export_bundle, parity_with_network, require_parity
 from training.bundles.onnx_export import ExportError, onnx_bytes
@@ -111,8 +112,6 @@ def _parameters(saved: dict[str, Any]) -> list[torch.nn.Parameter]:
 
 
 def test_an_operating_point_holds_on_the_frames_it_was_chosen_on(bundle: Path, tree: Path) -> None:
-    from ros_ood_perception.inference.perception import Perception
-
     opened = read_bundle(bundle)
     point = opened.description.operating_point("inlier_fpr_0.05")
     perception = Perception(open_engine(opened, "auto"), point.threshold, 11)
