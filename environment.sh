@@ -41,8 +41,22 @@ find_python() {
   fail "No Python 3.10 to 3.12 with venv found (tried: $candidates). On Debian or Ubuntu: sudo apt install python3-venv"
 }
 
+# What the other groups need exists for aarch64 as well (requirements/aarch64.py). ROS 2 does not.
+require_wheels() {
+  case "$(uname -sm)" in
+    "Linux x86_64") ;;
+    "Linux aarch64")
+      case " $* " in
+        *" ros "*) [ -n "${ROS_DISTRO:-}" ] || fail "PyPI has ROS 2 for x86-64 only; this is aarch64. Install ROS 2" \
+          "by apt, source /opt/ros/DISTRIBUTION/setup.bash and run the command again (docs/jetson.md)" ;;
+      esac
+      ;;
+    *) fail "The locked requirements are for Linux on x86-64 and aarch64; this is $(uname -sm)." ;;
+  esac
+}
+
 prepare_environment() {
-  [ "$(uname -sm)" = "Linux x86_64" ] || fail "The locked requirements are for Linux on x86-64; this is $(uname -sm)."
+  require_wheels "$@"
   local options=()
   [ -n "${ROS_DISTRO:-}" ] && options=(--system-site-packages)
   if ! [ -f "$venv/.ready" ] || ! "$venv/bin/python" -c '' 2>/dev/null; then

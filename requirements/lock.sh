@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Make the locked .txt files from the .in files, for Linux x86-64 and Python 3.10 to 3.12. Needs uv (pip install uv).
+# Make the locked .txt files from the .in files, for Linux and Python 3.10 to 3.12. Needs uv (pip install uv).
+# aarch64.py says whether the wheels exist for a Jetson too.
 # Versions that are locked already stay; remove a .txt file to update its packages.
 set -euo pipefail
 cd "$(dirname "$0")"
