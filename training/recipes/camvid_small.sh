@@ -39,6 +39,5 @@ stage train_joint joint cross_entropy --segmenter "$runs/segmenter/best.pt"
 "$python" -m training.export "$runs/joint/last.pt" "$models/camvid_small" --data "$data"
 "$python" -m training.export "$runs/cross_entropy/last.pt" "$models/camvid_small_cross_entropy" --data "$data" \
   --score maximum_softmax
-for bundle in camvid_small camvid_small_cross_entropy; do
-  "$python" -m training.calibrate "$models/$bundle" --data "camvid:$data/val"
-done
+"$python" -m training.calibrate "$models/camvid_small" --data "camvid:$data/val" --fit negatives
+"$python" -m training.calibrate "$models/camvid_small_cross_entropy" --data "camvid:$data/val"
