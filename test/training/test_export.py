@@ -135,7 +135,9 @@ def test_an_impossible_size_is_refused_with_the_multiple(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(checkpoint), str(tmp_path / "b"), "--size", "100x160"]) == 2
-    assert "--size 100x160: height and width must be multiples of 32" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "--size 100x160: height and width must be multiples of 32" in said
+    assert "the nearest is 96x160" in said
     assert not (tmp_path / "b" / "bundle.yaml").exists()
 
 

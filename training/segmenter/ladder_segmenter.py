@@ -146,10 +146,12 @@ class LadderSegmenter(nn.Module):
 
     def check_input_size(self, size: tuple[int, int]) -> None:
         """Raises ValueError: no input of this height and width can be exported."""
-        if any(side % self.size_multiple for side in size):
+        multiple = self.size_multiple
+        if any(side % multiple for side in size):
+            nearest = "x".join(str(max(multiple, round(side / multiple) * multiple)) for side in size)
             raise ValueError(
-                f"height and width must be multiples of {self.size_multiple} (stride of the encoder times the finest "
-                "grid of the pyramid pooling)"
+                f"height and width must be multiples of {multiple} (stride of the encoder times the finest grid of the "
+                f"pyramid pooling); the nearest is {nearest}"
             )
 
     @property
