@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
 import torch
+from torch import Tensor, nn
 
 from ros_ood_perception.bundle.model_bundle import MODEL_FILE
 from ros_ood_perception.bundle.onnx_model.graph import check_graph
@@ -35,24 +37,7 @@ def onnx_bytes(model: DeployedSegmenter, properties: dict[str, str]) -> bytes:
     """
     height, width = model.input_size
     example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
-    axes = {"image": {0: "N", 1: "H", 2: "W"}, "semantic": {0: "N"}, "anomaly": {0: "N"}}
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
-        # PyTorch recommends its new exporter, which writes opset 18 and cannot convert it to 17.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.filterwarnings("ignore", category=torch.jit._trace.TracerWarning)
-        # The warning is about amounts of padding, which fold_pads computes.
-        warnings.filterwarnings("ignore", message="Constant folding - Only steps=1")
-        torch.onnx.export(
-            model,
-            (example,),
-            str(Path(folder) / MODEL_FILE),
-            opset_version=OPSET,
-            dynamo=False,
-            input_names=["image"],
-            output_names=["semantic", "anomaly"],
-            dynamic_axes=axes,
-        )
-        graph = onnx.load(Path(folder) / MODEL_FILE)
+    graph = traced(model, example, {"image": "NHW"}, {"semantic": "N", "anomaly": "N"})
     fold_pads(graph)
     name_logits(graph, LOGITS_WEIGHT)
     name_anomaly_at_logits(graph)
@@ -65,6 +50,37 @@ def onnx_bytes(model: DeployedSegmenter, properties: dict[str, str]) -> bytes:
             "input_std": " ".join(f"{level:g}" for level in normalisation.std),
         },
     )
+
+
+def traced(
+    module: nn.Module, example: Tensor, inputs: Mapping[str, str], outputs: Mapping[str, str]
+) -> onnx.ModelProto:
+    """The graph of a module of one input, as the exporter writes it.
+
+    Args:
+        inputs, outputs: names to the dynamic axes: `NHW` for the first three; `N?hw` leaves out the second.
+    """
+    axes = {
+        name: {index: letter for index, letter in enumerate(letters) if letter != "?"}
+        for name, letters in (*inputs.items(), *outputs.items())
+    }
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
+        # PyTorch recommends its new exporter, which writes opset 18 and cannot convert it to 17.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", category=torch.jit._trace.TracerWarning)
+        # The warning is about amounts of padding, which fold_pads computes.
+        warnings.filterwarnings("ignore", message="Constant folding - Only steps=1")
+        torch.onnx.export(
+            module,
+            (example,),
+            str(Path(folder) / MODEL_FILE),
+            opset_version=OPSET,
+            dynamo=False,
+            input_names=[*inputs],
+            output_names=[*outputs],
+            dynamic_axes=axes,
+        )
+        return onnx.load(Path(folder) / MODEL_FILE)
 
 
 def finished(graph: onnx.ModelProto, properties: dict[str, str]) -> bytes:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-import warnings
 from dataclasses import replace
-from pathlib import Path
 
 import onnx
 import torch
@@ -13,7 +10,7 @@ from torch import Tensor, nn
 
 from ros_ood_perception.bundle.model_bundle import ANOMALY_AT_LOGITS, Bundle, ModelVariant, ScoreDescription
 from training.bundles.graph import LOGITS, TEMPERATURE, GraphError, with_temperature
-from training.bundles.onnx_export import OPSET, finished
+from training.bundles.onnx_export import finished, traced
 from training.segmenter.anomaly_scores import SCORES
 
 PREFIX = "score"
@@ -91,21 +88,9 @@ def with_score(model: bytes, score: str, temperature: float, num_classes: int) -
 
 def _exported(module: ScoreOfLogits, num_classes: int) -> onnx.GraphProto:
     """The score from `LOGITS` to `ANOMALY_AT_LOGITS`, other names below `PREFIX`."""
+    axes = "N?hw"
     example = torch.zeros(2, num_classes, 8, 12)
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.filterwarnings("ignore", category=torch.jit._trace.TracerWarning)
-        torch.onnx.export(
-            module.eval(),
-            (example,),
-            str(Path(folder) / "score.onnx"),
-            opset_version=OPSET,
-            dynamo=False,
-            input_names=[LOGITS],
-            output_names=[ANOMALY_AT_LOGITS],
-            dynamic_axes={LOGITS: {0: "N", 2: "h", 3: "w"}, ANOMALY_AT_LOGITS: {0: "N", 2: "h", 3: "w"}},
-        )
-        piece: onnx.GraphProto = onnx.load(Path(folder) / "score.onnx").graph
+    piece = traced(module.eval(), example, {LOGITS: axes}, {ANOMALY_AT_LOGITS: axes}).graph
     shared = {LOGITS, ANOMALY_AT_LOGITS, TEMPERATURE, ""}
     for node in piece.node:
         node.name = f"/{PREFIX}/{node.name.lstrip('/')}"

@@ -48,8 +48,13 @@ def average_precision_on_negatives(model: DeployedSegmenter, frames: LabelledFra
     return metric.compute().ap
 
 
-def with_pasted_crop(frames: LabelledFrames, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def with_pasted_crop(
+    frames: LabelledFrames, index: int, config: NegativeConfig = PASTED
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """A frame with a crop of another frame pasted into it. The same each time.
+
+    Args:
+        config: sides and outline of the crop.
 
     Returns:
         image: (H, W, 3) uint8 RGB.
@@ -59,16 +64,18 @@ def with_pasted_crop(frames: LabelledFrames, index: int) -> tuple[NDArray[np.uin
         BrokenFrameError: one of the two frames cannot be read.
     """
     frame, other = frames[index], frames[(index + len(frames) // 2) % len(frames)]
-    pasted, mask = _pasted(frame, other, torch.Generator().manual_seed(NEGATIVE_SEED + index))
+    pasted, mask = _pasted(frame, other, config, torch.Generator().manual_seed(NEGATIVE_SEED + index))
     anomaly = mask.to(torch.uint8).numpy() * np.uint8(ANOMALY)
     anomaly[(frame.labels == IGNORE) & (anomaly == 0)] = IGNORE
     return pasted[0].to(torch.uint8).permute(1, 2, 0).contiguous().numpy(), anomaly
 
 
-def _pasted(frame: LabelledFrame, other: LabelledFrame, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _pasted(
+    frame: LabelledFrame, other: LabelledFrame, config: NegativeConfig, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """The frame (1, 3, H, W) float, 0..255, with a crop of the other one, and where that is, (H, W) bool."""
     size = (frame.image.shape[0], frame.image.shape[1])
-    here, there = place(1, size, PASTED, generator), place(1, size, PASTED, generator)
+    here, there = place(1, size, config, generator), place(1, size, config, generator)
     image = other.image
     if image.shape[:2] != size:
         image = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
