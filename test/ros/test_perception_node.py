@@ -75,7 +75,7 @@ def test_the_overlay_is_published_once_somebody_subscribes(bench: Bench, start_n
     assert overlays[0].header == image(1).header
 
 
-def test_the_four_transitions_ten_times_without_growth(
+def test_the_four_transitions_six_times_without_growth(
     bench: Bench, start_node: StartNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What is freed goes back to the system at once. With glibc's defaults memory swings by 70 MB and hides a leak.
@@ -83,7 +83,7 @@ def test_the_four_transitions_ten_times_without_growth(
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")
     node = start_node()
     after_each: list[dict[str, int]] = []
-    for cycle in range(10):
+    for cycle in range(6):
         bench.bring_up()
         assert bench.state() == ACTIVE
         bench.send(image(cycle))
