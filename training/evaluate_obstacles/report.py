@@ -28,6 +28,7 @@ CONTEXT = 1.5
 """Of the box's size, so much is shown around it on each side,"""
 LEAST_CONTEXT_PX = 40
 """or so many pixels, if that is more."""
+NEAR_WIDTH = 320
 FOUND_COLOUR, SEEN_COLOUR, FALSE_COLOUR = "#2a6f9d", "#b9cfdd", "#c0392b"
 FALSE_RGB = (230, 60, 40)
 
@@ -111,23 +112,24 @@ def _pictures(
         for known in by_image[key]:
             framed = image.copy()
             _draw(framed, known.box)
-            found[known.camera, known.id] = (picture_uri(_near(framed, known.box), 320), picture_uri(framed, 480))
+            found[known.camera, known.id] = (picture_uri(_near(framed, known.box), NEAR_WIDTH), picture_uri(framed))
     return found
 
 
 def _draw(picture: NDArray[np.uint8], box: DetectedBox) -> None:
-    width = max(picture.shape[1] // 400, 1)
+    width = max(picture.shape[1] // 320, 1)
     corners = (round(box.x), round(box.y)), (round(box.x + box.width), round(box.y + box.height))
     cv2.rectangle(picture, *corners, FALSE_RGB, width)
 
 
 def _near(picture: NDArray[np.uint8], box: DetectedBox) -> NDArray[np.uint8]:
-    """The box with its surroundings, enlarged to a width that can be seen."""
-    aside, above = max(CONTEXT * box.width, LEAST_CONTEXT_PX), max(CONTEXT * box.height, LEAST_CONTEXT_PX)
+    """The box with its surroundings, at least as wide as high, enlarged to a width that can be seen."""
+    above = max(CONTEXT * box.height, LEAST_CONTEXT_PX)
+    aside = max(CONTEXT * box.width, LEAST_CONTEXT_PX, above + (box.height - box.width) / 2)
     left, top = max(int(box.x - aside), 0), max(int(box.y - above), 0)
     right, bottom = int(box.x + box.width + aside) + 1, int(box.y + box.height + above) + 1
     part = np.ascontiguousarray(picture[top:bottom, left:right])
-    factor = max(320 / part.shape[1], 1.0)
+    factor = max(NEAR_WIDTH / part.shape[1], 1.0)
     return cv2.resize(part, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
 
 
