@@ -198,7 +198,7 @@ class Camera:
             "receive_to_publish": published - frame.received_at,
         }
         durations = {stage: seconds * 1e3 for stage, seconds in stages.items()}
-        if when.age_ms is not None:
+        if when.age_ms is not None and when.one_clock:
             # From the stamp to the end of publishing, on the node's clock (simulated or not).
             durations["age"] = when.age_ms + (published - begun) * 1e3
         self._status.latencies.add(durations)
