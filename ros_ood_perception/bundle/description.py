@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import reprlib
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.strict_yaml import shown
@@ -107,10 +107,64 @@ class ScoreDescription:
 
 
 @dataclass(frozen=True)
+class Drive:
+    """A recording without unknown objects, on which false obstacles were counted.
+
+    Attributes:
+        sha256: of its files.
+        hours: that were measured, summed over the cameras.
+    """
+
+    name: str
+    sha256: str
+    hours: float
+    frames: int
+    false_obstacles: int
+
+
+@dataclass(frozen=True)
+class FalseObstacles:
+    """How often an operating point raises an obstacle where nothing unknown lies.
+
+    Attributes:
+        per: what the rate counts: obstacles an `hour`, or a `frame` of frames that stand for themselves.
+        asked: the rate that the point was to reach.
+        rate: the measured one.
+        rate_interval: exact 95 % Poisson interval of the rate (Garwood 1936).
+        rate_bound: with 95 % confidence the rate is at most this; with no false obstacle 3.0 over the hours or frames.
+        drives: that it was measured on. Of many, the last entry holds the rest.
+        objects_found: share of unknown objects found on other drives, 0 to 1; null where not measured.
+        objects: number of these; 0 where not measured.
+        command: repeats the measurement.
+    """
+
+    per: Literal["hour", "frame"]
+    asked: float
+    count: int
+    hours: float
+    frames: int
+    rate: float
+    rate_interval: tuple[float, float]
+    rate_bound: float
+    drives: tuple[Drive, ...]
+    command: str
+    objects_found: float | None = None
+    objects: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("asked", "count", "hours", "frames", "rate", "rate_bound", "objects"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
+
+
+@dataclass(frozen=True)
 class OperatingPoint:
     """A threshold and how it was chosen: a pixel is anomalous where its score >= threshold.
 
     Attributes:
+        settings: parameters of the node that hold with this threshold, by name. They replace defaults. The node checks
+            names and values as those of a parameter file.
+        false_obstacles: measured with threshold and settings; null where not measured.
         chosen_by: the rule that gave the threshold.
         data: the frames that it was chosen on.
         true_positive_rate, false_positive_rate: on these frames, 0 to 1; null where not measured.
@@ -126,6 +180,8 @@ class OperatingPoint:
     false_positive_rate: float | None = None
     threshold_interval: tuple[float, float] | None = None
     false_positive_rate_interval: tuple[float, float] | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    false_obstacles: FalseObstacles | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold <= 1:
@@ -139,6 +195,13 @@ class OperatingPoint:
         for name, values in rates:
             if any(value is not None and not 0 <= value <= 1 for value in values):
                 raise ValueError(f"{name} of the operating point '{self.name}' is {values}; range is [0, 1]")
+        for name, setting in self.settings.items():
+            plain = setting if isinstance(setting, list) else [setting]
+            if len(plain) > UNLABELLED_ID or not all(isinstance(item, (str, int, float)) for item in plain):
+                raise ValueError(
+                    f"the setting {shown(name)} of the operating point '{self.name}' is {shown(setting)}; it must be a "
+                    "number, a text, true or false, or a list of these"
+                )
 
 
 @dataclass(frozen=True)

@@ -218,6 +218,11 @@ def write_description(folder: Path, description: BundleDescription) -> None:
         # Left out at its default, so that a bundle without drivable classes stays readable for earlier versions.
         if not known["drivable"]:
             del known["drivable"]
+    for point in values["operating_points"]:
+        # Likewise: a point that is a threshold only is written as before.
+        for name in ("settings", "false_obstacles"):
+            if not point[name]:
+                del point[name]
     if description.input.fit == "stretch":
         del values["input"]["fit"]
     text = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)

@@ -161,8 +161,9 @@ class PerceptionNode(LifecycleNode):
             raise
         self.watchdog.usual_limit_s = supervisor.deadline_s
 
-        def check(settings: LiveSettings) -> None:
+        def check(settings: LiveSettings) -> str:
             settings.pipeline_settings(bundle.description)
+            return str(settings.in_force(bundle.description))
 
         self._node_parameters.lock(check, self._on_live_settings)
         self._on_live_settings(live)
@@ -172,7 +173,8 @@ class PerceptionNode(LifecycleNode):
             f"configured: bundle '{bundle.description.name}' ({bundle.description.model_sha256[:12]}) on "
             f"{supervisor.name}, threshold {threshold:.4f}, opened and run twice in "
             f"{(time.monotonic() - started) * 1e3:.0f} ms, cameras: {', '.join(fixed.cameras) or 'one'}, "
-            f"drivable classes: {', '.join(live.drivable_names(bundle.description)) or 'none, every region counts'}"
+            f"drivable classes: {', '.join(live.drivable_names(bundle.description)) or 'none, every region counts'}, "
+            f"settings of obstacles: {live.in_force(bundle.description)}"
         )
         return super().on_configure(state)
 

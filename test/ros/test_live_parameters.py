@@ -109,7 +109,7 @@ def test_an_operating_point_is_checked_while_a_threshold_is_set_and_the_log_says
     assert not successful
     assert "no operating point 'lax'" in why
     assert bench.set_atomically(operating_point="strict") == (True, "")
-    assert "operating_point has no effect while anomaly_threshold is 0.4, which is in force" in node.log
+    assert "operating_point has no effect on the threshold while anomaly_threshold is 0.4, which is in force" in node.log
     assert bench.set_atomically(anomaly_threshold=-1.0) == (True, "")
     bench.spin_until(lambda: bench.facts["anomaly_threshold"] == "0.9", "the threshold of the operating point")
 
@@ -122,7 +122,7 @@ def test_an_operating_point_is_checked_while_a_threshold_is_set_and_the_log_says
             {"score_encoding": "32FC1", "outputs": ["overlay"]},
             "score_encoding has no effect while outputs does not hold",
         ),
-        ({"operating_point": "a", "anomaly_threshold": 0.5}, "operating_point has no effect while anomaly_threshold"),
+        ({"operating_point": "a", "anomaly_threshold": 0.5}, "operating_point has no effect on the threshold while"),
         ({"operating_point": "a"}, ""),
         ({"score_encoding": "32FC1"}, ""),
         ({"anomaly_threshold": 0.5}, ""),

@@ -65,8 +65,7 @@ def open_all(options: argparse.Namespace) -> Opened:
     fixed, live = fixed_settings(values), live_settings(values)
     source.use_calibrations(fixed.camera_info_topics)
     source.limit_images(fixed.max_image_pixels)
-    live.threshold(bundle.description)
-    live.region_settings(bundle.description)
+    live.pipeline_settings(bundle.description)
     if options.with_input and not source.copied:
         raise ReplayError("--with-input: topics of a ROS 1 bag cannot be copied; convert it first (rosbags-convert)")
     # The CPU engine's last bit can depend on the number of threads, and so can a digest.

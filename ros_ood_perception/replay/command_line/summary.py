@@ -44,6 +44,8 @@ def summarise(
         },
         "engine": pool.name,
         "anomaly_threshold": run.cameras[0].threshold,
+        "operating_point": description.operating_point(opened.live.operating_point).name,
+        "settings": opened.live.in_force(description).as_plain(),
         "plan": opened.plan.identity,
         "cameras": [
             {
