@@ -184,7 +184,7 @@ class CameraPipeline:
         self._settings = settings
         self._perception = Perception(engine, settings.anomaly_threshold, num_classes, model_input)
         self._detector = ObstacleDetector(RegionFinder(settings.region, camera.ego_mask), settings.persistence)
-        self._plausibility = FramePlausibility(model_input.size, model_input.fit == "letterbox")
+        self._plausibility = FramePlausibility(model_input.size_for, model_input.fit == "letterbox")
         self._geometry = CameraGeometry(_pose_source(camera.mounting, pose_of), camera.rectified_images, no_camera_info)
         if camera.calibration is not None:
             self._geometry.set_camera_info(camera.calibration)

@@ -192,7 +192,7 @@ def test_a_bundle_without_variants_reads_as_before(bundle: Path) -> None:
         ([variant(format="tflite")], "has the format 'tflite'; it must be onnx"),
         ([variant(label_agreement=1.5)], "has label_agreement 1.5"),
         ([variant(), variant(file="again.onnx")], "two variants have one format and precision"),
-        ([variant(), variant(precision="int8")], "two variants have one file"),
+        ([variant(), variant(precision="int8")], "two graphs have one file"),
         ([variant(digest="")], r"unknown key\(s\) variants\[0\]\.digest"),
     ],
 )
