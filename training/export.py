@@ -38,7 +38,14 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--data", type=Path, help="folder with the splits of the training set")
     parser.add_argument(
-        "--size", type=image_size, help="HEIGHTxWIDTH of the network's input (default: the size used in validation)"
+        "--size",
+        dest="sizes",
+        type=image_size,
+        action="append",
+        default=[],
+        metavar="HEIGHTxWIDTH",
+        help="size of the network's input (default: the size used in validation); again for a further one, of another "
+        "aspect: a frame takes the nearest",
     )
     parser.add_argument(
         "--temperature", type=real(*TEMPERATURES), default=1.0, help="T of the anomaly score (default: 1)"
@@ -63,11 +70,11 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        parity = export_bundle(
+        parities = export_bundle(
             options.checkpoint,
             options.bundle,
             options.data,
-            options.size,
+            options.sizes,
             options.temperature,
             options.score,
             options.variants,
@@ -76,10 +83,11 @@ def main(arguments: list[str] | None = None) -> int:
     except (PerceptionError, OSError, ValueError) as error:
         print(f"export: {error_line(error)}", file=sys.stderr)
         return 2
-    print(
-        f"{options.bundle}: {parity.label_agreement:.4%} of the labels agree with PyTorch on {parity.frames} frames, "
-        f"the score differs by at most {parity.score_difference:.1e}"
-    )
+    for (height, width), parity in parities.items():
+        print(
+            f"{options.bundle}, {height}x{width}: {parity.label_agreement:.4%} of the labels agree with PyTorch on "
+            f"{parity.frames} frames, the score differs by at most {parity.score_difference:.1e}"
+        )
     return 0
 
 

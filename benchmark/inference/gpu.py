@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import math
 import sys
 import tempfile
 import time
@@ -52,6 +53,7 @@ from training.bundles.precisions import half_network
 from training.data.arguments import DataArgument, data_argument, open_frames
 from training.metrics.pixel_exact import ExactPixelMetrics
 from training.segmenter.deployed_segmenter import DeployedSegmenter
+from training.segmenter.encoders import ENCODER_STRIDES
 from training.segmenter.ladder_segmenter import LadderSegmenter, SegmenterConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,7 +110,8 @@ def segmenter(name: str, frame: tuple[int, int]) -> DeployedSegmenter:
     """Random weights, always the same."""
     torch.manual_seed(0)
     network = LadderSegmenter(MODELS[name], CLASSES)
-    multiple = network.size_multiple
+    # Of which the pyramid pooling has whole cells.
+    multiple = ENCODER_STRIDES[-1] * math.lcm(*network.config.pooling_bins)
     size = (-(-frame[0] // multiple) * multiple, -(-frame[1] // multiple) * multiple)
     return DeployedSegmenter(network, size, 1.0).eval()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from ros_ood_perception.bundle.model_bundle import Bundle
 from ros_ood_perception.camera.letterbox import Letterbox
-from ros_ood_perception.inference.engine import EngineError, InferenceEngine
+from ros_ood_perception.inference.engine import EngineError
+from ros_ood_perception.inference.engine_of_sizes import EngineOfSizes
 from ros_ood_perception.inference.opening import open_engine
 from ros_ood_perception.inference.perception import FramePerception, Perception, letterbox_of
 from training.bundles.graph import GraphError, LogitsEngine, confidence_of_logits, score_of_logits
@@ -63,27 +64,29 @@ class BundleRunner:
     def __init__(self, bundle: Bundle, engine_name: str, scores: Sequence[LogitScore] = ()) -> None:
         self.bundle = bundle
         self.scores = tuple(scores)
-        engine = open_engine(bundle, engine_name)
-        self.with_logits: LogitsEngine | None = None
-        self._why_no_logits = f"the engine '{engine.name}' gives no logits; {LogitsEngine.name} does"
-        if engine.name == LogitsEngine.name:
+        self.engine = open_engine(bundle, engine_name)
+        self._with_logits: Mapping[tuple[int, int], LogitsEngine] = {}
+        self._why_no_logits = f"the engine '{self.engine.name}' gives no logits; {LogitsEngine.name} does"
+        if self.engine.name == LogitsEngine.name:
             try:
-                self.with_logits = LogitsEngine(bundle)
+                self._with_logits = {size: LogitsEngine(bundle.at(size)) for size in bundle.description.input.sizes}
             except GraphError as error:
                 if scores:
                     raise
                 self._why_no_logits = str(error)
                 warnings.warn(f"no confidences, and so no calibration error: {error}", stacklevel=2)
         elif scores:
-            raise EngineError(f"--score needs the engine {LogitsEngine.name}; '{engine.name}' gives no logits")
-        if self.with_logits is not None:
-            engine.close()
-        self.engine: InferenceEngine = self.with_logits or engine
+            raise EngineError(f"--score needs the engine {LogitsEngine.name}; '{self.engine.name}' gives no logits")
+        if self._with_logits:
+            self.engine.close()
+            self.engine = EngineOfSizes(bundle.description.input, self._with_logits)
+        self._frame_size = (1, 1)
         self._box: Letterbox | None = None
         self.perception = Perception(self.engine, 1.0, len(bundle.description.classes), bundle.description.input)
 
     def perceive(self, image: NDArray[np.uint8]) -> FramePerception:
         """(H, W, 3) uint8 RGB -> the node's result for this image."""
+        self._frame_size = (image.shape[0], image.shape[1])
         self._box = letterbox_of(image, self.bundle.description.input)
         if self.bundle.description.input.colour_order == "bgr":
             image = np.ascontiguousarray(image[..., ::-1])
@@ -100,16 +103,16 @@ class BundleRunner:
         return found if self._box is None else self._box.cut(found)
 
     def _all_logits(self) -> NDArray[np.float32]:
-        if self.with_logits is None:
+        if not self._with_logits:
             raise EngineError(self._why_no_logits)
-        return self.with_logits.last_logits
+        return self._with_logits[self.bundle.description.input.size_for(self._frame_size)].last_logits
 
     def confidence(self, frame_size: tuple[int, int]) -> NDArray[np.float32] | None:
         """The largest class probability of the last frame of `perceive`: (H, W) float32 in [0, 1].
 
         None if the engine gives no logits.
         """
-        if self.with_logits is None:
+        if not self._with_logits:
             return None
         confidence = confidence_of_logits(self._all_logits(), self.bundle.description.score.temperature)
         return np.clip(self._of_frame(confidence[0], frame_size), 0, 1)

@@ -204,7 +204,8 @@ class Study:
         saved = load_checkpoint(out / "last.pt")
         bundle = out / "bundle"
         try:
-            say(f"{bundle}: {export_bundle(out / 'last.pt', bundle, score=OWN_SCORE)}")
+            for parity in export_bundle(out / "last.pt", bundle, score=OWN_SCORE).values():
+                say(f"{bundle}: {parity}")
         except (PerceptionError, OSError, ValueError) as error:
             raise StudyError(f"{out}: export failed: {error_line(error)}") from error
         started = time.monotonic()
