@@ -211,6 +211,49 @@ def test_writing_a_bundle_keeps_the_variants_that_have_contents(bundle: Path, tm
     assert write_bundle(tmp_path / "bare", opened.description, opened.model).description.variants == ()
 
 
+def further(**changes: object) -> dict[str, object]:
+    values = {"height": 64, "width": 160, "file": "model_64x160.onnx", "sha256": "0" * 64}
+    return {**values, **changes}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ([further(file="../model.onnx")], "the file of a further size is '../model.onnx'; it must be a plain name"),
+        ([further(file="model_fp16.onnx")], "two graphs have one file"),
+        ([further(height=0)], "the input size is 0x160; both must be 1 to"),
+        ([further(height=300, width=400)], "two of the sizes 480x640, 300x400 have one aspect"),
+        ([further(width=100 + n, file=f"{n}.onnx") for n in range(4)], "there are 4 further sizes; at most 3"),
+        (
+            [further(variants=[variant(precision="fp32")])],
+            r"further_sizes\[0\]\.variants\[0\]': a variant is onnx fp32",
+        ),
+        ([further(thresholds=[])], r"unknown key\(s\) input\.further_sizes\[0\]\.thresholds"),
+        ([further(file="nowhere.onnx")], r"nowhere\.onnx: cannot be read"),
+    ],
+)
+def test_an_impossible_further_size_is_refused(bundle: Path, sizes: list[dict[str, object]], message: str) -> None:
+    change(bundle, lambda d: d["input"].update(further_sizes=sizes))
+    with pytest.raises(BundleError, match=message):
+        read_bundle(bundle)
+
+
+@pytest.mark.parametrize("file", ["model_64x160.onnx", "model_64x160_fp16.onnx"])
+def test_the_graphs_of_a_further_size_are_checked_as_the_first_one_is(
+    bundle_of_two_sizes: Path, tmp_path: Path, file: str
+) -> None:
+    folder = Path(shutil.copytree(bundle_of_two_sizes, tmp_path / "wide"))
+    opened = read_bundle(folder)
+    other = (folder / "model.onnx").read_bytes()  # of 96x128
+    (folder / file).write_bytes(other)
+    with pytest.raises(BundleError, match=rf"{file}: SHA-256 is"):
+        read_bundle(folder)
+    files = {**opened.files(), file: other}
+    with pytest.raises(BundleError, match=rf"{file}: 'semantic' has the shape \(1, 96, 128\).*makes it \(1, 64, 160\)"):
+        write_bundle(folder, opened.description, opened.model, files)
+    assert write_bundle(folder, opened.description, opened.model, {}).description.input.sizes == ((96, 128),)
+
+
 def with_weights_outside(model: bytes, folder: Path) -> tuple[bytes, str]:
     """The model with its largest tensor in a file of the folder, and that tensor's name."""
     onnx = pytest.importorskip("onnx", reason="onnx is not installed")
