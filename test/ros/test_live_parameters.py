@@ -109,7 +109,9 @@ def test_an_operating_point_is_checked_while_a_threshold_is_set_and_the_log_says
     assert not successful
     assert "no operating point 'lax'" in why
     assert bench.set_atomically(operating_point="strict") == (True, "")
-    assert "operating_point has no effect on the threshold while anomaly_threshold is 0.4, which is in force" in node.log
+    assert (
+        "operating_point has no effect on the threshold while anomaly_threshold is 0.4, which is in force" in node.log
+    )
     assert bench.set_atomically(anomaly_threshold=-1.0) == (True, "")
     bench.spin_until(lambda: bench.facts["anomaly_threshold"] == "0.9", "the threshold of the operating point")
 

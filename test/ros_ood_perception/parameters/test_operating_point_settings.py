@@ -65,7 +65,10 @@ def test_a_default_that_is_written_down_gives_way_as_the_packages_own_file_write
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"region.min_are": 0.1}, r"operating point 'calm' of the bundle: holds 'region.min_are'.*nearest: 'region.min"),
+        (
+            {"region.min_are": 0.1},
+            r"operating point 'calm' of the bundle: holds 'region.min_are'.*nearest: 'region.min",
+        ),
         ({"bundle": "/tmp"}, "holds 'bundle'"),
         ({"region.ego_mask": ["mask.png"]}, "holds 'region.ego_mask'"),
         ({"region.min_area": 7.0}, "parameter 'region.min_area' is 7.0; it must be from 0 to 1; correct bundle.yaml"),
@@ -96,5 +99,5 @@ def test_settings_of_a_bundle_are_read_as_written_and_a_bare_point_is_written_as
     assert text.count("settings:") == 1
     assert "false_obstacles" not in text
     (tmp_path / "bundle.yaml").write_text(text.replace("region.min_area: 0.001", "region.min_area: {a: 1}"))
-    with pytest.raises(ValueError, match="the setting 'region.min_area' of the operating point 'calm'"):
+    with pytest.raises(ValueError, match=r"the setting 'region.min_area' of the operating point 'calm'"):
         read_bundle(tmp_path)
