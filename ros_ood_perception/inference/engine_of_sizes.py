@@ -14,8 +14,8 @@ from ros_ood_perception.inference.engine import CancellableEngine, EngineOutput,
 class EngineOfSizes:
     """An `InferenceEngine` of a bundle with several input sizes. All of them are open from the beginning.
 
-    So a camera's first frame waits for no opening, and a size that cannot be opened is known before the drive. Each
-    size costs the memory of an engine.
+    So a camera's first frame waits for no opening, and a size that cannot be opened is known before the drive. On the
+    CPU an engine takes most of its memory in its first run, so a size that no camera needs costs little.
 
     Args:
         model_input: of the bundle.

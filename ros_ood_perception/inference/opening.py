@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from ros_ood_perception.bundle.description import InputDescription
 from ros_ood_perception.bundle.model_bundle import Bundle, BundleError
 from ros_ood_perception.inference.engine import EngineError, GpuOptions, InferenceEngine
 from ros_ood_perception.inference.engine_names import ENGINES
@@ -59,17 +58,6 @@ def open_engine(bundle: Bundle, name: str, num_threads: int = 0, gpu: GpuOptions
             return engine
     options.log("; ".join(["engine (auto): onnxruntime on the CPU", *passed_over]))
     return _open_on_cpu(bundle, num_threads)
-
-
-def trial_sizes(engine_name: str, model_input: InputDescription, gpu: GpuOptions) -> tuple[tuple[int, int], ...]:
-    """Heights and widths of frames that an open engine takes, for its first runs.
-
-    On the CPU and with a letterbox they reach every input size. Engines on a GPU have run each size when they open.
-    """
-    if engine_name == "onnxruntime" or model_input.fit == "letterbox":
-        return model_input.sizes
-    # TensorRT 8.6 takes frames of one size only.
-    return (gpu.image_size,)
 
 
 def _open_on_cpu(bundle: Bundle, num_threads: int) -> InferenceEngine:

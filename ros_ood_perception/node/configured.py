@@ -13,7 +13,7 @@ from rclpy.lifecycle import LifecycleNode
 from ros_ood_perception.bundle.model_bundle import Bundle, read_bundle
 from ros_ood_perception.inference.engine import InferenceEngine
 from ros_ood_perception.inference.engine_names import ENGINES
-from ros_ood_perception.inference.opening import open_engine, trial_sizes
+from ros_ood_perception.inference.opening import open_engine
 from ros_ood_perception.node.camera import Camera
 from ros_ood_perception.node.engine_supervisor import EngineSupervisor
 from ros_ood_perception.node.health.deadlines import InferenceDeadline, Watch
@@ -66,14 +66,14 @@ def _supervisor(fixed: FixedSettings, bundle: Bundle, watch: Watch, log: Rcutils
 
     def open_and_run_twice(name: str) -> InferenceEngine:
         engine = open_engine(bundle, name, fixed.num_threads, gpu)
+        # TensorRT 8.6 takes frames of one size only. Another input size takes its memory with its first frame.
+        size = model_input.size if engine.name == "onnxruntime" else gpu.image_size
         try:
-            for size in trial_sizes(engine.name, model_input, gpu):
-                image = np.zeros((1, *size, 3), np.uint8)
-                engine.run(image)
-                # The first run allocates and compiles; only the second one tells how long the others take.
-                started = time.monotonic()
-                engine.run(image)
-                deadline.add(time.monotonic() - started)
+            engine.run(np.zeros((1, *size, 3), np.uint8))
+            # The first run allocates and compiles; only the second one tells how long the others take.
+            started = time.monotonic()
+            engine.run(np.zeros((1, *size, 3), np.uint8))
+            deadline.add(time.monotonic() - started)
         except BaseException:
             engine.close()
             raise

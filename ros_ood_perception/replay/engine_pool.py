@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ros_ood_perception.bundle.model_bundle import Bundle, BundleDescription, read_bundle
 from ros_ood_perception.inference.engine import EngineError, EngineOutput, GpuOptions, InferenceEngine
-from ros_ood_perception.inference.opening import open_engine, trial_sizes
+from ros_ood_perception.inference.opening import open_engine
 from ros_ood_perception.inference.perception import letterbox_of
 from ros_ood_perception.parent_process import end_with_parent
 
@@ -67,10 +67,12 @@ class EnginePool:
         try:
             if jobs > 1:
                 self.name = self._open_in_all(bundle, engine_name, gpu)
-            any_size = self.name == "onnxruntime" or self._model_input.fit == "letterbox"
-            self.largest_size = None if any_size else gpu.image_size
-            for size in trial_sizes(self.name, self._model_input, gpu):
-                self.result(self.submit(np.zeros((*size, 3), np.uint8)))
+            # TensorRT 8.6 takes frames of one size only.
+            on_cpu = self.name == "onnxruntime"
+            letterbox = self._model_input.fit == "letterbox"
+            self.largest_size = None if on_cpu or letterbox else gpu.image_size
+            size = self._model_input.size if on_cpu else gpu.image_size
+            self.result(self.submit(np.zeros((*size, 3), np.uint8)))
         except BaseException:
             self.close()
             raise
