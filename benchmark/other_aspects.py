@@ -139,7 +139,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--data", type=data_argument, required=True, metavar="NAME:PATH[@SPLIT]")
-    parser.add_argument("--aspect", action="append", default=[], metavar="W:H", help=f"default: {', '.join(ASPECTS)}")
+    parser.add_argument(
+        "--aspect",
+        type=aspect_argument,
+        action="append",
+        default=[],
+        metavar="W:H",
+        help=f"default: {', '.join(ASPECTS)}",
+    )
     parser.add_argument("--size", type=image_size, action="append", default=[], metavar="HEIGHTxWIDTH")
     parser.add_argument("--every", type=whole(1, 10**6), default=2, metavar="N", help="each N-th frame (default: 2)")
     parser.add_argument("--json", type=Path, metavar="FILE")
@@ -157,9 +164,8 @@ def main() -> None:
             seconds = figures.pop("seconds")
             first = seconds if math.isnan(first) else first
             shown = [f"{100 * figures.pop(key):.1f}" for key in ("mIoU", "AP", "FPR95")]
-            table.add_row(
-                name, way.name, *shown, f"{seconds / first:.2f}", *(f"{100 * v:.3f}" for v in figures.values())
-            )
+            rates = (f"{100 * rate:.3f}" for rate in figures.values())
+            table.add_row(name, way.name, *shown, f"{seconds / first:.2f}", *rates)
     Console(width=200).print(table)
     if options.json is not None:
         write_json(options.json, found)

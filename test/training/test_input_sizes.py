@@ -13,7 +13,7 @@ import torch
 from test_train_segmenter import SEGMENTER
 from torch.nn import functional
 
-from ros_ood_perception.bundle.model_bundle import read_bundle
+from ros_ood_perception.bundle.model_bundle import BundleError, read_bundle, write_bundle
 from ros_ood_perception.files.strict_yaml import from_mapping
 from ros_ood_perception.inference.engine import EngineError
 from ros_ood_perception.inference.opening import open_engine
@@ -149,3 +149,19 @@ def test_a_cancelled_engine_of_sizes_runs_at_none(bundle_of_two_sizes: Path) -> 
         with pytest.raises(EngineError, match="ONNX Runtime failed"):
             engine.run(np.zeros((1, 100, width, 3), np.uint8))
     engine.close()
+
+
+@pytest.mark.parametrize("file", ["model_64x160.onnx", "model_64x160_fp16.onnx"])
+def test_the_graphs_of_a_further_size_are_checked_as_the_first_one_is(
+    bundle_of_two_sizes: Path, tmp_path: Path, file: str
+) -> None:
+    folder = Path(shutil.copytree(bundle_of_two_sizes, tmp_path / "wide"))
+    opened = read_bundle(folder)
+    other = (folder / "model.onnx").read_bytes()  # of 96x128
+    files = {**opened.files(), file: other}
+    (folder / file).write_bytes(other)
+    with pytest.raises(BundleError, match=rf"{file}: SHA-256 is"):
+        read_bundle(folder)
+    with pytest.raises(BundleError, match=rf"{file}: 'semantic' has the shape \(1, 96, 128\).*makes it \(1, 64, 160\)"):
+        write_bundle(folder, opened.description, opened.model, files)
+    assert write_bundle(folder, opened.description, opened.model, {}).description.input.sizes == ((96, 128),)

@@ -238,22 +238,6 @@ def test_an_impossible_further_size_is_refused(bundle: Path, sizes: list[dict[st
         read_bundle(bundle)
 
 
-@pytest.mark.parametrize("file", ["model_64x160.onnx", "model_64x160_fp16.onnx"])
-def test_the_graphs_of_a_further_size_are_checked_as_the_first_one_is(
-    bundle_of_two_sizes: Path, tmp_path: Path, file: str
-) -> None:
-    folder = Path(shutil.copytree(bundle_of_two_sizes, tmp_path / "wide"))
-    opened = read_bundle(folder)
-    other = (folder / "model.onnx").read_bytes()  # of 96x128
-    (folder / file).write_bytes(other)
-    with pytest.raises(BundleError, match=rf"{file}: SHA-256 is"):
-        read_bundle(folder)
-    files = {**opened.files(), file: other}
-    with pytest.raises(BundleError, match=rf"{file}: 'semantic' has the shape \(1, 96, 128\).*makes it \(1, 64, 160\)"):
-        write_bundle(folder, opened.description, opened.model, files)
-    assert write_bundle(folder, opened.description, opened.model, {}).description.input.sizes == ((96, 128),)
-
-
 def with_weights_outside(model: bytes, folder: Path) -> tuple[bytes, str]:
     """The model with its largest tensor in a file of the folder, and that tensor's name."""
     onnx = pytest.importorskip("onnx", reason="onnx is not installed")
