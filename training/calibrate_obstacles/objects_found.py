@@ -58,6 +58,8 @@ class ObjectsFound:
                 camera=camera.name,
                 stamp_ns=stamp,
                 occurrence=0,
+                time_ns=frame.time_ns,
+                classes=None,
                 mask=perception.anomaly_score >= threshold,
                 obstacles=tuple(_published(obstacle) for obstacle in obstacles),
                 has_places=result.ground is not None,

@@ -32,7 +32,7 @@ from training.runs.command_line import command_line
 from training.runs.provenance import code_version, machine
 from training.runs.training_run import TrainingRun, config_digest
 from training.segmenter.trainer import SegmenterTrainer
-from training.studies.config import OWN_SCORE, StudyConfig
+from training.study.config import OWN_SCORE, StudyConfig
 
 ALL_CLASSES, HELD_OUT = "all_classes", "held_out"
 console = Console(stderr=True)

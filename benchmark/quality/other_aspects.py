@@ -1,7 +1,7 @@
 """What a camera of another aspect costs: frames cropped to it, at the bundle's own size and at others.
 
-    python benchmark/other_aspects.py BUNDLE --data NAME:PATH[@SPLIT] [--aspect 16:9] [--size 384x672] [--every 2]
-        [--json FILE]
+    python benchmark/quality/other_aspects.py BUNDLE --data NAME:PATH[@SPLIT] [--aspect 16:9] [--size 384x672]
+        [--every 2] [--json FILE]
 
 At the bundle's own size a frame is stretched or letterboxed, and at each `--size` it is stretched. Classes are measured
 on the frames, anomalies on frames into which crops of other frames are pasted. Each aspect has its own crops, so lines
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from ros_ood_perception.bundle.description import FITS
 from ros_ood_perception.bundle.model_bundle import Bundle, OperatingPoint, read_bundle

@@ -1,6 +1,6 @@
 """Obstacles of single frames, each for itself: false ones a frame, and the share of labelled objects that are found.
 
-    python benchmark/obstacles_in_frames.py models/camvid_small --operating-point obstacles_0.1_per_frame \\
+    python benchmark/quality/obstacles_in_frames.py models/camvid_small --operating-point obstacles_0.1_per_frame \\
       --empty camvid:CAMVID/test --objects smiyc_obstacle_val:OBSTACLES [--json FILE]
 
 In the frames of --empty nothing unknown lies: every obstacle is false. In those of --objects, each connected area of
@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 import yaml
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from ros_ood_perception.bundle.model_bundle import read_bundle
 from ros_ood_perception.files.json_files import write_json
