@@ -116,9 +116,8 @@ class InputDescription:
         _check_size(self.height, self.width)
         if len(self.further_sizes) > MOST_FURTHER_SIZES:
             raise ValueError(f"there are {len(self.further_sizes)} further sizes; at most {MOST_FURTHER_SIZES}")
-        shown_sizes = ", ".join(f"{height}x{width}" for height, width in self.sizes)
         if len({height / width for height, width in self.sizes}) < len(self.sizes):
-            raise ValueError(f"two of the sizes {shown_sizes} have one aspect, and a frame is given a size by its own")
+            raise ValueError(f"two of the sizes {self.sizes_text} have one aspect, and a frame gets a size by its own")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -129,6 +128,11 @@ class InputDescription:
     def sizes(self) -> tuple[tuple[int, int], ...]:
         """Height and width of every size, that of `model.onnx` first."""
         return self.size, *(further.size for further in self.further_sizes)
+
+    @property
+    def sizes_text(self) -> str:
+        """The sizes as HEIGHTxWIDTH."""
+        return ", ".join(f"{height}x{width}" for height, width in self.sizes)
 
     def size_for(self, frame_size: tuple[int, int]) -> tuple[int, int]:
         """The size that a frame of this height and width takes: the nearest by |log aspect|, the first of equals."""

@@ -78,6 +78,7 @@ class NodeReport:
             "inference_deadline_s": supervisor.deadline_s(),
             "bundle": description.name,
             "model_sha256": description.model_sha256,
+            "input_sizes": description.input.sizes_text,
             "score_temperature": repr(description.score.temperature),
             "operating_point": _operating_point(live, description),
             "anomaly_threshold": repr(live.threshold(description)),

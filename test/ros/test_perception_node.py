@@ -32,7 +32,9 @@ def test_every_frame_comes_back_under_its_own_header_equal_to_the_engines(
 ) -> None:
     start_node(anomaly_threshold=0.4)
     bench.bring_up()
-    frames = [image(n, (90 + n, 120), e) for n, e in enumerate(("rgb8", "bgr8", "mono8", "rgba8", "bgra8"))]
+    # Of two aspects, each with an input size of its own.
+    encodings = ("rgb8", "bgr8", "mono8", "rgba8", "bgra8")
+    frames = [image(n, (90 + n, (120, 164)[n % 2]), encoding) for n, encoding in enumerate(encodings)]
     for number, frame in enumerate(frames):
         bench.send(frame)
         bench.wait_for_outputs(number + 1)

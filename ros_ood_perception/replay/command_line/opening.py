@@ -163,6 +163,11 @@ def _identity(
         "threads": threads,
         "parameters": parameters,
     }
+    model_input = bundle.description.input
+    if model_input.further_sizes:
+        identity["further sizes"] = {f"{s.height}x{s.width}": s.sha256 for s in model_input.further_sizes}
+    if model_input.fit != "stretch":
+        identity["fit"] = model_input.fit
     # Tuples become lists, as in the state that is read back.
     plain: dict[str, Any] = json.loads(json.dumps(identity))
     return plain
