@@ -169,13 +169,13 @@ class PerceptionNode(LifecycleNode):
         self._on_live_settings(live)
         for problem in environment_problems(memory):
             self.get_logger().warning(problem)
+        description = bundle.description
         self.get_logger().info(
-            f"configured: bundle '{bundle.description.name}' ({bundle.description.model_sha256[:12]}, "
-            f"{bundle.description.input.sizes_text}) on {supervisor.name}, threshold {threshold:.4f}, "
-            f"opened and run twice in {(time.monotonic() - started) * 1e3:.0f} ms, "
-            f"cameras: {', '.join(fixed.cameras) or 'one'}, "
-            f"drivable classes: {', '.join(live.drivable_names(bundle.description)) or 'none, every region counts'}, "
-            f"settings of obstacles: {live.in_force(bundle.description)}"
+            f"configured: bundle '{description.name}' ({description.model_sha256[:12]}, "
+            f"{description.input.sizes_text}) on {supervisor.name}, threshold {threshold:.4f}, opened and run twice in "
+            f"{(time.monotonic() - started) * 1e3:.0f} ms, cameras: {', '.join(fixed.cameras) or 'one'}, "
+            f"drivable classes: {', '.join(live.drivable_names(description)) or 'none, every region counts'}, "
+            f"settings of obstacles: {live.in_force(description)}"
         )
         return super().on_configure(state)
 

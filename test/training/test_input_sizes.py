@@ -17,7 +17,7 @@ from ros_ood_perception.bundle.model_bundle import BundleError, read_bundle, wri
 from ros_ood_perception.files.strict_yaml import from_mapping
 from ros_ood_perception.inference.engine import EngineError
 from ros_ood_perception.inference.opening import open_engine
-from training.add_size import main
+from training.add_size.__main__ import main
 from training.bundles.graph import LOGITS, GraphError
 from training.bundles.onnx_export import onnx_bytes
 from training.bundles.precisions import half_network
