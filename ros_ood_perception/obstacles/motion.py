@@ -17,6 +17,8 @@ MAX_SAMPLE_GAP_S = 1.0
 """Between poses farther apart nothing is interpolated: a vehicle may have turned."""
 SILENT_S = 1.0
 """After this time without a pose, frames do not wait for one."""
+LEAST_UPRIGHT = 0.7
+"""Cosine of the largest tilt: 45 degrees, steeper than any road."""
 LARGEST_COORDINATE_M = 1e7
 """No place on Earth is farther from another, in UTM coordinates too."""
 SECONDS_PER_NANOSECOND = 1e-9
@@ -24,6 +26,28 @@ SECONDS_PER_NANOSECOND = 1e-9
 
 class MotionError(ValueError):
     """A pose of the vehicle that cannot be used. The message is a sentence without its subject."""
+
+
+@dataclass(frozen=True)
+class MotionSettings:
+    """What tells where the vehicle is. Without a topic and a frame nothing does.
+
+    Attributes:
+        odometry_topic: full name of a topic of `nav_msgs/Odometry`; empty: none.
+        fixed_frame: frame in tf in which the vehicle moves; empty: tf is not used.
+        wait_s: how long after a frame the pose at or after its stamp may come, seconds.
+        max_speed_mps: a pose that would need more is a jump.
+    """
+
+    odometry_topic: str = ""
+    fixed_frame: str = ""
+    wait_s: float = 0.1
+    max_speed_mps: float = 60.0
+
+    @property
+    def is_given(self) -> bool:
+        """Whether something tells where the vehicle is."""
+        return bool(self.odometry_topic or self.fixed_frame)
 
 
 @dataclass(frozen=True)
@@ -52,6 +76,12 @@ class PlanarPose:
         length = math.sqrt(i * i + j * j + k * k + w * w)
         if not abs(length - 1) < 0.01:
             raise MotionError(f"has the rotation {tuple(quaternion)} of length {length:g}; a quaternion has length 1")
+        upright = (w * w - i * i - j * j + k * k) / (length * length)
+        if upright < LEAST_UPRIGHT:
+            raise MotionError(
+                f"is tilted by {math.degrees(math.acos(max(upright, -1.0))):.0f} degrees; the frame of a vehicle on a "
+                "road is upright"
+            )
         return cls(float(x), float(y), math.atan2(2 * (w * k + i * j), w * w + i * i - j * j - k * k))
 
     @property
@@ -59,6 +89,11 @@ class PlanarPose:
         """(2, 2): directions of the vehicle's frame to those of the fixed frame."""
         cosine, sine = math.cos(self.yaw), math.sin(self.yaw)
         return np.array([[cosine, -sine], [sine, cosine]])
+
+    def of(self, child: PlanarPose) -> PlanarPose:
+        """The pose of a frame that is given in this one, in this one's own fixed frame."""
+        x, y = (self.rotation @ (child.x, child.y)).tolist()
+        return PlanarPose(self.x + x, self.y + y, self.yaw + child.yaw)
 
     def between(self, other: PlanarPose, share: float) -> PlanarPose:
         """The pose at `share`, 0 to 1, of the way to another: linear, and by the smaller angle."""
@@ -93,6 +128,31 @@ class _Sample:
     arrived_ns: int
     pose: PlanarPose
     epoch: int
+
+
+class JumpWatch:
+    """Counts epochs where only the poses at the frames are known: those of tf2.
+
+    Args:
+        max_speed_mps: a pose that would need more is a jump.
+    """
+
+    def __init__(self, max_speed_mps: float) -> None:
+        self._max_speed_mps = max_speed_mps
+        self._last: tuple[int, PlanarPose] | None = None
+        self.epoch = 0
+
+    def see(self, stamp_ns: int, pose: PlanarPose) -> bool:
+        """Take the pose at the next frame; returns whether it jumped, so that a new epoch has begun."""
+        last, self._last = self._last, (stamp_ns, pose)
+        if last is None:
+            return False
+        step_s = (stamp_ns - last[0]) * SECONDS_PER_NANOSECOND
+        jumped = step_s < 0 or (
+            step_s <= MAX_SAMPLE_GAP_S and last[1].distance_m(pose) > self._max_speed_mps * step_s + 1e-6
+        )
+        self.epoch += jumped
+        return jumped
 
 
 class PoseHistory:
@@ -159,7 +219,7 @@ class PoseHistory:
                 problem = self._refuse(
                     "pose jumped",
                     f"the pose on {self._source} moved {moved_m:.2f} m in {step_s:.3f} s, faster than "
-                    f"motion.max_speed_mps ({self._max_speed_mps:g} m/s): a relocalisation, or a fault",
+                    f"ground.max_speed_mps ({self._max_speed_mps:g} m/s): a relocalisation, or a fault",
                 )
         self._samples.append(_Sample(stamp_ns, arrived_ns, pose, self._epoch))
         if len(self._samples) > MAX_SAMPLES:
@@ -185,7 +245,7 @@ class PoseHistory:
             return self._interpolated(stamp_ns, at)
         if at < len(self._samples) or now_ns >= deadline_ns:
             return self._without(
-                f"no pose with a stamp at or after the frame's came on {self._source} within motion.wait_s "
+                f"no pose with a stamp at or after the frame's came on {self._source} within ground.motion_wait_s "
                 f"({self._wait_ns * SECONDS_PER_NANOSECOND:g} s) of the frame"
             )
         if not self._samples or received_ns - self._samples[-1].arrived_ns > SILENT_S * 1e9:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,10 @@ from ros_ood_perception.inference.opening import OPENING_S, OPENING_WITH_BUILD_S
 from ros_ood_perception.messages.results import OutputSettings
 from ros_ood_perception.messages.topics import STATE_TOPIC, camera_topic
 from ros_ood_perception.obstacles.camera_geometry import GroundLimits
+from ros_ood_perception.obstacles.evidence import EvidenceSettings
 from ros_ood_perception.obstacles.ground import CameraPose
 from ros_ood_perception.obstacles.ground_map import GridSettings
+from ros_ood_perception.obstacles.motion import MotionSettings
 from ros_ood_perception.obstacles.regions import RegionSettings, read_ego_mask
 from ros_ood_perception.obstacles.tracks import PersistenceSettings
 from ros_ood_perception.parameters.declarations import DECLARATIONS
@@ -79,6 +81,7 @@ class FixedSettings:
     opening_deadline_s: float
     base_frame: str
     rectified_images: bool
+    motion: MotionSettings
     grid: GridSettings
     mountings: tuple[CameraPose | None, ...]
     ego_masks: tuple[NDArray[np.bool_] | None, ...]
@@ -123,6 +126,7 @@ class LiveSettings:
     max_rate_hz: float
     stale_after_s: float
     diagnostics_period_s: float
+    evidence: EvidenceSettings
     ground_z_m: float
     point_height_m: float
     given: Mapping[str, Any]
@@ -164,6 +168,7 @@ class LiveSettings:
             anomaly_threshold=self.threshold(description),
             region=region,
             persistence=persistence,
+            evidence=self.evidence,
             ground=GroundLimits(values["ground.max_range_m"], self.ground_z_m),
         )
 
@@ -269,12 +274,41 @@ def fixed_settings(values: Mapping[str, Any]) -> FixedSettings:
         or (OPENING_WITH_BUILD_S if values["engine_build"] else OPENING_S),
         base_frame=values["ground.base_frame"],
         rectified_images=values["ground.rectified_images"],
+        motion=_motion(values),
         grid=_grid(values),
         mountings=_mountings(values, cameras),
         ego_masks=_ego_masks(values, cameras),
         camera_info_topics=_camera_info_topics(values, cameras, calibrations),
         calibrations=calibrations,
     )
+
+
+def _motion(values: Mapping[str, Any]) -> MotionSettings:
+    topic, frame = values["ground.odometry_topic"], values["ground.fixed_frame"]
+    if topic and (len(topic) > LONGEST_TOPIC or not FULL_TOPIC.fullmatch(topic)):
+        raise ParameterError(
+            f"parameter 'ground.odometry_topic' is {shown(topic)}; it must be the full name of a topic, such as "
+            "/odometry"
+        )
+    if topic and frame:
+        raise ParameterError(
+            f"parameter 'ground.odometry_topic' is '{topic}', and 'ground.fixed_frame' is {shown(frame)}: both tell "
+            "where the vehicle is; clear one of them"
+        )
+    if frame and frame.removeprefix("/") == values["ground.base_frame"].removeprefix("/"):
+        raise ParameterError(
+            f"parameter 'ground.fixed_frame' is {shown(frame)}, which is the vehicle's own frame (ground.base_frame); "
+            "give the frame in which the vehicle moves, such as odom"
+        )
+    return MotionSettings(topic, frame, values["ground.motion_wait_s"], values["ground.max_speed_mps"])
+
+
+def _evidence(values: Mapping[str, Any]) -> EvidenceSettings:
+    names = [field.name for field in fields(EvidenceSettings)]
+    try:
+        return EvidenceSettings(**{name: values[f"evidence.{name}"] for name in names})
+    except ValueError as error:
+        raise ParameterError(f"parameters 'evidence.': {error}") from error
 
 
 def _grid(values: Mapping[str, Any]) -> GridSettings:
@@ -465,6 +499,7 @@ def live_settings(values: Mapping[str, Any]) -> LiveSettings:
         _check_rate(values["max_rate_hz"], values["stale_after_s"], persistence)
     return LiveSettings(
         given=given,
+        evidence=_evidence(values),
         ground_z_m=values["ground.z_m"],
         point_height_m=values["ground.point_height_m"],
         operating_point=values["operating_point"],

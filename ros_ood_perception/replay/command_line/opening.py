@@ -64,6 +64,7 @@ def open_all(options: argparse.Namespace) -> Opened:
     check_apart("--out", options.out, {f"{name} {n}": Path(n) for name in of_cameras for n in values[name] if n})
     fixed, live = fixed_settings(values), live_settings(values)
     source.use_calibrations(fixed.camera_info_topics)
+    source.use_motion(fixed.motion, fixed.base_frame)
     source.limit_images(fixed.max_image_pixels)
     live.pipeline_settings(bundle.description)
     if options.with_input and not source.copied:

@@ -50,7 +50,7 @@ def test_a_frame_waits_for_the_pose_after_it_for_a_bounded_time() -> None:
     given_up = look(known, 30, now_ms=130)
     assert given_up is not None
     assert given_up.pose is None
-    assert "within motion.wait_s (0.1 s)" in given_up.problem
+    assert "within ground.motion_wait_s (0.1 s)" in given_up.problem
     # One that comes too late is not used, however late it is asked for.
     known.add(40 * MS, (2.0, 0.0, 0.0), turned(0), arrived_ns=131 * MS)
     assert look(known, 30, now_ms=140) == given_up
