@@ -167,7 +167,7 @@ class SampleDrive:
         if not 0 <= index < len(self):
             raise IndexError(f"frame {index} of a drive of {len(self)}")
         time_s = index / self.settings.rate_hz
-        vehicle = self._vehicle(time_s)
+        vehicle = self.vehicle(time_s)
         pose = self._camera_pose(time_s)
         rotation, position = _in_map(vehicle, pose)
         solids, footprints = self._world(time_s)
@@ -176,7 +176,7 @@ class SampleDrive:
         )
         return DriveFrame(
             index=index,
-            stamp_ns=self._first_stamp_ns + round(time_s * 1e9),
+            stamp_ns=self.stamp_ns(time_s),
             image=image,
             labels=labels,
             anomaly=instances > 0,
@@ -187,13 +187,18 @@ class SampleDrive:
             obstacles=self._obstacles(time_s, vehicle, pose, instances),
         )
 
+    def stamp_ns(self, time_s: float) -> int:
+        """The stamp at a time since the first frame, nanoseconds."""
+        return self._first_stamp_ns + round(time_s * 1e9)
+
     def _along(self, time_s: float) -> float:
         """Distance of the vehicle along the street, metres."""
         mean, swing, period = self._speeds
         # The integral of mean + swing sin(2 pi t / period).
         return mean * time_s + swing * period / (2 * math.pi) * (1 - math.cos(2 * math.pi * time_s / period))
 
-    def _vehicle(self, time_s: float) -> VehiclePose:
+    def vehicle(self, time_s: float) -> VehiclePose:
+        """Where the vehicle is at a time since the first frame, seconds."""
         step = 0.05
         points = []
         for moment in (time_s, time_s + step):
@@ -217,9 +222,9 @@ class SampleDrive:
     def _velocity(self, time_s: float) -> NDArray[np.float64]:
         """(6,) velocity of the camera in its optical frame, m/s and rad/s, from the poses before and after the time."""
         step = 0.01
-        before = _in_map(self._vehicle(time_s - step), self._camera_pose(time_s - step))
-        after = _in_map(self._vehicle(time_s + step), self._camera_pose(time_s + step))
-        rotation, _ = _in_map(self._vehicle(time_s), self._camera_pose(time_s))
+        before = _in_map(self.vehicle(time_s - step), self._camera_pose(time_s - step))
+        after = _in_map(self.vehicle(time_s + step), self._camera_pose(time_s + step))
+        rotation, _ = _in_map(self.vehicle(time_s), self._camera_pose(time_s))
         turned = before[0].T @ after[0] / (4 * step)
         spin = np.array([turned[2, 1] - turned[1, 2], turned[0, 2] - turned[2, 0], turned[1, 0] - turned[0, 1]])
         return np.concatenate([rotation.T @ (after[1] - before[1]) / (2 * step), spin])

@@ -32,6 +32,9 @@ def node_parameters(threshold: float | None, played: DemoInput, description: Bun
         points = {point.name for point in description.operating_points}
         if threshold is None and OPERATING_POINT in points:
             parameters["operating_point"] = OPERATING_POINT
+        if played.odometry:
+            # The player publishes the pose after a frame before the frame, so this is never waited for.
+            parameters |= {"ground.odometry_topic": played.odometry, "ground.motion_wait_s": 1.0}
     elif description.drivable_ids:
         parameters["region.drivable_classes"] = [EVERY_REGION]
     return parameters

@@ -84,6 +84,8 @@ class NodeReport:
             "anomaly_threshold": repr(live.threshold(description)),
             **live.in_force(description).facts(),
         }
+        if configured.motion is not None:
+            facts |= {f"refused: {kind}": count for kind, count in configured.motion.counts().items()}
         if self._node.get_parameter("use_sim_time").value and not self._node.get_clock().now().nanoseconds:
             facts["clock"] = "use_sim_time is set, but nothing has come on /clock (ros2 bag play --clock)"
         return facts

@@ -130,7 +130,8 @@ class PerceptionNode(LifecycleNode):
 
     def _check_remap_rules(self, fixed: FixedSettings) -> None:
         """Refuse a rule that only this node could take, and does not; name the others in the log."""
-        for own, problem in unused_remap_rules(self, self._arguments, fixed.cameras, fixed.camera_info_topics):
+        given = (*fixed.camera_info_topics, fixed.motion.odometry_topic)
+        for own, problem in unused_remap_rules(self, self._arguments, fixed.cameras, given):
             if own:
                 raise ParameterError(f"{problem}; correct or remove it")
             self.get_logger().warning(problem)

@@ -15,7 +15,7 @@ MAX_SAMPLES = 4096
 """Poses that are kept: four seconds at 1 kHz."""
 MAX_SAMPLE_GAP_S = 1.0
 """Between poses farther apart nothing is interpolated: a vehicle may have turned."""
-SILENT_S = 1.0
+SILENT_S = 5.0
 """After this time without a pose, frames do not wait for one."""
 LEAST_UPRIGHT = 0.7
 """Cosine of the largest tilt: 45 degrees, steeper than any road."""
