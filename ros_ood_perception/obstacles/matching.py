@@ -17,6 +17,7 @@ def best_pairs(cost: NDArray[np.float64], possible: NDArray[np.bool_]) -> list[t
     """
     pairs = np.argwhere(possible)
     pairs = pairs[np.argsort(cost[tuple(pairs.T)], kind="stable")]
+    most = min(cost.shape)
     rows: set[int] = set()
     columns: set[int] = set()
     chosen = []
@@ -25,6 +26,8 @@ def best_pairs(cost: NDArray[np.float64], possible: NDArray[np.bool_]) -> list[t
             rows.add(row)
             columns.add(column)
             chosen.append((row, column))
+            if len(chosen) == most:
+                break
     return chosen
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -30,25 +32,34 @@ class Standing:
 
 def standings(regions: Sequence[Region], ground: GroundProjection) -> list[Standing | None]:
     """Where each region stands; None: all its foot points are above the horizon or beyond the largest range."""
-    # All points in one call: the call costs more than a point does.
+    # All points in one call, and then Python's numbers: with NumPy each call costs more than a region does.
     places = ground.place([point for region in regions for point in region.foot_points])
-    ranges, bearings = ground.range_m(places), ground.bearing_rad(places)
+    ranges, bearings = ground.range_m(places).tolist(), ground.bearing_rad(places).tolist()
+    points = list(map(tuple, places.tolist()))
     found: list[Standing | None] = []
     begin = 0
     for region in regions:
         end = begin + len(region.foot_points)
-        seen = np.flatnonzero(np.isfinite(ranges[begin:end])) + begin
+        seen = [at for at in range(begin, end) if math.isfinite(ranges[at])]
         begin = end
-        if not len(seen):
+        if not seen:
             found.append(None)
             continue
-        range_m, directions = float(ranges[seen].min()), np.unwrap(bearings[seen])
+        range_m, directions = min(ranges[at] for at in seen), _unwrapped([bearings[at] for at in seen])
         found.append(
             Standing(
-                ground_points=tuple((x, y, z) for x, y, z in places[seen].tolist()),
+                ground_points=tuple(points[at] for at in seen),
                 range_m=range_m,
-                bearing_rad=float(directions.mean()),
-                width_m=range_m * float(directions.max() - directions.min()),
+                bearing_rad=sum(directions) / len(directions),
+                width_m=range_m * (max(directions) - min(directions)),
             )
         )
     return found
+
+
+def _unwrapped(angles: list[float]) -> list[float]:
+    """Angles without jumps of a whole turn; they are there only behind the camera."""
+    if all(abs(after - before) < math.pi for before, after in pairwise(angles)):
+        return angles
+    unwrapped: list[float] = np.unwrap(angles).tolist()
+    return unwrapped

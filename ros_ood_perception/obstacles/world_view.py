@@ -83,9 +83,10 @@ class WorldView:
             seen &= np.isin(ids, sorted(finder.settings.drivable_ids))
         if finder.ego_mask is not None:
             seen &= ~_at(finder.ego_mask, u, v, result.frame_size)
-        for region in self._regions:
-            box = region.box
-            seen &= ~((u >= box.x) & (u < box.x + box.width) & (v >= box.y) & (v < box.y + box.height))
+        if self._regions:
+            boxes = [(r.box.x, r.box.y, r.box.x + r.box.width, r.box.y + r.box.height) for r in self._regions]
+            left, top, right, bottom = np.array(boxes)[:, :, None].transpose(1, 0, 2)
+            seen &= ~((u >= left) & (u < right) & (v >= top) & (v < bottom)).any(axis=0)
         return seen
 
 
