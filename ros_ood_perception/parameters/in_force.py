@@ -11,7 +11,7 @@ from ros_ood_perception.files.strict_yaml import shown
 from ros_ood_perception.parameters.declarations import DECLARATIONS, Declaration
 from ros_ood_perception.parameters.values import ParameterError, nearest, range_problem, type_problem
 
-PREFIXES = ("region.", "persistence.", "ground.max_range_m")
+PREFIXES = ("region.", "persistence.", "evidence.", "ground.max_range_m")
 """Of the live parameters that an operating point may hold: those that decide which regions become obstacles."""
 PARAMETER, DEFAULT = "parameter", "default"
 

@@ -126,7 +126,6 @@ class LiveSettings:
     max_rate_hz: float
     stale_after_s: float
     diagnostics_period_s: float
-    evidence: EvidenceSettings
     ground_z_m: float
     point_height_m: float
     given: Mapping[str, Any]
@@ -156,6 +155,7 @@ class LiveSettings:
         values = self.in_force(description).values
         try:
             region, persistence = _region_and_persistence(values)
+            evidence = _evidence(values)
             if self.max_rate_hz > 0:
                 _check_rate(self.max_rate_hz, self.stale_after_s, persistence)
         except ParameterError as error:
@@ -168,7 +168,7 @@ class LiveSettings:
             anomaly_threshold=self.threshold(description),
             region=region,
             persistence=persistence,
-            evidence=self.evidence,
+            evidence=evidence,
             ground=GroundLimits(values["ground.max_range_m"], self.ground_z_m),
         )
 
@@ -495,11 +495,11 @@ def live_settings(values: Mapping[str, Any]) -> LiveSettings:
         )
     given = {name: values[name] for name in HELD}
     _, persistence = _region_and_persistence(given)
+    _evidence(given)
     if values["max_rate_hz"] > 0:
         _check_rate(values["max_rate_hz"], values["stale_after_s"], persistence)
     return LiveSettings(
         given=given,
-        evidence=_evidence(values),
         ground_z_m=values["ground.z_m"],
         point_height_m=values["ground.point_height_m"],
         operating_point=values["operating_point"],

@@ -113,6 +113,7 @@ class FrameResult:
         perception: classes and anomaly score.
         obstacles: the largest first.
         ground: the camera over the ground; None if that is not known.
+        motion: where the vehicle was; None: nothing is to tell it.
         make_ground_map: makes the `ground_map` of `ground`.
     """
 
@@ -120,6 +121,7 @@ class FrameResult:
     perception: FramePerception
     obstacles: tuple[Obstacle, ...]
     ground: GroundProjection | None
+    motion: FrameMotion | None
     make_ground_map: Callable[[GroundProjection], GroundMap] = field(repr=False, compare=False)
 
     @cached_property
@@ -265,7 +267,7 @@ class CameraPipeline:
             ego_mask = self._camera.ego_mask
             return self._geometry.ground_map(ground, (height, width), drivable_ids, hysteresis, ego_mask, grid)
 
-        return FrameResult(image, perception, obstacles, ground, make_ground_map)
+        return FrameResult(image, perception, obstacles, ground, self._motion, make_ground_map)
 
     def warnings(self, result: FrameResult, now_s: float) -> FrameWarnings:
         """Check the last frame. Call it once for each frame that was processed; the node does so after publishing.

@@ -9,9 +9,9 @@ unknown may lie on them: every obstacle that the node would raise there counts a
 played as a replay plays them, with the parameters of --params and --set. Each frame is inferred once; all settings are
 tried beside each other on its score.
 
-Tried are `region.hysteresis` and, with --objects, `region.min_area` and `persistence.*`, each with 61 thresholds.
-Settings that --params sets are kept, because they win over an operating point. --try NAME=VALUE,VALUE replaces the
-values of a setting. Of each setting the lowest threshold is taken that reaches the rate. Chosen is then
+Tried are `region.hysteresis` and, with --objects, `region.min_area`, and `persistence.*` with `evidence.appears_at`,
+each with 61 thresholds. Settings that --params sets are kept, because they win over an operating point. --try
+NAME=VALUE,VALUE replaces the values of a setting. Of each setting the lowest threshold is taken that reaches the rate. Chosen is then
 
 - with --objects DRIVE or --objects RECORDING=TRUTH.json (docs/measuring.md): the setting that finds most unknown
   objects there. Give drives whose results you will not report;

@@ -15,12 +15,15 @@ from ros_ood_perception.parameters.parameter_file import parameter_values
 from ros_ood_perception.parameters.settings import LiveSettings
 from ros_ood_perception.pipeline.camera_pipeline import PipelineSettings
 
-SEEN, OF = "persistence.seen_frames", "persistence.of_frames"
+SEEN, OF, APPEARS = "persistence.seen_frames", "persistence.of_frames", "evidence.appears_at"
 Settings = dict[str, Any]
 
 GROWTH: list[Settings] = [{"region.hysteresis": value} for value in (0.7, 1.0)]
 AREAS: list[Settings] = [{"region.min_area": value} for value in (0.0002, 0.0005, 0.001)]
-PERSISTENCE: list[Settings] = [{SEEN: seen, OF: of} for seen, of in ((2, 3), (3, 5), (5, 8))]
+PERSISTENCE: list[Settings] = [
+    {SEEN: seen, OF: of, APPEARS: evidence} for seen, of, evidence in ((2, 3, 2.0), (3, 5, 3.2), (5, 8, 5.0))
+]
+"""An obstacle appears after two, three or five frames, with the vehicle's motion (evidence) and without it."""
 EACH_FRAME: Settings = {SEEN: 1, OF: 1}
 """Persistence of frames that stand for themselves."""
 

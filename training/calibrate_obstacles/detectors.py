@@ -65,7 +65,7 @@ class CameraTrials:
         for number, one in enumerate(settings):
             key = (one.anomaly_threshold, one.region)
             finder = finders.setdefault(key, SharedFinder(one.region, ego_mask))
-            detector = ObstacleDetector(finder, one.persistence)
+            detector = ObstacleDetector(finder, one.persistence, one.evidence)
             of_any_area = replace(one.region, min_area=0.0)
             self._trials.append(Trial(number, one.anomaly_threshold, of_any_area, finder, detector))
         # A frame without a region of one size has none of a larger one: the smallest comes first.
@@ -90,4 +90,4 @@ class CameraTrials:
                 without.add(trial.of_any_area)
             if self._each_frame:
                 trial.detector.reset()
-            yield trial.number, trial.detector(frame, stamp_ns, result.ground)
+            yield trial.number, trial.detector(frame, stamp_ns, result.ground, result.motion)
