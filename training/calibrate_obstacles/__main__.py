@@ -9,14 +9,16 @@ unknown may lie on them: every obstacle that the node would raise there counts a
 played as a replay plays them, with the parameters of --params and --set. Each frame is inferred once; all settings are
 tried beside each other on its score.
 
-Tried are `region.hysteresis` and, with --objects, `region.min_area`, and `persistence.*` with `evidence.appears_at`,
-each with 61 thresholds. Settings that --params sets are kept, because they win over an operating point. --try
-NAME=VALUE,VALUE replaces the values of a setting. Of each setting the lowest threshold is taken that reaches the rate. Chosen is then
+For each setting the lowest of 61 thresholds is taken that keeps the rate. Settings are
 
-- with --objects DRIVE or --objects RECORDING=TRUTH.json (docs/measuring.md): the setting that finds most unknown
-  objects there. Give drives whose results you will not report;
-- without: the one with the lowest threshold. A larger smallest area, or longer persistence, always allows a lower
-  threshold, and nothing would show which objects it loses. So they stay as they are.
+- with --objects DRIVE or --objects RECORDING=TRUTH.json (docs/measuring.md): a small grid of `region.hysteresis`,
+  `region.min_area`, and `persistence.*` with `evidence.appears_at`. Chosen is what finds most unknown objects there.
+  Give drives whose results you will not report;
+- without: those of the parameters, and only the threshold is chosen. A larger smallest area, or longer persistence,
+  always allows a lower threshold, and nothing would show which objects it loses.
+
+--try NAME=VALUE,VALUE tries other values. Without --objects the lowest threshold is then chosen. Settings that --params
+sets are kept, because they win over an operating point.
 
 The bundle gets an operating point `obstacles_6_per_hour`: threshold, all settings by their parameter names, drives with
 digests and hours, rate and interval. Node and replay take it by name (parameter `operating_point`). It counts on frames
@@ -320,8 +322,8 @@ def _with_truth(text: str, values: dict[str, Any], bundle: Bundle, rate_hz: floa
 
 
 def _announce(drives: Sequence[OpenDrive], tried: Sequence[Candidate], kept: dict[str, Any]) -> None:
-    settings = ", ".join(tried[0].tried) or "no setting"
-    say(f"{len(drives)} drive(s), {len(tried)} setting(s) of {settings}, {len(THRESHOLDS)} thresholds each")
+    settings = f"{len(tried)} settings of {', '.join(tried[0].tried)}" if tried[0].tried else "the present settings"
+    say(f"{len(drives)} drive(s); {settings}, with {len(THRESHOLDS)} thresholds")
     if kept:
         say(f"kept, because the parameters set them: {', '.join(f'{name} {value}' for name, value in kept.items())}")
 

@@ -73,7 +73,8 @@ def candidates(live: LiveSettings, tries: Sequence[str], weighs_objects: bool, e
     Args:
         live: the user's parameters.
         tries: `NAME=VALUE,VALUE`; they replace the values of the grid.
-        weighs_objects: areas and persistence are tried as well. Without objects nothing would show what they cost.
+        weighs_objects: the grid is tried. Without objects nothing would show what its settings cost, and only `tries`
+            are.
         each_frame: persistence is 1 of 1.
 
     Raises:
@@ -81,7 +82,7 @@ def candidates(live: LiveSettings, tries: Sequence[str], weighs_objects: bool, e
     """
     own = in_force(live.given, OperatingPoint("none", 1.0, "", ""))
     fixed = {name for name, source in own.sources.items() if source == PARAMETER}
-    axes = [GROWTH, *([AREAS] if weighs_objects else []), *([PERSISTENCE] if weighs_objects and not each_frame else [])]
+    axes = [GROWTH, AREAS, *([] if each_frame else [PERSISTENCE])] if weighs_objects else []
     for text in tries:
         name, values = _tried(text)
         if name in fixed:
@@ -92,8 +93,10 @@ def candidates(live: LiveSettings, tries: Sequence[str], weighs_objects: bool, e
     base = {n: v for n, v in own.values.items() if not (isinstance(v, (list, tuple)) and is_default(HELD[n], v))}
     base = {name: list(value) if isinstance(value, tuple) else value for name, value in base.items()}
     if each_frame:
-        if fixed & {SEEN, OF}:
-            raise CandidateError(f"frames that stand for themselves need {SEEN} 1 of {OF} 1; remove these parameters")
+        if (fixed | {name for axis in axes for name in axis[0]}) & {SEEN, OF}:
+            raise CandidateError(
+                f"frames that stand for themselves have {SEEN} 1 and {OF} 1; remove these from parameters and --try"
+            )
         base |= EACH_FRAME
     found = []
     for parts in itertools.product(*axes):

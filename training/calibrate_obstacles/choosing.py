@@ -54,14 +54,23 @@ class Exposure:
             return ""
         if self.per == "frame":
             return (
-                f"{self.frames} frames without a false obstacle show at most {lowest:.2g} a frame (95 %); {rate:g} a "
-                f"frame needs {math.ceil(poisson_bound(0) / rate)} frames"
+                f"{self.frames} frames without a false obstacle show at most {shown_rate(lowest)} a frame (95 %); "
+                f"{rate:g} a frame needs {math.ceil(poisson_bound(0) / rate)} frames"
             )
         return (
-            f"{shown_hours(self.hours)} without a false obstacle show at most {lowest:.2g} an hour (95 %); {rate:g} an "
-            f"hour needs {shown_hours(poisson_bound(0) / rate)}: give more drives, or ask for {math.ceil(lowest)} or "
-            "more"
+            f"{shown_hours(self.hours)} without a false obstacle show at most {shown_rate(lowest)} an hour (95 %); "
+            f"{rate:g} an hour needs {shown_hours(poisson_bound(0) / rate)}: give more drives, or ask for "
+            f"{math.ceil(lowest)} or more"
         )
+
+
+def shown_rate(rate: float) -> str:
+    """A rate for a reader.
+
+    >>> shown_rate(0.0312), shown_rate(8.99), shown_rate(1797.4)
+    ('0.031', '9', '1797')
+    """
+    return f"{rate:.2g}" if rate < 99.5 else f"{rate:.0f}"
 
 
 def shown_hours(hours: float) -> str:

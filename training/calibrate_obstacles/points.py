@@ -12,11 +12,14 @@ from rich.table import Table
 from ros_ood_perception.bundle.description import BundleDescription, Drive, FalseObstacles, OperatingPoint
 from ros_ood_perception.shown_text import printable
 from training.calibrate_obstacles.candidates import THRESHOLDS, Candidate, shown_settings
-from training.calibrate_obstacles.choosing import EACH, Choice, Counts, Exposure, shown_hours
+from training.calibrate_obstacles.choosing import EACH, Choice, Counts, Exposure, shown_hours, shown_rate
 from training.evaluation.tables import output_console
 
 MOST_DRIVES = 20
 """Of a point in `bundle.yaml`, which has a limited size. The last entry holds the rest."""
+
+MOST_ROWS = 10
+"""Of a table. The JSON file has all."""
 
 
 @dataclass(frozen=True)
@@ -132,22 +135,31 @@ def rows(rated: Rated, candidates: Sequence[Candidate], counts: Counts, exposure
 def print_rated(asked: float, per: str, found: Sequence[dict[str, Any]]) -> None:
     """Print the rows for one rate as a table."""
     table = Table(title=f"at most {asked:g} false obstacles {EACH[per]}; the first is chosen", title_justify="left")
-    for name in ("setting", "threshold", "pixels above", "false obstacles", f"{EACH[per]} (95 % interval)", "at most"):
-        table.add_column(name, justify="left" if name == "setting" else "right")
+    for name in (
+        "setting",
+        "threshold",
+        "pixels above",
+        "false obstacles",
+        f"{EACH[per]} (95 % interval)",
+        "at most (95 %)",
+    ):
+        table.add_column(name, justify="left" if name == "setting" else "right", no_wrap=name == "setting")
     with_objects = any(row["objects"] for row in found)
     for name in ("objects found", "frames") if with_objects else ():
         table.add_column(name, justify="right")
-    for row in found:
+    for row in found[:MOST_ROWS]:
         low, high = row["rate_interval"]
         cells = [
             shown_settings(row["settings"]),
             f"{row['threshold']:.4f}",
             f"{row['share_of_pixels_above']:.3%}",
             str(row["false_obstacles"]),
-            f"{row['rate']:.3g} ({low:.3g} to {high:.3g})",
-            f"{row['rate_bound']:.3g}",
+            f"{shown_rate(row['rate'])} ({shown_rate(low)} to {shown_rate(high)})",
+            shown_rate(row["rate_bound"]),
         ]
         if with_objects:
             cells += [f"{row['objects_found']} of {row['objects']}", f"{row['share_of_frames_found']:.1%}"]
         table.add_row(*cells)
+    if len(found) > MOST_ROWS:
+        table.caption = f"{len(found) - MOST_ROWS} more keep the rate; --json has them"
     output_console().print(table)
