@@ -12,6 +12,7 @@ from ros_ood_perception.bundle.description import BundleDescription, OperatingPo
 from ros_ood_perception.bundle.model_bundle import read_bundle, write_description
 from ros_ood_perception.parameters.declarations import DECLARATIONS
 from ros_ood_perception.parameters.settings import LiveSettings, ParameterError, live_settings
+from ros_ood_perception.replay.comparison.settings_differences import settings_differences
 
 CALM: dict[str, Any] = {
     "region.hysteresis": 0.9,
@@ -101,3 +102,14 @@ def test_settings_of_a_bundle_are_read_as_written_and_a_bare_point_is_written_as
     (tmp_path / "bundle.yaml").write_text(text.replace("region.min_area: 0.001", "region.min_area: {a: 1}"))
     with pytest.raises(ValueError, match=r"the setting 'region.min_area' of the operating point 'calm'"):
         read_bundle(tmp_path)
+
+
+def test_a_comparison_of_replays_names_settings_that_only_the_operating_points_change() -> None:
+    def summary(min_area: float) -> dict[str, Any]:
+        of_point = {"value": min_area, "from": "operating point calm"}
+        own = {"value": min_area, "from": "parameter"}
+        return {"settings": {"region.min_area": of_point, "region.hysteresis": own}}
+
+    assert settings_differences(summary(0.1), summary(0.2)) == [
+        {"setting": "region.min_area of the operating point", "this": 0.1, "other": 0.2}
+    ]
