@@ -9,11 +9,11 @@ import onnx
 
 READ_BY_ALL = {
     "Add", "ArgMax", "AveragePool", "Cast", "Clip", "Concat", "Constant", "Conv", "DequantizeLinear", "Div", "Exp",
-    "Gather", "Log", "MaxPool", "Mul", "Neg", "QuantizeLinear", "ReduceMax", "ReduceSum", "Relu", "Resize", "Shape",
-    "Sigmoid", "Slice", "Sub", "Transpose",
+    "Gather", "Log", "MatMul", "MaxPool", "Mul", "Neg", "QuantizeLinear", "ReduceMax", "ReduceSum", "Relu", "Resize",
+    "Shape", "Sigmoid", "Slice", "Sub", "Transpose",
 }  # fmt: skip
 ATTRIBUTE_AXES = {"ReduceMax", "ReduceMean", "ReduceMin"}
-SAME_TYPE = {"Add", "Sub", "Mul", "Div", "Conv", "Concat"}
+SAME_TYPE = {"Add", "Sub", "Mul", "Div", "Conv", "Concat", "MatMul"}
 
 
 def complaints(model: onnx.ModelProto) -> Iterator[str]:

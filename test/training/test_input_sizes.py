@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from tensorrt_parsers import complaints
 from test_train_segmenter import SEGMENTER
 from torch.nn import functional
 
@@ -59,7 +60,10 @@ def test_a_graph_made_for_another_size_equals_the_one_exported_at_it(network: La
         assert semantic.shape == (2, *size)
         assert anomaly.std() > 0.01
         for other in graphs:
-            found = outputs(resized(other, size), image)
+            made = resized(other, size)
+            # Untrained normalisations are all alike, which the exporter writes as nodes Identity.
+            assert not [line for line in complaints(onnx.load_from_string(made)) if "Identity" not in line]
+            found = outputs(made, image)
             np.testing.assert_array_equal(found[0], semantic)
             np.testing.assert_allclose(found[1], anomaly, atol=1e-6)
 
