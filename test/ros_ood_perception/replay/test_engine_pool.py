@@ -23,11 +23,12 @@ def test_auto_is_one_engine_in_all_processes(shipped_bundle: Path, tmp_path: Pat
         assert {float(pool.result(result).anomaly_score.max()) for result in results} == {float(room > 0)}
     finally:
         processes = [process for executor in pool._executors for process in executor._processes.values()]  # type: ignore[union-attr]
-        waiting = [pool.submit(np.zeros((4, 4, 3), np.uint8)) for _ in range(60)]
+        # More than three processes can finish before the next line, however busy the machine is.
+        waiting = [pool.submit(np.zeros((4, 4, 3), np.uint8)) for _ in range(600)]
         pool.close()
         # Nothing goes on behind the caller's back.
         assert not any(process.is_alive() for process in processes)
-        assert sum(future.cancelled() for future in waiting) > 30
+        assert sum(future.cancelled() for future in waiting) > 300
 
 
 @pytest.mark.parametrize(("deadly", "reason"), [(False, "out of memory"), (True, ".*terminated abruptly.*")])
