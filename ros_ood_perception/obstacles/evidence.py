@@ -5,10 +5,12 @@ The evidence of a track is the log-likelihood ratio of two hypotheses, as in the
 7.5). Natural logarithms, so 3 means that what was seen is 20 times as likely of an object as of a false mark.
 
     object: it stands in the world, or it moves and is anywhere in the gate
-    false:  it slides over the ground with the vehicle, or it is anywhere in the gate
+    false:  it slides over the ground with the vehicle, or it is anywhere in the gate, or it stands in the world too, as
+            a shadow does that the network takes for a thing
 
 "Anywhere" has the same probability in both. So a place that neither standing nor sliding explains says nothing, and an
-object that moves fast counts by its sightings, as it does without the vehicle's motion.
+object that moves fast counts by its sightings, as it does without the vehicle's motion. A place that both explain says
+nothing either.
 
 It has two parts, each within limits. `sighted` grows with each frame in which the region is seen, and falls with each
 in which the place is in view and not marked. It ends at the threshold for appearing and a little more: frames of one
@@ -25,10 +27,12 @@ from ros_ood_perception.obstacles.regions import Region
 SIGHTED_MARGIN = 0.3
 """How far `sighted` may be above the threshold for appearing, so that it is reached without any other evidence."""
 LEAST_SIGHTED = -1.0
-LEAST_PLACED, MOST_PLACED = -6.0, 4.0
-"""So bounded, a thing that slid with the vehicle and then stops is an obstacle after four frames."""
+LEAST_PLACED, MOST_PLACED = -4.0, 4.0
+"""So bounded, a thing that slid with the vehicle and then stops is an obstacle within a second."""
 ANYWHERE = 0.3
 """Probability of either hypothesis that the place is anywhere in the gate."""
+FALSE_STANDS = 0.25
+"""Probability that a false mark stands in the world."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +51,14 @@ class EvidenceSettings:
         max_unseen_s: after this time unseen a track is forgotten, seconds.
     """
 
-    appears_at: float = 3.2
+    appears_at: float = 3.4
     vanishes_at: float = 1.0
-    weak_sighting: float = 0.85
+    weak_sighting: float = 0.9
     strong_sighting: float = 1.2
     miss: float = 1.0
     foot_error: float = 0.003
     pitch_error_deg: float = 0.15
-    object_speed_mps: float = 2.0
+    object_speed_mps: float = 3.0
     max_unseen_s: float = 2.0
 
     def __post_init__(self) -> None:
@@ -123,5 +127,6 @@ def place_ratio(static_density: float, sliding_density: float, clutter_density: 
         clutter_density: 1 / area of the gate, 1/m^2; positive.
     """
     of_object = (1 - ANYWHERE) * static_density + ANYWHERE * clutter_density
-    of_false = (1 - ANYWHERE) * sliding_density + ANYWHERE * clutter_density
+    slides = 1 - ANYWHERE - FALSE_STANDS
+    of_false = FALSE_STANDS * static_density + slides * sliding_density + ANYWHERE * clutter_density
     return math.log(of_object / of_false)
