@@ -115,13 +115,14 @@ class TransformMotion:
                 break
             time.sleep(LOOK_PERIOD_S)
         if transform is None:
-            return FrameMotion(None, jumps.epoch, f"no transform to '{frame}' at the frame's stamp ({problem})")
+            return FrameMotion(None, problem=f"no transform to '{frame}' at the frame's stamp ({problem})")
         place, turn = transform.translation, transform.rotation
         try:
             pose = PlanarPose.from_transform((place.x, place.y, place.z), (turn.x, turn.y, turn.z, turn.w))
         except MotionError as error:
-            self._kinds.add("pose unusable", f"the pose in '{frame}' {error}; it is not used")
-            return FrameMotion(None, jumps.epoch, f"the pose in '{frame}' {error}")
+            self._kinds.add("pose unusable", f"the pose in '{frame}' {error}; obstacles are followed anew")
+            jumps.epoch += 1
+            return FrameMotion(None, problem=f"the pose in '{frame}' {error}")
         if jumps.see(stamp_ns, pose):
             self._kinds.add(
                 "pose jumped",

@@ -114,6 +114,7 @@ class FrameMotion:
     Attributes:
         pose: in the fixed frame; None: not known, and `problem` says why.
         epoch: poses of different epochs must not be compared: in between, the fixed frame jumped or time went back.
+            Without meaning if there is no pose.
         problem: empty if the pose is known.
     """
 
@@ -271,4 +272,4 @@ class PoseHistory:
         return FrameMotion(before.pose.between(after.pose, (stamp_ns - before.stamp_ns) / gap_ns), after.epoch)
 
     def _without(self, problem: str) -> FrameMotion:
-        return FrameMotion(None, self._epoch, problem)
+        return FrameMotion(None, problem=problem)

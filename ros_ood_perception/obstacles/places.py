@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ros_ood_perception.obstacles.evidence import EvidenceSettings, place_ratio
 from ros_ood_perception.obstacles.ground import GroundProjection
-from ros_ood_perception.obstacles.motion import PlanarPose
+from ros_ood_perception.obstacles.motion import SECONDS_PER_NANOSECOND, PlanarPose
 from ros_ood_perception.obstacles.regions import Region
 from ros_ood_perception.obstacles.standing import Standing
 
@@ -20,7 +20,6 @@ GATE = 9.21
 """Squared Mahalanobis distance of two places that 99 % of equal ones keep (chi-square, two degrees of freedom)."""
 EDGE_ERROR = 0.05
 """Standard deviation of a region's edge, as a fraction of its size in the picture, beside `foot_error`."""
-SECONDS_PER_NANOSECOND = 1e-9
 
 
 @dataclass(frozen=True)

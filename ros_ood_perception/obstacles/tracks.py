@@ -17,13 +17,12 @@ from ros_ood_perception.inference.perception import FramePerception
 from ros_ood_perception.obstacles.evidence import Evidence, EvidenceSettings
 from ros_ood_perception.obstacles.ground import GroundProjection
 from ros_ood_perception.obstacles.matching import matches_in_picture
-from ros_ood_perception.obstacles.motion import FrameMotion
+from ros_ood_perception.obstacles.motion import SECONDS_PER_NANOSECOND, FrameMotion
 from ros_ood_perception.obstacles.places import FollowedPlace, Place
 from ros_ood_perception.obstacles.regions import Box, Region, RegionFinder, RegionSettings
 from ros_ood_perception.obstacles.standing import Standing, standings
 from ros_ood_perception.obstacles.world_view import WorldView
 
-SECONDS_PER_NANOSECOND = 1e-9
 MOST_REMEMBERED = 256
 """Tracks that are kept although no region was theirs in the last frames."""
 
@@ -164,11 +163,11 @@ class ObstacleDetector:
         self._forget_if_interrupted(stamp_ns)
         regions = self.finder(result)
         world = None
-        if motion is not None:
+        if motion is not None and motion.pose is not None:
             if self._epoch is not None and motion.epoch != self._epoch:
                 self._tracks.clear()
             self._epoch = motion.epoch
-            if motion.pose is not None and ground is not None:
+            if ground is not None:
                 world = WorldView(regions, ground, motion.pose, stamp_ns, self.evidence)
         tracks = self._follow(regions, stamp_ns, result.anomaly_threshold, world)
         if world is not None:

@@ -143,12 +143,11 @@ def test_a_turn_of_the_vehicle_is_taken_out() -> None:
 
 def test_a_new_epoch_of_the_motion_forgets_and_ids_continue() -> None:
     detector, seen = ObstacleDetector(FINDER), frame((15, 0, STRONG))
-    epochs = [0, 0, 0, 0, 1, 1, 1]
-    found = [
-        detector(seen, number * 10**8, GROUND, FrameMotion(PlanarPose(0, 0, 0), epoch))
-        for number, epoch in enumerate(epochs)
-    ]
-    assert [[obstacle.id for obstacle in obstacles] for obstacles in found] == [[], [], [1], [1], [], [], [2]]
+    motions = [FrameMotion(PlanarPose(0, 0, 0), epoch) for epoch in (0, 0, 0, 0, 1, 1, 1)]
+    # A frame whose pose is not known says nothing of the epoch.
+    motions.insert(3, FrameMotion(None, problem="it came too late"))
+    found = [detector(seen, number * 10**8, GROUND, motion) for number, motion in enumerate(motions)]
+    assert [[obstacle.id for obstacle in obstacles] for obstacles in found] == [[], [], [1], [1], [1], [], [], [2]]
 
 
 def test_a_frame_without_motion_counts_frames_as_without_any_odometry() -> None:

@@ -102,8 +102,8 @@ def test_a_pose_that_comes_later_than_allowed_is_not_used(tmp_path: Path) -> Non
 def test_a_pose_that_is_no_number_begins_a_new_epoch_and_is_in_the_notes(tmp_path: Path) -> None:
     poses = [odometry(number, x=math.nan if number == 3 else None) for number in range(FRAMES + 1)]
     found, notes = motions(tmp_path / "bag", {"/odometry": poses}, ODOMETRY)
-    assert [motion.epoch for motion in found] == [0, 0, 1, 1, 1, 1]
     assert [motion.pose is None for motion in found] == [False, False, True, True, False, False]
+    assert [motion.epoch for motion in found if motion.pose] == [0, 0, 1, 1]
     assert any("1 times 'pose unusable': a pose on /odometry has the position" in note for note in notes)
 
 
