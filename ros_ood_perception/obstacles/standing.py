@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -35,20 +34,23 @@ def standings(regions: Sequence[Region], ground: GroundProjection) -> list[Stand
     # All points in one call, and then Python's numbers: with NumPy each call costs more than a region does.
     places = ground.place([point for region in regions for point in region.foot_points])
     ranges, bearings = ground.range_m(places).tolist(), ground.bearing_rad(places).tolist()
-    points = list(map(tuple, places.tolist()))
+    points: list[tuple[float, float, float]] = list(map(tuple, places.tolist()))
     found: list[Standing | None] = []
     begin = 0
     for region in regions:
         end = begin + len(region.foot_points)
-        seen = [at for at in range(begin, end) if math.isfinite(ranges[at])]
+        seen = slice(begin, end)
         begin = end
-        if not seen:
+        feet = (ranges[seen], bearings[seen], points[seen])
+        if not math.isfinite(sum(feet[0])):
+            feet = _finite(*feet)
+        if not feet[0]:
             found.append(None)
             continue
-        range_m, directions = min(ranges[at] for at in seen), _unwrapped([bearings[at] for at in seen])
+        range_m, directions = min(feet[0]), _unwrapped(feet[1])
         found.append(
             Standing(
-                ground_points=tuple(points[at] for at in seen),
+                ground_points=tuple(feet[2]),
                 range_m=range_m,
                 bearing_rad=sum(directions) / len(directions),
                 width_m=range_m * (max(directions) - min(directions)),
@@ -57,9 +59,19 @@ def standings(regions: Sequence[Region], ground: GroundProjection) -> list[Stand
     return found
 
 
+Feet = tuple[list[float], list[float], list[tuple[float, float, float]]]
+"""Ranges, bearings and places of foot points."""
+
+
+def _finite(ranges: list[float], bearings: list[float], points: list[tuple[float, float, float]]) -> Feet:
+    """Those that could be placed."""
+    at = [number for number, range_m in enumerate(ranges) if math.isfinite(range_m)]
+    return [ranges[n] for n in at], [bearings[n] for n in at], [points[n] for n in at]
+
+
 def _unwrapped(angles: list[float]) -> list[float]:
     """Angles without jumps of a whole turn; they are there only behind the camera."""
-    if all(abs(after - before) < math.pi for before, after in pairwise(angles)):
+    if max(angles) - min(angles) < math.pi:
         return angles
     unwrapped: list[float] = np.unwrap(angles).tolist()
     return unwrapped
