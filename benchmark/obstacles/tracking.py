@@ -1,6 +1,6 @@
 """CPU time of following 64 regions on the ground, beside following them in the picture.
 
-python -m benchmark.tracking         # one thread, as in the node's inference thread
+python -m benchmark.obstacles.tracking         # one thread, as in the node's inference thread
 
 The regions are found beforehand. Time is that of the thread, so other load counts little.
 """
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from benchmark.obstacles import CAMERA, FRAME, ROAD, THRESHOLD
+from benchmark.obstacles.__main__ import CAMERA, FRAME, ROAD, THRESHOLD
 from ros_ood_perception.inference.perception import FramePerception
 from ros_ood_perception.number_arguments import whole
 from ros_ood_perception.obstacles.ground import CameraPose, GroundProjection
