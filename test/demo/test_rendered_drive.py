@@ -12,15 +12,17 @@ import pytest
 from demo import rendered_drive as module
 from ros_ood_perception.files.output_folder import OutputFolder
 from sample_drive import ground_truth
+from sample_drive.drive_bag import ODOMETRY_TOPIC
 
 
-def write_drive(folder: Path, facts: dict[str, Any]) -> None:
+def write_drive(folder: Path, facts: dict[str, Any], topic: str = ODOMETRY_TOPIC) -> None:
     """A drive as the renderer leaves it, without frames."""
     drive = OutputFolder.claim(folder, module.PROGRAM)
     drive.write("ground_truth.json", json.dumps(facts))
     for part in ("bag", "instances"):
         (folder / part).mkdir()
     drive.write("bag/bag_0.mcap", b"")
+    drive.write("bag/metadata.yaml", f"name: {topic}")
     drive.write("instances/1.png", b"")
 
 
@@ -38,6 +40,7 @@ def facts_of_drive(**changed: Any) -> dict[str, Any]:
         ({"format": "another"}, True),
         ({"drives": []}, True),
         ({"drives": [{"settings": {}}]}, True),
+        ({"without_odometry": True}, True),
     ],
 )
 def test_a_drive_of_another_version_is_rendered_again(
@@ -45,7 +48,8 @@ def test_a_drive_of_another_version_is_rendered_again(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     folder = module.FOLDER / "seed_3"
-    write_drive(folder, facts_of_drive(**changed))
+    topic = "/tf" if changed.pop("without_odometry", False) else ODOMETRY_TOPIC
+    write_drive(folder, facts_of_drive(**changed), topic)
     rendered = []
 
     def render(command: list[str], check: bool) -> SimpleNamespace:
