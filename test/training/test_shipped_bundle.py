@@ -29,7 +29,7 @@ def test_the_bundle_of_the_sample_drive_finds_the_unknown_objects_of_a_drive_tha
     tmp_path: Path,
 ) -> None:
     drive = tmp_path / "test"
-    arguments = [str(drive), "--seed", "5000", "--drives", "4", "--seconds", "20", "--rate", "0.3", "--frames"]
+    arguments = [str(drive), "--seed", "5000", "--drives", "3", "--seconds", "20", "--rate", "0.2", "--frames"]
     assert sample_drive(arguments) == 0
     result = tmp_path / "result.json"
     bundle = ROOT / "models" / "sample_drive"
