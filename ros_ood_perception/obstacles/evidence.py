@@ -21,8 +21,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ros_ood_perception.obstacles.regions import Region
+if TYPE_CHECKING:
+    # The declarations of parameters, which a launch file reads without NumPy, take their defaults from here.
+    from ros_ood_perception.obstacles.regions import Region
 
 SIGHTED_MARGIN = 0.3
 """How far `sighted` may be above the threshold for appearing, so that it is reached without any other evidence."""

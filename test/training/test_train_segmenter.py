@@ -237,13 +237,6 @@ def test_a_run_from_pretrained_weights_goes_on_and_is_exported_without_them(tree
     assert export([str(tmp_path / "run" / "best.pt"), str(tmp_path / "bundle"), "--with"]) == 0
 
 
-def test_an_input_size_that_cannot_be_exported_is_refused_before_training(
-    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert train(tree, tmp_path, segmenter={**SEGMENTER, "pooling_bins": [1, 4]}) == 2
-    assert "input_size is (96, 128); height and width must be multiples of 128" in capsys.readouterr().err
-
-
 def test_a_second_run_does_not_overwrite_the_first_and_resume_needs_one(
     tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
