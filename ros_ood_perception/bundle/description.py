@@ -201,7 +201,12 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """How the weights were trained."""
+    """How the weights were trained.
+
+    Attributes:
+        imported_from: the network of somebody else that they are from; None if they were trained here. Then epochs and
+            minutes are 0, and `config_digest` is that of the weights.
+    """
 
     data_sets: tuple[str, ...]
     config_digest: str
@@ -213,6 +218,7 @@ class TrainingRecord:
     machine: str
     parameters: int
     measurements: tuple[Measurement, ...] = ()
+    imported_from: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "best_epoch", "training_minutes", "parameters"):

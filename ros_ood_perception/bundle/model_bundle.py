@@ -218,6 +218,8 @@ def write_description(folder: Path, description: BundleDescription) -> None:
         # Left out at its default, so that a bundle without drivable classes stays readable for earlier versions.
         if not known["drivable"]:
             del known["drivable"]
+    if description.training.imported_from is None:
+        del values["training"]["imported_from"]
     if description.input.fit == "stretch":
         del values["input"]["fit"]
     text = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)

@@ -12,8 +12,15 @@ READ_BY_ALL = {
     "Gather", "Log", "MaxPool", "Mul", "Neg", "QuantizeLinear", "ReduceMax", "ReduceSum", "Relu", "Resize", "Shape",
     "Sigmoid", "Slice", "Sub", "Transpose",
 }  # fmt: skip
+# Further operators of imported networks. All are in the parsers' lists of supported operators from 8.6 to 10.1.
+READ_BY_ALL |= {
+    "Abs", "ConvTranspose", "Equal", "Erf", "Expand", "GridSample", "InstanceNormalization", "LayerNormalization",
+    "And", "Greater", "Less", "MatMul", "Mod", "Not", "Pad", "Pow", "ReduceMean", "Reciprocal", "Reshape", "Softmax",
+    "Sqrt", "Squeeze", "Tanh",
+    "Unsqueeze", "Where",
+}  # fmt: skip
 ATTRIBUTE_AXES = {"ReduceMax", "ReduceMean", "ReduceMin"}
-SAME_TYPE = {"Add", "Sub", "Mul", "Div", "Conv", "Concat"}
+SAME_TYPE = {"Add", "Sub", "Mul", "Div", "Conv", "ConvTranspose", "Concat", "MatMul"}
 
 
 def complaints(model: onnx.ModelProto) -> Iterator[str]:

@@ -21,7 +21,8 @@ from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 from ros_ood_perception.inference.parity import Parity, ParityMeter, fixed_frames, require_parity
 from training.bundles.fold_batch_norms import folded
 from training.bundles.folder import check_bundle_folder
-from training.bundles.graph import LOGITS
+from training.bundles.graph import LOGITS, MASK_SUMS, GraphError
+from training.bundles.half_graph import with_half_network
 from training.bundles.network import segmenter_of_bundle
 from training.bundles.onnx_export import ExportError, finished, onnx_bytes
 from training.data.arguments import DataArgument, open_frames
@@ -57,14 +58,15 @@ def quantised_onnx(model: bytes, frames: Iterable[NDArray[np.uint8]], properties
 
     Quantisation is symmetric with signed 8 bits, and by output channel for weights, as TensorRT requires. Weights stay
     float32 behind their own Q/DQ nodes, and biases stay float32: only this form is read by all versions of TensorRT.
-    The convolution of the logits is not quantised, because classes and score depend on small differences there.
+    The last convolution before the logits is not quantised, because classes and score depend on small differences
+    there. Products of matrices are not quantised either.
 
     Args:
         model: opset 17, with the tensor `LOGITS`.
         frames: (H, W, 3) uint8 each, similar to those of the camera.
     """
     graph = onnx.load_from_string(model)
-    last = [node.name for node in graph.graph.node if LOGITS in node.output]
+    last = _last_convolutions(graph.graph)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "int8.onnx"
         quantize_static(
@@ -96,6 +98,25 @@ def quantised_onnx(model: bytes, frames: Iterable[NDArray[np.uint8]], properties
     return finished(quantised, properties)
 
 
+def _last_convolutions(graph: onnx.GraphProto) -> list[str]:
+    """Names of the convolutions with none between them and the logits (or mask sums).
+
+    Raises:
+        ExportError: there are no others.
+    """
+    wanted, last, all_convolutions = {LOGITS, MASK_SUMS}, [], 0
+    for node in reversed(graph.node):
+        all_convolutions += node.op_type == "Conv"
+        if wanted.intersection(node.output):
+            if node.op_type == "Conv":
+                last.append(node.name)
+            else:
+                wanted.update(node.input)
+    if all_convolutions == len(last):
+        raise ExportError("int8 quantises convolutions, and this network has none before its last; take fp16")
+    return last
+
+
 class _Frames(CalibrationDataReader):
     def __init__(self, frames: Iterable[NDArray[np.uint8]]) -> None:
         self._frames = iter(frames)
@@ -107,7 +128,7 @@ class _Frames(CalibrationDataReader):
 
 def make_variants(
     bundle: Bundle,
-    model: DeployedSegmenter,
+    model: DeployedSegmenter | None,
     names: Sequence[str],
     frames: Sequence[NDArray[np.uint8]],
     what: str,
@@ -116,7 +137,7 @@ def make_variants(
     """Variants of a bundle, each compared with `model.onnx`.
 
     Args:
-        model: the network that the bundle's graph computes.
+        model: the network that the bundle's graph computes; None makes `fp16` from the graph.
         names: of `VARIANTS`.
         frames, what: images to compare on, (H, W, 3) uint8 each, and their description.
         calibration: images for `int8`.
@@ -127,6 +148,7 @@ def make_variants(
     Raises:
         EngineError: a variant differs by more than its precision allows.
         ExportError: `int8` has no calibration frames, or a graph cannot be made.
+        GraphError: there is no network, and the graph does not name the network's ends.
     """
     properties = {"name": bundle.description.name, "weights_licence": bundle.description.weights_licence}
     reference = OnnxRuntimeEngine(bundle)
@@ -135,7 +157,9 @@ def make_variants(
     variants, files = [], {}
     for name in names:
         kind, precision, file = VARIANTS[name]
-        if name == "fp16":
+        if name == "fp16" and model is None:
+            contents = finished(with_half_network(bundle.model), properties)
+        elif name == "fp16":
             contents = onnx_bytes(half_network(model), properties)
         else:
             if not calibration:
@@ -167,12 +191,15 @@ def spread(frames: Any, count: int) -> list[NDArray[np.uint8]]:
 
 def add_variants(
     bundle: Bundle,
-    config: SegmenterConfig,
+    config: SegmenterConfig | None,
     names: Sequence[str],
     data: DataArgument | None,
     calibration: DataArgument | None,
 ) -> Bundle:
     """Make variants of a bundle from the weights in its graph, and write them into it. Its other variants are kept.
+
+    Args:
+        config: of a segmenter that was trained here; None for any other network.
 
     Raises:
         EngineError, ExportError, GraphError, BundleError: as their messages say.
@@ -180,13 +207,16 @@ def add_variants(
     given = {"--data": data, "--calibration": calibration}
     read = {option: None if argument is None else argument.path for option, argument in given.items()}
     check_bundle_folder("the bundle", bundle.folder, [VARIANTS[name][2] for name in names], read)
-    model = segmenter_of_bundle(bundle, config)
-    frames, what = fixed_frames(*model.input_size), "drawn street scenes"
+    model = None if config is None else segmenter_of_bundle(bundle, config)
+    frames, what = fixed_frames(*bundle.description.input.size), "drawn street scenes"
     if data is not None:
         found = open_frames(data, ())
         frames, what = spread(found, COMPARED_FRAMES), f"{data.name} ({data.split or data.path.name})"
     calibrating = [] if calibration is None else spread(open_frames(calibration, ()), CALIBRATION_FRAMES)
-    made, files = make_variants(bundle, model, names, frames, what, calibrating)
+    try:
+        made, files = make_variants(bundle, model, names, frames, what, calibrating)
+    except GraphError as error:
+        raise GraphError(f"{error}; give --config, the configuration that the bundle was trained with") from error
     kept = [v for v in bundle.description.variants if v.file not in files]
     files.update({v.file: bundle.variant_bytes(v) for v in kept})
     return write_bundle(bundle.folder, replace(bundle.description, variants=(*kept, *made)), bundle.model, files)
