@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from tensorrt_parsers import complaints
 from test_import_network import imported, network_input, refused, three_frames
-from tiny_mask_networks import MASKS, eomt, sure_of_some
+from tiny_mask_networks import MASKS, eomt, sure_of_some, write_tokenizer
 from tiny_networks import NAMES, saved
 from torch import Tensor
 from torch.nn import functional
@@ -21,6 +21,7 @@ from ros_ood_perception.inference.parity import fixed_frames
 from ros_ood_perception.inference.torch.engine import TorchEngine
 from training.bundles.graph import LOGITS, MASK_SUMS
 from training.bundles.rescored import rescored
+from training.importing.mask_networks import task_tokens
 
 __all__ = ["three_frames"]
 
@@ -34,10 +35,10 @@ def sums_by_hand(found: Any, masks: Tensor) -> Tensor:
     return torch.einsum("bqc,bqhw->bchw", probabilities, masks.sigmoid())
 
 
-def reference(model: Any, pixels: Tensor) -> Tensor:
+def reference(model: Any, pixels: Tensor, task: dict[str, Tensor]) -> Tensor:
     """L_k of the unchanged network: at the masks' resolution, or with EoMT's own windows at the input's."""
     if not model.config.model_type.startswith("eomt"):
-        found = model(pixel_values=pixels)
+        found = model(pixel_values=pixels, **task)
         return sums_by_hand(found, found.masks_queries_logits)
     from transformers.image_utils import SizeDict
     from transformers.models.eomt.image_processing_pil_eomt import EomtImageProcessorPil
@@ -59,6 +60,11 @@ def test_a_network_of_masks_becomes_a_bundle_that_computes_the_same(
 
     source = saved(lambda: sure_of_some(MASKS[family]()), tmp_path / family, {"image_mean": [0.0], "image_std": [1.0]})
     (source / "preprocessor_config.json").unlink()  # its family's normalisation
+    task = {}
+    if family == "oneformer":
+        write_tokenizer(source)
+        task["task_inputs"] = task_tokens(str(source), 77)
+        assert len(set(task["task_inputs"][0, :5].tolist())) == 5  # the begin, and four words that it knows
     size = (64, 100) if family.startswith("eomt") else SIZE  # windows that overlap
     bundle = imported(source, tmp_path / "bundle", "--size", f"{size[0]}x{size[1]}")
     assert bundle.description.input.size == size
@@ -71,7 +77,7 @@ def test_a_network_of_masks_becomes_a_bundle_that_computes_the_same(
     engine = OnnxRuntimeEngine(bundle)
     for frame in three_frames:
         with torch.no_grad():
-            sums = reference(model, network_input(frame, size, MEAN, STD))
+            sums = reference(model, network_input(frame, size, MEAN, STD), task)
             dense = functional.interpolate(sums, size=size, mode="bilinear")
             score = functional.interpolate((-sums.tanh().sum(1, keepdim=True)).exp(), size=size, mode="bilinear")
         found = engine.run(frame[None])

@@ -54,7 +54,7 @@ def network_input(
     return normalised.flip(1) if bgr else normalised
 
 
-def same_as(bundle: Bundle, frames: list[NDArray[np.uint8]], model: nn.Module, mean: Any, std: Any, bgr: bool) -> None:
+def same_as(bundle: Bundle, frames: list[NDArray[np.uint8]], model: Any, mean: Any, std: Any, bgr: bool) -> None:
     """The bundle's graph gives the classes and the score of the network's own forward pass."""
     engine, size = OnnxRuntimeEngine(bundle), bundle.description.input.size
     spread, classes_there = [], set()
@@ -284,8 +284,8 @@ def test_an_onnx_file_of_logits_at_any_stride_becomes_a_bundle(
     assert description.drivable_ids == (0,)
     frames = np.stack(fixed_frames(90, 120, 2))
     found = OnnxRuntimeEngine(bundle).run(frames)
-    levels = [[float(v) for v in values] for values in (IMAGENET_MEAN, IMAGENET_STD)]
-    pixels = torch.cat([network_input(frame, size, *levels, bgr=True) for frame in frames])
+    mean, std = ([float(v) for v in values] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    pixels = torch.cat([network_input(frame, size, mean, std, bgr=True) for frame in frames])
     with torch.no_grad():
         logits = functional.interpolate(module(pixels), size=size, mode="bilinear")
     assert (found.semantic == logits.argmax(1).numpy()).mean() >= 0.999

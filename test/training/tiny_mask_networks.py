@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -42,6 +44,35 @@ def maskformer() -> Any:
     return MaskFormerForInstanceSegmentation(config)
 
 
+def oneformer() -> Any:
+    from transformers import OneFormerConfig, OneFormerForUniversalSegmentation
+
+    config = OneFormerConfig(
+        backbone_config=swin(), conv_dim=32, mask_dim=32, hidden_dim=32, encoder_feedforward_dim=32, encoder_layers=1,
+        decoder_layers=2, num_attention_heads=2, dim_feedforward=32, query_dec_layers=1, is_training=False, **QUERIES,
+    )  # fmt: skip
+    return OneFormerForUniversalSegmentation(config)
+
+
+WORDS = ["the</w>", "task</w>", "is</w>", "semantic</w>"]
+
+
+def write_tokenizer(folder: Path) -> None:
+    """A CLIP tokenizer that knows the four words of OneFormer's task."""
+    pieces = sorted({letter for word in WORDS for letter in word.removesuffix("</w>")})
+    merges, vocabulary = [], [*pieces, *(f"{piece}</w>" for piece in pieces)]
+    for word in WORDS:
+        parts = [*word.removesuffix("</w>")[:-1], f"{word.removesuffix('</w>')[-1]}</w>"]
+        while len(parts) > 1:
+            merges.append(f"{parts[0]} {parts[1]}")
+            parts = [parts[0] + parts[1], *parts[2:]]
+            vocabulary.append(parts[0])
+    tokens = [*dict.fromkeys(vocabulary), "<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({token: index for index, token in enumerate(tokens)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(dict.fromkeys(merges)) + "\n")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "CLIPTokenizer"}))
+
+
 def eomt() -> Any:
     from transformers import EomtConfig, EomtForUniversalSegmentation
 
@@ -64,7 +95,9 @@ def annealed(model: Any) -> Any:
     return model
 
 
-MASKS: dict[str, Callable[[], Any]] = {made.__name__: made for made in (maskformer, mask2former, eomt, eomt_dinov3)}
+MASKS: dict[str, Callable[[], Any]] = {
+    made.__name__: made for made in (maskformer, mask2former, oneformer, eomt, eomt_dinov3)
+}
 
 
 def sure_of_some(model: Any) -> Any:

@@ -115,6 +115,7 @@ def decisive(model: Any) -> Any:
         model.train()(pixel_values=pixels)
         for module in norms:
             # Channels that hardly vary would enlarge rounding errors.
+            assert module.running_var is not None
             module.running_var.clamp_(min=0.2)
         logits = model.eval()(pixel_values=pixels).logits
     last = [module for module in model.modules() if isinstance(module, nn.Conv2d) and module.out_channels == 5][-1]

@@ -157,10 +157,10 @@ def make_variants(
     variants, files = [], {}
     for name in names:
         kind, precision, file = VARIANTS[name]
-        if name == "fp16" and model is None:
-            contents = finished(with_half_network(bundle.model), properties)
-        elif name == "fp16":
+        if name == "fp16" and model is not None:
             contents = onnx_bytes(half_network(model), properties)
+        elif name == "fp16":
+            contents = finished(with_half_network(bundle.model), properties)
         else:
             if not calibration:
                 raise ExportError("int8 needs calibration frames; give a data set")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ros_ood_perception.bundle.model_bundle import (
     DESCRIPTION_FILE,
     FORMAT_VERSION,
+    LARGEST_MODEL_BYTES,
     MODEL_FILE,
     Bundle,
     BundleDescription,
@@ -70,6 +71,11 @@ def import_bundle(request: ImportRequest) -> Imported:
     }
     check_bundle_folder("the bundle's folder", request.bundle, variant_files(), read)
     network = opened_source(request)
+    if 4 * network.parameters > LARGEST_MODEL_BYTES:
+        raise ImportRefusedError(
+            f"{request.source} has {network.parameters / 1e6:.0f} million weights, which takes more than the "
+            f"{LARGEST_MODEL_BYTES >> 20} MB of a bundle's graph; take a smaller network of the family"
+        )
     score = ScoreDescription(request.score or DEFAULT_SCORES[network.of_masks], 1.0)
     properties = {"name": request.bundle.resolve().name, "weights_licence": network.licence, "source": network.origin}
     contents = assembled(network, score.name, score.temperature, properties)

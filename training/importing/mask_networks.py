@@ -19,6 +19,7 @@ from training.segmenter.mask_scores import mask_sums
 MASK_FAMILIES = {
     "maskformer": Family(),
     "mask2former": Family(),
+    "oneformer": Family(),
     "eomt": Family(windows=True),
     "eomt_dinov3": Family(windows=True),
 }
@@ -37,15 +38,35 @@ class MaskSums(nn.Module):
         self.model = model
 
     def forward(self, pixels: Tensor) -> Tensor:
-        found = self.model(pixel_values=pixels)
+        found = self._found(pixels)
         return mask_sums(found.class_queries_logits, found.masks_queries_logits)
 
     def dense(self, pixels: Tensor) -> Tensor:
         """(N, 3, h, w) -> (N, K + 1, h, w), with the masks up-sampled first."""
-        found = self.model(pixel_values=pixels)
+        found = self._found(pixels)
         size = (int(pixels.shape[2]), int(pixels.shape[3]))
         masks = functional.interpolate(found.masks_queries_logits, size=size, mode="bilinear", align_corners=False)
         return mask_sums(found.class_queries_logits, masks)
+
+    def _found(self, pixels: Tensor) -> Any:
+        return self.model(pixel_values=pixels)
+
+
+class TaskMaskSums(MaskSums):
+    """`MaskSums` of OneFormer, which is told its task.
+
+    Args:
+        task: the tokens of "the task is semantic", (1, length) int64.
+    """
+
+    task: Tensor
+
+    def __init__(self, model: Any, task: Tensor) -> None:
+        super().__init__(model)
+        self.register_buffer("task", task)
+
+    def _found(self, pixels: Tensor) -> Any:
+        return self.model(pixel_values=pixels, task_inputs=self.task.expand(pixels.shape[0], -1))
 
 
 class WindowedMaskSums(nn.Module):
@@ -114,6 +135,60 @@ def windowed_size(wanted: tuple[int, int] | None, side: int) -> tuple[int, int]:
     if height <= width:
         return side, round(width * side / height)
     return round(height * side / width), side
+
+
+def task_tokens(source: str, length: int) -> Tensor:
+    """The tokens of OneFormer's task for classes: (1, length) int64.
+
+    Raises:
+        ImportRefusedError: the source has no tokenizer.
+    """
+    from transformers import CLIPTokenizer
+
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(source)
+        found = tokenizer(["the task is semantic"], padding="max_length", max_length=length, truncation=True)
+    except (OSError, ValueError, TypeError) as error:
+        raise ImportRefusedError(
+            f"{source} has no tokenizer, and a OneFormer is told its task in words; copy vocab.json, merges.txt and "
+            "tokenizer_config.json of its hub page into the folder"
+        ) from error
+    return torch.tensor(found["input_ids"], dtype=torch.int64)
+
+
+def make_masks_exportable(model: Any) -> None:
+    """Change a network of masks in place so that it can be exported."""
+    for module in model.modules():
+        if type(module).__name__ == "OneFormerTransformerDecoderLayer":
+            module.forward = _decoder_layer.__get__(module)
+
+
+def _decoder_layer(
+    layer: Any,
+    index: int,
+    output: Tensor,
+    multi_stage_features: list[Tensor],
+    multi_stage_positional_embeddings: list[Tensor],
+    attention_mask: Tensor,
+    query_embeddings: Tensor | None = None,
+    output_attentions: bool = False,
+) -> tuple[Tensor]:
+    """`OneFormerTransformerDecoderLayer.forward`, where a product opens the masks that hide everything.
+
+    It indexes with the places of such masks, which becomes NonZero and ScatterND.
+    """
+    level = index % layer.num_feature_levels
+    hides_all = attention_mask.to(output.dtype).sum(-1, keepdim=True) == attention_mask.shape[-1]
+    output, _ = layer.cross_attn(
+        output,
+        multi_stage_features[level],
+        memory_mask=attention_mask & ~hides_all,
+        memory_key_padding_mask=None,
+        pos=multi_stage_positional_embeddings[level],
+        query_pos=query_embeddings,
+    )
+    output, _ = layer.self_attn(output, output_mask=None, output_key_padding_mask=None, query_pos=query_embeddings)
+    return (layer.ffn(output),)
 
 
 def check_mask_attention(source: str, model: Any) -> None:

@@ -9,8 +9,6 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-Node = onnx.NodeProto
-
 
 class _Constants:
     """The graph's constants, with new ones added as nodes are rewritten."""
@@ -39,7 +37,7 @@ def with_plain_operators(model: onnx.ModelProto) -> onnx.ModelProto:
         value.name: [side.dim_value for side in value.type.tensor_type.shape.dim]
         for value in onnx.shape_inference.infer_shapes(model).graph.value_info
     }
-    nodes: list[Node] = []
+    nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
         rewrite = _REWRITES.get(node.op_type)
         made = list(rewrite(node, constants, shapes)) if rewrite else []
@@ -52,15 +50,15 @@ def with_plain_operators(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _attribute(node: Node, name: str, default: Any) -> Any:
+def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
     return next((onnx.helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
 
 
-def _made(node: Node, operator: str, inputs: list[str], output: str, **attributes: Any) -> Node:
+def _made(node: onnx.NodeProto, operator: str, inputs: list[str], output: str, **attributes: Any) -> onnx.NodeProto:
     return onnx.helper.make_node(operator, inputs, [output], f"{output}/{operator}", **attributes)
 
 
-def _split(node: Node, constants: _Constants, shapes: dict[str, list[int]]) -> Iterator[Node]:
+def _split(node: onnx.NodeProto, constants: _Constants, shapes: dict[str, list[int]]) -> Iterator[onnx.NodeProto]:
     """Split -> one Slice for each part."""
     given = len(node.input) > 1 and node.input[1] in constants
     sides = shapes.get(node.output[0], [])
@@ -76,12 +74,12 @@ def _split(node: Node, constants: _Constants, shapes: dict[str, list[int]]) -> I
         start += part
 
 
-def _global_pool(node: Node, constants: _Constants, shapes: dict[str, list[int]]) -> Iterator[Node]:
+def _global_pool(node: onnx.NodeProto, constants: _Constants, shapes: dict[str, list[int]]) -> Iterator[onnx.NodeProto]:
     """GlobalAveragePool -> ReduceMean over height and width."""
     yield _made(node, "ReduceMean", [node.input[0]], node.output[0], axes=[2, 3], keepdims=1)
 
 
-def _batch_norm(node: Node, constants: _Constants, shapes: dict[str, list[int]]) -> Iterator[Node]:
+def _batch_norm(node: onnx.NodeProto, constants: _Constants, shapes: dict[str, list[int]]) -> Iterator[onnx.NodeProto]:
     """BatchNormalization -> a factor and a summand for each channel."""
     rank = len(shapes.get(node.output[0], []))
     if rank < 2 or not all(name in constants for name in node.input[1:]):
@@ -96,7 +94,7 @@ def _batch_norm(node: Node, constants: _Constants, shapes: dict[str, list[int]])
     yield _made(node, "Add", [f"{base}/scaled", summand], base)
 
 
-def _gemm(node: Node, constants: _Constants, shapes: dict[str, list[int]]) -> Iterator[Node]:
+def _gemm(node: onnx.NodeProto, constants: _Constants, shapes: dict[str, list[int]]) -> Iterator[onnx.NodeProto]:
     """Gemm with a constant matrix -> MatMul and Add."""
     matrix = node.input[1]
     plain = all(_attribute(node, name, 1.0) == 1.0 for name in ("alpha", "beta"))
@@ -111,7 +109,7 @@ def _gemm(node: Node, constants: _Constants, shapes: dict[str, list[int]]) -> It
         yield _made(node, "Add", [f"{base}/product", node.input[2]], base)
 
 
-def _tile(node: Node, constants: _Constants, shapes: dict[str, list[int]]) -> Iterator[Node]:
+def _tile(node: onnx.NodeProto, constants: _Constants, shapes: dict[str, list[int]]) -> Iterator[onnx.NodeProto]:
     """Tile along one axis -> Concat."""
     if node.input[1] not in constants:
         return
@@ -121,7 +119,7 @@ def _tile(node: Node, constants: _Constants, shapes: dict[str, list[int]]) -> It
         yield _made(node, "Concat", [node.input[0]] * count, node.output[0], axis=axis)
 
 
-def _einsum(node: Node, constants: _Constants, shapes: dict[str, list[int]]) -> Iterator[Node]:
+def _einsum(node: onnx.NodeProto, constants: _Constants, shapes: dict[str, list[int]]) -> Iterator[onnx.NodeProto]:
     """Masks from queries and pixels, and attention by heads, as products of matrices."""
     equation = _attribute(node, "equation", b"").decode().replace(" ", "")
     base, (first, second) = node.output[0], (*node.input, "")[:2]
@@ -143,7 +141,7 @@ def _einsum(node: Node, constants: _Constants, shapes: dict[str, list[int]]) -> 
         yield _made(node, "Transpose", [f"{base}/product"], base, perm=[0, 2, 1, 3])
 
 
-_REWRITES: dict[str, Callable[[Node, _Constants, dict[str, list[int]]], Iterator[Node]]] = {
+_REWRITES: dict[str, Callable[[onnx.NodeProto, _Constants, dict[str, list[int]]], Iterator[onnx.NodeProto]]] = {
     "Split": _split,
     "GlobalAveragePool": _global_pool,
     "BatchNormalization": _batch_norm,

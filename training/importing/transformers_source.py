@@ -30,8 +30,11 @@ from training.importing.imported_network import (
 from training.importing.mask_networks import (
     MASK_FAMILIES,
     MaskSums,
+    TaskMaskSums,
     WindowedMaskSums,
     check_mask_attention,
+    make_masks_exportable,
+    task_tokens,
     windowed_size,
 )
 from training.importing.per_pixel_networks import FAMILIES as PER_PIXEL_FAMILIES
@@ -70,14 +73,15 @@ def transformers_network(request: ImportRequest) -> ImportedNetwork:
     licence = request.licence or licence_of(request.source)
     size, notes = _size(request, family, config)
     normalisation, bgr, said = _normalisation(family, processing)
-    reference = _module_of(copy.deepcopy(model), size)
+    reference = _module_of(request.source, copy.deepcopy(model), size)
     parameters = sum(weight.numel() for weight in model.parameters())
     if hasattr(model, "set_attn_implementation"):
         with _quiet():
             model.set_attn_implementation("eager")
     make_exportable(model)
+    make_masks_exportable(model)
     return ImportedNetwork(
-        graph=_exported(_module_of(model, size), size, request.source),
+        graph=_exported(_module_of(request.source, model, size), size, request.source),
         reference=reference,
         dense_reference=getattr(reference, "dense", None),
         of_masks=kind in MASK_FAMILIES,
@@ -91,13 +95,15 @@ def transformers_network(request: ImportRequest) -> ImportedNetwork:
     )
 
 
-def _module_of(model: Any, size: tuple[int, int]) -> nn.Module:
+def _module_of(source: str, model: Any, size: tuple[int, int]) -> nn.Module:
     """(N, 3, h, w) float32 -> logits or mask sums."""
     kind = model.config.model_type
     if kind not in MASK_FAMILIES:
         return LogitsOf(model).eval()
     if MASK_FAMILIES[kind].windows:
         return WindowedMaskSums(model, _image_size(model.config), size).eval()
+    if kind == "oneformer":
+        return TaskMaskSums(model, task_tokens(source, int(model.config.task_seq_len))).eval()
     return MaskSums(model).eval()
 
 
