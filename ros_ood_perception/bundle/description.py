@@ -270,8 +270,8 @@ class BundleDescription:
         names = [point.name for point in self.operating_points]
         if not names:
             raise BundleError(
-                f"the bundle '{self.name}' has no operating points; set the anomaly threshold yourself, or export "
-                "the bundle with --data"
+                f"the bundle '{self.name}' has no operating points; set anomaly_threshold yourself, or choose "
+                "them with python -m training.calibrate"
             )
         if name and name not in names:
             raise BundleError(f"the bundle '{self.name}' has no operating point '{name}'; it has {', '.join(names)}")

@@ -183,6 +183,8 @@ class LiveSettings:
         Raises:
             BundleError: no such operating point.
         """
+        if self.anomaly_threshold is not None and not description.operating_points and not self.operating_point:
+            return self.anomaly_threshold
         # Looked up in any case: a name that the bundle lacks would be an error only once the threshold is taken back.
         of_point = description.operating_point(self.operating_point).threshold
         return of_point if self.anomaly_threshold is None else self.anomaly_threshold

@@ -22,7 +22,7 @@ def test_the_node_publishes_what_an_imported_network_of_masks_computes(
     from tiny_mask_networks import eomt, sure_of_some
     from tiny_networks import NAMES, saved
 
-    from training.import_network import main
+    from training.import_network.__main__ import main
 
     source, folder = saved(lambda: sure_of_some(eomt()), tmp_path / "eomt"), tmp_path / "bundle"
     assert main([str(source), str(folder), "--size", "64x100"]) == 0

@@ -25,7 +25,7 @@ from ros_ood_perception.inference.torch.engine import TorchEngine
 from training.bundles.graph import LOGITS, NETWORK_INPUT
 from training.calibrate import main as calibrate
 from training.evaluate import main as evaluate
-from training.import_network import main
+from training.import_network.__main__ import main
 from training.precisions import main as precisions
 from training.segmenter.anomaly_scores import SCORES
 
