@@ -60,7 +60,7 @@ __all__ = [
 ]
 
 ANOMALY_AT_LOGITS = "anomaly_at_logits"
-"""The graph's tensor (N, 1, h/4, w/4) float32 that is up-sampled to the output `anomaly`; not in older bundles."""
+"""The graph's tensor (N, 1, h/s, w/s) float32 that is up-sampled to the output `anomaly`; not in older bundles."""
 
 LARGEST_MODEL_BYTES = 512 << 20
 """Of one ONNX file. It is kept in memory, and engines keep another copy."""
