@@ -174,18 +174,14 @@ def test_a_score_of_masks_is_refused_for_a_network_of_logits(
     assert "'rejected_by_all' does not suit a network that gives logits and no masks" in capsys.readouterr().err
 
 
-def test_precisions_are_added_without_a_configuration(source: Path, tmp_path: Path) -> None:
-    imported(source, tmp_path / "b", "--size", "64x128")
-    assert precisions([str(tmp_path / "b"), "--with", "fp16"]) == 0
-    assert [v.precision for v in read_bundle(tmp_path / "b").description.variants] == ["fp16"]
-
-
-def test_a_size_that_the_network_does_not_take_is_rounded_and_said(
+def test_a_size_is_rounded_and_said_and_precisions_are_added_later_without_a_configuration(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bundle = imported(source, tmp_path / "b", "--size", "70x100")
     assert bundle.description.input.size == (64, 96)
     assert "--size 70x100 became 64x96: height and width are multiples of 32" in capsys.readouterr().out
+    assert precisions([str(tmp_path / "b"), "--with", "fp16"]) == 0
+    assert [v.precision for v in read_bundle(tmp_path / "b").description.variants] == ["fp16"]
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from ros_ood_perception.shown_text import error_line
+from training.bundles.graph import source_of_score
 from training.bundles.onnx_export import traced
 from training.importing.class_list import chosen_classes, named_classes
 from training.importing.imported_network import (
@@ -57,6 +58,7 @@ def transformers_network(request: ImportRequest) -> ImportedNetwork:
 
     Raises:
         ImportRefusedError: it cannot be had, is of no known family, or lacks weights, classes or a licence.
+        GraphError: the score does not suit it.
     """
     with _quiet():
         config = _config(request.source)
@@ -67,6 +69,8 @@ def transformers_network(request: ImportRequest) -> ImportedNetwork:
                 f"{request.source} is a '{kind}'; {', '.join(FAMILIES)} can be imported, and any other network as an "
                 "ONNX file that gives class logits"
             )
+        if request.score is not None:
+            source_of_score(request.score, kind in MASK_FAMILIES)
         model = _model(request.source, kind)
         processing = _processing(request.source)
     classes = chosen_classes(_classes_of(config), request.classes, request.drivable, int(config.num_labels))
