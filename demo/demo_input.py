@@ -7,7 +7,10 @@ from pathlib import Path
 
 from demo.bag_geometry import BagGeometry, bag_geometry
 from demo.played_frames import PlayedFrames, open_frames
+from demo.rendered_drive import ODOMETRY_TOPIC
 from ros_ood_perception.errors import PerceptionError
+from ros_ood_perception.recordings.bag import Bag
+from ros_ood_perception.replay.transforms.recorded_motion import ODOMETRY_TYPE
 from sample_drive.drive_truth import DriveTruth
 
 
@@ -23,12 +26,14 @@ class DemoInput:
         path: of the frames or the bag.
         geometry: of the camera; None where obstacles have no place on the ground.
         truth: of a sample drive; None for other frames.
+        odometry: topic of the drive's odometry; "": there is none, as in other frames.
     """
 
     path: Path
     frames: PlayedFrames
     geometry: BagGeometry | None
     truth: DriveTruth | None
+    odometry: str = ""
 
 
 def open_demo_input(path: Path, topic: str | None, truth: DriveTruth | None) -> DemoInput:
@@ -41,4 +46,5 @@ def open_demo_input(path: Path, topic: str | None, truth: DriveTruth | None) -> 
     geometry = bag_geometry(frames)
     if truth is not None and geometry is None:
         raise DemoError(f"{path}: the drive's bag lacks camera_info or /tf_static; render the drive again")
-    return DemoInput(path, frames, geometry, truth)
+    recorded = Bag(path).types.get(ODOMETRY_TOPIC) == ODOMETRY_TYPE if truth is not None else False
+    return DemoInput(path, frames, geometry, truth, ODOMETRY_TOPIC if recorded else "")

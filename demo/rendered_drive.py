@@ -20,6 +20,8 @@ SECONDS = 30.0
 RATE_HZ = 5.0
 """A node on two CPU cores keeps up with it."""
 FOLDER = Path("out/sample_drive")
+ODOMETRY_TOPIC = "/odometry"
+"""Of the drive's bag."""
 
 
 class DriveRenderingError(PerceptionError, RuntimeError):
@@ -60,10 +62,12 @@ def rendered_drive(seed: int, say: Callable[[str], None]) -> Path:
 
 
 def _is_that_drive(folder: Path, seed: int) -> bool:
-    # Drives of an earlier version lack the pixels of each object.
+    # Drives of an earlier version lack the pixels of each object, or the odometry.
     if not (folder / BAG_FOLDER).is_dir() or not (folder / INSTANCE_FOLDER).is_dir():
         return False
     try:
+        if ODOMETRY_TOPIC not in (folder / BAG_FOLDER / "metadata.yaml").read_text("utf-8"):
+            return False
         facts = json.loads((folder / TRUTH_FILE).read_text("utf-8"))
         if (facts["format"], facts["version"]) != (FORMAT, VERSION):
             return False

@@ -2,10 +2,10 @@
 
     ros2 run ros_ood_perception build_engine BUNDLE --precision fp16 --size 1080x1920
 
-Takes minutes. The plan goes into the cache, where the engine `tensorrt` finds it; a valid plan in it is kept. Size and
-batch are the largest that the engine will be given (TensorRT 8.6: the only ones). The node passes one frame at a time,
-however many cameras there are. It uses plans of batch 1 and of the size engine_image_height x engine_image_width (its
-parameters).
+Takes minutes, for each input size of the bundle. The plans go into the cache, where the engine `tensorrt` finds them;
+valid plans in it are kept. Size and batch are the largest that the engine will be given (TensorRT 8.6: the only ones).
+The node passes one frame at a time, however many cameras there are. It uses plans of batch 1 and of the size
+engine_image_height x engine_image_width (its parameters).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         bundle = read_bundle(options.bundle, options.bundle_public_key)
-        from ros_ood_perception.inference.tensorrt.plan import open_tensorrt
+        from ros_ood_perception.inference.tensorrt.plan import open_tensorrt, sizes_of_plans
 
         gpu = GpuOptions(
             options.precision,
@@ -65,12 +65,13 @@ def main(arguments: list[str] | None = None) -> int:
             options.cache,
             log=lambda text: print(text, flush=True),
         )
-        engine, details = open_tensorrt(bundle, gpu)
-        engine.close()
+        for size in sizes_of_plans(bundle, gpu):
+            engine, details = open_tensorrt(bundle.at(size), gpu)
+            engine.close()
+            print(f"{size[0]}x{size[1]}: {details}")
     except PerceptionError as error:
         print(f"build_engine: {error}", file=sys.stderr)
         return 2
-    print(details)
     return 0
 
 

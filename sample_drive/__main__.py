@@ -52,6 +52,13 @@ def _parser() -> argparse.ArgumentParser:
         help="this many drives, with the seeds SEED, SEED + 1, ... (1)",
     )
     parser.add_argument("--no-unknown", action="store_true", help="leave the unknown objects out: frames to train on")
+    parser.add_argument(
+        "--cyclists",
+        type=real(0.0, 20.0),
+        default=1.0,
+        metavar="TIMES",
+        help="times as many cyclists as usual, for frames to train on (1)",
+    )
     parser.add_argument("--no-distortion", action="store_true", help="a lens that keeps lines straight")
     parser.add_argument("--steady", action="store_true", help="no pitch, roll and bounce: the camera stays as mounted")
     parser.add_argument("--frames", action="store_true", help="write images, labels and masks (default: and the bag)")
@@ -123,6 +130,7 @@ def _wanted_drives(options: argparse.Namespace) -> list[DriveSettings]:
             unknown_objects=not options.no_unknown,
             distortion=not options.no_distortion,
             steady=options.steady,
+            cyclists=options.cyclists,
         )
         for number in range(options.drives)
     ]

@@ -1,8 +1,10 @@
-"""Writes a drive as a rosbag2 bag (MCAP): image, camera_info, transforms and the truth, at the frames' stamps."""
+"""Writes a drive as a rosbag2 bag (MCAP): image, camera_info, transforms and the truth, at the frames' stamps, and
+odometry at its own rate."""
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +26,18 @@ CAMERA_FRAME = "camera_optical_frame"
 BASE_FRAME = "base_link"
 GROUND_FRAME = "base_footprint"
 MAP_FRAME = "map"
+ODOMETRY_FRAME = "odom"
+ODOMETRY_RATE_HZ = 50.0
 IMAGE_TOPIC = "/camera/image_raw"
 INFO_TOPIC = "/camera/camera_info"
+ODOMETRY_TOPIC = "/odometry"
 LABELS_TOPIC = f"{TRUTH_PREFIX}labels"
 ANOMALY_TOPIC = f"{TRUTH_PREFIX}anomaly"
 TRUTH_TOPIC = f"{TRUTH_PREFIX}frame"
 TOPICS = {
     IMAGE_TOPIC: "sensor_msgs/msg/Image",
     INFO_TOPIC: "sensor_msgs/msg/CameraInfo",
+    ODOMETRY_TOPIC: "nav_msgs/msg/Odometry",
     "/tf": "tf2_msgs/msg/TFMessage",
     "/tf_static": "tf2_msgs/msg/TFMessage",
     LABELS_TOPIC: "sensor_msgs/msg/Image",
@@ -44,7 +50,8 @@ class DriveBag:
     """Writes the frames of one drive to a new bag. A context manager; the bag is readable even after an error.
 
     `/tf` holds `map` -> `base_footprint` (on the ground below the vehicle) -> `base_link` (the body, which bounces a
-    little), `/tf_static` holds `base_link` -> the camera: the mounting that a team would have calibrated.
+    little), `/tf_static` holds `base_link` -> the camera: the mounting that a team would have calibrated. `/odometry`
+    is the true pose of `base_footprint` since the first frame, without noise and drift: better than any wheel encoder.
 
     Raises:
         FileExistsError: the path exists already.
@@ -68,6 +75,8 @@ class DriveBag:
         self._new = MessageTypes(get_typestore(Stores.LATEST))
         self._writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
         self._connections: dict[str, Any] = {}
+        self._poses = 0
+        self._last_stamp_ns = 0
 
     def __enter__(self) -> DriveBag:
         from ros_ood_perception.recordings.split_bag import offered_qos
@@ -82,14 +91,19 @@ class DriveBag:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # The pose after the last frame.
+        if self._last_stamp_ns and self._pose_stamp_ns(self._poses - 1) < self._last_stamp_ns:
+            self._put_odometry()
         with naming(self._path):
             self._writer.close()
             for name in (f"{self._path.name}.mcap", "metadata.yaml"):
                 sync_file(self._path / name)
 
     def write(self, frame: DriveFrame) -> None:
-        """Write a frame with its stamp."""
-        stamp = frame.stamp_ns
+        """Write a frame with its stamp, after the odometry up to then."""
+        stamp = self._last_stamp_ns = frame.stamp_ns
+        while self._pose_stamp_ns(self._poses) <= stamp:
+            self._put_odometry()
         if frame.index == 0:
             mounting = self._drive.mounting
             self._put("/tf_static", stamp, self._transforms(stamp, [(BASE_FRAME, CAMERA_FRAME, mounting)]))
@@ -114,6 +128,31 @@ class DriveBag:
     def _put(self, topic: str, stamp_ns: int, message: Any) -> None:
         with naming(self._path):
             self._writer.write(self._connections[topic], stamp_ns, self._new.serialized(message))
+
+    def _pose_stamp_ns(self, number: int) -> int:
+        return self._drive.stamp_ns(number / ODOMETRY_RATE_HZ)
+
+    def _put_odometry(self) -> None:
+        """Write the next pose of the odometry."""
+        stamp, seconds = self._pose_stamp_ns(self._poses), self._poses / ODOMETRY_RATE_HZ
+        self._poses += 1
+        first, now = self._drive.vehicle(0.0), self._drive.vehicle(seconds)
+        cosine, sine = math.cos(first.heading), math.sin(first.heading)
+        east, north, turn = now.x - first.x, now.y - first.y, now.heading - first.heading
+        position = self._new("geometry_msgs/msg/Point", x=cosine * east + sine * north, y=cosine * north - sine * east)
+        rotation = self._new("geometry_msgs/msg/Quaternion", z=math.sin(turn / 2), w=math.cos(turn / 2))
+        pose = self._new("geometry_msgs/msg/Pose", position=position, orientation=rotation)
+        speed = self._new("geometry_msgs/msg/Vector3", x=now.speed_mps)
+        message = self._new(
+            "nav_msgs/msg/Odometry",
+            header=self._header(stamp, ODOMETRY_FRAME),
+            child_frame_id=GROUND_FRAME,
+            pose=self._new("geometry_msgs/msg/PoseWithCovariance", pose=pose),
+            twist=self._new(
+                "geometry_msgs/msg/TwistWithCovariance", twist=self._new("geometry_msgs/msg/Twist", linear=speed)
+            ),
+        )
+        self._put(ODOMETRY_TOPIC, stamp, message)
 
     def _header(self, stamp_ns: int, frame_id: str) -> Any:
         return self._new("std_msgs/msg/Header", stamp=stamp_message(self._new, stamp_ns), frame_id=frame_id)

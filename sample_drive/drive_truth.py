@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 from ros_ood_perception.camera.image_file import ImageFileError, read_label_file
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.recordings.bag_files import BAG_FOLDER
-from sample_drive.ground_truth import ANOMALY_FOLDER, FORMAT, INSTANCE_FOLDER, TRUTH_FILE, VERSION, TrueObstacle
+from sample_drive.ground_truth import (
+    ANOMALY_FOLDER,
+    FORMAT,
+    INSTANCE_FOLDER,
+    LABEL_FOLDER,
+    TRUTH_FILE,
+    VERSION,
+    TrueObstacle,
+)
 
 
 class DriveTruthError(PerceptionError, ValueError):
@@ -45,7 +53,17 @@ class DriveTruth:
         Raises:
             DriveTruthError: its file is not a mask.
         """
-        path = self.folder / ANOMALY_FOLDER / f"{stamp_ns}.png"
+        return self._mask(self.folder / ANOMALY_FOLDER / f"{stamp_ns}.png")
+
+    def labels(self, stamp_ns: int) -> NDArray[np.uint8] | None:
+        """(H, W) uint8, ids of `CLASSES`, `VOID_ID` on unknown objects; None where the drive has no such frame.
+
+        Raises:
+            DriveTruthError: its file is not a mask.
+        """
+        return self._mask(self.folder / LABEL_FOLDER / f"{stamp_ns}.png")
+
+    def _mask(self, path: Path) -> NDArray[np.uint8] | None:
         if not path.exists():
             return None
         try:

@@ -134,6 +134,16 @@ def bundle(checkpoint: Path, tree: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="session")
+def bundle_of_two_sizes(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`bundle`, which is 96x128, with the size 64x160 for wide cameras."""
+    from training.add_size.__main__ import main as add_size
+
+    folder = Path(shutil.copytree(bundle, tmp_path_factory.mktemp("bundle") / "wide"))
+    assert add_size([str(folder), "--size", "64x160"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
 def whole_bundle(checkpoint: Path, tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`checkpoint` as a bundle that holds the model at every precision and for every engine."""
     from training.bundles.precisions import VARIANTS

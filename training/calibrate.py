@@ -31,7 +31,7 @@ from ros_ood_perception.number_arguments import real
 from ros_ood_perception.shown_text import error_line
 from training.bundles.folder import check_bundle_folder
 from training.bundles.operating_points import measured_operating_points
-from training.bundles.rescored import rescored, rescored_variant
+from training.bundles.rescored import rescored, rescored_files
 from training.bundles.temperature import LabelledLogits, best_temperature, labelled_logits
 from training.data.arguments import DataArgument, data_argument, open_frames
 from training.data.held_out import HeldOut
@@ -104,14 +104,13 @@ def calibrate(
         operating_points=(),
     )
     points = measured_operating_points(replace(bundle, description=description), frames, what)
-    files = {v.file: rescored_variant(original, v, description.score) for v in description.variants}
+    files = rescored_files(original, description.score)
     description = replace(description, name=out.resolve().name, operating_points=points)
     return write_bundle(out, description, bundle.model, files)
 
 
 def _check_out(out: Path, bundle: Bundle, data: DataArgument) -> None:
-    written = [variant.file for variant in bundle.description.variants]
-    check_bundle_folder("--out", out, written, {"--data": data.path})
+    check_bundle_folder("--out", out, bundle.description.files, {"--data": data.path})
     if out.resolve() != bundle.folder.resolve():
         check_apart("--out", out, {"the bundle": bundle.folder})
 

@@ -186,7 +186,7 @@ def main(arguments: list[str] | None = None) -> int:
     output: dict[str, Any] = {"bundle": description.name, "score": description.score.name, "sets": {"replay": results}}
     try:
         if truth is not None:
-            output["obstacles"] = measured_replays([TruthOfReplay(options.out, truth)], Rule())
+            output["obstacles"], _ = measured_replays([TruthOfReplay(options.out, truth)], Rule())
         OutputFolder.reopen(options.out, PROGRAM).write(METRICS_FILE, json_text(output))
     except (PerceptionError, OSError) as error:
         say(f"evaluate_replay: {error_line(error)}")

@@ -29,6 +29,30 @@ TEMPERATURES = (1e-3, 1e3)
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        parities = export_bundle(
+            options.checkpoint,
+            options.bundle,
+            options.data,
+            options.sizes,
+            options.temperature,
+            options.score,
+            options.variants,
+            options.fit,
+        )
+    except (PerceptionError, OSError, ValueError) as error:
+        print(f"export: {error_line(error)}", file=sys.stderr)
+        return 2
+    for (height, width), parity in parities.items():
+        print(
+            f"{options.bundle}, {height}x{width}: {parity.label_agreement:.4%} of the labels agree with PyTorch on "
+            f"{parity.frames} frames, the score differs by at most {parity.score_difference:.1e}"
+        )
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -38,7 +62,14 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--data", type=Path, help="folder with the splits of the training set")
     parser.add_argument(
-        "--size", type=image_size, help="HEIGHTxWIDTH of the network's input (default: the size used in validation)"
+        "--size",
+        dest="sizes",
+        type=image_size,
+        action="append",
+        default=[],
+        metavar="HEIGHTxWIDTH",
+        help="size of the network's input (default: the size used in validation); again for a further one, of another "
+        "aspect: a frame takes the nearest",
     )
     parser.add_argument(
         "--temperature", type=real(*TEMPERATURES), default=1.0, help="T of the anomaly score (default: 1)"
@@ -61,26 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="NAME",
         help=f"the model at other precisions, of {', '.join(VARIANTS)} (default: fp16); int8 needs --data",
     )
-    options = parser.parse_args(arguments)
-    try:
-        parity = export_bundle(
-            options.checkpoint,
-            options.bundle,
-            options.data,
-            options.size,
-            options.temperature,
-            options.score,
-            options.variants,
-            options.fit,
-        )
-    except (PerceptionError, OSError, ValueError) as error:
-        print(f"export: {error_line(error)}", file=sys.stderr)
-        return 2
-    print(
-        f"{options.bundle}: {parity.label_agreement:.4%} of the labels agree with PyTorch on {parity.frames} frames, "
-        f"the score differs by at most {parity.score_difference:.1e}"
-    )
-    return 0
+    return parser
 
 
 if __name__ == "__main__":

@@ -257,8 +257,7 @@ def run(executions: int, seed: int, advance: Callable[[], None] = lambda: None) 
                     settings = of_recording(values, cameras)
                     fixed_settings({**settings, "bundle": settings["bundle"] or "b"})
                     live = live_settings(settings)
-                    live.threshold(description)
-                    live.region_settings(description)
+                    live.pipeline_settings(description)
             except DOCUMENTED as error:
                 kind = type(error).__name__
                 line = error_line(error)

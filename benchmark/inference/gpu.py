@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import math
 import sys
 import tempfile
 import time
@@ -41,17 +42,19 @@ from ros_ood_perception.bundle.model_bundle import Bundle, read_bundle
 from ros_ood_perception.files.json_files import write_json
 from ros_ood_perception.inference.engine import EngineError, EngineOutput, GpuOptions, InferenceEngine
 from ros_ood_perception.inference.engine_names import PRECISIONS
+from ros_ood_perception.inference.engine_of_sizes import EngineOfSizes
 from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
+from ros_ood_perception.inference.opening import open_engine
 from ros_ood_perception.inference.parity import ParityMeter, fixed_frames
 from ros_ood_perception.inference.perception import Perception
-from ros_ood_perception.inference.tensorrt.plan import open_tensorrt
-from ros_ood_perception.inference.torch.engine import open_torch
+from ros_ood_perception.inference.precision_graph import graph_of_precision
 from ros_ood_perception.number_arguments import image_size, whole
 from training.bundles.onnx_export import onnx_bytes
 from training.bundles.precisions import half_network
 from training.data.arguments import DataArgument, data_argument, open_frames
 from training.metrics.pixel_exact import ExactPixelMetrics
 from training.segmenter.deployed_segmenter import DeployedSegmenter
+from training.segmenter.encoders import ENCODER_STRIDES
 from training.segmenter.ladder_segmenter import LadderSegmenter, SegmenterConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,7 +111,8 @@ def segmenter(name: str, frame: tuple[int, int]) -> DeployedSegmenter:
     """Random weights, always the same."""
     torch.manual_seed(0)
     network = LadderSegmenter(MODELS[name], CLASSES)
-    multiple = network.size_multiple
+    # Of which the pyramid pooling has whole cells.
+    multiple = ENCODER_STRIDES[-1] * math.lcm(*network.config.pooling_bins)
     size = (-(-frame[0] // multiple) * multiple, -(-frame[1] // multiple) * multiple)
     return DeployedSegmenter(network, size, 1.0).eval()
 
@@ -252,28 +256,36 @@ def ladder(case: Case, roofline: Roofline, device: str, repeats: int) -> tuple[l
 
 def engines_of(bundle: Bundle, largest: tuple[int, int], cache: Path) -> Iterator[tuple[str, InferenceEngine | str]]:
     """Every GPU engine and precision of a bundle, or why it is not to be had."""
-    for name, opener in (("TensorRT", open_tensorrt), ("torch", open_torch)):
+    for name in ("TensorRT", "torch"):
         for precision in PRECISIONS:
             options = GpuOptions(precision, largest, 1, name == "TensorRT", cache, log=lambda text: None)  # type: ignore[arg-type]
             try:
-                yield f"{name} {precision}", opener(bundle, options)[0]  # type: ignore[operator]
+                yield f"{name} {precision}", open_engine(bundle, name.lower(), gpu=options)
             except EngineError as error:
                 yield f"{name} {precision}", str(error)
+
+
+def on_cpu(bundle: Bundle, precision: str) -> InferenceEngine:
+    """ONNX Runtime with the bundle's graphs of a precision, at each input size."""
+    model_input = bundle.description.input
+    engines = {}
+    for one in map(bundle.at, model_input.sizes):
+        engines[one.description.input.size] = OnnxRuntimeEngine(replace(one, model=graph_of_precision(one, precision)))
+    return EngineOfSizes(model_input, engines)
 
 
 def precisions(bundle: Bundle, data: DataArgument, cache: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """Labels, scores and anomaly metrics of every engine and precision on one set."""
     frames = open_frames(data, ())
-    reference = OnnxRuntimeEngine(bundle)
+    reference = on_cpu(bundle, "fp32")
     in_float32 = Perception(reference, 1.0, len(bundle.description.classes), bundle.description.input)
     sizes = [frames[index].image.shape for index in range(len(frames))]
     largest = (max(s[0] for s in sizes), max(s[1] for s in sizes))
     rows, missing = [], []
-    engines: list[tuple[str, InferenceEngine | str]] = [("ONNX Runtime fp32", OnnxRuntimeEngine(bundle))]
+    engines: list[tuple[str, InferenceEngine | str]] = [("ONNX Runtime fp32", on_cpu(bundle, "fp32"))]
     for variant in bundle.description.variants:
         # What rounding and quantisation alone cost, before a GPU's kernels add their own.
-        graph = replace(bundle, model=bundle.variant_bytes(variant))
-        engines.append((f"ONNX Runtime {variant.precision}", OnnxRuntimeEngine(graph)))
+        engines.append((f"ONNX Runtime {variant.precision}", on_cpu(bundle, variant.precision)))
     engines += engines_of(bundle, largest, cache)
     for name, engine in engines:
         if isinstance(engine, str):

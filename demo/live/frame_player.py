@@ -14,6 +14,7 @@ from typing import IO, Any
 import numpy as np
 import rclpy
 from builtin_interfaces.msg import Time
+from nav_msgs.msg import Odometry
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -24,11 +25,13 @@ from demo.played_frames import RATE_HZ, PlayedFrames, open_frames
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.messages.stamps import NANOSECONDS_PER_SECOND, stamp_ns
 from ros_ood_perception.number_arguments import real
+from ros_ood_perception.recordings.bag import Bag
 
 CAMERA_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 DISCOVERY_S = 1.0
 """The subscriber learns of the publisher a little later than the publisher of it."""
 RESULT_TIMEOUT_S = 60.0
+POSE_QOS = QoSProfile(depth=200, reliability=ReliabilityPolicy.RELIABLE)
 
 
 def to_image(recorded: Any, time_ns: int) -> Image:
@@ -71,6 +74,18 @@ def to_camera_info(info: Any) -> CameraInfo:
     return message
 
 
+def to_odometry(recorded: Any) -> Odometry:
+    """A recorded pose of the vehicle as a message to publish. Velocities and covariances are left out."""
+    message = Odometry()
+    message.header.stamp = _time(stamp_ns(recorded.header.stamp))
+    message.header.frame_id, message.child_frame_id = recorded.header.frame_id, recorded.child_frame_id
+    place, turn = recorded.pose.pose.position, recorded.pose.pose.orientation
+    to_place, to_turn = message.pose.pose.position, message.pose.pose.orientation
+    to_place.x, to_place.y, to_place.z = place.x, place.y, place.z
+    to_turn.x, to_turn.y, to_turn.z, to_turn.w = turn.x, turn.y, turn.z, turn.w
+    return message
+
+
 def _time(time_ns: int) -> Time:
     sec, nanosec = divmod(time_ns, NANOSECONDS_PER_SECOND)
     return Time(sec=sec, nanosec=nanosec)
@@ -109,6 +124,35 @@ def result_counter(node: Node, topic: str) -> Callable[[], int]:
         return count
 
     return counted
+
+
+class Poses:
+    """Publishes the odometry of a bag under its topic: before each frame up to the first pose at or after its stamp.
+
+    Args:
+        path: of the bag.
+        topic: of its odometry.
+    """
+
+    def __init__(self, node: Node, path: Path, topic: str) -> None:
+        self._publisher = node.create_publisher(Odometry, topic, POSE_QOS)
+        bag = Bag(path)
+        self._left = (bag.deserialize(message) for message in bag.messages([topic]))
+        self._next: Odometry | None = to_odometry(next(self._left))
+        self._sent_ns = -1
+
+    def publish_first(self) -> None:
+        """Publish the first pose. A subscriber takes it for one, however often it comes."""
+        if self._next is not None:
+            self._publisher.publish(self._next)
+
+    def publish(self, time_ns: int) -> None:
+        """Publish the next poses, for a frame with this stamp."""
+        while self._next is not None and self._sent_ns < time_ns:
+            self._publisher.publish(self._next)
+            self._sent_ns = stamp_ns(self._next.header.stamp)
+            recorded = next(self._left, None)
+            self._next = None if recorded is None else to_odometry(recorded)
 
 
 class Pace:
@@ -157,6 +201,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("frames", type=Path, help="folder of images or rosbag2 bag")
     parser.add_argument("--topic", help="image topic of the bag")
     parser.add_argument("--publish-to", default="/camera/image_raw", help="topic to publish on")
+    parser.add_argument("--odometry", help="topic of the bag's odometry, published under the same name")
     parser.add_argument("--info-to", help="topic to publish the calibration on that the bag has beside --topic")
     rate = real(0.0, 1000.0, above=True)
     parser.add_argument(
@@ -187,6 +232,7 @@ def main() -> int:
     if options.info_to:
         frame_id = next(iter(frames)).message.header.frame_id
         calibration = Calibration(node, options.info_to, frames.source.first_infos[0], frame_id)
+    poses = Poses(node, options.frames, options.odometry) if options.odometry else None
     results = result_counter(node, options.paced_by) if options.paced_by else None
     if not _wait_for_subscriber(publisher, options.wait):
         print(f"frame_player: no subscriber of {topic} within {options.wait:.0f} s", file=sys.stderr)
@@ -196,9 +242,11 @@ def main() -> int:
         if calibration is not None:
             # The node has the calibration before the first frame.
             calibration.publish(0)
+        if poses is not None:
+            poses.publish_first()
         time.sleep(0.1)
     with options.record.open("w", encoding="utf-8") as record:
-        _send(frames, publisher, calibration, Pace(options.rate, results), record)
+        _send(frames, publisher, calibration, poses, Pace(options.rate, results), record)
     publisher.wait_for_all_acked(Duration(seconds=5))
     # A best-effort subscriber acknowledges nothing and needs time to read the last frame.
     time.sleep(0.5)
@@ -216,7 +264,14 @@ def _wait_for_subscriber(publisher: Any, timeout_s: float) -> bool:
     return True
 
 
-def _send(frames: PlayedFrames, publisher: Any, calibration: Calibration | None, pace: Pace, record: IO[str]) -> None:
+def _send(
+    frames: PlayedFrames,
+    publisher: Any,
+    calibration: Calibration | None,
+    poses: Poses | None,
+    pace: Pace,
+    record: IO[str],
+) -> None:
     """Publish every frame. Those of a bag keep their stamps; those of files get the time of publishing."""
     for index, frame in enumerate(frames):
         pace.wait(index, frame.time_ns)
@@ -224,6 +279,8 @@ def _send(frames: PlayedFrames, publisher: Any, calibration: Calibration | None,
         message = (to_compressed_image if frames.compressed else to_image)(frame.message, time_ns)
         if calibration is not None:
             calibration.publish(time_ns)
+        if poses is not None:
+            poses.publish(time_ns)
         sent_at_ns = time.monotonic_ns()
         publisher.publish(message)
         json.dump({"name": frame.name, "stamp_ns": time_ns, "sent_at_ns": sent_at_ns}, record)

@@ -91,6 +91,8 @@ def _player_arguments(options: argparse.Namespace, played: DemoInput) -> list[st
     arguments += ["--record", str(options.out / "sent.jsonl")]
     if played.geometry:
         arguments += ["--topic", played.geometry.image_topic, "--info-to", INFO_TOPIC]
+        if played.odometry:
+            arguments += ["--odometry", played.odometry]
     elif options.topic:
         arguments += ["--topic", options.topic]
     if options.rate:

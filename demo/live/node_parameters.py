@@ -10,7 +10,10 @@ from ros_ood_perception.parameters.settings import EVERY_REGION
 
 DRIVABLE_CLASSES = ("road",)
 """Drivable classes of bundles that mark none."""
-OPERATING_POINT = "drivable_fpr_0.001"
+FOUR_A_MINUTE = "obstacles_240_per_hour"
+"""Point that was chosen by false obstacles on drives of other seeds; it holds settings of regions and evidence too."""
+ON_THE_ROAD = "drivable_fpr_0.001"
+"""Point for bundles without it: only the road counts, so the threshold is one that was chosen on the road."""
 
 
 def node_parameters(threshold: float | None, played: DemoInput, description: BundleDescription) -> dict[str, Any]:
@@ -27,11 +30,17 @@ def node_parameters(threshold: float | None, played: DemoInput, description: Bun
         known.name for known in description.classes if known.name in DRIVABLE_CLASSES
     ]
     if played.truth is not None and drivable:
-        parameters |= {"region.drivable_classes": drivable, "region.surroundings": 0.0, "persistence.seen_frames": 3}
-        # Only the road counts, so the threshold is one that was chosen on the road.
+        parameters["region.drivable_classes"] = drivable
         points = {point.name for point in description.operating_points}
-        if threshold is None and OPERATING_POINT in points:
-            parameters["operating_point"] = OPERATING_POINT
+        if threshold is None and FOUR_A_MINUTE in points:
+            parameters["operating_point"] = FOUR_A_MINUTE
+        else:
+            parameters |= {"region.surroundings": 0.0, "persistence.seen_frames": 3}
+            if threshold is None and ON_THE_ROAD in points:
+                parameters["operating_point"] = ON_THE_ROAD
+        if played.odometry:
+            # The player publishes the pose after a frame before the frame, so this is never waited for.
+            parameters |= {"ground.odometry_topic": played.odometry, "ground.motion_wait_s": 1.0}
     elif description.drivable_ids:
         parameters["region.drivable_classes"] = [EVERY_REGION]
     return parameters

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 import reprlib
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.strict_yaml import shown
@@ -24,6 +25,8 @@ LARGEST_AREA = 1 << 25
 """Height times width of the network's input, pixels."""
 TEMPERATURES = (1e-3, 1e3)
 LONGEST_NAME = 200
+MOST_FURTHER_SIZES = 3
+"""Each is another graph in memory, as large as `model.onnx`."""
 
 Fit = Literal["stretch", "letterbox"]
 FITS: tuple[Fit, ...] = get_args(Fit)
@@ -61,32 +64,96 @@ class BundleClass:
 
 
 @dataclass(frozen=True)
+class FurtherSize:
+    """The same network with another input size, for cameras of another aspect.
+
+    Attributes:
+        height, width: to which its graph resizes every image, pixels.
+        file: the graph's name in the bundle's folder.
+        sha256: of the file.
+        variants: this size at other precisions; their figures are differences from `file`.
+    """
+
+    height: int
+    width: int
+    file: str
+    sha256: str
+    variants: tuple[ModelVariant, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_size(self.height, self.width)
+        _check_file("a further size", self.file)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.height, self.width
+
+
+@dataclass(frozen=True)
 class InputDescription:
-    """The graph's input.
+    """The input of `model.onnx`, and the further sizes of the same network.
+
+    >>> sizes = (FurtherSize(384, 672, "model_384x672.onnx", "0" * 64),)
+    >>> given = InputDescription(480, 640, further_sizes=sizes)
+    >>> given.size_for((1080, 1920)), given.size_for((1200, 1600))
+    ((384, 672), (480, 640))
 
     Attributes:
         height, width: to which the graph resizes every image, pixels.
         fit: how a frame comes to that size. `stretch`: the graph resizes it, whatever its aspect. `letterbox`: before
             the graph, it is scaled without distortion and the rest is filled with its mirror image.
+        further_sizes: a frame takes the size with the nearest aspect.
     """
 
     height: int
     width: int
     colour_order: Literal["rgb", "bgr"] = "rgb"
     fit: Fit = "stretch"
+    further_sizes: tuple[FurtherSize, ...] = ()
 
     def __post_init__(self) -> None:
-        if min(self.height, self.width) < 1 or max(self.height, self.width) > LARGEST_SIDE:
-            raise ValueError(f"the input size is {self.height}x{self.width}; both must be 1 to {LARGEST_SIDE}")
-        if self.height * self.width > LARGEST_AREA:
-            raise ValueError(
-                f"the input size is {self.height}x{self.width}; at most {LARGEST_AREA} pixels are possible"
-            )
+        _check_size(self.height, self.width)
+        if len(self.further_sizes) > MOST_FURTHER_SIZES:
+            raise ValueError(f"there are {len(self.further_sizes)} further sizes; at most {MOST_FURTHER_SIZES}")
+        if len({height / width for height, width in self.sizes}) < len(self.sizes):
+            raise ValueError(f"two of the sizes {self.sizes_text} have one aspect, and a frame gets a size by its own")
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width."""
+        """Height and width of `model.onnx`."""
         return self.height, self.width
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """Height and width of every size, that of `model.onnx` first."""
+        return self.size, *(further.size for further in self.further_sizes)
+
+    @property
+    def sizes_text(self) -> str:
+        """The sizes as HEIGHTxWIDTH."""
+        return ", ".join(f"{height}x{width}" for height, width in self.sizes)
+
+    def size_for(self, frame_size: tuple[int, int]) -> tuple[int, int]:
+        """The size that a frame of this height and width takes: the nearest by |log aspect|, the first of equals."""
+        aspect = math.log(frame_size[1] / frame_size[0])
+        return min(self.sizes, key=lambda size: abs(math.log(size[1] / size[0]) - aspect))
+
+
+def _check_size(height: int, width: int) -> None:
+    if min(height, width) < 1 or max(height, width) > LARGEST_SIDE:
+        raise ValueError(f"the input size is {height}x{width}; both must be 1 to {LARGEST_SIDE}")
+    if height * width > LARGEST_AREA:
+        raise ValueError(f"the input size is {height}x{width}; at most {LARGEST_AREA} pixels are possible")
+
+
+def _check_file(what: str, file: str) -> None:
+    # The name is joined to the folder: it must not lead out of it.
+    if not _FILE_NAME.fullmatch(file) or file in (MODEL_FILE, DESCRIPTION_FILE):
+        raise ValueError(
+            f"the file of {what} is {reprlib.repr(file)}; it must be a plain name of letters, digits, '_', '-' and "
+            f"'.', and neither {MODEL_FILE} nor {DESCRIPTION_FILE}"
+        )
 
 
 @dataclass(frozen=True)
@@ -107,10 +174,64 @@ class ScoreDescription:
 
 
 @dataclass(frozen=True)
+class Drive:
+    """A recording without unknown objects, on which false obstacles were counted.
+
+    Attributes:
+        sha256: of its files.
+        hours: that were measured, summed over the cameras.
+    """
+
+    name: str
+    sha256: str
+    hours: float
+    frames: int
+    false_obstacles: int
+
+
+@dataclass(frozen=True)
+class FalseObstacles:
+    """How often an operating point raises an obstacle where nothing unknown lies.
+
+    Attributes:
+        per: what the rate counts: obstacles an `hour`, or a `frame` of frames that stand for themselves.
+        asked: the rate that the point was to reach.
+        rate: the measured one.
+        rate_interval: exact 95 % Poisson interval of the rate (Garwood 1936).
+        rate_bound: with 95 % confidence the rate is at most this; with no false obstacle 3.0 over the hours or frames.
+        drives: that it was measured on. Of many, the last entry holds the rest.
+        objects_found: share of unknown objects found on other drives, 0 to 1; null where not measured.
+        objects: number of these; 0 where not measured.
+        command: repeats the measurement.
+    """
+
+    per: Literal["hour", "frame"]
+    asked: float
+    count: int
+    hours: float
+    frames: int
+    rate: float
+    rate_interval: tuple[float, float]
+    rate_bound: float
+    drives: tuple[Drive, ...]
+    command: str
+    objects_found: float | None = None
+    objects: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("asked", "count", "hours", "frames", "rate", "rate_bound", "objects"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
+
+
+@dataclass(frozen=True)
 class OperatingPoint:
     """A threshold and how it was chosen: a pixel is anomalous where its score >= threshold.
 
     Attributes:
+        settings: parameters of the node that hold with this threshold, by name. They replace defaults. The node checks
+            names and values as those of a parameter file.
+        false_obstacles: measured with threshold and settings; null where not measured.
         chosen_by: the rule that gave the threshold.
         data: the frames that it was chosen on.
         true_positive_rate, false_positive_rate: on these frames, 0 to 1; null where not measured.
@@ -126,6 +247,8 @@ class OperatingPoint:
     false_positive_rate: float | None = None
     threshold_interval: tuple[float, float] | None = None
     false_positive_rate_interval: tuple[float, float] | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    false_obstacles: FalseObstacles | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold <= 1:
@@ -139,6 +262,13 @@ class OperatingPoint:
         for name, values in rates:
             if any(value is not None and not 0 <= value <= 1 for value in values):
                 raise ValueError(f"{name} of the operating point '{self.name}' is {values}; range is [0, 1]")
+        for name, setting in self.settings.items():
+            plain = setting if isinstance(setting, list) else [setting]
+            if len(plain) > UNLABELLED_ID or not all(isinstance(item, (str, int, float)) for item in plain):
+                raise ValueError(
+                    f"the setting {shown(name)} of the operating point '{self.name}' is {shown(setting)}; it must be a "
+                    "number, a text, true or false, or a list of these"
+                )
 
 
 @dataclass(frozen=True)
@@ -174,12 +304,7 @@ class ModelVariant:
     measured_on: str
 
     def __post_init__(self) -> None:
-        # The name is joined to the folder: it must not lead out of it.
-        if not _FILE_NAME.fullmatch(self.file) or self.file in (MODEL_FILE, DESCRIPTION_FILE):
-            raise ValueError(
-                f"the file of a variant is {reprlib.repr(self.file)}; it must be a plain name of letters, digits, "
-                f"'_', '-' and '.', and neither {MODEL_FILE} nor {DESCRIPTION_FILE}"
-            )
+        _check_file("a variant", self.file)
         if self.format == "torch":
             raise ValueError(
                 f"the variant '{self.file}' is a torch program, which can hold code and is not read. The engine "
@@ -254,12 +379,12 @@ class BundleDescription:
         points = [p.name for p in self.operating_points]
         if len(set(points)) < len(points):
             raise ValueError(f"two operating points have one name: {points}")
-        for kind, values in (
-            ("format and precision", [f"{v.format} {v.precision}" for v in self.variants]),
-            ("file", [v.file for v in self.variants]),
-        ):
-            if len(set(values)) < len(values):
-                raise ValueError(f"two variants have one {kind}: {values}")
+        for variants in (self.variants, *(further.variants for further in self.input.further_sizes)):
+            kinds = [f"{v.format} {v.precision}" for v in variants]
+            if len(set(kinds)) < len(kinds):
+                raise ValueError(f"two variants have one format and precision: {kinds}")
+        if len(set(self.files)) < len(self.files):
+            raise ValueError(f"two graphs have one file: {list(self.files)}")
 
     def operating_point(self, name: str) -> OperatingPoint:
         """The operating point of that name, or the first one for ''.
@@ -276,6 +401,13 @@ class BundleDescription:
         if name and name not in names:
             raise BundleError(f"the bundle '{self.name}' has no operating point '{name}'; it has {', '.join(names)}")
         return self.operating_points[names.index(name) if name else 0]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the graphs besides `model.onnx`."""
+        further = self.input.further_sizes
+        variants = (self.variants, *(size.variants for size in further))
+        return *(size.file for size in further), *(v.file for those in variants for v in those)
 
     def variant(self, format: str, precision: str) -> ModelVariant | None:
         """The variant of that format and precision, or None."""

@@ -24,6 +24,7 @@ from ros_ood_perception.bundle.description import (
     BundleClass,
     BundleDescription,
     BundleError,
+    FurtherSize,
     InputDescription,
     Measurement,
     ModelVariant,
@@ -48,6 +49,7 @@ __all__ = [
     "BundleClass",
     "BundleDescription",
     "BundleError",
+    "FurtherSize",
     "InputDescription",
     "Measurement",
     "ModelVariant",
@@ -70,22 +72,56 @@ LONGEST_TEXT = 10_000
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle: its description and the bytes of `model.onnx` that matched the digest.
+    """A verified bundle: its description and the bytes of its graphs that matched their digests.
 
-    Engines are built from `model` and never read the file again, so that a file replaced after the check is not used.
+    Engines are built from these bytes and never read the files again, so that a file replaced after the check is not
+    used. Variants are read when they are needed, and checked again.
+
+    Attributes:
+        model: `model.onnx`.
+        further_models: the graphs of `description.input.further_sizes`, in that order.
     """
 
     folder: Path
     description: BundleDescription
     model: bytes = field(repr=False)
+    further_models: tuple[bytes, ...] = field(default=(), repr=False)
 
     def variant_bytes(self, variant: ModelVariant) -> bytes:
-        """The contents of a variant's file, read and checked.
+        """The contents of a variant of `model`, read and checked.
 
         Raises:
             BundleError: the file is missing, or was changed since the bundle was read.
         """
-        return _verified_graph(self.folder / variant.file, variant.sha256, self.description.input)
+        return _verified_graph(self.folder / variant.file, variant.sha256, self.description.input.size)
+
+    def at(self, size: tuple[int, int]) -> Bundle:
+        """The bundle with this input size only. An engine is opened on one of these.
+
+        Args:
+            size: height and width, one of `description.input.sizes`.
+        """
+        whole = self.description.input
+        index = whole.sizes.index(size)
+        own_input = replace(whole, height=size[0], width=size[1], further_sizes=())
+        if index == 0:
+            return replace(self, description=replace(self.description, input=own_input), further_models=())
+        further = whole.further_sizes[index - 1]
+        description = replace(self.description, input=own_input, model_sha256=further.sha256, variants=further.variants)
+        return Bundle(self.folder, description, self.further_models[index - 1])
+
+    def files(self) -> dict[str, bytes]:
+        """The contents of all graphs besides `model.onnx`, by file name.
+
+        Raises:
+            BundleError: a file is missing, or was changed since the bundle was read.
+        """
+        further = self.description.input.further_sizes
+        found = {size.file: model for size, model in zip(further, self.further_models, strict=True)}
+        for size in self.description.input.sizes:
+            one = self.at(size)
+            found.update({v.file: one.variant_bytes(v) for v in one.description.variants})
+        return found
 
 
 def read_bundle(folder: Path | str, public_key: str = "") -> Bundle:
@@ -113,11 +149,14 @@ def read_bundle(folder: Path | str, public_key: str = "") -> Bundle:
         except SignatureError as error:
             raise BundleError(f"{signature_path}: {error}") from error
     description = _description(contents, str(description_path))
-    model = _verified_graph(folder / MODEL_FILE, description.model_sha256, description.input)
-    bundle = Bundle(folder=folder, description=description, model=model)
-    for variant in description.variants:
-        # Only checked, not kept: most machines use no variant.
-        bundle.variant_bytes(variant)
+    model = _verified_graph(folder / MODEL_FILE, description.model_sha256, description.input.size)
+    further = tuple(_verified_graph(folder / s.file, s.sha256, s.size) for s in description.input.further_sizes)
+    bundle = Bundle(folder, description, model, further)
+    for size in description.input.sizes:
+        one = bundle.at(size)
+        for variant in one.description.variants:
+            # Only checked, not kept: most machines use no variant.
+            one.variant_bytes(variant)
     return bundle
 
 
@@ -166,48 +205,59 @@ def _contents(path: Path, most_bytes: int, remedy: str) -> bytes:
         raise BundleError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
 
 
-def _verified_graph(path: Path, sha256: str, size: InputDescription) -> bytes:
+def _verified_graph(path: Path, sha256: str, size: tuple[int, int]) -> bytes:
     """The bytes of an ONNX file, with their digest and graph checked."""
     contents = _contents(path, LARGEST_MODEL_BYTES, "copy the whole bundle folder")
-    digest = hashlib.sha256(contents).hexdigest()
+    digest = _digest(contents)
     if digest != sha256:
         raise BundleError(
             f"{path}: SHA-256 is {digest}, {DESCRIPTION_FILE} says {sha256:.64}; the file was "
             "changed or not copied whole. Restore it, or export the bundle again"
         )
     try:
-        check_graph(contents, (size.height, size.width))
+        check_graph(contents, size)
     except OnnxFileError as error:
         raise BundleError(f"{path}: {error}. Export the bundle again") from error
     return contents
 
 
 def write_bundle(
-    folder: Path, description: BundleDescription, model: bytes, variant_files: Mapping[str, bytes] | None = None
+    folder: Path, description: BundleDescription, model: bytes, files: Mapping[str, bytes] | None = None
 ) -> Bundle:
     """Write a bundle, replacing what is there.
 
     If it is interrupted, the folder holds files that do not match, which every reader refuses.
 
     Args:
-        description: its digests are set from the contents. Variants without contents are dropped.
-        variant_files: contents of the variants by file name; None for a bundle without variants.
+        description: its digests are set from the contents. Variants and further sizes without contents are dropped.
+        model: `model.onnx`.
+        files: contents of the other graphs by file name; None for a bundle without any.
     """
-    files = variant_files or {}
+    given = files or {}
+
+    def there(variants: tuple[ModelVariant, ...]) -> tuple[ModelVariant, ...]:
+        return tuple(replace(v, sha256=_digest(given[v.file])) for v in variants if v.file in given)
+
+    sizes = tuple(
+        replace(size, sha256=_digest(given[size.file]), variants=there(size.variants))
+        for size in description.input.further_sizes
+        if size.file in given
+    )
     description = replace(
         description,
-        model_sha256=hashlib.sha256(model).hexdigest(),
-        variants=tuple(
-            replace(v, sha256=hashlib.sha256(files[v.file]).hexdigest())
-            for v in description.variants
-            if v.file in files
-        ),
+        model_sha256=_digest(model),
+        input=replace(description.input, further_sizes=sizes),
+        variants=there(description.variants),
     )
     folder.mkdir(parents=True, exist_ok=True)
-    for name, contents in {MODEL_FILE: model, **{v.file: files[v.file] for v in description.variants}}.items():
+    for name, contents in {MODEL_FILE: model, **{name: given[name] for name in description.files}}.items():
         write_file(folder / name, contents)
     write_description(folder, description)
     return read_bundle(folder)
+
+
+def _digest(contents: bytes) -> str:
+    return hashlib.sha256(contents).hexdigest()
 
 
 def write_description(folder: Path, description: BundleDescription) -> None:
@@ -218,10 +268,17 @@ def write_description(folder: Path, description: BundleDescription) -> None:
         # Left out at its default, so that a bundle without drivable classes stays readable for earlier versions.
         if not known["drivable"]:
             del known["drivable"]
+    for point in values["operating_points"]:
+        # Likewise: a point that is a threshold only is written as before.
+        for name in ("settings", "false_obstacles"):
+            if not point[name]:
+                del point[name]
     if description.training.imported_from is None:
         del values["training"]["imported_from"]
     if description.input.fit == "stretch":
         del values["input"]["fit"]
+    if not description.input.further_sizes:
+        del values["input"]["further_sizes"]
     text = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     write_file(folder / DESCRIPTION_FILE, text)
 

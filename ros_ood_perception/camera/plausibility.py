@@ -7,7 +7,7 @@ A network gives a confident answer for a frozen or blind camera too. The limits 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import cv2
@@ -41,12 +41,12 @@ class FramePlausibility:
     """Follows the frames of one camera. Not thread-safe.
 
     Args:
-        model_size: height and width of the bundle's input, pixels.
+        model_size_for: gives the height and width of the bundle's input for a frame of a height and width, pixels.
         letterboxed: whether a frame of another aspect is letterboxed to it. Otherwise it is stretched.
     """
 
-    def __init__(self, model_size: tuple[int, int], letterboxed: bool = False) -> None:
-        self._model_size = model_size
+    def __init__(self, model_size_for: Callable[[tuple[int, int]], tuple[int, int]], letterboxed: bool = False) -> None:
+        self._model_size_for = model_size_for
         self._letterboxed = letterboxed
         self._first_size: tuple[int, int] | None = None
         self._last_digest = b""
@@ -126,7 +126,7 @@ class FramePlausibility:
         self._first_size = self._first_size or (height, width)
         if (height, width) != self._first_size:
             return f"{width}x{height}, the first frame had {self._first_size[1]}x{self._first_size[0]}"
-        model_size = self._model_size
+        model_size = self._model_size_for((height, width))
         if self._letterboxed:
             share = Letterbox((height, width), model_size).share
             return _small_in_letterbox(height, width, model_size, share) if share < MIN_LETTERBOX_SHARE else None
@@ -156,8 +156,8 @@ def _stretched(height: int, width: int, model_size: tuple[int, int]) -> str:
     return (
         f"{width}x{height} is stretched to the model's {model_width}x{model_height}: the model sees everything "
         f"{percent:.0f} % {narrower} than in training. Masks and obstacles still fit the frame. Remedy: "
-        f"crop to {crop_width}x{crop_height} with its camera_info (CropDecimateNode of image_proc), or export a bundle "
-        f"for this camera ({_export_command(height, width, model_size)})"
+        f"crop to {crop_width}x{crop_height} with its camera_info (CropDecimateNode of image_proc), or give the "
+        f"bundle an input size for this camera ({_size_command(height, width, model_size)})"
     )
 
 
@@ -165,13 +165,13 @@ def _small_in_letterbox(height: int, width: int, model_size: tuple[int, int], sh
     """What a frame that fills little of the letterbox means, and the remedy."""
     return (
         f"{width}x{height} fills only {share:.0%} of the model's {model_size[1]}x{model_size[0]}: the model sees it "
-        "small, and computes the rest for nothing. Masks and obstacles still fit the frame. Remedy: export a bundle "
-        f"for this camera ({_export_command(height, width, model_size)})"
+        "small, and computes the rest for nothing. Masks and obstacles still fit the frame. Remedy: give the "
+        f"bundle an input size for this camera ({_size_command(height, width, model_size)})"
     )
 
 
-def _export_command(height: int, width: int, model_size: tuple[int, int]) -> str:
-    """Exports a network of the same cost, in the camera's aspect."""
+def _size_command(height: int, width: int, model_size: tuple[int, int]) -> str:
+    """Adds a size of the same cost, in the camera's aspect."""
     factor = (model_size[0] * model_size[1] / (height * width)) ** 0.5
     sides = (max(1, round(side * factor / SIDE_MULTIPLE)) * SIDE_MULTIPLE for side in (height, width))
-    return f"python -m training.export CHECKPOINT BUNDLE --size {'x'.join(map(str, sides))}"
+    return f"python -m training.add_size BUNDLE --size {'x'.join(map(str, sides))}"

@@ -26,7 +26,7 @@ class ImageSizeError(EngineError):
 
 @dataclass(frozen=True)
 class EngineOutput:
-    """The graph's outputs at the bundle's input size (h, w).
+    """The graph's outputs at the bundle's input size for these images (h, w).
 
     Attributes:
         semantic: (N, h, w) uint8 class ids.
@@ -38,7 +38,7 @@ class EngineOutput:
 
 
 class InferenceEngine(Protocol):
-    """Runs one bundle's graph. Not thread-safe: one thread at a time."""
+    """Runs one bundle's graph, at the input size of the images' aspect. Not thread-safe: one thread at a time."""
 
     name: str
 

@@ -18,7 +18,8 @@ def letterbox_of(image: NDArray[np.uint8], model_input: InputDescription) -> Let
     """Where a frame (H, W, 3) lies in a bundle's input; None if the graph takes the frame as it is."""
     if model_input.fit != "letterbox":
         return None
-    return Letterbox((image.shape[0], image.shape[1]), model_input.size)
+    frame_size = (image.shape[0], image.shape[1])
+    return Letterbox(frame_size, model_input.size_for(frame_size))
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class FramePerception:
 
     Attributes:
         frame_size: height and width of the frame, pixels.
-        engine_semantic: (h, w) uint8 class ids, at the bundle's input size or the part of it that shows the frame.
+        engine_semantic: (h, w) uint8 class ids, at the bundle's input size for such frames or the part of it that shows
+            the frame.
         engine_anomaly_score: (h, w) float32 in [0, 1], at the same size.
         anomaly_threshold: in [0, 1].
     """
@@ -63,7 +65,8 @@ class Perception:
         engine: opened. The caller closes it.
         anomaly_threshold: in [0, 1]. A pixel is anomalous where its score is at least this.
         num_classes: of the bundle.
-        model_input: the bundle's. The engine's outputs must have its size. None stretches frames and takes any size.
+        model_input: the bundle's. The engine's outputs must have its size for the frame. None stretches frames and
+            takes any size.
 
     Raises:
         ValueError: the threshold is outside [0, 1].
@@ -87,7 +90,7 @@ class Perception:
         """
         box = None if self.model_input is None else letterbox_of(image, self.model_input)
         output = self.engine.run((image if box is None else box.fill(image))[None])
-        self._check_layout(output)
+        self._check_layout(output, (image.shape[0], image.shape[1]))
         semantic, score = output.semantic[0], output.anomaly_score[0]
         # Written so that NaN fails too: it compares false, and would be published as "nothing unusual here".
         if not (score.min() >= 0 and score.max() <= 1):
@@ -98,10 +101,10 @@ class Perception:
             semantic, score = box.cut(semantic), box.cut(score)
         return FramePerception((image.shape[0], image.shape[1]), semantic, score, self.anomaly_threshold)
 
-    def _check_layout(self, output: EngineOutput) -> None:
+    def _check_layout(self, output: EngineOutput, frame_size: tuple[int, int]) -> None:
         """Refuse planes of another size: resized to the frame, they would look like a right mask."""
         semantic, score = output.semantic, output.anomaly_score
-        size = semantic.shape[1:] if self.model_input is None else self.model_input.size
+        size = semantic.shape[1:] if self.model_input is None else self.model_input.size_for(frame_size)
         expected = (1, *size)
         if (
             semantic.shape != expected

@@ -85,6 +85,7 @@ def markers(new: NewMessage, obstacles: Sequence[Obstacle], header: Any) -> Any:
         label.pose.position = _point(new, x, y, z + MARKER_HEIGHT_M + TEXT_HEIGHT_M)
         label.text = (
             f"{obstacle.id}: {obstacle.range_m:.1f} m, score {obstacle.region.score:.2f}, {obstacle.age_s:.1f} s"
+            + ("" if obstacle.evidence is None else f", evidence {obstacle.evidence:.1f}")
         )
         # RViz reports an error for a line of one point.
         found += [line, post, label] if len(places) > 1 else [post, label]

@@ -142,6 +142,7 @@ def warnings_for_outputs(warnings: FrameWarnings, names: Collection[str]) -> Fra
         warnings,
         no_place=warnings.no_place if ON_THE_GROUND.intersection(names) else "",
         too_far_apart=warnings.too_far_apart if OF_OBSTACLES.intersection(names) else "",
+        no_motion=warnings.no_motion if OF_OBSTACLES.intersection(names) else "",
     )
 
 

@@ -24,6 +24,8 @@ from ros_ood_perception.node.frames.received import ReceivedFrame
 from ros_ood_perception.node.frames.timeline import FrameTime, FrameTimeline
 from ros_ood_perception.node.middleware.transport import SharedMemory
 from ros_ood_perception.node.transforms import RecentPose, Transforms
+from ros_ood_perception.node.vehicle_motion import VehicleMotion
+from ros_ood_perception.obstacles.motion import FrameMotion
 from ros_ood_perception.parameters.settings import FixedSettings, LiveSettings
 from ros_ood_perception.pipeline.camera_pipeline import CameraPipeline, FrameResult
 from ros_ood_perception.pipeline.fates import ASLEEP, COMPUTED, GOOD_FATES, PUBLISHED, REPLACED_UNREAD, TOO_OLD
@@ -46,6 +48,7 @@ class Camera:
         engine: shared by all cameras.
         memory: what the transport can carry.
         transforms: gives poses from tf2; None if every camera's mounting is given by parameters.
+        motion: tells where the vehicle was; None: nothing does.
     """
 
     def __init__(
@@ -58,7 +61,9 @@ class Camera:
         engine: InferenceEngine,
         memory: SharedMemory,
         transforms: Transforms | None,
+        motion: VehicleMotion | None,
     ) -> None:
+        self._number, self._motion = number, motion
         self.name = name = settings.cameras[number]
         self._node = node
         self._settings = settings
@@ -184,7 +189,9 @@ class Camera:
         self._check_engine_takes(image)
         converted = time.monotonic()
         self._configure(live)
-        result = self._pipeline(image, stamp_ns, message.header.frame_id)
+        result = self._pipeline(
+            image, stamp_ns, message.header.frame_id, lambda: self._motion_at(stamp_ns, frame.received_at)
+        )
         inferred = time.monotonic()
         if not frame.claim.claim(INFERENCE):
             raise EngineError("a result that came after the deadline was dropped")
@@ -198,13 +205,16 @@ class Camera:
             "receive_to_publish": published - frame.received_at,
         }
         durations = {stage: seconds * 1e3 for stage, seconds in stages.items()}
-        if when.age_ms is not None:
+        if when.age_ms is not None and when.one_clock:
             # From the stamp to the end of publishing, on the node's clock (simulated or not).
             durations["age"] = when.age_ms + (published - begun) * 1e3
         self._status.latencies.add(durations)
         # After publishing, so that the checks do not delay the results.
         self._status.pulse.published(published, self._warnings(result, published, wanted))
         return PUBLISHED if messages else COMPUTED
+
+    def _motion_at(self, stamp_ns: int, received_at: float) -> FrameMotion | None:
+        return None if self._motion is None else self._motion.at(self._number, stamp_ns, received_at)
 
     def _decoded(self, message: Image | CompressedImage) -> NDArray[np.uint8]:
         order = self._description.input.colour_order
@@ -262,6 +272,8 @@ class Camera:
             doubts.count("no place on the ground")
         if found.too_far_apart:
             doubts.count("frames too far apart")
+        if found.no_motion:
+            doubts.count("frames without motion")
         return found.by_kind()
 
     def give_up(self, frame: ReceivedFrame, error: EngineError, live: LiveSettings) -> bool:
@@ -296,7 +308,7 @@ class Camera:
         return self._status.report(
             live,
             self._input,
-            self._pipeline.ground_problem or "known",
+            {"ground": self._pipeline.ground_problem or "known", "motion": self._pipeline.motion},
             self.outputs.subscriber_counts(),
             node_facts,
         )

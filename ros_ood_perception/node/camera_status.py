@@ -126,7 +126,7 @@ class CameraStatus:
         self,
         live: LiveSettings,
         arrivals: Arrivals,
-        ground: str,
+        world: Mapping[str, str],
         subscribers: Mapping[str, int],
         node_facts: Mapping[str, str | float],
     ) -> DiagnosticStatus:
@@ -134,7 +134,8 @@ class CameraStatus:
 
         Args:
             arrivals: gives the reason if no frame comes, and the losses.
-            ground: `known`, or why the camera has no place over the ground.
+            world: `ground` and `motion`: each `known`, or why the camera's place over the ground, or the vehicle's at
+                the last frame, is not known.
             subscribers: topic to number of subscribers.
             node_facts: keys and values that are the same for all cameras.
         """
@@ -148,7 +149,7 @@ class CameraStatus:
             "lost_by_middleware": total.by_middleware,
             "overwritten_in_queue": total.overwritten,
             "lost_percent": 100.0 * losses.share,
-            "ground": ground,
+            **world,
             "received_hz": received_hz,
             "published_hz": published_hz,
             **self.latencies.percentiles(),

@@ -19,6 +19,7 @@ from ros_ood_perception.node.engine_supervisor import EngineSupervisor
 from ros_ood_perception.node.health.deadlines import InferenceDeadline, Watch
 from ros_ood_perception.node.middleware.transport import SharedMemory
 from ros_ood_perception.node.transforms import Transforms
+from ros_ood_perception.node.vehicle_motion import VehicleMotion, vehicle_motion
 from ros_ood_perception.parameters.settings import FixedSettings, LiveSettings
 
 
@@ -27,18 +28,22 @@ class Configured:
     """Bundle, engine and cameras. The engine is closed separately, because that may hang.
 
     Attributes:
-        transforms: None if every camera's mounting is given by parameters.
+        transforms: None if every camera's mounting is given by parameters, and the motion does not come from tf.
+        motion: tells where the vehicle is; None: nothing does.
     """
 
     bundle: Bundle
     supervisor: EngineSupervisor
     cameras: tuple[Camera, ...]
     transforms: Transforms | None
+    motion: VehicleMotion | None
 
     def close(self) -> None:
         """Destroy subscriptions and publishers; the engine stays open."""
         for camera in self.cameras:
             camera.close()
+        if self.motion is not None:
+            self.motion.close()
         if self.transforms is not None:
             self.transforms.close()
 
@@ -66,7 +71,7 @@ def _supervisor(fixed: FixedSettings, bundle: Bundle, watch: Watch, log: Rcutils
 
     def open_and_run_twice(name: str) -> InferenceEngine:
         engine = open_engine(bundle, name, fixed.num_threads, gpu)
-        # TensorRT 8.6 takes frames of one size only.
+        # TensorRT 8.6 takes frames of one size only. Another input size takes its memory with its first frame.
         size = model_input.size if engine.name == "onnxruntime" else gpu.image_size
         try:
             engine.run(np.zeros((1, *size, 3), np.uint8))
@@ -102,13 +107,17 @@ def make_cameras(
     """Make the cameras, and listen to tf2 if a pose must come from it. After an error nothing stays open."""
     with ExitStack() as undo:
         transforms: Transforms | None = None
-        if None in fixed.mountings:
-            transforms = Transforms(node, fixed.base_frame)
+        if None in fixed.mountings or fixed.motion.fixed_frame:
+            transforms = Transforms(node, fixed.base_frame, moving=bool(fixed.motion.fixed_frame))
             undo.callback(transforms.close)
+        # Before the cameras: of messages that wait, the executor takes those of the first subscriptions first.
+        motion = vehicle_motion(node, fixed.motion, transforms, len(fixed.cameras))
+        if motion is not None:
+            undo.callback(motion.close)
         cameras = []
         for number in range(len(fixed.cameras)):
-            camera = Camera(node, number, fixed, live, bundle.description, supervisor, memory, transforms)
+            camera = Camera(node, number, fixed, live, bundle.description, supervisor, memory, transforms, motion)
             undo.callback(camera.close)
             cameras.append(camera)
         undo.pop_all()
-    return Configured(bundle, supervisor, tuple(cameras), transforms)
+    return Configured(bundle, supervisor, tuple(cameras), transforms, motion)

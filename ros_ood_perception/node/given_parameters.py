@@ -99,7 +99,7 @@ def unused_qos_overrides(node: Node, given: GivenParameters) -> Iterator[str]:
 
 
 def unused_remap_rules(
-    node: Node, arguments: RosArguments, cameras: Sequence[str], info_topics: Sequence[str | None]
+    node: Node, arguments: RosArguments, cameras: Sequence[str], given_topics: Sequence[str | None]
 ) -> Iterator[tuple[bool, str]]:
     """The remap rules that change no topic of the node, and whether they can be meant for this node only.
 
@@ -107,7 +107,7 @@ def unused_remap_rules(
 
     Args:
         cameras: their names, as `FixedSettings.cameras`.
-        info_topics: as `FixedSettings.camera_info_topics`. A rule can change one of them as well.
+        given_topics: of parameters, such as `FixedSettings.camera_info_topics`. A rule can change one of them as well.
     """
     name = node.get_fully_qualified_name()
     topics = [
@@ -115,7 +115,7 @@ def unused_remap_rules(
         for camera in cameras
         for topic in (*INPUT_TOPICS.values(), CAMERA_INFO_TOPIC, *OUTPUT_TOPICS.values(), STATE_TOPIC)
     ]
-    topics += [topic for topic in info_topics if topic]
+    topics += [topic for topic in given_topics if topic]
     for rule, renamed in unused_rules(arguments.remap_rules, name, topics).items():
         own = renamed.startswith(("~", f"{name}/"))
         private = f"~{renamed.removeprefix(name)}" if renamed.startswith(f"{name}/") else renamed

@@ -78,10 +78,14 @@ class NodeReport:
             "inference_deadline_s": supervisor.deadline_s(),
             "bundle": description.name,
             "model_sha256": description.model_sha256,
+            "input_sizes": description.input.sizes_text,
             "score_temperature": repr(description.score.temperature),
             "operating_point": _operating_point(live, description),
             "anomaly_threshold": repr(live.threshold(description)),
+            **live.in_force(description).facts(),
         }
+        if configured.motion is not None:
+            facts |= {f"refused: {kind}": count for kind, count in configured.motion.counts().items()}
         if self._node.get_parameter("use_sim_time").value and not self._node.get_clock().now().nanoseconds:
             facts["clock"] = "use_sim_time is set, but nothing has come on /clock (ros2 bag play --clock)"
         return facts
@@ -97,9 +101,8 @@ class NodeReport:
 
 def _operating_point(live: LiveSettings, description: BundleDescription) -> str:
     """The name of the operating point in use."""
-    if live.anomaly_threshold is not None:
-        return "none: anomaly_threshold is set"
-    return description.operating_point(live.operating_point).name
+    name = description.operating_point(live.operating_point).name
+    return name if live.anomaly_threshold is None else f"{name}, but anomaly_threshold is set"
 
 
 def environment_problems(memory: SharedMemory) -> Iterator[str]:

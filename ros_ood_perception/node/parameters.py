@@ -20,6 +20,7 @@ from ros_ood_perception.files.strict_yaml import shown
 from ros_ood_perception.node.given_parameters import GivenParameters
 from ros_ood_perception.node.health.change_log import ChangeLog
 from ros_ood_perception.parameters.declarations import DECLARATIONS, Declaration
+from ros_ood_perception.parameters.in_force import HELD
 from ros_ood_perception.parameters.settings import (
     FixedSettings,
     LiveSettings,
@@ -48,8 +49,8 @@ class NodeParameters:
         self._given = given.values
         self._problems: dict[str, str] = {}
         self._changed: Callable[[LiveSettings], None] | None = None
-        self._check: Callable[[LiveSettings], None] | None = None
-        self._accepted: LiveSettings | None = None
+        self._check: Callable[[LiveSettings], str] | None = None
+        self._accepted: tuple[LiveSettings, str] | None = None
         self._last_values: dict[str, Any] = {}
         self._log = ChangeLog(node.get_logger())
         declared = {declaration.name for declaration in DECLARATIONS}
@@ -63,11 +64,12 @@ class NodeParameters:
         if hasattr(node, "add_post_set_parameters_callback"):
             node.add_post_set_parameters_callback(self._after_set)
 
-    def lock(self, check: Callable[[LiveSettings], None], changed: Callable[[LiveSettings], None]) -> None:
+    def lock(self, check: Callable[[LiveSettings], str], changed: Callable[[LiveSettings], None]) -> None:
         """From now on only live parameters can be set.
 
         Args:
-            check: raises `ParameterError` or `BundleError` for settings that cannot work; then nothing is changed.
+            check: raises `ParameterError` or `BundleError` for settings that cannot work; then nothing is changed. For
+                others it says which settings of obstacles are in force, for the log.
             changed: called with settings that were accepted.
         """
         self._check, self._changed = check, changed
@@ -126,10 +128,10 @@ class NodeParameters:
             )
         try:
             settings = live_settings({**self._values(), **own})
-            self._check(settings)
+            in_force = self._check(settings)
         except (ParameterError, BundleError) as error:
             return SetParametersResult(successful=False, reason=str(error))
-        self._accepted = settings
+        self._accepted = (settings, in_force)
         note = settings.without_effect(own)
         if note:
             # rclpy gives no reason with a change that it makes.
@@ -140,12 +142,13 @@ class NodeParameters:
         return SetParametersResult(successful=True)
 
     def _after_set(self, changes: list[Parameter[Any]]) -> None:
-        settings, self._accepted = self._accepted, None
-        if settings is not None and self._changed is not None:
+        accepted, self._accepted = self._accepted, None
+        if accepted is not None and self._changed is not None:
+            settings, in_force = accepted
             self._changed(settings)
-            self._log_changes({p.name: p.value for p in changes})
+            self._log_changes({p.name: p.value for p in changes}, in_force)
 
-    def _log_changes(self, values: dict[str, Any]) -> None:
+    def _log_changes(self, values: dict[str, Any], in_force: str) -> None:
         before = self._last_values
         texts = [
             f"{name} from {shown(before[name])} to {shown(value)}"
@@ -154,7 +157,9 @@ class NodeParameters:
         ]
         if texts:
             self._last_values = {**before, **values}
-            self._log.add("info", f"parameters changed: {', '.join(texts)}")
+            # A parameter that is set to its default may give way to the operating point.
+            now = f"; settings of obstacles now: {in_force}" if values.keys() & {"operating_point", *HELD} else ""
+            self._log.add("info", f"parameters changed: {', '.join(texts)}{now}")
 
     def log_what_waits(self) -> None:
         """Log a change that the limit of `ChangeLog` has held back. To be called every second or so."""

@@ -130,7 +130,8 @@ class PerceptionNode(LifecycleNode):
 
     def _check_remap_rules(self, fixed: FixedSettings) -> None:
         """Refuse a rule that only this node could take, and does not; name the others in the log."""
-        for own, problem in unused_remap_rules(self, self._arguments, fixed.cameras, fixed.camera_info_topics):
+        given = (*fixed.camera_info_topics, fixed.motion.odometry_topic)
+        for own, problem in unused_remap_rules(self, self._arguments, fixed.cameras, given):
             if own:
                 raise ParameterError(f"{problem}; correct or remove it")
             self.get_logger().warning(problem)
@@ -161,18 +162,21 @@ class PerceptionNode(LifecycleNode):
             raise
         self.watchdog.usual_limit_s = supervisor.deadline_s
 
-        def check(settings: LiveSettings) -> None:
+        def check(settings: LiveSettings) -> str:
             settings.pipeline_settings(bundle.description)
+            return str(settings.in_force(bundle.description))
 
         self._node_parameters.lock(check, self._on_live_settings)
         self._on_live_settings(live)
         for problem in environment_problems(memory):
             self.get_logger().warning(problem)
+        description = bundle.description
         self.get_logger().info(
-            f"configured: bundle '{bundle.description.name}' ({bundle.description.model_sha256[:12]}) on "
-            f"{supervisor.name}, threshold {threshold:.4f}, opened and run twice in "
+            f"configured: bundle '{description.name}' ({description.model_sha256[:12]}, "
+            f"{description.input.sizes_text}) on {supervisor.name}, threshold {threshold:.4f}, opened and run twice in "
             f"{(time.monotonic() - started) * 1e3:.0f} ms, cameras: {', '.join(fixed.cameras) or 'one'}, "
-            f"drivable classes: {', '.join(live.drivable_names(bundle.description)) or 'none, every region counts'}"
+            f"drivable classes: {', '.join(live.drivable_names(description)) or 'none, every region counts'}, "
+            f"settings of obstacles: {live.in_force(description)}"
         )
         return super().on_configure(state)
 

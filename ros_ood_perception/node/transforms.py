@@ -22,9 +22,10 @@ class Transforms:
     Args:
         node: the node that listens.
         base_frame: frame of the vehicle.
+        moving: listen to /tf as well, for the vehicle's own motion.
     """
 
-    def __init__(self, node: Node, base_frame: str) -> None:
+    def __init__(self, node: Node, base_frame: str, moving: bool = False) -> None:
         self._base_frame = base_frame
         self._buffer: Any = None
         self._listener: Any = None
@@ -35,11 +36,12 @@ class Transforms:
             node.get_logger().warning(
                 "tf2_ros is not installed: the camera's pose can only come from the parameters mounting.height_m, "
                 "mounting.pitch_deg and so on; without them obstacles are not placed on the ground"
+                + ("; and ground.fixed_frame has no effect, use ground.odometry_topic" if moving else "")
             )
             return
         self._buffer = Buffer()
         # Cameras are bolted on, and hundreds of transforms a second on /tf would cost more than publishing results.
-        self._static_only = "static_only" in inspect.signature(TransformListener).parameters
+        self._static_only = not moving and "static_only" in inspect.signature(TransformListener).parameters
         static = {"static_only": True} if self._static_only else {}
         self._listener = TransformListener(self._buffer, node, **static)
 
@@ -64,6 +66,20 @@ class Transforms:
             ) from error
         place, turn = found.translation, found.rotation
         return CameraPose.from_transform((place.x, place.y, place.z), (turn.x, turn.y, turn.z, turn.w))
+
+    def at(self, fixed_frame: str, stamp: Time) -> tuple[Any, str]:
+        """The vehicle's `geometry_msgs/Transform` in a fixed frame at a stamp, or None, and why it is not known (yet).
+
+        It does not wait.
+        """
+        if self._buffer is None:
+            return None, "tf2_ros is not installed; set ground.odometry_topic instead of ground.fixed_frame"
+        from tf2_ros import TransformException
+
+        try:
+            return self._buffer.lookup_transform(fixed_frame, self._base_frame, stamp).transform, ""
+        except TransformException as error:
+            return None, str(error)
 
     def close(self) -> None:
         """Stop listening."""

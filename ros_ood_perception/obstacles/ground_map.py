@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ros_ood_perception.inference.perception import FramePerception
 from ros_ood_perception.obstacles.ground import GroundProjection
 from ros_ood_perception.obstacles.point_cloud import obstacle_points
-from ros_ood_perception.obstacles.regions import drivable_mask
+from ros_ood_perception.obstacles.regions import drivable_mask, growth_threshold
 from ros_ood_perception.obstacles.tracks import Obstacle
 
 FREE, ANOMALOUS, UNKNOWN = 0, 100, -1
@@ -64,8 +64,8 @@ class GridSettings:
 class GroundMap:
     """The ground before one camera. What depends only on the camera's geometry is computed once, in the constructor.
 
-    Ground is free where its pixel has a drivable class and a score below `hysteresis` times the threshold. Ground that
-    an obstacle hides, that is too far away or outside the picture is unknown.
+    Ground is free where its pixel has a drivable class and a score from which no region grows (`growth_threshold`).
+    Ground that an obstacle hides, that is too far away or outside the picture is unknown.
 
     Args:
         ground: the camera's geometry.
@@ -157,7 +157,7 @@ class GroundMap:
 
     def _free(self, result: FramePerception) -> NDArray[np.bool_]:
         """(h, w) bool at the engine's resolution."""
-        low = np.float32(result.anomaly_threshold) * np.float32(self._hysteresis)
+        low = np.float32(growth_threshold(result.anomaly_threshold, self._hysteresis))
         free = drivable_mask(result.engine_semantic, self._drivable_ids) > 0
         return free & (result.engine_anomaly_score < low) & (self._ego == 0)
 

@@ -28,7 +28,7 @@ class RegionSettings:
 
     Attributes:
         hysteresis: in (0, 1]. A region starts at pixels whose score is at least the threshold, and grows over
-            neighbours whose score is at least `hysteresis` times the threshold. 1: regions of the anomaly mask.
+            neighbours whose score is at least the `growth_threshold`. 1: regions of the anomaly mask.
         min_area: fraction of the frame's pixels, in [0, 1]. Smaller regions are dropped.
         max_regions: largest number of regions that are kept. The largest regions are kept.
         drivable_ids: class ids of drivable ground. A region counts if one of its foot points is on or near such ground,
@@ -36,7 +36,7 @@ class RegionSettings:
         surroundings: largest distance that counts as near, as a fraction of the frame's height, in [0, 1].
     """
 
-    hysteresis: float = 0.8
+    hysteresis: float = 0.7
     min_area: float = 0.0002
     max_regions: int = 64
     drivable_ids: frozenset[int] | None = None
@@ -53,6 +53,24 @@ class RegionSettings:
             raise ValueError(f"max_regions is {self.max_regions}; it must be at least 1")
         if self.drivable_ids is not None and not all(0 <= number <= 255 for number in self.drivable_ids):
             raise ValueError(f"drivable_ids are {sorted(self.drivable_ids)}; class ids are 0 to 255")
+
+
+def growth_threshold(threshold: float, hysteresis: float) -> float:
+    """The score from which a region grows: where the odds s / (1 - s) are `hysteresis` times those of the threshold.
+
+    A factor on the score itself would mean something else for every network and temperature, because high scores crowd
+    below 1. In odds it means much the same: between the calibrated thresholds of the shipped bundles, 0.7 times the
+    odds are reached by 1.3 to 3.7 times as many known pixels. (0.8 times the score: by 30 times as many at 0.91.)
+
+    Args:
+        threshold: in [0, 1].
+        hysteresis: in (0, 1]; 1 gives the threshold itself.
+
+    >>> round(growth_threshold(0.8, 0.5), 6)  # odds of 4 to 1 become 2 to 1
+    0.666667
+    """
+    # Without a division by 1 - threshold, which may be 0.
+    return hysteresis * threshold / (1 - threshold * (1 - hysteresis))
 
 
 @dataclass(frozen=True)
@@ -108,7 +126,7 @@ class RegionFinder:
         score, settings = result.engine_anomaly_score, self.settings
         height, width = score.shape
         high = np.float32(result.anomaly_threshold)
-        low = np.float32(high * np.float32(settings.hysteresis))
+        low = np.float32(growth_threshold(result.anomaly_threshold, settings.hysteresis))
         mask = (score >= low).view(np.uint8)
         ego = None
         if self.ego_mask is not None:

@@ -1,4 +1,8 @@
-"""Regions followed over time and placed on the ground: the obstacles of one camera. Knows no ROS."""
+"""Regions followed over time and placed on the ground: the obstacles of one camera. Knows no ROS.
+
+Where the vehicle's motion is known, a region with a place on the ground is followed there, in a fixed frame, and
+becomes an obstacle by `evidence`. Any other is followed in the picture, and counts by `PersistenceSettings`.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,19 @@ from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ros_ood_perception.inference.perception import FramePerception
+from ros_ood_perception.obstacles.evidence import Evidence, EvidenceSettings
 from ros_ood_perception.obstacles.ground import GroundProjection
+from ros_ood_perception.obstacles.matching import matches_in_picture
+from ros_ood_perception.obstacles.motion import SECONDS_PER_NANOSECOND, FrameMotion
+from ros_ood_perception.obstacles.places import FollowedPlace, Place
 from ros_ood_perception.obstacles.regions import Box, Region, RegionFinder, RegionSettings
+from ros_ood_perception.obstacles.standing import Standing, standings
+from ros_ood_perception.obstacles.world_view import WorldView
 
-SECONDS_PER_NANOSECOND = 1e-9
+MOST_REMEMBERED = 256
+"""Tracks that are kept although no region was theirs in the last frames."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,7 @@ class Obstacle:
             Empty without a camera's geometry, above the horizon and beyond the largest range.
         range_m: distance of the nearest ground point from the point below the camera; None: there is no ground point.
         width_m: width across the line of sight, at `range_m`; None: there is no ground point.
+        evidence: log-likelihood ratio of object to false mark, see `evidence`; None: it was decided by counting frames.
     """
 
     id: int
@@ -66,6 +77,7 @@ class Obstacle:
     ground_points: tuple[tuple[float, float, float], ...] = ()
     range_m: float | None = None
     width_m: float | None = None
+    evidence: float | None = None
 
     @property
     def position(self) -> tuple[float, float, float] | None:
@@ -78,21 +90,35 @@ class Obstacle:
 
 @dataclass
 class _Track:
+    """What is followed.
+
+    Attributes:
+        seen: of the last frames, whether a region was its.
+        last_seen_ns: stamp of the last such frame.
+        shown: whether it was an obstacle by its evidence.
+        place: None while it had none.
+    """
+
     id: int
     box: Box
     first_stamp_ns: int
+    last_seen_ns: int
     age_frames: int
     seen: deque[bool]
+    evidence: Evidence
+    shown: bool = False
+    place: FollowedPlace | None = None
 
 
 class ObstacleDetector:
     """Finds the obstacles of one camera, one frame after the other. It remembers earlier frames.
 
-    The same frames with the same stamps give the same obstacles.
+    The same frames with the same stamps and motions give the same obstacles.
 
     Args:
         finder: which regions count.
-        persistence: when they become obstacles.
+        persistence: when regions without a place, or without the vehicle's motion, become obstacles.
+        evidence: when the others do.
 
     Attributes:
         too_far_apart_s: the gap that keeps regions from persisting, seconds; None if frames are frequent enough. It is
@@ -100,41 +126,82 @@ class ObstacleDetector:
             `seen_frames` frames have come without such a gap.
     """
 
-    def __init__(self, finder: RegionFinder | None = None, persistence: PersistenceSettings | None = None) -> None:
+    def __init__(
+        self,
+        finder: RegionFinder | None = None,
+        persistence: PersistenceSettings | None = None,
+        evidence: EvidenceSettings | None = None,
+    ) -> None:
         self.finder = finder or RegionFinder(RegionSettings())
         self.persistence = persistence or PersistenceSettings()
+        self.evidence = evidence or EvidenceSettings()
         self._tracks: list[_Track] = []
         self._next_id = 1
         self._last_stamp_ns: int | None = None
+        self._epoch: int | None = None
         self._uninterrupted_frames = 0
         self.too_far_apart_s: float | None = None
 
     def __call__(
-        self, result: FramePerception, stamp_ns: int, ground: GroundProjection | None = None
+        self,
+        result: FramePerception,
+        stamp_ns: int,
+        ground: GroundProjection | None = None,
+        motion: FrameMotion | None = None,
     ) -> tuple[Obstacle, ...]:
         """The obstacles of the next frame, the largest first.
 
         A stamp that goes back (a bag that loops, a clock that was reset) or comes more than `max_gap_s` later makes the
-        detector forget. Ids continue.
+        detector forget, and so does a new epoch of the motion. Ids continue.
 
         Args:
             result: classes and score of one frame.
             stamp_ns: the frame's stamp, nanoseconds.
             ground: the camera's geometry; None: not known, so obstacles have no place.
+            motion: where the vehicle was at that stamp; None: nothing tells.
         """
         self._forget_if_interrupted(stamp_ns)
         regions = self.finder(result)
-        tracks = self._follow(regions, stamp_ns)
-        obstacles = [
-            Obstacle(track.id, track.age_frames, (stamp_ns - track.first_stamp_ns) * SECONDS_PER_NANOSECOND, region)
-            for region, track in zip(regions, tracks, strict=True)
-            if sum(track.seen) >= self.persistence.seen_frames
+        world = None
+        if motion is not None and motion.pose is not None:
+            if self._epoch is not None and motion.epoch != self._epoch:
+                self._tracks.clear()
+            self._epoch = motion.epoch
+            if ground is not None:
+                world = WorldView(regions, ground, motion.pose, stamp_ns, self.evidence)
+        tracks = self._follow(regions, stamp_ns, result.anomaly_threshold, world)
+        if world is not None:
+            self._miss(world, result)
+        counts = [self._is_obstacle(track, world) for track in tracks]
+        self._drop_lost(stamp_ns)
+        found = [
+            Obstacle(
+                track.id,
+                track.age_frames,
+                (stamp_ns - track.first_stamp_ns) * SECONDS_PER_NANOSECOND,
+                region,
+                evidence=None if world is None or track.place is None else track.evidence.total,
+            )
+            for region, track, counted in zip(regions, tracks, counts, strict=True)
+            if counted
         ]
-        return _placed(obstacles, ground) if ground is not None else tuple(obstacles)
+        if ground is None or not found:
+            return tuple(found)
+        if world is None:
+            places = standings([obstacle.region for obstacle in found], ground)
+        else:
+            places = [standing for standing, counted in zip(world.standings, counts, strict=True) if counted]
+        return tuple(map(_placed, found, places))
 
-    def configure(self, finder: RegionFinder, persistence: PersistenceSettings) -> None:
-        """Change the settings. Earlier frames and ids are kept."""
-        self.finder, self.persistence = finder, persistence
+    def configure(
+        self, finder: RegionFinder, persistence: PersistenceSettings, evidence: EvidenceSettings | None = None
+    ) -> None:
+        """Change the settings. Earlier frames and ids are kept.
+
+        Args:
+            evidence: None: unchanged.
+        """
+        self.finder, self.persistence, self.evidence = finder, persistence, evidence or self.evidence
         for track in self._tracks:
             track.seen = deque(track.seen, maxlen=persistence.of_frames)
 
@@ -142,6 +209,7 @@ class ObstacleDetector:
         """Forget earlier frames."""
         self._tracks.clear()
         self._last_stamp_ns = None
+        self._epoch = None
         self._uninterrupted_frames = 0
 
     @property
@@ -159,26 +227,20 @@ class ObstacleDetector:
 
     def state(self) -> dict[str, Any]:
         """What is remembered of earlier frames, as plain data (JSON)."""
-        tracks = [
-            {"id": t.id, "box": astuple(t.box), "first": t.first_stamp_ns, "age": t.age_frames, "seen": list(t.seen)}
-            for t in self._tracks
-        ]
         return {
-            "tracks": tracks,
+            "tracks": [_track_state(track) for track in self._tracks],
             "next_id": self._next_id,
             "last_stamp_ns": self._last_stamp_ns,
+            "epoch": self._epoch,
             "uninterrupted_frames": self._uninterrupted_frames,
             "too_far_apart_s": self.too_far_apart_s,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state` gave."""
-        of_frames = self.persistence.of_frames
-        self._tracks = [
-            _Track(t["id"], Box(*t["box"]), t["first"], t["age"], deque(map(bool, t["seen"]), maxlen=of_frames))
-            for t in state["tracks"]
-        ]
+        self._tracks = [_restored_track(known, self.persistence.of_frames) for known in state["tracks"]]
         self._next_id, self._last_stamp_ns = state["next_id"], state["last_stamp_ns"]
+        self._epoch = state["epoch"]
         self._uninterrupted_frames = state["uninterrupted_frames"]
         self.too_far_apart_s = state["too_far_apart_s"]
 
@@ -194,84 +256,121 @@ class ObstacleDetector:
         if self._uninterrupted_frames >= self.persistence.seen_frames:
             self.too_far_apart_s = None
 
-    def _follow(self, regions: tuple[Region, ...], stamp_ns: int) -> list[_Track]:
+    def _follow(
+        self, regions: tuple[Region, ...], stamp_ns: int, threshold: float, world: WorldView | None
+    ) -> list[_Track]:
         """The track of each region, in their order: an earlier one that is near enough, else a new one."""
+        matched = dict(self._matches(regions, world))
         for track in self._tracks:
             track.seen.append(False)
-        found: dict[int, _Track] = {}
-        for r, t in self._matches(regions):
-            track = self._tracks[t]
-            track.box, track.seen[-1] = regions[r].box, True
-            track.age_frames += 1
-            found[r] = track
+        found = []
         for r, region in enumerate(regions):
-            if r not in found:
+            if r in matched:
+                track = self._tracks[matched[r]]
+                track.box, track.seen[-1], track.last_seen_ns = region.box, True, stamp_ns
+                track.age_frames += 1
+            else:
                 seen = deque([True], maxlen=self.persistence.of_frames)
-                found[r] = _Track(self._next_id, region.box, stamp_ns, 1, seen)
-                self._tracks.append(found[r])
+                track = _Track(self._next_id, region.box, stamp_ns, stamp_ns, 1, seen, Evidence())
+                self._tracks.append(track)
                 self._next_id += 1
-        self._tracks = [track for track in self._tracks if any(track.seen)]
-        return [found[r] for r in range(len(regions))]
+            agreement = 0.0 if world is None else self._follow_place(track, world, r)
+            track.evidence.see(self.evidence.sighting(region, threshold), agreement, self.evidence)
+            found.append(track)
+        return found
 
-    def _matches(self, regions: tuple[Region, ...]) -> list[tuple[int, int]]:
-        """Pairs (region, track). Each is in one pair at most; those whose grown boxes overlap most come first."""
-        if not regions or not self._tracks:
-            return []
-        overlap = _overlaps(
-            _grown([region.box for region in regions], self.persistence.reach),
-            _grown([track.box for track in self._tracks], self.persistence.reach),
-        )
-        pairs = np.argwhere(overlap > 0)
-        # Equal overlaps go to the larger region and the older track: both lists are in that order.
-        pairs = pairs[np.argsort(-overlap[tuple(pairs.T)], kind="stable")]
-        taken_regions: set[int] = set()
-        taken_tracks: set[int] = set()
-        chosen = []
-        for r, t in pairs.tolist():
-            if r not in taken_regions and t not in taken_tracks:
-                taken_regions.add(r)
-                taken_tracks.add(t)
-                chosen.append((r, t))
-        return chosen
+    def _matches(self, regions: tuple[Region, ...], world: WorldView | None) -> list[tuple[int, int]]:
+        """Pairs (region, track), each in one at most: by place first, then by the picture among those that are left."""
+        pairs = [] if world is None else world.matches([track.place for track in self._tracks])
+        taken_regions, taken_tracks = {r for r, _ in pairs}, {t for _, t in pairs}
+        left = [r for r in range(len(regions)) if r not in taken_regions]
+        # The box of a track that was not seen in the last frames is not where it would be in this one.
+        near = [t for t, track in enumerate(self._tracks) if t not in taken_tracks and any(track.seen)]
+        boxes = [self._tracks[t].box for t in near]
+        in_picture = matches_in_picture([regions[r].box for r in left], boxes, self.persistence.reach)
+        return pairs + [(left[row], near[column]) for row, column in in_picture]
+
+    def _follow_place(self, track: _Track, world: WorldView, number: int) -> float:
+        """Take the place of a region of this number, if it has one; returns its evidence."""
+        place, in_fixed = world.places[number], world.in_fixed[number]
+        if place is None or in_fixed is None:
+            return 0.0
+        if track.place is None:
+            track.place = FollowedPlace(in_fixed, place, world.stamp_ns)
+            return 0.0
+        return track.place.update(place, in_fixed, world.stamp_ns, self.evidence)
+
+    def _miss(self, world: WorldView, result: FramePerception) -> None:
+        """Count the frame against tracks that should be marked in it and are not."""
+        unseen = [(track, track.place.static) for track in self._tracks if track.place and not track.seen[-1]]
+        visible = world.is_visible([place for _, place in unseen], result, self.finder)
+        for (track, _), is_visible in zip(unseen, visible.tolist(), strict=True):
+            if is_visible:
+                track.evidence.miss(self.evidence)
+
+    def _is_obstacle(self, track: _Track, world: WorldView | None) -> bool:
+        """Whether a track that is seen in this frame is an obstacle."""
+        persists = sum(track.seen) >= self.persistence.seen_frames
+        if track.place is None:
+            track.shown = persists
+        elif world is None:
+            # This frame has no motion, and those before it and after it do.
+            return track.shown or persists
+        else:
+            least = self.evidence.vanishes_at if track.shown else self.evidence.appears_at
+            track.shown = track.evidence.total >= least
+        return track.shown
+
+    def _drop_lost(self, stamp_ns: int) -> None:
+        """Forget tracks that were not seen in the last frames, unless their evidence outlasts a gap."""
+        lost = [track for track in self._tracks if not any(track.seen)]
+        oldest_ns = stamp_ns - round(self.evidence.max_unseen_s / SECONDS_PER_NANOSECOND)
+        kept = [
+            track
+            for track in lost
+            if track.place is not None
+            and track.last_seen_ns >= oldest_ns
+            and track.evidence.total >= self.evidence.vanishes_at
+        ]
+        kept.sort(key=lambda track: (track.last_seen_ns, track.id))
+        remembered = {track.id for track in kept[-MOST_REMEMBERED:]}
+        self._tracks = [track for track in self._tracks if any(track.seen) or track.id in remembered]
 
 
-def _grown(boxes: list[Box], reach: float) -> NDArray[np.float64]:
-    """Left, top, right, bottom (N, 4) of boxes grown on each side by `reach` / 2 of their size.
-
-    Half, because both the region's and the track's box grow.
-    """
-    left, top, width, height = np.array([(b.x, b.y, b.width, b.height) for b in boxes], np.float64).T
-    x, y = width * reach / 2, height * reach / 2
-    return np.stack([left - x, top - y, left + width + x, top + height + y], axis=1)
-
-
-def _overlaps(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Intersection over union (N, M) of boxes (N, 4) and (M, 4)."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    intersection = np.clip(high - low, 0, None).prod(axis=2)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (first, second)]
-    return intersection / (areas[0][:, None] + areas[1][None] - intersection)
+def _track_state(track: _Track) -> dict[str, Any]:
+    place = track.place
+    return {
+        "id": track.id,
+        "box": astuple(track.box),
+        "first": track.first_stamp_ns,
+        "last": track.last_seen_ns,
+        "age": track.age_frames,
+        "seen": list(track.seen),
+        "evidence": astuple(track.evidence),
+        "shown": track.shown,
+        "place": None if place is None else [astuple(place.static), astuple(place.sliding), place.stamp_ns],
+    }
 
 
-def _placed(obstacles: list[Obstacle], ground: GroundProjection) -> tuple[Obstacle, ...]:
-    # All points in one call: the call costs more than a point does.
-    foot_points = [obstacle.region.foot_points for obstacle in obstacles]
-    places = ground.place([point for points in foot_points for point in points])
-    ranges = ground.range_m(places)
-    placed, begin = [], 0
-    for obstacle, points in zip(obstacles, foot_points, strict=True):
-        end = begin + len(points)
-        seen = np.flatnonzero(np.isfinite(ranges[begin:end])) + begin
-        begin = end
-        if len(seen):
-            range_m = float(ranges[seen].min())
-            bearings = np.unwrap(ground.bearing_rad(places[seen]))
-            obstacle = replace(
-                obstacle,
-                ground_points=tuple((x, y, z) for x, y, z in places[seen].tolist()),
-                range_m=range_m,
-                width_m=range_m * float(bearings.max() - bearings.min()),
-            )
-        placed.append(obstacle)
-    return tuple(placed)
+def _restored_track(known: Mapping[str, Any], of_frames: int) -> _Track:
+    place = None
+    if known["place"] is not None:
+        static, sliding, stamp_ns = known["place"]
+        place = FollowedPlace(Place(*static), Place(*sliding), stamp_ns)
+    return _Track(
+        known["id"],
+        Box(*known["box"]),
+        known["first"],
+        known["last"],
+        known["age"],
+        deque(map(bool, known["seen"]), maxlen=of_frames),
+        Evidence(*known["evidence"]),
+        known["shown"],
+        place,
+    )
+
+
+def _placed(obstacle: Obstacle, standing: Standing | None) -> Obstacle:
+    if standing is None:
+        return obstacle
+    return replace(obstacle, ground_points=standing.ground_points, range_m=standing.range_m, width_m=standing.width_m)

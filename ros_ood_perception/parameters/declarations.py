@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from ros_ood_perception.camera.limits import DEFAULT_MAX_PIXELS
 from ros_ood_perception.inference.engine_names import ENGINES, PRECISIONS
 from ros_ood_perception.messages.topics import INPUT_TOPICS, OUTPUT_TOPICS
+from ros_ood_perception.obstacles.evidence import EvidenceSettings
 
 Value = str | int | float | bool | tuple[str, ...] | tuple[float, ...]
 
@@ -216,7 +217,9 @@ _OUTPUTS = Group(
         Declaration(
             "operating_point",
             "",
-            "Name of the operating point of the bundle that gives the threshold. Empty: the bundle's first one.",
+            "Name of the operating point of the bundle. It gives the threshold and, if it holds settings of regions, "
+            "persistence and range, those as well, for every such parameter that is at its default. Empty: the "
+            "bundle's first one.",
             live=True,
         ),
         Declaration(
@@ -299,9 +302,10 @@ _REGIONS = Group(
     (
         Declaration(
             "region.hysteresis",
-            0.8,
-            "A region grows from pixels at the threshold over neighbours whose score is at least this factor times the "
-            "threshold. 1: regions are those of the anomaly mask.",
+            0.7,
+            "A region grows from pixels at the threshold over neighbours whose odds, score / (1 - score), are at least "
+            "this factor times those of the threshold. 0.7 reaches about twice as many known pixels as the threshold. "
+            "1: regions are those of the anomaly mask.",
             bounds=(0.01, 1.0),
             live=True,
         ),
@@ -350,7 +354,8 @@ _PERSISTENCE = Group(
         Declaration(
             "persistence.seen_frames",
             2,
-            "A region becomes an obstacle when it was seen in this many of the last `persistence.of_frames` frames.",
+            "A region becomes an obstacle when it was seen in this many of the last `persistence.of_frames` frames. "
+            "With the motion of the vehicle known, that is for regions without a place; others count by `evidence.*`.",
             unit="frames",
             bounds=(1, 100),
             live=True,
@@ -377,6 +382,80 @@ _PERSISTENCE = Group(
             0.5,
             "Largest movement of the same region between two frames, in widths and heights of its box.",
             bounds=(0.0, 10.0),
+            live=True,
+        ),
+    ),
+)
+
+_EVIDENCE_DEFAULTS = EvidenceSettings()
+_EVIDENCE = Group(
+    "Evidence: when a region becomes an obstacle while the vehicle's motion is known",
+    (
+        Declaration(
+            "evidence.appears_at",
+            _EVIDENCE_DEFAULTS.appears_at,
+            "Evidence (natural logarithm of a likelihood ratio) from which on a region with a place is an obstacle.",
+            bounds=(0.1, 20.0),
+            live=True,
+        ),
+        Declaration(
+            "evidence.vanishes_at",
+            _EVIDENCE_DEFAULTS.vanishes_at,
+            "Evidence below which an obstacle is none any more. Below `evidence.appears_at`.",
+            bounds=(-5.0, 20.0),
+            live=True,
+        ),
+        Declaration(
+            "evidence.weak_sighting",
+            _EVIDENCE_DEFAULTS.weak_sighting,
+            "Evidence of a frame in which the region's highest score is just the threshold.",
+            bounds=(0.0, 10.0),
+            live=True,
+        ),
+        Declaration(
+            "evidence.strong_sighting",
+            _EVIDENCE_DEFAULTS.strong_sighting,
+            "Evidence of a frame in which the region's highest score is 1. Not below `evidence.weak_sighting`.",
+            bounds=(0.01, 10.0),
+            live=True,
+        ),
+        Declaration(
+            "evidence.miss",
+            _EVIDENCE_DEFAULTS.miss,
+            "Evidence that a frame subtracts in which an obstacle's place is in view, free and not marked.",
+            bounds=(0.0, 10.0),
+            live=True,
+        ),
+        Declaration(
+            "evidence.foot_error",
+            _EVIDENCE_DEFAULTS.foot_error,
+            "Standard deviation of the foot of a region in the picture, as a fraction of the frame's height.",
+            bounds=(0.0001, 0.2),
+            live=True,
+        ),
+        Declaration(
+            "evidence.pitch_error_deg",
+            _EVIDENCE_DEFAULTS.pitch_error_deg,
+            "Standard deviation of the camera's pitch against the road, as the vehicle nods.",
+            unit="degrees",
+            bounds=(0.0, 10.0),
+            live=True,
+        ),
+        Declaration(
+            "evidence.object_speed_mps",
+            _EVIDENCE_DEFAULTS.object_speed_mps,
+            "Speed up to which an object counts as standing. What slides with the vehicle cannot be told from it while "
+            "the vehicle itself is that slow.",
+            unit="m/s",
+            bounds=(0.0, 50.0),
+            live=True,
+        ),
+        Declaration(
+            "evidence.max_unseen_s",
+            _EVIDENCE_DEFAULTS.max_unseen_s,
+            "After this time without a sighting, as behind a parked car, an obstacle is forgotten.",
+            unit="s",
+            bounds=(0.01, 60.0),
             live=True,
         ),
     ),
@@ -427,6 +506,35 @@ _GROUND = Group(
             unit="m",
             bounds=(-10.0, 10.0),
             live=True,
+        ),
+        Declaration(
+            "ground.odometry_topic",
+            "",
+            "Topic that tells where the vehicle is (`nav_msgs/Odometry`), as a full name such as `/odometry`. Its "
+            "child frame is taken for `ground.base_frame`. With it obstacles are followed on the ground and count by "
+            "`evidence.*`. Empty: they are followed in the picture and count by `persistence.*`.",
+        ),
+        Declaration(
+            "ground.fixed_frame",
+            "",
+            "Frame of tf in which the vehicle moves without jumps, such as `odom` (REP 105). Instead of "
+            "`ground.odometry_topic`. It needs tf2_ros; a replay reads `/tf` itself. Empty: tf is not used for this.",
+        ),
+        Declaration(
+            "ground.motion_wait_s",
+            0.1,
+            "How long after a frame the first pose of the vehicle with a stamp at or after the frame's may come. The "
+            "results of the frame wait for it; inference does not. A frame without it is processed without motion.",
+            unit="s",
+            bounds=(0.0, 10.0),
+        ),
+        Declaration(
+            "ground.max_speed_mps",
+            60.0,
+            "A pose of the vehicle that would need a higher speed is a jump, such as a relocalisation. All obstacles "
+            "are then followed anew, under new ids.",
+            unit="m/s",
+            bounds=(0.1, 1000.0),
         ),
         Declaration(
             "ground.point_height_m",
@@ -524,6 +632,18 @@ _MOUNTING = Group(
     ),
 )
 
-GROUPS = (_MODEL, _CAMERAS, _FAILURES, _OUTPUTS, _TIME, _REGIONS, _PERSISTENCE, _CALIBRATION, _GROUND, _MOUNTING)
+GROUPS = (
+    _MODEL,
+    _CAMERAS,
+    _FAILURES,
+    _OUTPUTS,
+    _TIME,
+    _REGIONS,
+    _PERSISTENCE,
+    _EVIDENCE,
+    _CALIBRATION,
+    _GROUND,
+    _MOUNTING,
+)
 
 DECLARATIONS = tuple(declaration for group in GROUPS for declaration in group.declarations)

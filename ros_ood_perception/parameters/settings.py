@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,14 @@ from ros_ood_perception.inference.opening import OPENING_S, OPENING_WITH_BUILD_S
 from ros_ood_perception.messages.results import OutputSettings
 from ros_ood_perception.messages.topics import STATE_TOPIC, camera_topic
 from ros_ood_perception.obstacles.camera_geometry import GroundLimits
+from ros_ood_perception.obstacles.evidence import EvidenceSettings
 from ros_ood_perception.obstacles.ground import CameraPose
 from ros_ood_perception.obstacles.ground_map import GridSettings
+from ros_ood_perception.obstacles.motion import MotionSettings
 from ros_ood_perception.obstacles.regions import RegionSettings, read_ego_mask
 from ros_ood_perception.obstacles.tracks import PersistenceSettings
 from ros_ood_perception.parameters.declarations import DECLARATIONS
+from ros_ood_perception.parameters.in_force import HELD, InForce, in_force
 from ros_ood_perception.parameters.values import ParameterError as ParameterError
 from ros_ood_perception.parameters.values import range_problem
 from ros_ood_perception.pipeline.camera_pipeline import CameraSetup, PipelineSettings
@@ -78,6 +81,7 @@ class FixedSettings:
     opening_deadline_s: float
     base_frame: str
     rectified_images: bool
+    motion: MotionSettings
     grid: GridSettings
     mountings: tuple[CameraPose | None, ...]
     ego_masks: tuple[NDArray[np.bool_] | None, ...]
@@ -109,7 +113,8 @@ class LiveSettings:
         sleep_without_subscribers: frames are not used while no output has a subscriber.
         max_rate_hz: frames per second of each camera; 0: no limit.
         max_frame_age_ms: 0: no limit.
-        region: without the ids of the drivable classes, which depend on the bundle.
+        given: values of the parameters that an operating point may hold (`in_force.HELD`), by name. The bundle decides
+            whether those at their default are in force.
     """
 
     operating_point: str
@@ -121,61 +126,60 @@ class LiveSettings:
     max_rate_hz: float
     stale_after_s: float
     diagnostics_period_s: float
-    region: RegionSettings
-    drivable_classes: tuple[str, ...]
-    persistence: PersistenceSettings
-    max_range_m: float
     ground_z_m: float
     point_height_m: float
+    given: Mapping[str, Any]
 
     def output_settings(self, base_frame: str) -> OutputSettings:
         """How results are written into messages."""
         return OutputSettings(self.score_encoding, self.point_height_m, base_frame)
 
-    def region_settings(self, description: BundleDescription) -> RegionSettings:
-        """The region settings with the ids of the drivable classes.
+    def in_force(self, description: BundleDescription) -> InForce:
+        """The settings of obstacles with this bundle, and where each comes from.
 
         Raises:
-            ParameterError: the bundle has no class of a given name.
+            BundleError: no such operating point.
+            ParameterError: it holds a setting that the node cannot have.
         """
-        names = self.drivable_names(description)
-        if not names:
-            return self.region
-        ids = {c.name: c.id for c in description.classes}
-        return replace(self.region, drivable_ids=frozenset(ids[name] for name in names))
-
-    def drivable_names(self, description: BundleDescription) -> tuple[str, ...]:
-        """Names of the drivable classes: the given ones, or those that the bundle marks. Empty: every region counts.
-
-        Raises:
-            ParameterError: the bundle has no class of a given name.
-        """
-        names = [c.name for c in description.classes]
-        if not self.drivable_classes:
-            return tuple(names[number] for number in description.drivable_ids)
-        if self.drivable_classes == (EVERY_REGION,):
-            return ()
-        for name in self.drivable_classes:
-            if name not in names:
-                raise ParameterError(
-                    f"parameter 'region.drivable_classes' holds '{name}'; the bundle has {', '.join(names)}. "
-                    f"['{EVERY_REGION}'] counts every region"
-                )
-        return self.drivable_classes
+        return in_force(self.given, description.operating_point(self.operating_point))
 
     def pipeline_settings(self, description: BundleDescription) -> PipelineSettings:
         """What a camera's pipeline does with this bundle.
 
         Raises:
             BundleError: no such operating point.
-            ParameterError: the bundle has no class of a given name.
+            ParameterError: the bundle has no class of a given name, or its operating point holds settings that cannot
+                work, alone or with the parameters.
         """
+        point = description.operating_point(self.operating_point)
+        values = self.in_force(description).values
+        try:
+            region, persistence = _region_and_persistence(values)
+            evidence = _evidence(values)
+            if self.max_rate_hz > 0:
+                _check_rate(self.max_rate_hz, self.stale_after_s, persistence)
+        except ParameterError as error:
+            raise ParameterError(f"with the settings of the operating point '{point.name}': {error}") from error
+        names = _drivable_names(values, description)
+        if names:
+            ids = {c.name: c.id for c in description.classes}
+            region = replace(region, drivable_ids=frozenset(ids[name] for name in names))
         return PipelineSettings(
             anomaly_threshold=self.threshold(description),
-            region=self.region_settings(description),
-            persistence=self.persistence,
-            ground=GroundLimits(self.max_range_m, self.ground_z_m),
+            region=region,
+            persistence=persistence,
+            evidence=evidence,
+            ground=GroundLimits(values["ground.max_range_m"], self.ground_z_m),
         )
+
+    def drivable_names(self, description: BundleDescription) -> tuple[str, ...]:
+        """Names of the drivable classes: the given ones, or those that the bundle marks. Empty: every region counts.
+
+        Raises:
+            BundleError: no such operating point.
+            ParameterError: the bundle has no class of a given name.
+        """
+        return _drivable_names(self.in_force(description).values, description)
 
     def threshold(self, description: BundleDescription) -> float:
         """The threshold with this bundle, in [0, 1].
@@ -198,14 +202,31 @@ class LiveSettings:
         found = []
         if "operating_point" in names and self.anomaly_threshold is not None:
             found.append(
-                f"operating_point has no effect while anomaly_threshold is {self.anomaly_threshold:g}, which is in "
-                "force; set anomaly_threshold to -1 to use the operating point"
+                "operating_point has no effect on the threshold while anomaly_threshold is "
+                f"{self.anomaly_threshold:g}, which is in force; set anomaly_threshold to -1 to use that of the "
+                "operating point"
             )
-        if "region.surroundings" in names and not self.drivable_classes:
+        if "region.surroundings" in names and not any(self.given["region.drivable_classes"]):
             found.append("region.surroundings has no effect while region.drivable_classes is empty")
         if "score_encoding" in names and "anomaly_score" not in self.outputs:
             found.append("score_encoding has no effect while outputs does not hold anomaly_score")
         return "; ".join(found)
+
+
+def _drivable_names(values: Mapping[str, Any], description: BundleDescription) -> tuple[str, ...]:
+    wanted = tuple(name for name in values["region.drivable_classes"] if name)
+    names = [c.name for c in description.classes]
+    if not wanted:
+        return tuple(names[number] for number in description.drivable_ids)
+    if wanted == (EVERY_REGION,):
+        return ()
+    for name in wanted:
+        if name not in names:
+            raise ParameterError(
+                f"parameter 'region.drivable_classes' holds '{name}'; the bundle has {', '.join(names)}. "
+                f"['{EVERY_REGION}'] counts every region"
+            )
+    return wanted
 
 
 def _check_values(values: Mapping[str, Any], live: bool) -> None:
@@ -255,12 +276,41 @@ def fixed_settings(values: Mapping[str, Any]) -> FixedSettings:
         or (OPENING_WITH_BUILD_S if values["engine_build"] else OPENING_S),
         base_frame=values["ground.base_frame"],
         rectified_images=values["ground.rectified_images"],
+        motion=_motion(values),
         grid=_grid(values),
         mountings=_mountings(values, cameras),
         ego_masks=_ego_masks(values, cameras),
         camera_info_topics=_camera_info_topics(values, cameras, calibrations),
         calibrations=calibrations,
     )
+
+
+def _motion(values: Mapping[str, Any]) -> MotionSettings:
+    topic, frame = values["ground.odometry_topic"], values["ground.fixed_frame"]
+    if topic and (len(topic) > LONGEST_TOPIC or not FULL_TOPIC.fullmatch(topic)):
+        raise ParameterError(
+            f"parameter 'ground.odometry_topic' is {shown(topic)}; it must be the full name of a topic, such as "
+            "/odometry"
+        )
+    if topic and frame:
+        raise ParameterError(
+            f"parameter 'ground.odometry_topic' is '{topic}', and 'ground.fixed_frame' is {shown(frame)}: both tell "
+            "where the vehicle is; clear one of them"
+        )
+    if frame and frame.removeprefix("/") == values["ground.base_frame"].removeprefix("/"):
+        raise ParameterError(
+            f"parameter 'ground.fixed_frame' is {shown(frame)}, which is the vehicle's own frame (ground.base_frame); "
+            "give the frame in which the vehicle moves, such as odom"
+        )
+    return MotionSettings(topic, frame, values["ground.motion_wait_s"], values["ground.max_speed_mps"])
+
+
+def _evidence(values: Mapping[str, Any]) -> EvidenceSettings:
+    names = [field.name for field in fields(EvidenceSettings)]
+    try:
+        return EvidenceSettings(**{name: values[f"evidence.{name}"] for name in names})
+    except ValueError as error:
+        raise ParameterError(f"parameters 'evidence.': {error}") from error
 
 
 def _grid(values: Mapping[str, Any]) -> GridSettings:
@@ -410,6 +460,26 @@ def _check_rate(max_rate_hz: float, stale_after_s: float, persistence: Persisten
         )
 
 
+def _region_and_persistence(values: Mapping[str, Any]) -> tuple[RegionSettings, PersistenceSettings]:
+    try:
+        return (
+            RegionSettings(
+                hysteresis=values["region.hysteresis"],
+                min_area=values["region.min_area"],
+                max_regions=values["region.max_regions"],
+                surroundings=values["region.surroundings"],
+            ),
+            PersistenceSettings(
+                seen_frames=values["persistence.seen_frames"],
+                of_frames=values["persistence.of_frames"],
+                max_gap_s=values["persistence.max_gap_s"],
+                reach=values["persistence.reach"],
+            ),
+        )
+    except ValueError as error:
+        raise ParameterError(f"parameters 'region.' and 'persistence.': {error}") from error
+
+
 def live_settings(values: Mapping[str, Any]) -> LiveSettings:
     """The settings that can change while the node is active.
 
@@ -425,28 +495,13 @@ def live_settings(values: Mapping[str, Any]) -> LiveSettings:
         raise ParameterError(
             f"parameter 'anomaly_threshold' is {threshold}; it must be in [0, 1], or -1 for the operating point's"
         )
-    try:
-        region = RegionSettings(
-            hysteresis=values["region.hysteresis"],
-            min_area=values["region.min_area"],
-            max_regions=values["region.max_regions"],
-            surroundings=values["region.surroundings"],
-        )
-        persistence = PersistenceSettings(
-            seen_frames=values["persistence.seen_frames"],
-            of_frames=values["persistence.of_frames"],
-            max_gap_s=values["persistence.max_gap_s"],
-            reach=values["persistence.reach"],
-        )
-    except ValueError as error:
-        raise ParameterError(f"parameters 'region.' and 'persistence.': {error}") from error
+    given = {name: values[name] for name in HELD}
+    _, persistence = _region_and_persistence(given)
+    _evidence(given)
     if values["max_rate_hz"] > 0:
         _check_rate(values["max_rate_hz"], values["stale_after_s"], persistence)
     return LiveSettings(
-        region=region,
-        drivable_classes=tuple(name for name in values["region.drivable_classes"] if name),
-        persistence=persistence,
-        max_range_m=values["ground.max_range_m"],
+        given=given,
         ground_z_m=values["ground.z_m"],
         point_height_m=values["ground.point_height_m"],
         operating_point=values["operating_point"],

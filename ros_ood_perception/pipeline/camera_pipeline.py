@@ -50,13 +50,20 @@ from ros_ood_perception.camera.raw_image import MalformedImageError
 from ros_ood_perception.inference.engine import ImageSizeError, InferenceEngine
 from ros_ood_perception.inference.perception import FramePerception, Perception
 from ros_ood_perception.obstacles.camera_geometry import CameraGeometry, GroundLimits
+from ros_ood_perception.obstacles.evidence import EvidenceSettings
 from ros_ood_perception.obstacles.ground import CameraPose, GroundProjection
 from ros_ood_perception.obstacles.ground_map import GridSettings, GroundMap
+from ros_ood_perception.obstacles.motion import FrameMotion
 from ros_ood_perception.obstacles.regions import RegionFinder, RegionSettings
 from ros_ood_perception.obstacles.tracks import Obstacle, ObstacleDetector, PersistenceSettings
 
 NO_PLACE = "no_place_on_the_ground"
 TOO_FAR_APART = "frames_too_far_apart"
+NO_MOTION = "no_motion"
+NOT_CONFIGURED = (
+    "not used: obstacles are followed in the picture; ground.odometry_topic or ground.fixed_frame would tell where the "
+    "vehicle is"
+)
 
 
 @dataclass(frozen=True)
@@ -86,12 +93,14 @@ class PipelineSettings:
         anomaly_threshold: in [0, 1]. A pixel is anomalous where its score is at least this.
         region: which regions of the score count. The ground map uses its `drivable_ids` too.
         persistence: when a region becomes an obstacle.
+        evidence: the same while it has a place on the ground and the vehicle's motion is known.
         ground: which places on the ground count.
     """
 
     anomaly_threshold: float
     region: RegionSettings = field(default_factory=RegionSettings)
     persistence: PersistenceSettings = field(default_factory=PersistenceSettings)
+    evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
     ground: GroundLimits = field(default_factory=GroundLimits)
 
 
@@ -104,6 +113,7 @@ class FrameResult:
         perception: classes and anomaly score.
         obstacles: the largest first.
         ground: the camera over the ground; None if that is not known.
+        motion: where the vehicle was; None: nothing is to tell it.
         make_ground_map: makes the `ground_map` of `ground`.
     """
 
@@ -111,6 +121,7 @@ class FrameResult:
     perception: FramePerception
     obstacles: tuple[Obstacle, ...]
     ground: GroundProjection | None
+    motion: FrameMotion | None
     make_ground_map: Callable[[GroundProjection], GroundMap] = field(repr=False, compare=False)
 
     @cached_property
@@ -127,15 +138,17 @@ class FrameWarnings:
         picture: implausible images, kind to sentence; see `FramePlausibility.problems`.
         no_place: why obstacles and ground cannot be placed.
         too_far_apart: why no region can become an obstacle.
+        no_motion: why it is not known where the vehicle was; empty as well if nothing is to tell it.
     """
 
     picture: Mapping[str, str]
     no_place: str
     too_far_apart: str
+    no_motion: str
 
     def by_kind(self) -> dict[str, str]:
         """All reasons, kind to sentence."""
-        others = {NO_PLACE: self.no_place, TOO_FAR_APART: self.too_far_apart}
+        others = {NO_PLACE: self.no_place, TOO_FAR_APART: self.too_far_apart, NO_MOTION: self.no_motion}
         return {**self.picture, **{kind: text for kind, text in others.items() if text}}
 
 
@@ -183,8 +196,11 @@ class CameraPipeline:
         self._camera = camera = camera or CameraSetup()
         self._settings = settings
         self._perception = Perception(engine, settings.anomaly_threshold, num_classes, model_input)
-        self._detector = ObstacleDetector(RegionFinder(settings.region, camera.ego_mask), settings.persistence)
-        self._plausibility = FramePlausibility(model_input.size, model_input.fit == "letterbox")
+        self._detector = ObstacleDetector(
+            RegionFinder(settings.region, camera.ego_mask), settings.persistence, settings.evidence
+        )
+        self._motion: FrameMotion | None = None
+        self._plausibility = FramePlausibility(model_input.size_for, model_input.fit == "letterbox")
         self._geometry = CameraGeometry(_pose_source(camera.mounting, pose_of), camera.rectified_images, no_camera_info)
         if camera.calibration is not None:
             self._geometry.set_camera_info(camera.calibration)
@@ -194,6 +210,11 @@ class CameraPipeline:
         """Why nothing in the last frame can be placed on the ground; empty if it can."""
         return self._geometry.problem
 
+    @property
+    def motion(self) -> str:
+        """`known`, or why it is not known where the vehicle was at the last frame."""
+        return NOT_CONFIGURED if self._motion is None else self._motion.problem or "known"
+
     def configure(self, settings: PipelineSettings) -> None:
         """Process the next frames with other settings. Tracks and ids of obstacles stay.
 
@@ -201,20 +222,29 @@ class CameraPipeline:
             ValueError: the threshold is outside [0, 1].
         """
         self._perception = replace(self._perception, anomaly_threshold=settings.anomaly_threshold)
-        self._detector.configure(RegionFinder(settings.region, self._camera.ego_mask), settings.persistence)
+        finder = RegionFinder(settings.region, self._camera.ego_mask)
+        self._detector.configure(finder, settings.persistence, settings.evidence)
         self._settings = settings
 
     def set_camera_info(self, info: CameraInfoMessage) -> None:
         """Use this calibration from the next frame on, instead of any other. Another thread may call this."""
         self._geometry.set_camera_info(info)
 
-    def __call__(self, image: NDArray[np.uint8], stamp_ns: int, frame_id: str) -> FrameResult:
+    def __call__(
+        self,
+        image: NDArray[np.uint8],
+        stamp_ns: int,
+        frame_id: str,
+        motion: Callable[[], FrameMotion | None] = lambda: None,
+    ) -> FrameResult:
         """Process the next frame.
 
         Args:
             image: (H, W, 3) uint8 in the bundle's colour order, H and W at least 1.
             stamp_ns: the frame's stamp, nanoseconds.
             frame_id: frame_id of the frame's header.
+            motion: gives where the vehicle was at that stamp; None: nothing is to tell it. It is called after
+                inference, and may wait.
 
         Raises:
             EngineError: the engine failed, or returned an invalid result.
@@ -227,7 +257,8 @@ class CameraPipeline:
         except ImageSizeError as error:
             # The fault of this camera, not of the engine that several cameras share: TensorRT 8.6 takes one size only.
             raise MalformedImageError("image size", str(error)) from error
-        obstacles = self._detector(perception, stamp_ns, ground)
+        self._motion = motion()
+        obstacles = self._detector(perception, stamp_ns, ground, self._motion)
         height, width = perception.engine_semantic.shape
 
         def make_ground_map(ground: GroundProjection) -> GroundMap:
@@ -236,7 +267,7 @@ class CameraPipeline:
             ego_mask = self._camera.ego_mask
             return self._geometry.ground_map(ground, (height, width), drivable_ids, hysteresis, ego_mask, grid)
 
-        return FrameResult(image, perception, obstacles, ground, make_ground_map)
+        return FrameResult(image, perception, obstacles, ground, self._motion, make_ground_map)
 
     def warnings(self, result: FrameResult, now_s: float) -> FrameWarnings:
         """Check the last frame. Call it once for each frame that was processed; the node does so after publishing.
@@ -249,6 +280,7 @@ class CameraPipeline:
             picture=self._plausibility.problems(result.image, now_s),
             no_place=self._geometry.problem,
             too_far_apart=self._detector.too_far_apart,
+            no_motion="" if self._motion is None else self._motion.problem,
         )
 
     def state(self) -> dict[str, Any]:
@@ -257,6 +289,7 @@ class CameraPipeline:
             "detector": self._detector.state(),
             "plausibility": self._plausibility.state(),
             "ground": self._geometry.problem,
+            "motion": None if self._motion is None else self._motion.problem,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -264,3 +297,6 @@ class CameraPipeline:
         self._detector.restore(state["detector"])
         self._plausibility.restore(state["plausibility"])
         self._geometry.restore(state["ground"])
+        problem = state["motion"]
+        # Only its problem is read until the next frame.
+        self._motion = None if problem is None else FrameMotion(None, problem=problem)

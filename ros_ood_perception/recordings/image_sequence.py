@@ -22,7 +22,7 @@ from ros_ood_perception.camera.image_file import (
 from ros_ood_perception.camera.raw_image import MalformedImageError
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.natural_order import natural_key
-from ros_ood_perception.recordings.bag_files import STORAGE_ENDINGS
+from ros_ood_perception.recordings.bag_files import STORAGE_ENDINGS, holds_bag
 from ros_ood_perception.recordings.bag_parts import listed
 
 VIDEO_ENDINGS = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg")
@@ -215,7 +215,7 @@ def open_sequence(path: Path) -> ImageSequence:
 
 
 def _other_frames(folder: Path, used: Path) -> list[str]:
-    """Names of the folders with images, and of the videos, that are in a folder beside the images that are read."""
+    """Names of folders with images, bags and videos that are in a folder beside the images that are read."""
     if not folder.is_dir():
         return []
     found = []
@@ -223,7 +223,7 @@ def _other_frames(folder: Path, used: Path) -> list[str]:
         if entry == used or entry.name.startswith(".") or entry.name.lower() in LABEL_FOLDERS:
             continue
         try:
-            if is_video(entry) or (entry.is_dir() and images_in(entry)):
+            if is_video(entry) or (entry.is_dir() and (images_in(entry) or holds_bag(entry))):
                 found.append(entry.name)
         except OSError:  # a folder that may not be listed
             continue

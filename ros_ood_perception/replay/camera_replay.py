@@ -20,14 +20,14 @@ from ros_ood_perception.messages.results import result_message, warnings_for_out
 from ros_ood_perception.messages.stamps import stamp_ns
 from ros_ood_perception.messages.topics import OUTPUT_TOPICS, camera_topic
 from ros_ood_perception.parameters.settings import FixedSettings, LiveSettings
-from ros_ood_perception.pipeline.camera_pipeline import TOO_FAR_APART, CameraPipeline, FrameResult
+from ros_ood_perception.pipeline.camera_pipeline import NO_MOTION, TOO_FAR_APART, CameraPipeline, FrameResult
 from ros_ood_perception.pipeline.fates import FAILED, LEFT_OUT, MALFORMED, PUBLISHED, REPLAYED_FATES
 from ros_ood_perception.pipeline.frame_headers import FrameHeaders
 from ros_ood_perception.recordings.message_types import MessageTypes
 from ros_ood_perception.replay.cameras import CameraTopics
 from ros_ood_perception.replay.engine_pool import ComputedEngine, EnginePool
 from ros_ood_perception.replay.inputs import InputFrame
-from ros_ood_perception.replay.static_transforms import StaticTransforms
+from ros_ood_perception.replay.transforms.static_transforms import StaticTransforms
 
 MAX_PROBLEMS = 20
 """Largest number of problems that are kept as sentences; further ones are only counted."""
@@ -64,6 +64,8 @@ class CameraReplay:
         too_far_apart: number of frames in which no obstacle could be found because frames come too seldom, and the
             first sentence about it.
         no_place: number of frames in which nothing could be placed on the ground, and the first sentence about it.
+        no_motion: number of frames at which it is not known where the vehicle was although something is to tell it,
+            and the first sentence about it.
         headers: of the frames that were used.
         pose_by_frame_id: the camera's pose is that of the frame_id of its images, and not from `mounting.*`.
     """
@@ -112,6 +114,7 @@ class CameraReplay:
         self.problems: list[str] = []
         self.too_far_apart: dict[str, Any] = {"frames": 0, "problem": ""}
         self.no_place: dict[str, Any] = {"frames": 0, "problem": ""}
+        self.no_motion: dict[str, Any] = {"frames": 0, "problem": ""}
         self.headers = FrameHeaders()
         self._label_info_written = False
         self._last_fate = ""
@@ -133,7 +136,7 @@ class CameraReplay:
         self._engine.expect(future)
         header = frame.message.header
         try:
-            result = self._pipeline(image, stamp_ns(header.stamp), header.frame_id)
+            result = self._pipeline(image, stamp_ns(header.stamp), header.frame_id, lambda: frame.motion)
         except MalformedImageError as error:
             self.count(MALFORMED, f"{frame.name}: {error}")
             return None
@@ -144,6 +147,9 @@ class CameraReplay:
         if self._pipeline.ground_problem:
             self.no_place["frames"] += 1
             self.no_place["problem"] = self.no_place["problem"] or self._pipeline.ground_problem
+        if frame.motion is not None and frame.motion.problem:
+            self.no_motion["frames"] += 1
+            self.no_motion["problem"] = self.no_motion["problem"] or frame.motion.problem
         warnings = warnings_for_outputs(self._pipeline.warnings(result, frame.time_ns / 1e9), self._outputs)
         for kind, text in warnings.picture.items():
             self.warning_counts[kind] = self.warning_counts.get(kind, 0) + 1
@@ -154,6 +160,8 @@ class CameraReplay:
             self.too_far_apart["frames"] += 1
             self.too_far_apart["problem"] = self.too_far_apart["problem"] or warnings.too_far_apart
             self._last_warnings.append(TOO_FAR_APART)
+        if warnings.no_motion:
+            self._last_warnings.append(NO_MOTION)
         return result
 
     def count(self, fate: str, problem: str = "") -> None:
@@ -194,6 +202,11 @@ class CameraReplay:
         return self._pipeline.ground_problem or "known"
 
     @property
+    def motion(self) -> str:
+        """`known`, or why it is not known where the vehicle was at the last frame."""
+        return self._pipeline.motion
+
+    @property
     def rectified_problem(self) -> str:
         """Why the images may be rectified while their calibration is taken for one of raw images; "" if not."""
         return "" if self._rectified or self._info is None else not_rectified(self.topics.image, self._info)
@@ -202,14 +215,20 @@ class CameraReplay:
         """`diagnostic_msgs/DiagnosticStatus`. Nothing in it depends on when or how fast the replay ran."""
         bad = self._last_fate in (MALFORMED, FAILED)
         level = 2 if bad else 1 if self._last_warnings else 0
-        texts = {**self.warning_texts, TOO_FAR_APART: self.too_far_apart["problem"]}
+        texts = {
+            **self.warning_texts,
+            TOO_FAR_APART: self.too_far_apart["problem"],
+            NO_MOTION: self.no_motion["problem"],
+        }
         warned = "; ".join(f"{kind}: {texts[kind]}" for kind in self._last_warnings)
         text = f"the last frame was {self._last_fate}" if bad else warned or "every frame replayed"
         values = {
             **{name: str(count) for name, count in self.accounting.items()},
             **{f"implausible: {kind}": str(count) for kind, count in sorted(self.warning_counts.items())},
             "frames too far apart": str(self.too_far_apart["frames"]),
+            "frames without motion": str(self.no_motion["frames"]),
             "ground": self.ground,
+            "motion": self.motion,
             **facts,
         }
         return self._types(
@@ -233,12 +252,14 @@ class CameraReplay:
             "problems": self.problems,
             "too_far_apart": self.too_far_apart,
             "no_place": self.no_place,
+            "no_motion": self.no_motion,
             "headers": self.headers.state(),
             "announced": self._label_info_written,
             "last_fate": self._last_fate,
             "last_doubts": self._last_warnings,
             # Of the last frame, and in the diagnostics until the next one.
             "ground": remembered["ground"],
+            "motion": remembered["motion"],
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -248,5 +269,6 @@ class CameraReplay:
         self.warning_texts = dict(state["doubt_texts"])
         self.problems, self._label_info_written = list(state["problems"]), state["announced"]
         self.too_far_apart, self.no_place = dict(state["too_far_apart"]), dict(state["no_place"])
+        self.no_motion = dict(state["no_motion"])
         self.headers.restore(state["headers"])
         self._last_fate, self._last_warnings = state["last_fate"], list(state["last_doubts"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -10,14 +10,17 @@ from types import SimpleNamespace
 from typing import Any, Protocol
 
 from ros_ood_perception.camera.raw_image import PlainImage
-from ros_ood_perception.messages.stamps import NANOSECONDS_PER_SECOND, stamp_message
+from ros_ood_perception.messages.stamps import NANOSECONDS_PER_SECOND, stamp_message, stamp_ns
+from ros_ood_perception.obstacles.motion import FrameMotion, MotionSettings
 from ros_ood_perception.recordings.bag import Bag, BagError, BagMessage
 from ros_ood_perception.recordings.image_sequence import ImageFolder, ImageSequence
 from ros_ood_perception.recordings.message_types import message_types
 from ros_ood_perception.recordings.opening import open_recording
 from ros_ood_perception.replay.cameras import CameraTopics, choose_cameras, unread_cameras
-from ros_ood_perception.replay.static_transforms import TOPIC as STATIC_TRANSFORMS
-from ros_ood_perception.replay.static_transforms import StaticTransforms
+from ros_ood_perception.replay.transforms.frame_motion import AwaitedFrame, RecordedPose, with_motion
+from ros_ood_perception.replay.transforms.recorded_motion import MotionSource, motion_source, refused_poses
+from ros_ood_perception.replay.transforms.static_transforms import TOPIC as STATIC_TRANSFORMS
+from ros_ood_perception.replay.transforms.static_transforms import StaticTransforms
 
 LONGEST_ENCODING = 64
 """Characters that are shown; no encoding has so many."""
@@ -39,6 +42,7 @@ class InputFrame:
         time_ns: time in the recording, nanoseconds. The results are recorded at the same time.
         message: `sensor_msgs/Image` or `CompressedImage`; None if it cannot be read; `problem` then says why.
         raw: the serialised message; None for files.
+        motion: where the vehicle was at its stamp; None: nothing is to tell it.
     """
 
     camera: int
@@ -48,6 +52,7 @@ class InputFrame:
     message: Any = field(repr=False)
     problem: str = ""
     raw: bytes | None = field(default=None, repr=False)
+    motion: FrameMotion | None = None
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,14 @@ class Input(Protocol):
         """The problem to report while a camera has no calibration, with the remedy."""
         ...
 
+    def use_motion(self, settings: MotionSettings, base_frame: str) -> None:
+        """Say of each frame where the vehicle was.
+
+        Args:
+            base_frame: of the vehicle.
+        """
+        ...
+
     def start_ns(self) -> int:
         """The time of the first frame."""
         ...
@@ -179,6 +192,8 @@ class BagInput:
         for message in self._read(self._transform_topics()):
             self.transforms.add(message)
         self._notes += self.transforms.changes
+        self._new_motion: Callable[[], MotionSource | None] = lambda: None
+        self._motion: MotionSource | None = None
 
     @property
     def damage(self) -> list[str]:
@@ -188,7 +203,8 @@ class BagInput:
     @property
     def notes(self) -> list[str]:
         """See `Input`."""
-        return [*self._bag.notes, *self._notes]
+        refused = [] if self._motion is None else refused_poses(self._motion)
+        return [*self._bag.notes, *self._notes, *refused]
 
     @property
     def typestore(self) -> Any:
@@ -229,6 +245,16 @@ class BagInput:
             f"nothing was recorded on {self.cameras[camera].info}; set calibration.camera_info_topic to {recorded}, or "
             "calibration.file"
         )
+
+    def use_motion(self, settings: MotionSettings, base_frame: str) -> None:
+        """See `Input.use_motion`."""
+        self._new_motion = partial(motion_source, settings, base_frame, self.transforms)
+        source = self._new_motion()
+        if source is None or self._bag.types.get(source.topic) == source.kind:
+            return
+        others = sorted(topic for topic, kind in self._bag.types.items() if kind == source.kind)
+        recorded = f"recorded is {', '.join(others)}" if others else "no other topic has that type"
+        self._notes.append(f"{source.topic} has no {source.kind}, so it is not known where the vehicle was; {recorded}")
 
     @cached_property
     def copied(self) -> dict[str, str]:
@@ -297,10 +323,25 @@ class BagInput:
         self, start_ns: int | None, stop_ns: int | None, copied: Collection[str]
     ) -> Iterator[InputFrame | InputInfo | InputCopy]:
         """See `Input.items`."""
+        # A new one each time: what comes must depend on the recording alone.
+        self._motion = self._new_motion()
+        if self._motion is None:
+            for item in self._items(start_ns, stop_ns, copied, ""):
+                assert not isinstance(item, RecordedPose)
+                yield item
+            return
+        of_poses = self._motion.topic if self._bag.types.get(self._motion.topic) == self._motion.kind else ""
+        items = map(_awaited, self._items(start_ns, stop_ns, copied, of_poses))
+        for other, motion in with_motion(items, self._motion):
+            yield replace(other, motion=motion) if isinstance(other, InputFrame) else other
+
+    def _items(
+        self, start_ns: int | None, stop_ns: int | None, copied: Collection[str], of_poses: str
+    ) -> Iterator[InputFrame | InputInfo | InputCopy | RecordedPose]:
         images = {camera.image: index for index, camera in enumerate(self.cameras)}
         numbers = [0] * len(self.cameras)
         infos = self._info_topics
-        topics = {*images, *infos, *copied}
+        topics = {*images, *infos, *copied, *([of_poses] if of_poses else ())}
         for raw in self._bag.messages(topics, start_ns, stop_ns):
             if raw.topic in copied:
                 yield InputCopy(raw.topic, raw.time_ns, raw.raw)
@@ -308,14 +349,27 @@ class BagInput:
                 camera = images[raw.topic]
                 yield bag_frame(self._bag, raw, camera, numbers[camera])
                 numbers[camera] += 1
-            elif raw.topic in infos:
+            elif raw.topic in infos or raw.topic == of_poses:
                 try:
-                    info = _ros2_names(self._bag.deserialize(raw))
+                    message = self._bag.deserialize(raw)
                 except BagError as error:
                     self._broken[str(error)] = None
                     continue
-                for camera in infos[raw.topic]:
-                    yield InputInfo(camera, info)
+                if raw.topic == of_poses:
+                    yield RecordedPose(message, raw.time_ns)
+                for camera in infos.get(raw.topic, ()):
+                    yield InputInfo(camera, _ros2_names(message))
+
+
+def _awaited(
+    item: InputFrame | InputInfo | InputCopy | RecordedPose,
+) -> RecordedPose | tuple[InputFrame | InputInfo | InputCopy, AwaitedFrame | None]:
+    """An item with what it waits for, see `with_motion`."""
+    if isinstance(item, RecordedPose):
+        return item
+    if isinstance(item, InputFrame) and item.message is not None:
+        return item, AwaitedFrame(stamp_ns(item.message.header.stamp), item.time_ns)
+    return item, None
 
 
 def bag_frame(bag: Bag, raw: BagMessage, camera: int, number: int) -> InputFrame:
@@ -348,6 +402,7 @@ class SequenceInput:
         self.transforms = StaticTransforms()
         self.first_infos: dict[int, Any] = {}
         self.copied = {FRAMES_TOPIC: "sensor_msgs/msg/Image"}
+        self._frame_motion: FrameMotion | None = None
         self.typestore = message_types().typestore
 
     def limit_images(self, max_pixels: int) -> None:
@@ -360,6 +415,11 @@ class SequenceInput:
     def why_no_calibration(self, camera: int) -> str:
         """See `Input.why_no_calibration`."""
         return f"a {self.kind} has no camera_info; set calibration.file"
+
+    def use_motion(self, settings: MotionSettings, base_frame: str) -> None:
+        """See `Input.use_motion`: images tell nothing of it."""
+        if settings.is_given:
+            self._frame_motion = FrameMotion(None, problem=f"a {self.kind} does not say where the vehicle was")
 
     def start_ns(self) -> int:
         """The time of the first frame."""
@@ -410,7 +470,7 @@ class SequenceInput:
                 )
                 yield InputCopy(FRAMES_TOPIC, time_ns, types.serialized(image))
             message = PlainImage(header, frame.height, frame.width, frame.encoding, frame.step, frame.data)
-            yield InputFrame(0, index, frame.name, time_ns, message)
+            yield InputFrame(0, index, frame.name, time_ns, message, motion=self._frame_motion)
         self.damage = [f"cannot be decoded: {problem}" for problem in self._source.unreadable]
 
 

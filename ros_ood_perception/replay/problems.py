@@ -39,6 +39,12 @@ def warnings(camera: Mapping[str, Any]) -> list[str]:
             f"in {missing['frames']} of {camera['accounting']['published']} frames obstacles have no place on the "
             f"ground: {missing['problem']}"
         )
+    unmoved = camera.get("frames_without_motion")
+    if unmoved and unmoved["frames"]:
+        found.append(
+            f"in {unmoved['frames']} of {camera['accounting']['published']} frames it is not known where the vehicle "
+            f"was: {unmoved['problem']}"
+        )
     found += [text for name in ("zero_stamps", "unordered_stamps") if (text := camera.get(name, {}).get("problem"))]
     found += [text for name in ("rectified", "shared_frame_id") if (text := camera.get(name))]
     return found

@@ -103,20 +103,21 @@ def ego_across(along: float, swerves: NDArray[np.float64]) -> float:
     return EGO_ACROSS_M + offset
 
 
-def make_scene(seed: int, driven_m: float, duration_s: float, unknown_objects: bool) -> Scene:
+def make_scene(seed: int, driven_m: float, duration_s: float, unknown_objects: bool, cyclists: float = 1.0) -> Scene:
     """The scene of a seed. The streets of one seed with and without unknown objects are the same.
 
     Args:
         driven_m: how far along the vehicle gets.
         duration_s: of the drive.
         unknown_objects: whether there are any.
+        cyclists: times as many as usual.
     """
     street = Street.winding(driven_m + BEYOND_M, np.random.default_rng([seed, 0]))
     still = _Placed(street)
     _house_rows(street, still, np.random.default_rng([seed, 1]))
     _street_furniture(street, still, np.random.default_rng([seed, 2]))
     _parked_cars(street, still, np.random.default_rng([seed, 3]))
-    movers = _traffic(street, seed, driven_m / duration_s, duration_s)
+    movers = _traffic(street, seed, driven_m / duration_s, duration_s, cyclists)
     swerves = np.zeros((0, 2))
     if unknown_objects:
         unknown, swerves = _unknown(np.random.default_rng([seed, 5]), driven_m, duration_s)
@@ -245,7 +246,7 @@ def _parked_cars(street: Street, still: _Placed, generator: np.random.Generator)
             along += float(generator.uniform(5.9, 7.4))
 
 
-def _traffic(street: Street, seed: int, ego_mps: float, duration_s: float) -> list[Mover]:
+def _traffic(street: Street, seed: int, ego_mps: float, duration_s: float, cyclists: float) -> list[Mover]:
     generator = np.random.default_rng([seed, 4])
     movers = []
     # Oncoming cars meet the vehicle one after the other.
@@ -255,7 +256,7 @@ def _traffic(street: Street, seed: int, ego_mps: float, duration_s: float) -> li
         movers.append(Mover((car(generator),), meeting_s * (ego_mps + speed), LANE_M / 2 + 0.25, -speed))
         meeting_s += float(generator.uniform(3.5, 8))
     # Cyclists ride between lane and parked cars on the other side, pedestrians walk on the pavements.
-    for k in range(int(street.length_m / 70)):
+    for k in range(int(street.length_m * cyclists / 70)):
         speed = float(generator.uniform(3, 5))
         start = float(generator.uniform(0.1, 1.0)) * (street.length_m + speed * duration_s)
         movers.append(Mover(tuple(cyclist([seed, 40, k])), start, LANE_M - 0.25, -speed, step_m=3.5))

@@ -36,7 +36,7 @@ DESCRIPTION = BundleDescription(
     training=TrainingRecord((), "", "", "", 0, 0, 0.0, "", 0),
     operating_points=(
         OperatingPoint("half", 0.5, "by hand", "none"),
-        OperatingPoint("strict", 0.9, "by hand", "none"),
+        OperatingPoint("strict", 0.9, "by hand", "none", settings={"region.max_regions": 32, "region.min_area": 0.001}),
     ),
 )
 

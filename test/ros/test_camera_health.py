@@ -165,6 +165,14 @@ def test_stamps_that_go_back_repeat_or_run_ahead_are_told_apart() -> None:
     assert not timeline.follow(1 * second, 101 * second).went_back
 
 
+def test_the_stamp_of_another_clock_gives_no_age() -> None:
+    hour = 3600 * 10**9
+    assert FrameTimeline().follow(100 * hour, 101 * hour).one_clock
+    # A bag of another day, and a driver whose stamps count from its start.
+    assert not FrameTimeline().follow(80 * hour, 101 * hour).one_clock
+    assert not FrameTimeline().follow(10**9, 500_000 * hour).one_clock
+
+
 def test_without_a_clock_no_age_is_known() -> None:
     when = FrameTimeline().follow(100, 0)
     assert (when.age_ms, when.in_future) == (None, False)

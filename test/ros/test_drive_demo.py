@@ -55,6 +55,17 @@ def test_no_frame_is_lost_and_all_outputs_are_the_replays(run: Path, summary: di
     assert any(widths), "equal because there are none"
 
 
+def test_both_know_at_every_frame_where_the_vehicle_was(run: Path) -> None:
+    [replayed] = json.loads((run / "replay" / "summary.json").read_text())["cameras"]
+    assert (replayed["motion"], replayed["frames_without_motion"]["frames"]) == ("known", 0)
+    with AnyReader([run / "bag"]) as reader:
+        topic = [c for c in reader.connections if c.topic == "/diagnostics"]
+        statuses = [s for c, _, raw in reader.messages(topic) for s in reader.deserialize(raw, c.msgtype).status]
+    facts = [{pair.key: pair.value for pair in status.values} for status in statuses]
+    assert facts[-1]["motion"] == "known"
+    assert not any(fact.get("frames without motion") for fact in facts)
+
+
 def test_the_figures_are_those_of_evaluate_replay(run: Path, summary: dict[str, Any]) -> None:
     metrics = json.loads((run / "replay" / "metrics.json").read_text())["sets"]["replay"]
     assert summary["metrics"] == metrics

@@ -83,11 +83,12 @@ def test_a_shorter_period_of_the_diagnostics_holds_at_once(
 def test_outputs_rate_and_operating_point_change_while_it_runs(
     bench: Bench, start_node: StartNode, start_camera: StartCamera, brightness_bundle: Path
 ) -> None:
-    start_node(bundle=brightness_bundle, diagnostics_period_s=0.2)
+    node = start_node(bundle=brightness_bundle, diagnostics_period_s=0.2, region__min_area=0.0004)
     camera = start_camera("/camera/image_raw", 20.0, "--size", "120", "160")
     bench.bring_up()
     camera.wait_until_ready()
     bench.wait_for_outputs(3)
+    assert bench.facts["region.max_regions"] == "64 (default)"
     assert bench.set(operating_point="strict", outputs=["semantic_mask"], max_rate_hz=4.0) == [(True, "")] * 3
     bench.spin_for(0.5)
     counts = {name: len(messages) for name, messages in bench.received.items()}
@@ -97,6 +98,9 @@ def test_outputs_rate_and_operating_point_change_while_it_runs(
     assert 4 <= len(bench.received["semantic"]) - counts["semantic"] <= 13
     assert bench.facts["operating_point"] == "strict"
     assert bench.facts["anomaly_threshold"] == "0.9"
+    assert bench.facts["region.max_regions"] == "32 (operating point strict)"
+    assert bench.facts["region.min_area"] == "0.0004 (parameter)"
+    assert "now: region.min_area 0.0004 (parameter), region.max_regions 32 (operating point strict)" in node.log
     bench.accounting()
 
 
@@ -109,7 +113,9 @@ def test_an_operating_point_is_checked_while_a_threshold_is_set_and_the_log_says
     assert not successful
     assert "no operating point 'lax'" in why
     assert bench.set_atomically(operating_point="strict") == (True, "")
-    assert "operating_point has no effect while anomaly_threshold is 0.4, which is in force" in node.log
+    assert (
+        "operating_point has no effect on the threshold while anomaly_threshold is 0.4, which is in force" in node.log
+    )
     assert bench.set_atomically(anomaly_threshold=-1.0) == (True, "")
     bench.spin_until(lambda: bench.facts["anomaly_threshold"] == "0.9", "the threshold of the operating point")
 
@@ -122,7 +128,7 @@ def test_an_operating_point_is_checked_while_a_threshold_is_set_and_the_log_says
             {"score_encoding": "32FC1", "outputs": ["overlay"]},
             "score_encoding has no effect while outputs does not hold",
         ),
-        ({"operating_point": "a", "anomaly_threshold": 0.5}, "operating_point has no effect while anomaly_threshold"),
+        ({"operating_point": "a", "anomaly_threshold": 0.5}, "operating_point has no effect on the threshold while"),
         ({"operating_point": "a"}, ""),
         ({"score_encoding": "32FC1"}, ""),
         ({"anomaly_threshold": 0.5}, ""),

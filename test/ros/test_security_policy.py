@@ -51,8 +51,8 @@ def without_what_is_not_installed(found: Endpoints) -> Endpoints:
 
 
 @pytest.mark.parametrize(
-    ("cameras", "preset", "transport", "namespace"),
-    [(("",), "plain", "raw", "/"), (("front", "left"), "autoware", "compressed", "/car")],
+    ("cameras", "preset", "transport", "namespace", "odometry"),
+    [(("",), "plain", "raw", "/", ""), (("front", "left"), "autoware", "compressed", "/car", "/wheels/odometry")],
 )
 def test_the_policy_allows_what_the_node_makes_and_nothing_else(
     bench: Bench,
@@ -62,6 +62,7 @@ def test_the_policy_allows_what_the_node_makes_and_nothing_else(
     preset: str,
     transport: str,
     namespace: str,
+    odometry: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     command = [
@@ -80,15 +81,16 @@ def test_the_policy_allows_what_the_node_makes_and_nothing_else(
         bundle=write_brightness_bundle(tmp_path / "bundle"),
         image_transport=transport,
         autostart=True,
+        **({"ground.odometry_topic": odometry} if odometry else {}),
     )
     bench.spin_until(lambda: "active: listening" in node.log, "the node")
     bench.spin_until(lambda: (NODE, namespace) in bench.node.get_node_names_and_namespaces(), "the node on the graph")
-    allowed = endpoints(cameras, preset, transport, namespace)
+    allowed = endpoints(cameras, preset, transport, namespace, odometry=odometry)
     expected = without_what_is_not_installed(allowed)
     bench.spin_until(lambda: of_graph(bench, namespace) == (expected, set()), "the graph that the policy allows")
     capsys.readouterr()
     arguments = ["--cameras", ",".join(cameras), "--preset", preset, "--image-transport", transport]
-    assert main([*arguments, "--namespace", namespace]) == 0
+    assert main([*arguments, "--namespace", namespace, "--odometry", odometry]) == 0
     assert of_file(capsys.readouterr().out) == allowed
     assert node.stop() == 0
 

@@ -10,7 +10,7 @@ import pytest
 
 from ros_ood_perception.camera.calibration.camera_info import CameraError
 from ros_ood_perception.node.transforms import Transforms
-from ros_ood_perception.replay.static_transforms import StaticTransforms
+from ros_ood_perception.replay.transforms.static_transforms import StaticTransforms
 
 ON_TF = "is on /tf, which is not used"
 

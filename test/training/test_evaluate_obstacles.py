@@ -110,6 +110,29 @@ def test_the_figures_of_a_known_drive(replayed: Path, tmp_path: Path, capsys: py
         assert text in shown
 
 
+def test_the_report_shows_each_false_obstacle_and_what_it_lies_on(replayed: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    found = measured(replayed, truth_of(tmp_path / "truth.json"), "--report", str(report))
+    assert found["causes"] == [{"cause": "on road", "false_obstacles": 1, "frames": 3}]
+    page = report.read_text()
+    assert page.count("the place of the false obstacle") == 1
+    for text in ("1 of 1", "on road", "3 frames", "pallet 1", "FROC curve", "classes are those that the network saw"):
+        assert text in page
+
+
+def test_where_nothing_unknown_lies_every_obstacle_is_false(
+    replayed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "figures.json"
+    assert evaluate_obstacles([str(replayed), "--nothing-unknown", "--json", str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert (found["objects"], found["false_obstacles"], found["frames"]) == (0, 2, 10)
+    assert sum(row["frames"] for row in found["causes"]) == 11
+    with pytest.raises(SystemExit):
+        evaluate_obstacles([str(replayed), "--nothing-unknown", "--truth", "truth.json"])
+    assert "exclude each other" in capsys.readouterr().err
+
+
 def test_only_frames_of_the_truth_are_measured_and_what_is_left_out_is_said(
     replayed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

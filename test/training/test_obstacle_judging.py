@@ -56,7 +56,7 @@ def published(*obstacles: PublishedObstacle, mask: np.ndarray | None = None, has
             mask[round(one.box.y) : round(one.box.y + one.box.height), round(one.box.x) :][
                 :, : round(one.box.width)
             ] = True
-    return PublishedFrame("/node/", 0, 0, mask, obstacles, has_places)
+    return PublishedFrame("/node/", 0, 0, 0, None, mask, obstacles, has_places)
 
 
 def judged(frame: PublishedFrame, *objects: TrueObject) -> JudgedFrame:

@@ -19,6 +19,7 @@ from ros_ood_perception.bundle.model_bundle import read_bundle
 from ros_ood_perception.files.strict_yaml import from_mapping
 from ros_ood_perception.inference.opening import open_engine
 from training import calibrate, export, train_flow, train_joint, train_segmenter
+from training.add_size.__main__ import main as add_size
 from training.bundles.network import checkpoint_of_bundle, segmenter_of_bundle
 from training.runs.checkpoint import load_checkpoint
 from training.segmenter.deployed_segmenter import DeployedSegmenter
@@ -38,6 +39,7 @@ PROGRAMS: dict[str, Callable[[list[str]], int]] = {
     "training.train_joint": train_joint.main,
     "training.export": export.main,
     "training.calibrate": calibrate.main,
+    "training.add_size": add_size,
 }
 
 

@@ -137,8 +137,7 @@ def test_the_stages_of_a_recipe_fit_together_at_the_papers_settings(recipe: str)
     assert segmenter.segmenter.backbone_settings == joint.segmenter.backbone_settings
     assert segmenter.segmenter.decoder_channels == joint.segmenter.decoder_channels
     assert segmenter.input_size == joint.input_size
-    multiple = LadderSegmenter(joint.segmenter, 19).size_multiple
-    assert not any(side % multiple for side in joint.input_size)
+    LadderSegmenter(joint.segmenter, 19).check_input_size(joint.input_size)
     for stage, epochs, rate in ((segmenter, 120, 4e-4), (joint, 40, 1e-5)):
         assert (stage.epochs, stage.batch_size, stage.augmentation.crop) == (epochs, 16, (768, 768))
         assert stage.optimiser.learning_rate == rate

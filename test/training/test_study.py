@@ -18,12 +18,12 @@ from ros_ood_perception.files.strict_yaml import from_mapping, load_yaml, read_y
 from training.flow.training_config import FlowTrainingConfig
 from training.joint.training_config import JointTrainingConfig
 from training.runs.training_run import config_digest
-from training.studies.config import StudyConfig
-from training.studies.report import by_reliability, mean_and_spread
-from training.studies.report import main as report
-from training.studies.report import report as report_text
-from training.studies.study import merged
-from training.study import main as study
+from training.study.__main__ import main as study
+from training.study.config import StudyConfig
+from training.study.report import by_reliability, mean_and_spread
+from training.study.report import main as report
+from training.study.report import report as report_text
+from training.study.study import merged
 
 VARIANTS: dict[str, Any] = {"cross_entropy": {"negatives": {"source": "none"}}, "flow": {"beta": 0.5}}
 

@@ -18,7 +18,7 @@ from training.evaluate import main as evaluate
 from training.export import main as export
 from training.paste_objects import main as paste_objects
 from training.sample_flow import main as sample_flow
-from training.studies.report import main as study_report
+from training.study.report import main as study_report
 
 
 def contents(folder: Path) -> dict[Path, bytes]:

@@ -21,6 +21,12 @@ def swin() -> Any:
     return SwinConfig(embed_dim=16, depths=[1, 1, 1, 1], num_heads=[1, 2, 2, 4], window_size=4, out_features=STAGES)
 
 
+def convnext() -> Any:
+    from transformers import ConvNextConfig
+
+    return ConvNextConfig(hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1], out_features=STAGES)
+
+
 def mask2former() -> Any:
     from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
 
@@ -48,8 +54,9 @@ def oneformer() -> Any:
     from transformers import OneFormerConfig, OneFormerForUniversalSegmentation
 
     config = OneFormerConfig(
-        backbone_config=swin(), conv_dim=32, mask_dim=32, hidden_dim=32, encoder_feedforward_dim=32, encoder_layers=1,
-        decoder_layers=2, num_attention_heads=2, dim_feedforward=32, query_dec_layers=1, is_training=False, **QUERIES,
+        backbone_config=convnext(), conv_dim=32, mask_dim=32, hidden_dim=32, encoder_feedforward_dim=32,
+        encoder_layers=1, decoder_layers=2, num_attention_heads=2, dim_feedforward=32, query_dec_layers=1,
+        is_training=False, **QUERIES,
     )  # fmt: skip
     return OneFormerForUniversalSegmentation(config)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 
 from ros_ood_perception.bundle.description import Fit
 from ros_ood_perception.bundle.model_bundle import (
-    DESCRIPTION_FILE,
     FORMAT_VERSION,
-    MODEL_FILE,
     Bundle,
     BundleClass,
     BundleDescription,
+    FurtherSize,
     InputDescription,
-    OperatingPoint,
+    ModelVariant,
     ScoreDescription,
     TrainingRecord,
     write_bundle,
@@ -29,12 +28,22 @@ from ros_ood_perception.bundle.model_bundle import (
 from ros_ood_perception.files.strict_yaml import from_mapping
 from ros_ood_perception.inference.engine import EngineOutput
 from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
-from ros_ood_perception.inference.parity import Parity, fixed_frames, measure_parity
+from ros_ood_perception.inference.parity import Parity, measure_parity
 from training.bundles.folder import check_bundle_folder
 from training.bundles.onnx_export import ExportError, onnx_bytes
 from training.bundles.operating_points import measured_operating_points
-from training.bundles.precisions import CALIBRATION_FRAMES, COMPARED_FRAMES, VARIANTS, make_variants, spread
+from training.bundles.precisions import (
+    CALIBRATION_FRAMES,
+    COMPARED_FRAMES,
+    VARIANTS,
+    Compared,
+    graph_file,
+    graphs_of_precisions,
+    measured_variants,
+    spread,
+)
 from training.data.data_config import DataConfig
+from training.data.labelled_frames import LabelledFrames
 from training.data.registry import DATA_SETS, open_training_frames, open_validation_frames, registered
 from training.runs.checkpoint import load_checkpoint, reading
 from training.segmenter.deployed_segmenter import DEFAULT_SCORE, DeployedSegmenter
@@ -116,71 +125,118 @@ def require_parity(parity: Parity) -> None:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What an exported graph was compared on, and what was chosen there.
+class _Frames:
+    """What exported graphs are compared on.
 
     Attributes:
-        parity: of the graph and the network.
-        operating_points: none without labelled frames.
-        images: (H, W, 3) uint8 each, to compare other precisions on.
-        images_are: their description, for the record.
+        labelled: validation frames, on which thresholds are chosen too; None without a data set.
+        compared: to compare other precisions on; None: drawn scenes of each size.
         calibration: (H, W, 3) uint8 each, for `int8`; none unless it is wanted.
     """
 
-    parity: Parity
-    operating_points: tuple[OperatingPoint, ...]
-    images: Images
-    images_are: str
+    labelled: LabelledFrames | None = None
+    name: str = ""
+    compared: Compared | None = None
     calibration: Images = ()
+
+    def of_parity(self, size: tuple[int, int]) -> Iterable[NDArray[np.uint8]]:
+        """(H, W, 3) uint8 each, to compare a graph with the network on."""
+        if self.labelled is None:
+            return np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8)
+        return (self.labelled[index].image for index in range(len(self.labelled)))
+
+
+@dataclass
+class _Graphs:
+    """The exported graphs of one size, and their parity with the network."""
+
+    bundle: Bundle
+    parity: Parity
+    variants: tuple[ModelVariant, ...]
+    files: dict[str, bytes] = field(default_factory=dict)
 
 
 def export_bundle(
     checkpoint_path: Path,
     folder: Path,
     data: Path | None = None,
-    input_size: tuple[int, int] | None = None,
+    sizes: Sequence[tuple[int, int]] = (),
     temperature: float = 1.0,
     score: str = DEFAULT_SCORE,
     variants: Sequence[str] = ("fp16",),
     fit: Fit = "stretch",
-) -> Parity:
-    """Write a bundle, verified and compared with the network.
+) -> dict[tuple[int, int], Parity]:
+    """Write a bundle, verified and compared with the network at each size.
 
     Args:
+        sizes: heights and widths of the network's input. The first is that of `model.onnx`. None: the size used in
+            validation.
         variants: of `training.bundles.precisions.VARIANTS`.
         fit: how a frame of another aspect comes to the input's size.
+
+    Returns:
+        By size.
 
     Raises:
         PerceptionError, OSError, ValueError: as their messages say; `folder` is then unchanged.
     """
     read = {"the checkpoint": checkpoint_path, "--data": data}
-    check_bundle_folder("the bundle's folder", folder, variant_files(), read)
+    named = (None, *sizes[1:])
+    names = [graph_file(precision, size) for size in named for precision in ("fp32", *VARIANTS)]
+    check_bundle_folder("the bundle's folder", folder, names, read)
     checkpoint = load_checkpoint(checkpoint_path)
     if "exported" not in checkpoint:
         raise ExportError(f"{checkpoint_path}: holds no segmenter (it is of a {checkpoint.get('kind')} run)")
     with reading(checkpoint_path):
         data_config = from_mapping(checkpoint["config"]["data"], DataConfig, str(checkpoint_path))
-        model = deployed_segmenter(checkpoint, input_size, temperature, score)
+        models = [deployed_segmenter(checkpoint, size, temperature, score) for size in sizes or (None,)]
+        given = [FurtherSize(*model.input_size, graph_file("fp32", model.input_size), "") for model in models[1:]]
+        model_input = InputDescription(*models[0].input_size, fit=fit, further_sizes=tuple(given))
         properties = {"name": folder.resolve().name, "weights_licence": checkpoint["data_set"]["licence"]}
-        contents = onnx_bytes(model, properties | encoder_origin(checkpoint["config"]["segmenter"].get("pretrained")))
+        properties |= encoder_origin(checkpoint["config"]["segmenter"].get("pretrained"))
+        contents = [onnx_bytes(model, properties) for model in models]
         scored = ScoreDescription(name=score, temperature=temperature)
-        description = _description(folder.resolve().name, checkpoint, data_config, model, scored, contents)
-    description = replace(description, input=replace(description.input, fit=fit))
-    bundle = Bundle(folder, description, contents)
-    if data is None:
-        measured = _measured_on_drawn_frames(bundle, model)
-    else:
-        measured = _measured_on_frames(bundle, model, data_config, data, "int8" in variants)
-    require_parity(measured.parity)
-    description = replace(description, operating_points=measured.operating_points)
-    made, files = make_variants(bundle, model, variants, measured.images, measured.images_are, measured.calibration)
+        description = _description(folder.resolve().name, checkpoint, data_config, models[0], scored, contents[0])
+    bundle = Bundle(folder, replace(description, input=model_input), contents[0], tuple(contents[1:]))
+    frames = _Frames() if data is None else _frames(bundle, data_config, data, "int8" in variants)
+    made = [
+        _graphs(bundle.at(model.input_size), model, variants, frames, size)
+        for model, size in zip(models, named, strict=True)
+    ]
+    further = [replace(size, variants=graphs.variants) for size, graphs in zip(given, made[1:], strict=True)]
+    model_input = replace(model_input, further_sizes=tuple(further))
+    description = replace(bundle.description, input=model_input, variants=made[0].variants)
+    if frames.labelled is not None:
+        points = measured_operating_points(bundle, frames.labelled, f"{frames.name}, {len(frames.labelled)} frames)")
+        description = replace(description, operating_points=points)
     # The older bundle is removed only when all of the new one exists.
-    check_bundle_folder("the bundle's folder", folder, variant_files(), {})
-    folder.mkdir(parents=True, exist_ok=True)
-    for stale in (DESCRIPTION_FILE, MODEL_FILE, *variant_files()):
+    for stale in check_bundle_folder("the bundle's folder", folder, names, {}):
         (folder / stale).unlink(missing_ok=True)
-    write_bundle(folder, replace(description, variants=made), contents, files)
-    return measured.parity
+    write_bundle(folder, description, bundle.model, {k: v for graphs in made for k, v in graphs.files.items()})
+    return {graphs.bundle.description.input.size: graphs.parity for graphs in made}
+
+
+def _graphs(
+    bundle: Bundle,
+    model: DeployedSegmenter,
+    variants: Sequence[str],
+    frames: _Frames,
+    further_size: tuple[int, int] | None,
+) -> _Graphs:
+    """The graphs of one size, compared with the network.
+
+    Args:
+        bundle: of that size, with its float32 graph.
+    """
+    parity = parity_with_network(model, bundle, frames.of_parity(model.input_size))
+    require_parity(parity)
+    graphs = graphs_of_precisions(bundle, model, variants, frames.calibration)
+    compared = frames.compared or Compared.of(None, model.input_size)
+    made = measured_variants(bundle, graphs, compared, further_size)
+    files = {graph_file(name, further_size): contents for name, contents in graphs.items()}
+    if further_size is not None:
+        files[graph_file("fp32", further_size)] = bundle.model
+    return _Graphs(bundle, parity, made, files)
 
 
 def _description(
@@ -229,16 +285,7 @@ def _drivable_names(checkpoint: dict[str, Any], data_config: DataConfig) -> list
     return [c.name for c in known.classes if c.drivable]
 
 
-def _measured_on_drawn_frames(bundle: Bundle, model: DeployedSegmenter) -> Measured:
-    noise = np.random.default_rng(0).integers(0, 256, (2, *model.input_size, 3), np.uint8)
-    return Measured(
-        parity_with_network(model, bundle, noise), (), fixed_frames(*model.input_size), "drawn street scenes"
-    )
-
-
-def _measured_on_frames(
-    bundle: Bundle, model: DeployedSegmenter, config: DataConfig, data: Path, calibrate: bool
-) -> Measured:
+def _frames(bundle: Bundle, config: DataConfig, data: Path, calibrate: bool) -> _Frames:
     frames = open_validation_frames(config.set, data, config.validation, config.held_out)
     trained, found = ([c.name for c in classes] for classes in (bundle.description.classes, frames.classes))
     if trained != found:
@@ -246,16 +293,9 @@ def _measured_on_frames(
             f"--data {data}: {frames.title} has the classes {', '.join(found)}; the checkpoint was trained on "
             f"{', '.join(trained)}. Give the data that it was trained on"
         )
-    parity = parity_with_network(model, bundle, (frames[i].image for i in range(len(frames))))
     name = f"{frames.title} ({config.validation}"
-    points = measured_operating_points(bundle, frames, f"{name}, {len(frames)} frames)")
     calibration: Images = ()
     if calibrate:
         training_frames = open_training_frames(config.set, data, config.train, config.held_out)
         calibration = spread(training_frames, CALIBRATION_FRAMES)
-    return Measured(parity, points, spread(frames, COMPARED_FRAMES), f"{name})", calibration)
-
-
-def variant_files() -> tuple[str, ...]:
-    """Names of the files that variants of a bundle have."""
-    return tuple(file for _, _, file in VARIANTS.values())
+    return _Frames(frames, name, Compared(spread(frames, COMPARED_FRAMES), f"{name})"), calibration)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import onnx
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ros_ood_perception.bundle.model_bundle import Bundle, ModelVariant, write_bundle
 from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
-from ros_ood_perception.inference.parity import Parity, ParityMeter, fixed_frames, require_parity
+from ros_ood_perception.inference.parity import ParityMeter, fixed_frames, require_parity
 from training.bundles.fold_batch_norms import folded
 from training.bundles.folder import check_bundle_folder
 from training.bundles.graph import LOGITS, MASK_SUMS, GraphError
@@ -29,11 +29,9 @@ from training.data.arguments import DataArgument, open_frames
 from training.segmenter.deployed_segmenter import DeployedSegmenter
 from training.segmenter.ladder_segmenter import SegmenterConfig
 
-VARIANTS = {
-    "fp16": ("onnx", "fp16", "model_fp16.onnx"),
-    "int8": ("onnx", "int8", "model_int8.onnx"),
-}
-"""Format, precision and file of each variant, by its name on the command line."""
+Precision = Literal["fp16", "int8"]
+VARIANTS: tuple[Precision, ...] = get_args(Precision)
+"""The precisions that a bundle can have besides fp32, as the command line has them."""
 
 CALIBRATION_FRAMES = 48
 COMPARED_FRAMES = 16
@@ -126,61 +124,105 @@ class _Frames(CalibrationDataReader):
         return None if frame is None else {"image": frame[None]}
 
 
-def make_variants(
-    bundle: Bundle,
-    model: DeployedSegmenter | None,
-    names: Sequence[str],
-    frames: Sequence[NDArray[np.uint8]],
-    what: str,
-    calibration: Sequence[NDArray[np.uint8]],
-) -> tuple[tuple[ModelVariant, ...], dict[str, bytes]]:
-    """Variants of a bundle, each compared with `model.onnx`.
+def graph_file(precision: str, further_size: tuple[int, int] | None = None) -> str:
+    """Name of a graph in a bundle's folder.
+
+    >>> graph_file("fp32"), graph_file("fp16"), graph_file("fp16", (384, 672))
+    ('model.onnx', 'model_fp16.onnx', 'model_384x672_fp16.onnx')
+    """
+    size = "" if further_size is None else f"_{further_size[0]}x{further_size[1]}"
+    return f"model{size}{'' if precision == 'fp32' else f'_{precision}'}.onnx"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The frames that graphs of other precisions are compared on.
+
+    Attributes:
+        frames: (H, W, 3) uint8 each.
+        what: their description, for the record.
+    """
+
+    frames: Sequence[NDArray[np.uint8]]
+    what: str
+
+    @classmethod
+    def of(cls, data: DataArgument | None, size: tuple[int, int]) -> Compared:
+        """Frames of a data set; without one, drawn scenes of a height and width."""
+        if data is None:
+            return cls(fixed_frames(*size), "drawn street scenes")
+        return cls(spread(open_frames(data, ()), COMPARED_FRAMES), f"{data.name} ({data.split or data.path.name})")
+
+
+def measured_variants(
+    bundle: Bundle, graphs: Mapping[str, bytes], compared: Compared, further_size: tuple[int, int] | None = None
+) -> tuple[ModelVariant, ...]:
+    """Graphs of other precisions, compared with the float32 graph on the CPU.
+
+    Args:
+        bundle: of one size.
+        graphs: contents by precision.
+        further_size: None for the size of `model.onnx`; only file names depend on it.
+
+    Raises:
+        EngineError: a graph differs by more than its precision allows.
+    """
+    if not graphs:
+        return ()
+    reference = OnnxRuntimeEngine(bundle)
+    outputs = [reference.run(frame[None]) for frame in compared.frames]
+    reference.close()
+    variants = []
+    for precision, contents in graphs.items():
+        engine = OnnxRuntimeEngine(replace(bundle, model=contents))
+        meter = ParityMeter()
+        for frame, output in zip(compared.frames, outputs, strict=True):
+            meter.add(output, engine.run(frame[None]))
+        engine.close()
+        parity = meter.parity()
+        require_parity(parity, precision, f"the variant {precision}")
+        measured_on = f"{compared.what}, {parity.frames} frames, {engine.name} on the CPU"
+        # The digest is filled in when the bundle is written.
+        variants.append(
+            ModelVariant(
+                "onnx",
+                precision,  # type: ignore[arg-type]
+                graph_file(precision, further_size),
+                "",
+                parity.label_agreement,
+                parity.mean_score_difference,
+                measured_on,
+            )
+        )
+    return tuple(variants)
+
+
+def graphs_of_precisions(
+    bundle: Bundle, model: DeployedSegmenter | None, names: Sequence[str], calibration: Sequence[NDArray[np.uint8]]
+) -> dict[str, bytes]:
+    """The network of a bundle of one size at other precisions, by their names.
 
     Args:
         model: the network that the bundle's graph computes; None makes `fp16` from the graph.
         names: of `VARIANTS`.
-        frames, what: images to compare on, (H, W, 3) uint8 each, and their description.
-        calibration: images for `int8`.
-
-    Returns:
-        The variants for the description, and the contents of the files by name.
+        calibration: (H, W, 3) uint8 each, for `int8`.
 
     Raises:
-        EngineError: a variant differs by more than its precision allows.
         ExportError: `int8` has no calibration frames, or a graph cannot be made.
         GraphError: there is no network, and the graph does not name the network's ends.
     """
     properties = {"name": bundle.description.name, "weights_licence": bundle.description.weights_licence}
-    reference = OnnxRuntimeEngine(bundle)
-    outputs = [reference.run(frame[None]) for frame in frames]
-    reference.close()
-    variants, files = [], {}
+    found = {}
     for name in names:
-        kind, precision, file = VARIANTS[name]
         if name == "fp16" and model is not None:
-            contents = onnx_bytes(half_network(model), properties)
+            found[name] = onnx_bytes(half_network(model), properties)
         elif name == "fp16":
-            contents = finished(with_half_network(bundle.model), properties)
+            found[name] = finished(with_half_network(bundle.model), properties)
+        elif calibration:
+            found[name] = quantised_onnx(bundle.model, calibration, properties)
         else:
-            if not calibration:
-                raise ExportError("int8 needs calibration frames; give a data set")
-            contents = quantised_onnx(bundle.model, calibration, properties)
-        engine = OnnxRuntimeEngine(replace(bundle, model=contents))
-        meter = ParityMeter()
-        for frame, output in zip(frames, outputs, strict=True):
-            meter.add(output, engine.run(frame[None]))
-        parity = meter.parity()
-        require_parity(parity, precision, f"the variant {name}")
-        measured_on = f"{what}, {parity.frames} frames, {engine.name} on the CPU"
-        variants.append(_variant(kind, precision, file, parity, measured_on))
-        files[file] = contents
-        engine.close()
-    return tuple(variants), files
-
-
-def _variant(kind: Any, precision: Any, file: str, parity: Parity, measured_on: str) -> ModelVariant:
-    # The digest is filled in when the bundle is written.
-    return ModelVariant(kind, precision, file, "", parity.label_agreement, parity.mean_score_difference, measured_on)
+            raise ExportError("int8 needs calibration frames; give a data set")
+    return found
 
 
 def spread(frames: Any, count: int) -> list[NDArray[np.uint8]]:
@@ -196,7 +238,9 @@ def add_variants(
     data: DataArgument | None,
     calibration: DataArgument | None,
 ) -> Bundle:
-    """Make variants of a bundle from the weights in its graph, and write them into it. Its other variants are kept.
+    """Make variants of a bundle at each size, from the weights in its graphs, and write them into it.
+
+    Its other variants are kept.
 
     Args:
         config: of a segmenter that was trained here; None for any other network.
@@ -206,17 +250,23 @@ def add_variants(
     """
     given = {"--data": data, "--calibration": calibration}
     read = {option: None if argument is None else argument.path for option, argument in given.items()}
-    check_bundle_folder("the bundle", bundle.folder, [VARIANTS[name][2] for name in names], read)
-    model = None if config is None else segmenter_of_bundle(bundle, config)
-    frames, what = fixed_frames(*bundle.description.input.size), "drawn street scenes"
-    if data is not None:
-        found = open_frames(data, ())
-        frames, what = spread(found, COMPARED_FRAMES), f"{data.name} ({data.split or data.path.name})"
+    whole = bundle.description.input
+    further = (None, *(size.size for size in whole.further_sizes))
+    check_bundle_folder("the bundle", bundle.folder, [graph_file(n, size) for size in further for n in names], read)
     calibrating = [] if calibration is None else spread(open_frames(calibration, ()), CALIBRATION_FRAMES)
-    try:
-        made, files = make_variants(bundle, model, names, frames, what, calibrating)
-    except GraphError as error:
-        raise GraphError(f"{error}; give --config, the configuration that the bundle was trained with") from error
-    kept = [v for v in bundle.description.variants if v.file not in files]
-    files.update({v.file: bundle.variant_bytes(v) for v in kept})
-    return write_bundle(bundle.folder, replace(bundle.description, variants=(*kept, *made)), bundle.model, files)
+    files = bundle.files()
+    variants: list[tuple[ModelVariant, ...]] = []
+    for size in further:
+        one = bundle.at(size or whole.size)
+        model = None if config is None else segmenter_of_bundle(one, config)
+        try:
+            graphs = graphs_of_precisions(one, model, names, calibrating)
+        except GraphError as error:
+            raise GraphError(f"{error}; give --config, the configuration that the bundle was trained with") from error
+        files |= {graph_file(name, size): contents for name, contents in graphs.items()}
+        made = measured_variants(one, graphs, Compared.of(data, one.description.input.size), size)
+        kept = [v for v in one.description.variants if v.precision not in graphs]
+        variants.append((*kept, *made))
+    sizes = tuple(replace(s, variants=v) for s, v in zip(whole.further_sizes, variants[1:], strict=True))
+    description = replace(bundle.description, variants=variants[0], input=replace(whole, further_sizes=sizes))
+    return write_bundle(bundle.folder, description, bundle.model, files)

@@ -8,7 +8,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from ros_ood_perception.bundle.model_bundle import ANOMALY_AT_LOGITS, Bundle, ModelVariant, ScoreDescription
+from ros_ood_perception.bundle.model_bundle import ANOMALY_AT_LOGITS, Bundle, ScoreDescription
 from training.bundles.graph import LOGITS, TEMPERATURE, GraphError, has_mask_sums, source_of_score, with_temperature
 from training.bundles.onnx_export import finished, traced_piece
 from training.segmenter.mask_scores import ALL_SCORES
@@ -32,23 +32,24 @@ class ScoreOfLogits(nn.Module):
 
 
 def rescored(bundle: Bundle, score: ScoreDescription) -> Bundle:
-    """The bundle with another score or another temperature of it, in memory. Its variants stay as they are.
+    """The bundle with another score or another temperature of it, at each size, in memory. Variants stay as they are.
 
     Raises:
-        GraphError: the graph lacks the named parts.
+        GraphError: a graph lacks the named parts.
     """
-    model = _rescored(bundle.model, bundle, score)
-    return replace(bundle, description=replace(bundle.description, score=score), model=model)
+    model, *further = (_rescored(graph, bundle, score) for graph in (bundle.model, *bundle.further_models))
+    description = replace(bundle.description, score=score)
+    return replace(bundle, description=description, model=model, further_models=tuple(further))
 
 
-def rescored_variant(bundle: Bundle, variant: ModelVariant, score: ScoreDescription) -> bytes:
-    """The graph of a variant of the bundle, with another score or another temperature of it.
+def rescored_files(bundle: Bundle, score: ScoreDescription) -> dict[str, bytes]:
+    """The graphs of a bundle besides `model.onnx`, with another score or another temperature of it, by file name.
 
     Raises:
-        BundleError: its file is missing or was changed.
-        GraphError: the graph lacks the named parts.
+        BundleError: a file is missing or was changed.
+        GraphError: a graph lacks the named parts.
     """
-    return _rescored(bundle.variant_bytes(variant), bundle, score)
+    return {name: _rescored(graph, bundle, score) for name, graph in bundle.files().items()}
 
 
 def _rescored(model: bytes, bundle: Bundle, score: ScoreDescription) -> bytes:

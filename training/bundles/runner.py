@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from ros_ood_perception.bundle.model_bundle import Bundle
 from ros_ood_perception.camera.letterbox import Letterbox
-from ros_ood_perception.inference.engine import EngineError, InferenceEngine
+from ros_ood_perception.inference.engine import EngineError
+from ros_ood_perception.inference.engine_of_sizes import EngineOfSizes
 from ros_ood_perception.inference.opening import open_engine
 from ros_ood_perception.inference.perception import FramePerception, Perception, letterbox_of
 from training.bundles.graph import MASK_SUMS, GraphError, LogitsEngine, source_of_score
@@ -63,29 +64,32 @@ class BundleRunner:
     def __init__(self, bundle: Bundle, engine_name: str, scores: Sequence[LogitScore] = ()) -> None:
         self.bundle = bundle
         self.scores = tuple(scores)
-        engine = open_engine(bundle, engine_name)
-        self.with_logits: LogitsEngine | None = None
-        self._why_no_logits = f"the engine '{engine.name}' gives no logits; {LogitsEngine.name} does"
-        if engine.name == LogitsEngine.name:
+        self.engine = open_engine(bundle, engine_name)
+        self._with_logits: Mapping[tuple[int, int], LogitsEngine] = {}
+        self._why_no_logits = f"the engine '{self.engine.name}' gives no logits; {LogitsEngine.name} does"
+        if self.engine.name == LogitsEngine.name:
             try:
-                self.with_logits = LogitsEngine(bundle)
+                self._with_logits = {size: LogitsEngine(bundle.at(size)) for size in bundle.description.input.sizes}
             except GraphError as error:
                 if scores:
                     raise
                 self._why_no_logits = str(error)
                 warnings.warn(f"no confidences, and so no calibration error: {error}", stacklevel=2)
         elif scores:
-            raise EngineError(f"--score needs the engine {LogitsEngine.name}; '{engine.name}' gives no logits")
-        if self.with_logits is not None:
-            engine.close()
+            raise EngineError(f"--score needs the engine {LogitsEngine.name}; '{self.engine.name}' gives no logits")
+        if self._with_logits:
+            self.engine.close()
+            self.engine = EngineOfSizes(bundle.description.input, self._with_logits)
+            of_masks = MASK_SUMS in self._with_logits[bundle.description.input.size].sources
             for score in scores:
-                source_of_score(score.name, MASK_SUMS in self.with_logits.sources)
-        self.engine: InferenceEngine = self.with_logits or engine
+                source_of_score(score.name, of_masks)
+        self._frame_size = (1, 1)
         self._box: Letterbox | None = None
         self.perception = Perception(self.engine, 1.0, len(bundle.description.classes), bundle.description.input)
 
     def perceive(self, image: NDArray[np.uint8]) -> FramePerception:
         """(H, W, 3) uint8 RGB -> the node's result for this image."""
+        self._frame_size = (image.shape[0], image.shape[1])
         self._box = letterbox_of(image, self.bundle.description.input)
         if self.bundle.description.input.colour_order == "bgr":
             image = np.ascontiguousarray(image[..., ::-1])
@@ -112,18 +116,19 @@ class BundleRunner:
         return found if self._box is None else self._box.cut(found)
 
     def _engine_of_logits(self) -> LogitsEngine:
-        if self.with_logits is None:
+        """Of the size that the last frame took."""
+        if not self._with_logits:
             raise EngineError(self._why_no_logits)
-        return self.with_logits
+        return self._with_logits[self.bundle.description.input.size_for(self._frame_size)]
 
     def confidence(self, frame_size: tuple[int, int]) -> NDArray[np.float32] | None:
         """The largest class probability of the last frame of `perceive`: (H, W) float32 in [0, 1].
 
         None if the engine gives no logits.
         """
-        if self.with_logits is None:
+        if not self._with_logits:
             return None
-        confidence = self.with_logits.confidence(self.bundle.description.score.temperature)
+        confidence = self._engine_of_logits().confidence(self.bundle.description.score.temperature)
         return np.clip(self._of_frame(confidence[0], frame_size), 0, 1)
 
     def other_score(self, score: LogitScore, frame_size: tuple[int, int]) -> NDArray[np.float32]:

@@ -3,6 +3,7 @@
     python -m ros_ood_perception.replay BAG --bundle models/mine --out out/replay
     python -m training.evaluate_obstacles out/replay --truth truth.json --json obstacles.json
     python -m training.evaluate_obstacles out/a out/b --truth a.json --truth b.json         # two drives together
+    python -m training.evaluate_obstacles out/empty --nothing-unknown --report false.html   # every obstacle is false
 
 REPLAY_OUT is the folder of a finished replay with the outputs anomaly_mask, obstacle_detections and, to judge places,
 obstacles (all are written by default). FILE is the ground_truth.json of a sample drive, or a file of your own:
@@ -35,10 +36,12 @@ from ros_ood_perception.files.json_files import write_json
 from ros_ood_perception.files.output_folder import check_apart
 from ros_ood_perception.number_arguments import real, whole
 from ros_ood_perception.shown_text import error_line
+from training.evaluate_obstacles.report import write_obstacle_report
 from training.evaluation.obstacle_tables import print_obstacles, unmeasured
 from training.evaluation.tables import say
 from training.metrics.obstacles.judging import Rule
-from training.metrics.obstacles.replayed import TruthOfReplay, measured_replays
+from training.metrics.obstacles.replayed import MeasuredReplay, TruthOfReplay, measured_replays
+from training.metrics.obstacles.truth import NothingUnknown, ObstacleTruth
 from training.metrics.obstacles.truth_file import open_truth
 
 DEFAULTS = Rule()
@@ -49,16 +52,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser = _parser()
     # So that each replay can be written beside its truth.
     options = parser.parse_intermixed_args(arguments)
-    if len(options.truth) != len(options.replays):
+    if options.nothing_unknown and options.truth:
+        parser.error("--truth and --nothing-unknown exclude each other: the latter says that no object is in any frame")
+    if not options.nothing_unknown and len(options.truth) != len(options.replays):
         parser.error(f"{len(options.replays)} REPLAY_OUT and {len(options.truth)} --truth; give one truth for each")
     if options.recording and len(options.recording) != len(options.replays):
         parser.error(
             f"{len(options.replays)} REPLAY_OUT and {len(options.recording)} --recording; give one for each, or none"
         )
     try:
-        output = _measured(options)
+        output, replays = _measured(options)
         if options.json is not None:
             write_json(options.json, output)
+        if options.report is not None:
+            for note in write_obstacle_report(options.report, output, replays):
+                say(note)
     except (PerceptionError, OSError) as error:
         say(f"evaluate_obstacles: {error_line(error)}")
         return 2
@@ -66,17 +74,20 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if unmeasured(output) else 0
 
 
-def _measured(options: argparse.Namespace) -> dict[str, Any]:
-    if options.json is not None:
-        read = {"--truth": options.truth, "REPLAY_OUT": options.replays, "--recording": options.recording}
+def _measured(options: argparse.Namespace) -> tuple[dict[str, Any], list[MeasuredReplay]]:
+    read = {"--truth": options.truth, "REPLAY_OUT": options.replays, "--recording": options.recording}
+    for option, written in (("--json", options.json), ("--report", options.report)):
         for name, paths in read.items():
-            for path in paths:
-                check_apart("--json", options.json, {name: path})
+            for path in paths if written is not None else ():
+                check_apart(option, written, {name: path})
     rule = Rule(options.min_pixels, options.max_range, options.min_marked)
     recordings = options.recording or [None] * len(options.replays)
+    truths: list[ObstacleTruth] = [open_truth(path) for path in options.truth]
+    if options.nothing_unknown:
+        truths = [NothingUnknown()] * len(options.replays)
     replays = [
-        TruthOfReplay(out, open_truth(truth), recording)
-        for out, truth, recording in zip(options.replays, options.truth, recordings, strict=True)
+        TruthOfReplay(out, truth, recording)
+        for out, truth, recording in zip(options.replays, truths, recordings, strict=True)
     ]
     return measured_replays(replays, rule, options.odometry)
 
@@ -93,11 +104,13 @@ def _parser() -> argparse.ArgumentParser:
         "--truth",
         type=Path,
         action="append",
-        required=True,
+        default=[],
         metavar="FILE",
         help="truth of the drive; one for each REPLAY_OUT, in their order",
     )
+    add("--nothing-unknown", action="store_true", help="no unknown object lies on these drives; needs no --truth")
     add("--json", type=Path, metavar="FILE", help="write all figures to this file")
+    add("--report", type=Path, metavar="FILE.html", help="write curves, timelines and pictures of false obstacles")
     add(
         "--recording",
         type=Path,

@@ -26,6 +26,7 @@ def print_obstacles(output: dict[str, Any]) -> None:
     _print_summary(out, output)
     _print_objects(out, output["each"])
     _print_groups(out, output)
+    _print_causes(out, output)
     _print_froc(out, output["froc"], output["seconds"])
     for text in [*notes(output), *unmeasured(output)]:
         say(text)
@@ -135,6 +136,20 @@ def _print_groups(out: Console, output: dict[str, Any]) -> None:
             )
         table.add_section()
     out.print(table)
+
+
+def _print_causes(out: Console, output: dict[str, Any]) -> None:
+    if not output["causes"]:
+        return
+    table = Table(title="False obstacles by what they lie on", title_justify="left")
+    table.add_column("cause")
+    for column in ("obstacles", "frames"):
+        table.add_column(column, justify="right")
+    for row in output["causes"]:
+        table.add_row(escape(printable(row["cause"])), str(row["false_obstacles"]), str(row["frames"]))
+    out.print(table)
+    if any(drive["frames_with_false_obstacles_without_labels"] for drive in output["drives"]):
+        out.print("Without labels, classes are those that the network saw.", highlight=False)
 
 
 def _print_froc(out: Console, froc: dict[str, Any], seconds: float) -> None:

@@ -51,13 +51,13 @@ def main(arguments: list[str] | None = None) -> int:
         print(note)
     description = imported.bundle.description
     drivable = ", ".join(c.name for c in description.classes if c.drivable)
-    size = description.input
     print(
-        f"{imported.bundle.folder}: {description.training.imported_from}, {size.height}x{size.width}, "
+        f"{imported.bundle.folder}: {description.training.imported_from}, {description.input.sizes_text}, "
         f"{description.score.name}, {len(description.classes)} classes (drivable: {drivable or 'none'}), licence "
         f"{description.weights_licence}"
     )
-    print(f"  compared with the source on {imported.compared_on}: {imported.parity}")
+    for (height, width), parity in imported.parity.items():
+        print(f"  {height}x{width} compared with the source on {imported.compared_on}: {parity}")
     print("  it has no thresholds yet: python -m training.calibrate chooses them on labelled frames")
     return 0
 
@@ -71,7 +71,8 @@ def _request(options: argparse.Namespace, arguments: list[str] | None) -> Import
     return ImportRequest(
         source=options.source,
         bundle=options.bundle,
-        size=options.size,
+        size=options.sizes[0] if options.sizes else None,
+        further_sizes=options.sizes[1:],
         score=options.score,
         classes=None if options.classes is None else read_class_file(options.classes),
         drivable=tuple(options.drivable),
@@ -94,7 +95,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("source", help="folder of transformers, name on its hub, or ONNX file")
     parser.add_argument("bundle", type=Path, help="folder to write, and the model's name")
     parser.add_argument(
-        "--size", type=image_size, help="HEIGHTxWIDTH of the input, rounded to what the network takes (512x1024)"
+        "--size",
+        dest="sizes",
+        type=image_size,
+        action="append",
+        default=[],
+        metavar="HEIGHTxWIDTH",
+        help="of the input, rounded to what the network takes (default: 512x1024); again for cameras of another aspect",
     )
     parser.add_argument("--score", choices=ALL_SCORES, metavar="NAME", help="anomaly score; it must suit the network")
     parser.add_argument("--classes", type=Path, metavar="FILE", help="YAML with names, colours and drivable classes")

@@ -10,23 +10,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ros_ood_perception.bundle.model_bundle import (
-    DESCRIPTION_FILE,
     FORMAT_VERSION,
     LARGEST_MODEL_BYTES,
-    MODEL_FILE,
     Bundle,
     BundleDescription,
+    FurtherSize,
     InputDescription,
     Measurement,
+    ModelVariant,
     ScoreDescription,
     TrainingRecord,
     write_bundle,
 )
 from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 from ros_ood_perception.inference.parity import Parity, ParityMeter
-from training.bundles.export import variant_files
 from training.bundles.folder import check_bundle_folder
-from training.bundles.precisions import CALIBRATION_FRAMES, COMPARED_FRAMES, make_variants, spread
+from training.bundles.precisions import (
+    CALIBRATION_FRAMES,
+    COMPARED_FRAMES,
+    Compared,
+    graph_file,
+    graphs_of_precisions,
+    measured_variants,
+    spread,
+)
 from training.data.arguments import open_frames
 from training.importing.assembly import SourceEngine, assembled
 from training.importing.imported_network import ImportedNetwork, ImportRefusedError
@@ -49,28 +56,101 @@ class Imported:
 
     Attributes:
         bundle: as written.
-        parity: of the graph and the source's own forward pass, on pixels that are claimed by a mask.
+        parity: of the graph and the source's own forward pass at each size, on pixels that are claimed by a mask.
         compared_on: the frames of it.
         notes: sentences for the user.
     """
 
     bundle: Bundle
-    parity: Parity
+    parity: Mapping[tuple[int, int], Parity]
     compared_on: str
     notes: tuple[str, ...]
 
 
+@dataclass
+class _Graphs:
+    """The graphs of one size, compared with the source.
+
+    Attributes:
+        bundle: of this size.
+        files: contents of the graphs besides `model.onnx`, by name.
+    """
+
+    network: ImportedNetwork
+    bundle: Bundle
+    parity: Parity
+    compared_on: str
+    measurements: tuple[Measurement, ...]
+    variants: tuple[ModelVariant, ...]
+    files: dict[str, bytes]
+
+
 def import_bundle(request: ImportRequest) -> Imported:
-    """Write a bundle of a network, verified and compared with the network's own forward pass.
+    """Write a bundle of a network, verified and compared with the network's own forward pass at each size.
 
     Raises:
         PerceptionError, OSError, ValueError: as their messages say; the bundle's folder is then unchanged.
     """
-    read = {
-        name: data.path for name, data in (("--data", request.data), ("--calibration", request.calibration)) if data
-    }
-    check_bundle_folder("the bundle's folder", request.bundle, variant_files(), read)
-    network = opened_source(request)
+    given = {"--data": request.data, "--calibration": request.calibration}
+    read = {option: None if data is None else data.path for option, data in given.items()}
+    check_bundle_folder("the bundle's folder", request.bundle, (), read)
+    calibration: Images = ()
+    if request.calibration is not None:
+        calibration = spread(open_frames(request.calibration, ()), CALIBRATION_FRAMES)
+    made: list[_Graphs] = []
+    for wanted in (request.size, *request.further_sizes):
+        network = opened_source(replace(request, size=wanted))
+        # Refused before anything is computed.
+        model_input = _input([*(graphs.network.input.size for graphs in made), network.input.size], network.notes)
+        made.append(_graphs(request, network, calibration, network.input.size if made else None))
+    first = made[0]
+    sizes = zip(model_input.further_sizes, made[1:], strict=True)
+    description = first.bundle.description
+    measurements = tuple(measurement for graphs in made for measurement in graphs.measurements)
+    description = replace(
+        description,
+        input=replace(model_input, further_sizes=tuple(replace(size, variants=one.variants) for size, one in sizes)),
+        variants=first.variants,
+        training=replace(description.training, measurements=measurements),
+    )
+    files = {name: contents for graphs in made for name, contents in graphs.files.items()}
+    # The older bundle is removed only when all of the new one exists.
+    for stale in check_bundle_folder("the bundle's folder", request.bundle, files, {}):
+        (request.bundle / stale).unlink(missing_ok=True)
+    bundle = write_bundle(request.bundle, description, first.bundle.model, files)
+    parity = {graphs.network.input.size: graphs.parity for graphs in made}
+    notes = dict.fromkeys(note for graphs in made for note in graphs.network.notes)
+    return Imported(bundle, parity, first.compared_on, tuple(notes))
+
+
+def _input(sizes: Sequence[tuple[int, int]], notes: Sequence[str]) -> InputDescription:
+    """The input of a bundle with these sizes, whose further graphs do not exist yet.
+
+    Args:
+        notes: of the last size.
+
+    Raises:
+        ImportRefusedError: two of them have one aspect, or there are too many.
+    """
+    try:
+        further = tuple(FurtherSize(*size, graph_file("fp32", size), "") for size in sizes[1:])
+        return InputDescription(*sizes[0], further_sizes=further)
+    except ValueError as error:
+        raise ImportRefusedError(". ".join((f"{error}; leave one --size out", *notes))) from error
+
+
+def _graphs(
+    request: ImportRequest, network: ImportedNetwork, calibration: Images, further_size: tuple[int, int] | None
+) -> _Graphs:
+    """The graphs of a network at its size.
+
+    Args:
+        further_size: that size, unless it is the one of `model.onnx`.
+
+    Raises:
+        ImportRefusedError: the graph is too large, or differs from the source.
+        EngineError, ExportError, GraphError: as their messages say.
+    """
     if 4 * network.parameters > LARGEST_MODEL_BYTES:
         raise ImportRefusedError(
             f"{request.source} has {network.parameters / 1e6:.0f} million weights, which takes more than the "
@@ -82,21 +162,14 @@ def import_bundle(request: ImportRequest) -> Imported:
     bundle = Bundle(request.bundle, _description(request, network, score, contents), contents)
     images, what = _compared_images(request, network.input.size)
     parity, figures = _compared(network, bundle, images)
-    measurements = _measurements(parity, figures, what, request.command)
-    calibration: Images = ()
-    if request.calibration is not None:
-        calibration = spread(open_frames(request.calibration, ()), CALIBRATION_FRAMES)
-    variants, files = make_variants(bundle, None, request.variants, images, what, calibration)
-    description = replace(
-        bundle.description,
-        variants=variants,
-        training=replace(bundle.description.training, measurements=measurements),
-    )
-    # The older bundle is removed only when all of the new one exists.
-    check_bundle_folder("the bundle's folder", request.bundle, variant_files(), {})
-    for stale in (DESCRIPTION_FILE, MODEL_FILE, *variant_files()):
-        (request.bundle / stale).unlink(missing_ok=True)
-    return Imported(write_bundle(request.bundle, description, contents, files), parity, what, network.notes)
+    at = "" if further_size is None else f" at {further_size[0]}x{further_size[1]}"
+    measurements = _measurements(parity, figures, f"{what}, {parity.frames} frames{at}", request.command)
+    graphs = graphs_of_precisions(bundle, None, request.variants, calibration)
+    variants = measured_variants(bundle, graphs, Compared(images, what), further_size)
+    files = {graph_file(name, further_size): graph for name, graph in graphs.items()}
+    if further_size is not None:
+        files[graph_file("fp32", further_size)] = contents
+    return _Graphs(network, bundle, parity, what, measurements, variants, files)
 
 
 def _description(
@@ -170,8 +243,7 @@ def _compared(network: ImportedNetwork, bundle: Bundle, images: Images) -> tuple
     return parity, figures
 
 
-def _measurements(parity: Parity, figures: Mapping[str, float], what: str, command: str) -> tuple[Measurement, ...]:
-    data = f"{what}, {parity.frames} frames"
+def _measurements(parity: Parity, figures: Mapping[str, float], data: str, command: str) -> tuple[Measurement, ...]:
     found = {
         "label agreement with the source": parity.label_agreement,
         "largest score difference from the source": parity.score_difference,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -43,7 +44,7 @@ FAMILIES = {
     "beit": Family(HALVES, square=True),
     "data2vec-vision": Family(HALVES, square=True),
     "mobilevit": Family(UNIT, bgr=True),
-    "mobilevitv2": Family(UNIT, bgr=True),
+    "mobilevitv2": Family(UNIT, bgr=True, multiple=64),  # its coarsest map, at 1/32, is cut into patches of 2x2
     "mobilenet_v2": Family(HALVES),
 }
 """By `model_type`."""
@@ -78,11 +79,12 @@ class ConstantPool(nn.AdaptiveAvgPool2d):
 
 def _pooling_matrix(side: int, target: int) -> Tensor:
     """(target, side): row i averages from floor(i side / target) to ceil((i + 1) side / target)."""
-    matrix = torch.zeros(target, side)
+    # In NumPy: as operators of PyTorch, every row would be traced into the graph.
+    matrix = np.zeros((target, side), np.float32)
     for row in range(target):
         first, last = row * side // target, -(-(row + 1) * side // target)
         matrix[row, first:last] = 1 / (last - first)
-    return matrix
+    return torch.from_numpy(matrix)
 
 
 def make_exportable(model: Any) -> None:

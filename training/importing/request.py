@@ -22,6 +22,7 @@ class ImportRequest:
         source: a folder, a file, or a name on a hub.
         bundle: folder to write.
         size: wanted height and width of the input, pixels; None leaves it to the network.
+        further_sizes: of the bundle, heights and widths likewise.
         score: anomaly score; None takes the default of the kind of network.
         classes: those of `--classes`.
         drivable: names of drivable classes; empty keeps what the classes say.
@@ -35,6 +36,7 @@ class ImportRequest:
     source: str
     bundle: Path
     size: tuple[int, int] | None = None
+    further_sizes: Sequence[tuple[int, int]] = ()
     score: str | None = None
     classes: Sequence[BundleClass] | None = None
     drivable: Sequence[str] = ()

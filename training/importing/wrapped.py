@@ -19,7 +19,6 @@ from ros_ood_perception.bundle.model_bundle import (
 )
 from ros_ood_perception.bundle.onnx_model.graph import HEIGHT, WIDTH, infer
 from ros_ood_perception.bundle.onnx_model.model_file import read_onnx
-from training.bundles.export import variant_files
 from training.bundles.folder import check_bundle_folder
 from training.bundles.onnx_export import finished
 from training.importing.class_list import chosen_classes
@@ -50,7 +49,9 @@ def wrap(request: ImportRequest, path: Path) -> Bundle:
         ImportRefusedError: classes, score or licence are not said.
         ExportError, BundleError, OSError: as their messages say.
     """
-    check_bundle_folder("the bundle's folder", request.bundle, variant_files(), {"the source": path.parent})
+    replaced = check_bundle_folder("the bundle's folder", request.bundle, (), {"the source": path.parent})
+    if request.size is not None:
+        raise ImportRefusedError(f"{path} is a bundle's graph, which has its size; give no --size")
     model = read_onnx_file(path)
     beside = read_bundle(path.parent).description if (path.parent / DESCRIPTION_FILE).is_file() else None
     classes = request.classes or (beside.classes if beside else None)
@@ -83,4 +84,6 @@ def wrap(request: ImportRequest, path: Path) -> Bundle:
             imported_from=f"{path.name}, a bundle's graph as it was",
         ),
     )
+    for stale in replaced:
+        (request.bundle / stale).unlink(missing_ok=True)
     return write_bundle(request.bundle, description, contents)

@@ -41,3 +41,7 @@ stage train_joint joint cross_entropy --segmenter "$runs/segmenter/best.pt"
   --score maximum_softmax
 "$python" -m training.calibrate "$models/camvid_small" --data "camvid:$data/val" --fit negatives
 "$python" -m training.calibrate "$models/camvid_small_cross_entropy" --data "camvid:$data/val"
+# A further input size of the same weights, for cameras of 16:9.
+for bundle in camvid_small camvid_small_cross_entropy; do
+  "$python" -m training.add_size "$models/$bundle" --size 384x672 --data "camvid:$data/val"
+done

@@ -16,6 +16,7 @@ from ros_ood_perception.files.output_folder import check_apart
 from ros_ood_perception.files.strict_yaml import from_mapping, load_yaml
 from ros_ood_perception.number_arguments import whole
 from ros_ood_perception.shown_text import error_line
+from training.runs.allocator import keep_freed_memory
 from training.runs.autocast_precision import precision_plugins
 from training.runs.checkpoint import CheckpointError
 from training.runs.config_changes import changed
@@ -31,6 +32,7 @@ def command_line(run_class: type[TrainingRun[Any]], description: str | None, arg
         run_class: called with (config, config path, folders of the data, out folder, fabric).
         description: text for `--help`.
     """
+    keep_freed_memory()
     program = run_class.program.rpartition(".")[2]
     options = _parser(run_class.program, description, run_class.initial).parse_args(arguments)
     changes = [*options.set, *([] if options.precision is None else [f"precision={options.precision}"])]

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from training.segmenter.encoders import ENCODER_STRIDES, build_encoder, encoder_of
+from training.segmenter.pyramid_pooling import PyramidPooling, convolution
 
 LOGIT_STRIDE = 4
 """The logits are computed at 1/4 of the network's input size."""
@@ -61,44 +61,6 @@ class SegmenterConfig:
             raise ValueError(f"batch_norm_momentum is {self.batch_norm_momentum}; it must be above 0 and at most 1")
 
 
-def _convolution(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-    )
-
-
-class PyramidPooling(nn.Module):
-    """Adds context of the whole frame to the coarsest map (Zhao et al., arXiv 1612.01105).
-
-    (N, C, h, w) float -> (N, D, h, w) float.
-    """
-
-    def __init__(self, inputs: int, outputs: int, bins: tuple[int, ...]) -> None:
-        super().__init__()
-        self.bins = bins
-        self.reduce = _convolution(inputs, outputs, 1)
-        branch = max(outputs // len(bins), 1)
-        self.branches = nn.ModuleList(_convolution(outputs, branch, 1) for _ in bins)
-        self.fuse = _convolution(outputs + branch * len(bins), outputs, 1)
-
-    def forward(self, features: Tensor) -> Tensor:
-        reduced = self.reduce(features)
-        height, width = int(reduced.shape[2]), int(reduced.shape[3])
-        maps = [reduced]
-        for bins, branch in zip(self.bins, self.branches, strict=True):
-            if height % bins == 0 and width % bins == 0:
-                # A fixed kernel and a fixed factor export without Shape nodes and without opset-18 reductions.
-                pooled = branch(functional.avg_pool2d(reduced, (height // bins, width // bins)))
-                factors = (float(height // bins), float(width // bins))
-                maps.append(functional.interpolate(pooled, scale_factor=factors, mode="bilinear"))
-            else:
-                pooled = branch(functional.adaptive_avg_pool2d(reduced, bins))
-                maps.append(functional.interpolate(pooled, size=(height, width), mode="bilinear"))
-        return self.fuse(torch.cat(maps, dim=1))
-
-
 class LadderSegmenter(nn.Module):
     """Image to class logits at 1/4 resolution.
 
@@ -129,7 +91,7 @@ class LadderSegmenter(nn.Module):
         self.context = PyramidPooling(channels[-1], width, config.pooling_bins)
         self.laterals = nn.ModuleList(nn.Conv2d(c, width, 1, bias=False) for c in channels[:-1])
         self.lateral_norms = nn.ModuleList(nn.BatchNorm2d(width) for _ in channels[:-1])
-        self.blends = nn.ModuleList(_convolution(width, width, 3) for _ in channels[:-1])
+        self.blends = nn.ModuleList(convolution(width, width, 3) for _ in channels[:-1])
         self.classify = nn.Conv2d(width, num_classes, 1)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -146,19 +108,18 @@ class LadderSegmenter(nn.Module):
 
     def check_input_size(self, size: tuple[int, int]) -> None:
         """Raises ValueError: no input of this height and width can be exported."""
-        multiple = self.size_multiple
-        if any(side % multiple for side in size):
-            nearest = "x".join(str(max(multiple, round(side / multiple) * multiple)) for side in size)
+        stride = ENCODER_STRIDES[-1]
+        if any(side % stride for side in size):
             raise ValueError(
-                f"height and width must be multiples of {multiple} (stride of the encoder times the finest grid of the "
-                f"pyramid pooling); the nearest is {nearest}"
+                f"height and width must be multiples of {stride} (stride of the encoder); the nearest is "
+                f"{nearest_size(size, stride)}"
             )
 
-    @property
-    def size_multiple(self) -> int:
-        """Height and width of an exported input must be multiples of this many pixels."""
-        multiple = 1
-        for bins in self.config.pooling_bins:
-            while multiple % bins:
-                multiple += 1
-        return ENCODER_STRIDES[-1] * multiple
+
+def nearest_size(size: tuple[int, int], stride: int) -> str:
+    """The nearest height and width that are multiples of the stride, as HEIGHTxWIDTH.
+
+    >>> nearest_size((405, 720), 32)
+    '416x704'
+    """
+    return "x".join(str(max(stride, round(side / stride) * stride)) for side in size)

@@ -16,6 +16,7 @@ from ros_ood_perception.inference.tensorrt.build import (
     BuildRequest,
     build_plan,
     builder_flags,
+    is_dynamic,
     major_version,
     make_logger,
 )
@@ -26,13 +27,32 @@ from ros_ood_perception.inference.tensorrt.plan_cache import PlanCache, PlanKey,
 OLDEST_TENSORRT = (8, 6)
 
 
+def sizes_of_plans(
+    bundle: Bundle, options: GpuOptions, find: Callable[[], Gpu] = find_gpu
+) -> tuple[tuple[int, int], ...]:
+    """The input sizes of a bundle that frames can reach, each with a plan of its own.
+
+    With TensorRT 8.6 all stretched frames have one size, and so one input size.
+
+    Raises:
+        EngineError: no driver, no GPU, or no TensorRT.
+    """
+    model_input = bundle.description.input
+    if len(model_input.sizes) == 1 or model_input.fit == "letterbox":
+        return model_input.sizes
+    find()  # before TensorRT is imported
+    if is_dynamic(import_tensorrt()):
+        return model_input.sizes
+    return (model_input.size_for(options.image_size),)
+
+
 def open_tensorrt(
     bundle: Bundle,
     options: GpuOptions,
     find: Callable[[], Gpu] = find_gpu,
     device: Callable[[], CudaDevice] = CudaDevice,
 ) -> tuple[TensorRtEngine, str]:
-    """Returns an engine, and one line that describes it.
+    """Returns an engine of the bundle's first input size (`Bundle.at`), and one line that describes it.
 
     The plan comes from the cache. With `options.build` it is built where there is none that can be trusted.
 

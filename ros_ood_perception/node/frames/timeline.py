@@ -7,6 +7,9 @@ from dataclasses import dataclass
 FUTURE_TOLERANCE_NS = 500_000_000
 """Stamps farther ahead of the node's clock than this mean that the two clocks differ."""
 
+LONGEST_AGE_MS = 3_600_000.0
+"""A frame that seems older has the stamp of another clock: of a bag, or of a driver that counts from its start."""
+
 
 @dataclass(frozen=True)
 class FrameTime:
@@ -23,6 +26,11 @@ class FrameTime:
     went_back: bool
     repeated: bool
     in_future: bool
+
+    @property
+    def one_clock(self) -> bool:
+        """Whether stamp and node's clock can be the same clock, so that `age_ms` is an age."""
+        return self.age_ms is not None and abs(self.age_ms) <= LONGEST_AGE_MS
 
     def problems(self) -> dict[str, str]:
         """What is wrong with the stamp, kind to sentence; empty if nothing is."""

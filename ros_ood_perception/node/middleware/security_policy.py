@@ -73,6 +73,7 @@ def endpoints(
     namespace: str = "/",
     transforms: bool = True,
     simulated_time: bool = False,
+    odometry: str = "",
 ) -> Endpoints:
     """What the node creates with these cameras and this preset of topics, from configure to shutdown.
 
@@ -83,6 +84,7 @@ def endpoints(
         namespace: the node's namespace.
         transforms: poses of cameras come from tf2, not from `mounting.*`.
         simulated_time: the node has use_sim_time set.
+        odometry: the node's `ground.odometry_topic`.
 
     Raises:
         SchemaError: of `read_preset` and `remappings`.
@@ -98,12 +100,13 @@ def endpoints(
 
     inputs = (INPUT_TOPICS[image_transport], CAMERA_INFO_TOPIC)
     outputs = (*OUTPUT_TOPICS.values(), STATE_TOPIC)
-    extra = (*(TRANSFORMS if transforms else ()), *(("/clock",) if simulated_time else ()))
+    extra = [*(TRANSFORMS if transforms else ()), *(("/clock",) if simulated_time else ())]
+    extra += [odometry] if odometry else []
     return Endpoints(
         publishes=_sorted(
             [full(camera_topic(c, t)) for c in cameras for t in outputs] + [full(t) for t in PUBLISHED_BY_EVERY_NODE]
         ),
-        subscribes=_sorted([full(camera_topic(c, t)) for c in cameras for t in inputs] + list(extra)),
+        subscribes=_sorted([full(camera_topic(c, t)) for c in cameras for t in inputs] + extra),
         replies=_sorted([full(service) for service in SERVICES]),
     )
 
@@ -141,6 +144,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--enclave", default=f"/{NODE}", help="path of the enclave")
     parser.add_argument("--no-tf", action="store_true", help="the cameras' poses are in mounting.*")
     parser.add_argument("--use-sim-time", action="store_true", help="the node reads /clock")
+    parser.add_argument("--odometry", default="", metavar="TOPIC", help="ground.odometry_topic, a full name")
     given = parser.parse_args(arguments)
     found = endpoints(
         cameras_of_argument(given.cameras) or [""],
@@ -149,6 +153,7 @@ def main(arguments: list[str] | None = None) -> int:
         given.namespace,
         not given.no_tf,
         given.use_sim_time,
+        given.odometry,
     )
     sys.stdout.write(policy(found, given.namespace, given.enclave))
     return 0

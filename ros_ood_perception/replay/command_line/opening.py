@@ -64,9 +64,9 @@ def open_all(options: argparse.Namespace) -> Opened:
     check_apart("--out", options.out, {f"{name} {n}": Path(n) for name in of_cameras for n in values[name] if n})
     fixed, live = fixed_settings(values), live_settings(values)
     source.use_calibrations(fixed.camera_info_topics)
+    source.use_motion(fixed.motion, fixed.base_frame)
     source.limit_images(fixed.max_image_pixels)
-    live.threshold(bundle.description)
-    live.region_settings(bundle.description)
+    live.pipeline_settings(bundle.description)
     if options.with_input and not source.copied:
         raise ReplayError("--with-input: topics of a ROS 1 bag cannot be copied; convert it first (rosbags-convert)")
     # The CPU engine's last bit can depend on the number of threads, and so can a digest.
@@ -164,6 +164,11 @@ def _identity(
         "threads": threads,
         "parameters": parameters,
     }
+    model_input = bundle.description.input
+    if model_input.further_sizes:
+        identity["further sizes"] = {f"{s.height}x{s.width}": s.sha256 for s in model_input.further_sizes}
+    if model_input.fit != "stretch":
+        identity["fit"] = model_input.fit
     # Tuples become lists, as in the state that is read back.
     plain: dict[str, Any] = json.loads(json.dumps(identity))
     return plain

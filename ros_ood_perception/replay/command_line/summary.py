@@ -44,6 +44,8 @@ def summarise(
         },
         "engine": pool.name,
         "anomaly_threshold": run.cameras[0].threshold,
+        "operating_point": description.operating_point(opened.live.operating_point).name,
+        "settings": opened.live.in_force(description).as_plain(),
         "plan": opened.plan.identity,
         "cameras": [
             {
@@ -56,6 +58,8 @@ def summarise(
                 **_headers(camera),
                 "ground": camera.ground,
                 "frames_without_ground": camera.no_place,
+                "motion": camera.motion,
+                "frames_without_motion": camera.no_motion,
                 "rectified": camera.rectified_problem,
                 "shared_frame_id": _shared_frame_id(camera, run.cameras),
                 "problems": camera.problems,

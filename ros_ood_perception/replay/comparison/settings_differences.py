@@ -43,6 +43,11 @@ def _settings(summary: Mapping[str, Any]) -> dict[str, Any]:
         for key in keys:
             value = value.get(key, _MISSING) if isinstance(value, Mapping) else _MISSING
         found[name] = value
+    in_force = summary.get("settings")  # a summary of an earlier version has none
+    for name, fact in in_force.items() if isinstance(in_force, Mapping) else ():
+        # Those of parameters are there by these.
+        if isinstance(fact, Mapping) and str(fact.get("from")).startswith("operating point"):
+            found[f"{name} of the operating point"] = fact.get("value")
     plan = summary.get("plan")
     plan = plan if isinstance(plan, Mapping) else {}
     # The bundle is there by its model's digest already.

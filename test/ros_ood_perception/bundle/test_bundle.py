@@ -192,7 +192,7 @@ def test_a_bundle_without_variants_reads_as_before(bundle: Path) -> None:
         ([variant(format="tflite")], "has the format 'tflite'; it must be onnx"),
         ([variant(label_agreement=1.5)], "has label_agreement 1.5"),
         ([variant(), variant(file="again.onnx")], "two variants have one format and precision"),
-        ([variant(), variant(precision="int8")], "two variants have one file"),
+        ([variant(), variant(precision="int8")], "two graphs have one file"),
         ([variant(digest="")], r"unknown key\(s\) variants\[0\]\.digest"),
     ],
 )
@@ -209,6 +209,33 @@ def test_writing_a_bundle_keeps_the_variants_that_have_contents(bundle: Path, tm
     [written] = kept.description.variants
     assert kept.variant_bytes(written) == changed
     assert write_bundle(tmp_path / "bare", opened.description, opened.model).description.variants == ()
+
+
+def further(**changes: object) -> dict[str, object]:
+    values = {"height": 64, "width": 160, "file": "model_64x160.onnx", "sha256": "0" * 64}
+    return {**values, **changes}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ([further(file="../model.onnx")], "the file of a further size is '../model.onnx'; it must be a plain name"),
+        ([further(file="model_fp16.onnx")], "two graphs have one file"),
+        ([further(height=0)], "the input size is 0x160; both must be 1 to"),
+        ([further(height=300, width=400)], "two of the sizes 480x640, 300x400 have one aspect"),
+        ([further(width=100 + n, file=f"{n}.onnx") for n in range(4)], "there are 4 further sizes; at most 3"),
+        (
+            [further(variants=[variant(precision="fp32")])],
+            r"further_sizes\[0\]\.variants\[0\]': a variant is onnx fp32",
+        ),
+        ([further(thresholds=[])], r"unknown key\(s\) input\.further_sizes\[0\]\.thresholds"),
+        ([further(file="nowhere.onnx")], r"nowhere\.onnx: cannot be read"),
+    ],
+)
+def test_an_impossible_further_size_is_refused(bundle: Path, sizes: list[dict[str, object]], message: str) -> None:
+    change(bundle, lambda d: d["input"].update(further_sizes=sizes))
+    with pytest.raises(BundleError, match=message):
+        read_bundle(bundle)
 
 
 def with_weights_outside(model: bytes, folder: Path) -> tuple[bytes, str]:

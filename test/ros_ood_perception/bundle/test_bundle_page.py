@@ -39,6 +39,8 @@ def shown_type(hint: Any) -> str:
 
 
 def shown_default(field: dataclasses.Field[Any]) -> str:
+    if field.default_factory is dict:
+        return "`{}`"
     if field.default is dataclasses.MISSING:
         return ""
     value = field.default

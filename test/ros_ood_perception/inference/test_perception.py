@@ -154,7 +154,8 @@ def test_the_shipped_engine_takes_any_frame_size_and_gives_the_bundles(
     bundle = read_bundle(shipped_bundle)
     engine = open_engine(bundle, "auto")
     output = engine.run(np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8))
-    expected = (2, bundle.description.input.height, bundle.description.input.width)
+    expected = (2, *bundle.description.input.size_for(size))
+    assert expected[1:] == ((384, 672) if size == (1080, 1920) else (480, 640))
     assert output.semantic.shape == output.anomaly_score.shape == expected
     assert output.semantic.dtype == np.uint8
     assert int(output.semantic.max()) < len(bundle.description.classes)

@@ -297,7 +297,7 @@ def test_timings_of_one_build_speed_up_the_next(machine: Machine, opened: Bundle
 
 
 def test_a_precision_that_the_bundle_lacks_says_how_to_get_it(machine: Machine, opened: Bundle) -> None:
-    with pytest.raises(EngineError, match=r"has no int8 graph \(it has fp32, fp16\); export it with --with int8"):
+    with pytest.raises(EngineError, match=r"has no int8 graph of 96x128 \(it has fp32, fp16\); export it with"):
         open_tensorrt(opened, machine.options(precision="int8"))
 
 
@@ -349,6 +349,40 @@ def test_other_versions_are_refused(machine: Machine, opened: Bundle, version: s
     tensorrt.__version__ = version
     with pytest.raises(EngineError, match=f"TensorRT is {version}"):
         open_tensorrt(opened, machine.options())
+
+
+# -- several input sizes -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_each_size_that_frames_can_reach_has_a_plan(
+    machine: Machine, bundle_of_two_sizes: Path, capsys: pytest.CaptureFixture[str], version: str
+) -> None:
+    machine.install(version)
+    opened = read_bundle(bundle_of_two_sizes)
+    # TensorRT 8.6 takes frames of 120x160 only, and these take the first size.
+    reached = opened.description.input.sizes[: 1 if version == "8.6.1" else 2]
+    command = [str(bundle_of_two_sizes), "--precision", "fp32", "--size", "120x160", "--cache", str(machine.cache)]
+    assert build_engine.main(command) == 0
+    said = capsys.readouterr().out
+    assert [f"{height}x{width}: TensorRT" in said for height, width in opened.description.input.sizes] == [
+        size in reached for size in opened.description.input.sizes
+    ]
+    engine = open_engine(opened, "tensorrt", gpu=machine.options(build=False))
+    reference = open_engine(opened, "onnxruntime")
+    for size in (SIZE, (60, 150))[: len(reached)]:
+        found, expected = engine.run(images(1, size)), reference.run(images(1, size))
+        assert found.semantic.shape == (1, *opened.description.input.size_for(size))
+        assert (expected.semantic == found.semantic).mean() > 0.9999
+    engine.close()
+    assert len(machine.recorder.builds) == len(reached)
+
+
+def test_a_size_that_cannot_be_opened_leaves_nothing_on_the_gpu(machine: Machine, bundle_of_two_sizes: Path) -> None:
+    opened = read_bundle(bundle_of_two_sizes)
+    open_tensorrt(opened.at((96, 128)), machine.options())[0].close()
+    with pytest.raises(EngineError, match="no TensorRT plan for this bundle"):
+        open_engine(opened, "tensorrt", gpu=machine.options(build=False))
 
 
 # -- the choice --------------------------------------------------------------------------------------------------

@@ -160,7 +160,7 @@ def test_what_is_no_image_is_an_engine_error(opened: Bundle) -> None:
 
 def test_a_precision_that_is_not_there_says_how_to_get_it(shipped_bundle: Path, opened: Bundle) -> None:
     bundle = read_bundle(shipped_bundle.parent / "sample_drive")
-    with pytest.raises(EngineError, match=r"no fp16 graph \(it has fp32\); export it with --with fp16"):
+    with pytest.raises(EngineError, match=r"no fp16 graph of \d+x\d+ \(it has fp32\); export it with --with fp16"):
         TorchEngine(bundle, "fp16", "cpu")
     with pytest.raises(EngineError, match="computes in fp32 or fp16, not in int8"):
         TorchEngine(opened, "int8", "cpu")

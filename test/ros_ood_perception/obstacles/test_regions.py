@@ -191,7 +191,7 @@ def plainly_found(
     score: NDArray[np.float32], hysteresis: float, ego: NDArray[np.bool_]
 ) -> dict[tuple[int, int], tuple[int, float, float, tuple[tuple[float, float], ...], bool]]:
     """Pixel by pixel: first pixel of each region to area, mean, peak, foot points and whether the foot is cut."""
-    low = np.float32(np.float32(0.5) * np.float32(hysteresis))
+    low = np.float32(hysteresis / (1 + hysteresis))  # the odds of 0.5 are 1
     rows = len(score)
     left_over = {(int(y), int(x)) for y, x in np.argwhere((score >= low) & ~ego)}
     found = {}

@@ -32,7 +32,7 @@ def test_an_empty_parameter_means_the_classes_that_the_bundle_marks(
     description = read_bundle(shipped_bundle).description
     classes = tuple(replace(c, drivable=c.name in marked) for c in description.classes)
     values = {declared.name: declared.default_value for declared in DECLARATIONS} | {"region.drivable_classes": given}
-    found = live_settings(values).region_settings(replace(description, classes=classes)).drivable_ids
+    found = live_settings(values).pipeline_settings(replace(description, classes=classes)).region.drivable_ids
     assert found == (None if ids is None else frozenset(ids))
 
 
@@ -40,4 +40,4 @@ def test_an_empty_parameter_means_the_classes_that_the_bundle_marks(
 def test_a_class_that_the_bundle_lacks_is_named_with_those_it_has(given: list[str], shipped_bundle: Path) -> None:
     values = {declared.name: declared.default_value for declared in DECLARATIONS} | {"region.drivable_classes": given}
     with pytest.raises(ParameterError, match=r"the bundle has sky, building, .*\['\*'\] counts every region"):
-        live_settings(values).region_settings(read_bundle(shipped_bundle).description)
+        live_settings(values).pipeline_settings(read_bundle(shipped_bundle).description)

@@ -255,6 +255,7 @@ def _pictures(folder: Path, *names: str) -> Path:
         (("preview.png", "images/1.png", "images/2.png"), "images"),
         (("1.png", "front/1.png", "rear/1.png"), "front, rear"),
         (("images/1.png", "night/1.png"), "night"),
+        (("images/1.png", "bag/drive_0.mcap"), "bag"),
         (("images/1.png", "labels/1.png", "masks/1.png", ".thumbs/1.png", "labels_masks/1.png", "instances/1.png"), ""),
         (("1.png", "2.png"), ""),
     ],

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from sample_drive.drive_truth import DriveTruth, read_truth
-from training.metrics.obstacles.truth import ObstacleTruthError, PixelArea, TrueFrame, TrueObject
+from sample_drive.ground_truth import CLASSES
+from training.metrics.obstacles.truth import LabelledClasses, ObstacleTruthError, PixelArea, TrueFrame, TrueObject
 
 FURTHER_OBJECT = "object beyond the list"
 """Kind of an object that a frame shows and the drive's list, which ends at 100 m, lacks."""
@@ -63,3 +64,8 @@ class DriveObjects:
     def frame_count(self) -> int:
         """See `ObstacleTruth.frame_count`."""
         return len(self._drive.obstacles)
+
+    def classes(self, camera: str, stamp_ns: int) -> LabelledClasses | None:
+        """See `ObstacleTruth.classes`."""
+        ids = self._drive.labels(stamp_ns)
+        return None if ids is None else LabelledClasses(ids, CLASSES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,7 +49,13 @@ class MeasuredDrive:
         return round(math.fsum(seconds for spans in self.spans.values() for _, seconds in spans), 9)
 
 
-def measure_drive(bag: Bag, names: Mapping[str, str], truth: ObstacleTruth, rule: Rule) -> MeasuredDrive:
+FrameObserver = Callable[[str, PublishedFrame, JudgedFrame], None]
+"""Sees the camera's name, the results and the judgement of each frame that is measured."""
+
+
+def measure_drive(
+    bag: Bag, names: Mapping[str, str], truth: ObstacleTruth, rule: Rule, observe: FrameObserver | None = None
+) -> MeasuredDrive:
     """Judge every frame of a replay that the truth knows.
 
     Args:
@@ -57,6 +63,7 @@ def measure_drive(bag: Bag, names: Mapping[str, str], truth: ObstacleTruth, rule
         names: prefix of a camera's topics to its name in the replay.
         truth: of the drive.
         rule: when an object is in view and when it is found.
+        observe: sees the frames in the order in which they become complete.
 
     Raises:
         BagError: the bag holds no results.
@@ -73,6 +80,8 @@ def measure_drive(bag: Bag, names: Mapping[str, str], truth: ObstacleTruth, rule
         stamps.setdefault(camera, []).append(frame.stamp_ns)
         found = _judged(drive, frame, camera, truth, rule)
         if found is not None:
+            if observe is not None:
+                observe(camera, frame, found)
             judged.append((camera, frame.stamp_ns, found))
     # Frames of a bag become complete in another order where a message is missing.
     for camera, stamp_ns, found in sorted(judged, key=lambda item: (item[0], item[1])):

@@ -44,6 +44,8 @@ class PublishedFrame:
         camera: the prefix of the camera's topics.
         stamp_ns: of the frame, nanoseconds.
         occurrence: 0 for the first frame of the camera with this stamp.
+        time_ns: when it was recorded, nanoseconds.
+        classes: (H, W) uint8, the class ids; None where the bag lacks the semantic mask.
         mask: (H, W) bool, the anomaly mask.
         obstacles: all that were published, the largest first.
         has_places: whether the point cloud was published: the camera's place over the ground was known.
@@ -52,6 +54,8 @@ class PublishedFrame:
     camera: str
     stamp_ns: int
     occurrence: int
+    time_ns: int
+    classes: NDArray[np.uint8] | None
     mask: NDArray[np.bool_]
     obstacles: tuple[PublishedObstacle, ...]
     has_places: bool
@@ -118,7 +122,14 @@ def published_frames(bag: Bag, damage: list[str]) -> Iterator[PublishedFrame]:
         found = places.get(frame.key)
         obstacles = tuple(_obstacle(box, found or {}) for box in frame.obstacles)
         yield PublishedFrame(
-            frame.camera, frame.stamp_ns, frame.occurrence, mask > 0, obstacles, has_places=found is not None
+            camera=frame.camera,
+            stamp_ns=frame.stamp_ns,
+            occurrence=frame.occurrence,
+            time_ns=frame.time_ns,
+            classes=frame.pictures.get("semantic_mask"),
+            mask=mask > 0,
+            obstacles=obstacles,
+            has_places=found is not None,
         )
 
 

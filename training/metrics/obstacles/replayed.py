@@ -11,6 +11,7 @@ from typing import Any
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.recordings.bag import Bag
 from ros_ood_perception.replay.report.replay_output import ReplayOutput
+from training.metrics.obstacles.causes import FalseObstacles, by_cause
 from training.metrics.obstacles.findings import figures
 from training.metrics.obstacles.froc import froc
 from training.metrics.obstacles.judging import Rule
@@ -36,8 +37,27 @@ class TruthOfReplay:
     recording: Path | None = None
 
 
-def measured_replays(replays: Sequence[TruthOfReplay], rule: Rule, odometry: str | None = None) -> dict[str, Any]:
-    """The figures of docs/measuring.md, as plain values for JSON.
+@dataclass(frozen=True)
+class MeasuredReplay:
+    """A replay, what it was measured by, and what was found.
+
+    Attributes:
+        truth: as given.
+        output: of the replay.
+        drive: the judgements.
+        false: the false obstacles.
+    """
+
+    truth: TruthOfReplay
+    output: ReplayOutput
+    drive: MeasuredDrive
+    false: FalseObstacles
+
+
+def measured_replays(
+    replays: Sequence[TruthOfReplay], rule: Rule, odometry: str | None = None
+) -> tuple[dict[str, Any], list[MeasuredReplay]]:
+    """The figures of docs/measuring.md, as plain values for JSON, and the measured replays in their order.
 
     Args:
         replays: at least one. Each is a drive of its own for the intervals.
@@ -48,13 +68,15 @@ def measured_replays(replays: Sequence[TruthOfReplay], rule: Rule, odometry: str
         PerceptionError: a replay cannot be read, its truth does not fit it, or the odometry is not there.
         OSError: with the path.
     """
-    drives, rows, kilometres = [], [], []
+    measured, rows, kilometres = [], [], []
     for replay in replays:
         output = ReplayOutput.read(replay.out)
         names = {camera.prefix: str(camera.facts["name"]) for camera in output.cameras}
-        drive = measure_drive(output.bag, names, replay.truth, rule)
+        false = FalseObstacles(replay.truth, output.class_names)
+        drive = measure_drive(output.bag, names, replay.truth, rule, false)
         driven, problem = _kilometres(drive, output, replay.recording, odometry)
-        drives.append(drive)
+        measured.append(MeasuredReplay(replay, output, drive, false))
+        known_frames = replay.truth.frame_count()
         kilometres.append(driven)
         rows.append(
             {
@@ -67,21 +89,27 @@ def measured_replays(replays: Sequence[TruthOfReplay], rule: Rule, odometry: str
                 "kilometres": driven,
                 "no_kilometres_because": problem,
                 "frames_without_truth": drive.without_truth,
-                "frames_of_the_truth_without_results": replay.truth.frame_count() - drive.findings.frames,
+                "frames_of_the_truth_without_results": 0
+                if known_frames is None
+                else known_frames - drive.findings.frames,
                 "frames_without_places": drive.without_places,
                 "frames_with_a_repeated_stamp": drive.repeated,
+                "frames_with_false_obstacles_without_labels": false.unlabelled,
                 "damage": drive.damage,
             }
         )
     known = [value for value in kilometres if value is not None]
-    total = math.fsum(known) if len(known) == len(drives) else None
+    total = math.fsum(known) if len(known) == len(replays) else None
+    drives = [replay.drive for replay in measured]
     seconds = math.fsum(drive.seconds for drive in drives)
-    return {
+    output_figures = {
         "rule": asdict(rule),
         "drives": rows,
         **figures([drive.findings for drive in drives], seconds, total),
+        "causes": by_cause([false for replay in measured for false in replay.false.worst_first()]),
         "froc": froc(drives),
     }
+    return output_figures, measured
 
 
 def _kilometres(

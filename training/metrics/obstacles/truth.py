@@ -89,6 +89,19 @@ class TrueFrame:
     objects: tuple[TrueObject, ...]
 
 
+@dataclass(frozen=True)
+class LabelledClasses:
+    """The true classes of a frame.
+
+    Attributes:
+        ids: (H, W) uint8.
+        names: of the classes by id; a pixel with another id is void.
+    """
+
+    ids: NDArray[np.uint8]
+    names: tuple[str, ...]
+
+
 class ObstacleTruth(Protocol):
     """The truth of a drive.
 
@@ -115,9 +128,33 @@ class ObstacleTruth(Protocol):
         """The point below the camera in the vehicle's frame, metres: the origin of ranges and bearings."""
         ...
 
-    def frame_count(self) -> int:
-        """Number of frames that the truth knows."""
+    def frame_count(self) -> int | None:
+        """Number of frames that the truth knows; None: it knows any."""
         ...
+
+    def classes(self, camera: str, stamp_ns: int) -> LabelledClasses | None:
+        """The labels of a frame; None where there are none."""
+        ...
+
+
+class NothingUnknown:
+    """The truth of a recording in which no unknown object lies; see `ObstacleTruth`. Every obstacle is false."""
+
+    path = Path("nothing unknown")
+
+    def frame(self, camera: str, stamp_ns: int, size: tuple[int, int]) -> TrueFrame:
+        """No object, in any frame."""
+        return TrueFrame(())
+
+    def camera_xy(self, camera: str) -> tuple[float, float]:
+        """The origin. It is used for ranges in the list of false obstacles only."""
+        return (0.0, 0.0)
+
+    def frame_count(self) -> None:
+        """Any number of frames."""
+
+    def classes(self, camera: str, stamp_ns: int) -> None:
+        """No labels."""
 
 
 def range_and_bearing(places: Places, camera_xy: tuple[float, float]) -> tuple[Places, Places]:

@@ -179,6 +179,9 @@ class FileTruth:
         """See `ObstacleTruth.frame_count`."""
         return len(self._frames)
 
+    def classes(self, camera: str, stamp_ns: int) -> None:
+        """No labels."""
+
 
 def open_truth(path: Path) -> ObstacleTruth:
     """The truth of a sample drive (its folder or `ground_truth.json`), or of a file of the format above.

@@ -1,6 +1,6 @@
 """Which anomaly score of a bundle finds crops of other frames best, large ones and small ones. Needs no anomalies.
 
-    python benchmark/scores_on_crops.py BUNDLE --data NAME:PATH[@SPLIT] --score NAME[@T] ... [--json FILE]
+    python benchmark/quality/scores_on_crops.py BUNDLE --data NAME:PATH[@SPLIT] --score NAME[@T] ... [--json FILE]
 
 Crops of other frames are pasted into each frame, as `training.calibrate --fit negatives` does. Scores are measured at
 the resolution of the logits.
@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 from rich.table import Column, Table
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from ros_ood_perception.bundle.model_bundle import read_bundle
 from ros_ood_perception.files.json_files import write_json

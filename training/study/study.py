@@ -32,7 +32,7 @@ from training.runs.command_line import command_line
 from training.runs.provenance import code_version, machine
 from training.runs.training_run import TrainingRun, config_digest
 from training.segmenter.trainer import SegmenterTrainer
-from training.studies.config import OWN_SCORE, StudyConfig
+from training.study.config import OWN_SCORE, StudyConfig
 
 ALL_CLASSES, HELD_OUT = "all_classes", "held_out"
 console = Console(stderr=True)
@@ -204,7 +204,8 @@ class Study:
         saved = load_checkpoint(out / "last.pt")
         bundle = out / "bundle"
         try:
-            say(f"{bundle}: {export_bundle(out / 'last.pt', bundle, score=OWN_SCORE)}")
+            for parity in export_bundle(out / "last.pt", bundle, score=OWN_SCORE).values():
+                say(f"{bundle}: {parity}")
         except (PerceptionError, OSError, ValueError) as error:
             raise StudyError(f"{out}: export failed: {error_line(error)}") from error
         started = time.monotonic()

@@ -42,9 +42,17 @@ class StaticTransforms:
             try:
                 pose = CameraPose.from_transform((place.x, place.y, place.z), (turn.x, turn.y, turn.z, turn.w))
             except CameraError as error:
-                self._unusable[_plain(transform.child_frame_id)] = str(error)
+                self._unusable[plain(transform.child_frame_id)] = str(error)
                 continue
-            self._set(_plain(transform.child_frame_id), _plain(transform.header.frame_id), pose)
+            self._set(plain(transform.child_frame_id), plain(transform.header.frame_id), pose)
+
+    def knows(self, frame: str) -> bool:
+        """Whether a frame, without a leading slash, has a pose in another one."""
+        return frame in self._parents
+
+    def parent(self, frame: str) -> tuple[str, CameraPose]:
+        """The parent of a frame that is known, and the frame's pose in it."""
+        return self._parents[frame]
 
     def _set(self, frame: str, parent: str, pose: CameraPose) -> None:
         known = self._parents.get(frame, (parent, pose))
@@ -58,7 +66,7 @@ class StaticTransforms:
         Raises:
             CameraError: the bag's /tf_static does not connect the two frames.
         """
-        frame = _plain(camera_frame)
+        frame = plain(camera_frame)
         if not frame:
             raise CameraError(
                 "header.frame_id of the images is empty, so their camera is not known; let the driver set it, or set "
@@ -66,7 +74,7 @@ class StaticTransforms:
             )
         rotation, translation = np.eye(3), np.zeros(3)
         for _ in range(MAX_CHAIN):
-            if frame == _plain(base_frame):
+            if frame == plain(base_frame):
                 x, y, z = translation.tolist()
                 return CameraPose(tuple(rotation.ravel().tolist()), (x, y, z))
             if frame not in self._parents:
@@ -85,6 +93,6 @@ class StaticTransforms:
         )
 
 
-def _plain(frame: str) -> str:
-    # ROS 1 writes a leading slash.
+def plain(frame: str) -> str:
+    """A frame's name without the leading slash of ROS 1."""
     return frame.removeprefix("/")

@@ -1,8 +1,8 @@
 """Tables of a study in Markdown: mean and spread over seeds, from the rows of `training.study`.
 
-    python -m training.studies.report docs/study/results.json > docs/study/tables.md
-    python -m training.studies.report A.json B.json --merge docs/study/results.json --chart docs/study/chart.png
-    python -m training.studies.report docs/study/results.json --compare frozen_flow_blob joint_flow_blob
+    python -m training.study.report docs/study/results.json > docs/study/tables.md
+    python -m training.study.report A.json B.json --merge docs/study/results.json --chart docs/study/chart.png
+    python -m training.study.report docs/study/results.json --compare frozen_flow_blob joint_flow_blob
 
 Several files are parts of one study, each written with its own `--results`. Of two rows for the same variant and seed,
 that of the last file counts. `--merge` writes all rows to one file, `--chart` draws them. `--compare` compares two
@@ -25,7 +25,7 @@ from ros_ood_perception.files.atomic_files import naming, write_file
 from ros_ood_perception.files.json_files import write_json
 from ros_ood_perception.files.output_folder import check_apart
 from ros_ood_perception.shown_text import error_line, markdown_cell
-from training.studies.config import OWN_SCORE
+from training.study.config import OWN_SCORE
 
 Row = dict[str, Any]
 
@@ -260,7 +260,7 @@ def draw(rows: Sequence[Row], path: Path, score: str = OWN_SCORE) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m training.studies.report",
+        prog="python -m training.study.report",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -10,7 +10,7 @@ A row is added to RESULTS as soon as it is measured. Finished rows are kept: aft
 continues (a training run after its last finished epoch). `--variant`, `--seed` and `--only` select a part. Parts can
 run in parallel, each with its own --results, once their pre-training is finished.
 
-`python -m training.studies.report RESULTS [RESULTS ...]` merges the parts and makes the tables.
+`python -m training.study.report RESULTS [RESULTS ...]` merges the parts and makes the tables.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from ros_ood_perception.files.output_folder import check_apart
 from ros_ood_perception.files.strict_yaml import SchemaError, read_yaml
 from ros_ood_perception.number_arguments import LARGEST_SEED, whole
 from ros_ood_perception.shown_text import error_line
-from training.studies.config import StudyConfig
-from training.studies.study import ALL_CLASSES, HELD_OUT, Study
+from training.study.config import StudyConfig
+from training.study.study import ALL_CLASSES, HELD_OUT, Study
 
 
 def main(arguments: list[str] | None = None) -> int:

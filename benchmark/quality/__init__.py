@@ -1,0 +1,1 @@
+"""Benchmarks of what is found: scores, sizes and obstacles, on labelled frames."""

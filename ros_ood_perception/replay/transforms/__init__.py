@@ -1,0 +1,1 @@
+"""Poses from a recording: of the cameras on the vehicle, and of the vehicle in the world."""

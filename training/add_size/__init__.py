@@ -1,0 +1,1 @@
+"""The command `python -m training.add_size`."""

@@ -1,0 +1,172 @@
+"""From the counts of all settings to the operating point for a rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from training.calibrate_obstacles.candidates import THRESHOLDS, Candidate
+from training.calibrate_obstacles.counting import DriveCounts
+from training.calibrate_obstacles.poisson import poisson_bound, poisson_interval
+
+SECONDS_PER_HOUR = 3600.0
+MOST_ABOVE = 0.1
+"""Share of known pixels that may reach a threshold. At lower ones the frame is one region, and one obstacle for the
+whole drive: few false obstacles, of no use."""
+EACH = {"hour": "an hour", "frame": "a frame"}
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """How much was measured.
+
+    Attributes:
+        per: what rates count: obstacles an `hour`, or a `frame`.
+        hours: summed over drives and cameras; 0 where frames stand for themselves.
+        frames: likewise.
+    """
+
+    per: Literal["hour", "frame"]
+    hours: float
+    frames: int
+
+    @property
+    def amount(self) -> float:
+        """Of what rates count."""
+        return self.hours if self.per == "hour" else self.frames
+
+    def most(self, rate: float) -> int:
+        """The most false obstacles that keep a rate."""
+        # A sum of spans is not exact in its last digits.
+        return math.floor(rate * self.amount * (1 + 1e-9))
+
+    def rates(self, count: int) -> tuple[float, tuple[float, float], float]:
+        """The rate of a count, its 95 % interval, and what it is at most with 95 % confidence."""
+        low, high = poisson_interval(count)
+        return count / self.amount, (low / self.amount, high / self.amount), poisson_bound(count) / self.amount
+
+    def too_little_for(self, rate: float) -> str:
+        """Why so much cannot support a rate, with the remedy; empty if it can."""
+        lowest = poisson_bound(0) / self.amount
+        if lowest <= rate:
+            return ""
+        if self.per == "frame":
+            return (
+                f"{self.frames} frames without a false obstacle show at most {shown_rate(lowest)} a frame (95 %); "
+                f"{rate:g} a frame needs {math.ceil(poisson_bound(0) / rate)} frames"
+            )
+        return (
+            f"{shown_hours(self.hours)} without a false obstacle show at most {shown_rate(lowest)} an hour (95 %); "
+            f"{rate:g} an hour needs {shown_hours(poisson_bound(0) / rate)}: give more drives, or ask for "
+            f"{math.ceil(lowest)} or more"
+        )
+
+
+def shown_rate(rate: float) -> str:
+    """A rate for a reader.
+
+    >>> shown_rate(0.0312), shown_rate(8.99), shown_rate(1797.4)
+    ('0.031', '9', '1797')
+    """
+    return f"{rate:.2g}" if rate < 99.5 else f"{rate:.0f}"
+
+
+def shown_hours(hours: float) -> str:
+    """`20 minutes`, `2.5 hours`.
+
+    >>> shown_hours(1 / 3), shown_hours(2.5)
+    ('20 minutes', '2.5 hours')
+    """
+    if hours < 1 / 60:
+        return f"{hours * SECONDS_PER_HOUR:.3g} seconds"
+    return f"{hours * 60:.3g} minutes" if hours < 1.5 else f"{hours:.3g} hours"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The counts of all drives.
+
+    Attributes:
+        candidates: of which each was counted with each of `THRESHOLDS`.
+        drives: of which each has the counts of all candidates, and for each of them of all thresholds.
+    """
+
+    candidates: Sequence[Candidate]
+    drives: Sequence[DriveCounts]
+
+    def of_drive(self, drive: int, candidate: int, threshold: int) -> int | None:
+        """False obstacles on a drive; None: more than its limit."""
+        return self.drives[drive].counts[candidate * len(THRESHOLDS) + threshold]
+
+    def total(self, candidate: int, threshold: int) -> int | None:
+        """False obstacles on all drives; None: more than the limit of one."""
+        counts = [self.of_drive(drive, candidate, threshold) for drive in range(len(self.drives))]
+        known = [count for count in counts if count is not None]
+        return sum(known) if len(known) == len(counts) else None
+
+    def share_above(self, threshold: int) -> float:
+        """Share of the drives' pixels at or above a threshold."""
+        return sum(drive.above[threshold] for drive in self.drives) / max(sum(d.pixels for d in self.drives), 1)
+
+    def lowest_threshold(self, candidate: int, most: int) -> int | None:
+        """Index of the lowest threshold with at most so many false obstacles, at it and at all higher ones.
+
+        Not of the lowest of all: towards low thresholds regions merge, and there are fewer again. None that more than
+        `MOST_ABOVE` of the pixels reach is taken.
+
+        Returns:
+            None if even the highest threshold has more.
+        """
+        found = None
+        for threshold in reversed(range(len(THRESHOLDS))):
+            count = self.total(candidate, threshold)
+            if count is None or count > most or self.share_above(threshold) > MOST_ABOVE:
+                break
+            found = threshold
+        return found
+
+
+@dataclass(frozen=True)
+class Found:
+    """Unknown objects that a setting found on the drives with objects.
+
+    Attributes:
+        objects: in view.
+        found: of these.
+        frames_found: share of the frames in view in which the object is found, 0 to 1.
+    """
+
+    objects: int
+    found: int
+    frames_found: float
+
+    @property
+    def share(self) -> float:
+        """Share of the objects found."""
+        return self.found / self.objects if self.objects else 0.0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A candidate with the lowest threshold that keeps a rate."""
+
+    candidate: int
+    threshold: int
+    count: int
+    found: Found | None = None
+
+
+def ranked(choices: Sequence[Choice]) -> list[Choice]:
+    """The choices, the most sensitive first.
+
+    That is the one that finds most objects, then the one that finds them in most frames, then the one with the lowest
+    threshold, which most known pixels reach.
+    """
+
+    def order(choice: Choice) -> tuple[float, float, int]:
+        share, frames = (choice.found.share, choice.found.frames_found) if choice.found else (0.0, 0.0)
+        return -share, -frames, choice.threshold
+
+    return sorted(choices, key=order)
