@@ -40,7 +40,7 @@ from training.data.labelled_frames import LabelledFrames
 from training.evaluation.record import SCORE_METRICS
 from training.evaluation.set_run import measured_classes
 from training.joint.negative_temperature import lowest_of_the_best, temperatures_on_negatives
-from training.segmenter.anomaly_scores import SCORES
+from training.segmenter.mask_scores import ALL_SCORES
 
 GIVEN_TEMPERATURES = (1e-3, 1e3)
 CLASSES, NEGATIVES = "classes", "negatives"
@@ -66,7 +66,7 @@ def calibrate(
         held_out: classes that the bundle was trained without.
         drivable: names of the drivable classes; empty: those that the label set marks, else those that the bundle does.
         fit: what the temperature is fitted on, one of `FITS`.
-        score: the anomaly score to set, one of `training.segmenter.anomaly_scores.SCORES`; None keeps the bundle's.
+        score: the anomaly score to set, one of `training.segmenter.mask_scores.ALL_SCORES`; None keeps the bundle's.
 
     Raises:
         ValueError: frames with anomalies, other classes than the bundle's, no labelled pixel, or a drivable class that
@@ -185,7 +185,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="fit the temperature to the class probabilities (default), or to the score on pasted crops",
     )
     parser.add_argument(
-        "--score", choices=SCORES, metavar="NAME", help="set this anomaly score (default: the bundle's)"
+        "--score", choices=ALL_SCORES, metavar="NAME", help="set this anomaly score (default: the bundle's)"
     )
     options = parser.parse_args(arguments)
     try:

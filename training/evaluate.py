@@ -36,7 +36,7 @@ from training.data.registry import DATA_SETS
 from training.evaluation.bundle_evaluation import REPORT, Evaluation, EvaluationRequest, evaluate_bundle
 from training.evaluation.score_evaluation import ScoresRequest, evaluate_scores
 from training.evaluation.tables import output_console, print_tables, say
-from training.segmenter.anomaly_scores import SCORES
+from training.segmenter.mask_scores import ALL_SCORES
 
 
 def score_argument(text: str) -> LogitScore:
@@ -151,7 +151,7 @@ def _print_list() -> None:
         described: Any = data_set
         table.add_row(name, described.title, ", ".join(described.splits) or "-", described.source)
     out.print(table)
-    out.print("Scores:", ", ".join(SCORES), highlight=False)
+    out.print("Scores:", ", ".join(ALL_SCORES), highlight=False)
 
 
 if __name__ == "__main__":

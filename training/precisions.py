@@ -6,7 +6,8 @@
 fp16 is an ONNX graph with the network in half precision and everything around it in float32. int8 is an ONNX graph with
 quantisation nodes before its convolutions; its ranges come from the calibration frames. Each is compared with
 `model.onnx` on the frames of --data. It is written into the bundle with the differences found, or refused.
-`training.export --with` makes the same from a checkpoint; this command adds them to a finished bundle.
+`training.export --with` makes the same from a checkpoint; this command adds them to a finished bundle. An imported
+bundle (training.import_network) needs no --config.
 """
 
 from __future__ import annotations
@@ -24,13 +25,21 @@ from training.data.arguments import data_argument
 from training.segmenter.ladder_segmenter import SegmenterConfig
 
 
+def _segmenter_config(path: Path) -> SegmenterConfig:
+    read = load_yaml(path)
+    section = read.get("segmenter", {}) if isinstance(read, dict) else {}
+    return from_mapping(section, SegmenterConfig, f"{path}: segmenter")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m training.precisions", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("bundle", type=Path, help="folder of the model bundle")
-    parser.add_argument("--config", type=Path, required=True, help="the configuration that it was trained with (YAML)")
+    parser.add_argument(
+        "--config", type=Path, help="the configuration that it was trained with (YAML); not if imported"
+    )
     parser.add_argument(
         "--with",
         dest="names",
@@ -44,9 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--calibration", type=data_argument, metavar="NAME:PATH[@SPLIT]", help="frames for int8")
     options = parser.parse_args(arguments)
     try:
-        read = load_yaml(options.config)
-        section = read.get("segmenter", {}) if isinstance(read, dict) else {}
-        config = from_mapping(section, SegmenterConfig, f"{options.config}: segmenter")
+        config = None if options.config is None else _segmenter_config(options.config)
         bundle = add_variants(read_bundle(options.bundle), config, options.names, options.data, options.calibration)
     except (PerceptionError, OSError, ValueError) as error:
         print(f"precisions: {error_line(error)}", file=sys.stderr)

@@ -326,7 +326,12 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """How the weights were trained."""
+    """How the weights were trained.
+
+    Attributes:
+        imported_from: the network of somebody else that they are from; None if they were trained here. Then epochs and
+            minutes are 0, and `config_digest` is that of the weights.
+    """
 
     data_sets: tuple[str, ...]
     config_digest: str
@@ -338,6 +343,7 @@ class TrainingRecord:
     machine: str
     parameters: int
     measurements: tuple[Measurement, ...] = ()
+    imported_from: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "best_epoch", "training_minutes", "parameters"):
@@ -389,8 +395,8 @@ class BundleDescription:
         names = [point.name for point in self.operating_points]
         if not names:
             raise BundleError(
-                f"the bundle '{self.name}' has no operating points; set the anomaly threshold yourself, or export "
-                "the bundle with --data"
+                f"the bundle '{self.name}' has no operating points; set anomaly_threshold yourself, or choose "
+                "them with python -m training.calibrate"
             )
         if name and name not in names:
             raise BundleError(f"the bundle '{self.name}' has no operating point '{name}'; it has {', '.join(names)}")

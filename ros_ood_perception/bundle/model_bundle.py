@@ -62,7 +62,7 @@ __all__ = [
 ]
 
 ANOMALY_AT_LOGITS = "anomaly_at_logits"
-"""The graph's tensor (N, 1, h/4, w/4) float32 that is up-sampled to the output `anomaly`; not in older bundles."""
+"""The graph's tensor (N, 1, h/s, w/s) float32 that is up-sampled to the output `anomaly`; not in older bundles."""
 
 LARGEST_MODEL_BYTES = 512 << 20
 """Of one ONNX file. It is kept in memory, and engines keep another copy."""
@@ -273,6 +273,8 @@ def write_description(folder: Path, description: BundleDescription) -> None:
         for name in ("settings", "false_obstacles"):
             if not point[name]:
                 del point[name]
+    if description.training.imported_from is None:
+        del values["training"]["imported_from"]
     if description.input.fit == "stretch":
         del values["input"]["fit"]
     if not description.input.further_sizes:

@@ -101,7 +101,7 @@ class NodeReport:
 
 def _operating_point(live: LiveSettings, description: BundleDescription) -> str:
     """The name of the operating point in use."""
-    name = description.operating_point(live.operating_point).name
+    name = live.point(description).name
     return name if live.anomaly_threshold is None else f"{name}, but anomaly_threshold is set"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_ood_perception.bundle.description import WHERE_BUNDLES_ARE, BundleDescription
+from ros_ood_perception.bundle.description import WHERE_BUNDLES_ARE, BundleDescription, OperatingPoint
 from ros_ood_perception.camera.calibration.calibration_file import read_calibration_file
 from ros_ood_perception.camera.calibration.camera_info import CameraError, CameraInfoMessage
 from ros_ood_perception.camera.camera_model import CameraModel
@@ -134,6 +134,19 @@ class LiveSettings:
         """How results are written into messages."""
         return OutputSettings(self.score_encoding, self.point_height_m, base_frame)
 
+    def point(self, description: BundleDescription) -> OperatingPoint:
+        """The operating point in use with this bundle.
+
+        A bundle without any, such as an imported one before its calibration, runs with `anomaly_threshold` where that
+        is set. The point is then named `none` and holds no settings.
+
+        Raises:
+            BundleError: no such operating point.
+        """
+        if self.anomaly_threshold is not None and not description.operating_points and not self.operating_point:
+            return OperatingPoint("none", self.anomaly_threshold, "the parameter anomaly_threshold", "")
+        return description.operating_point(self.operating_point)
+
     def in_force(self, description: BundleDescription) -> InForce:
         """The settings of obstacles with this bundle, and where each comes from.
 
@@ -141,7 +154,7 @@ class LiveSettings:
             BundleError: no such operating point.
             ParameterError: it holds a setting that the node cannot have.
         """
-        return in_force(self.given, description.operating_point(self.operating_point))
+        return in_force(self.given, self.point(description))
 
     def pipeline_settings(self, description: BundleDescription) -> PipelineSettings:
         """What a camera's pipeline does with this bundle.
@@ -151,7 +164,7 @@ class LiveSettings:
             ParameterError: the bundle has no class of a given name, or its operating point holds settings that cannot
                 work, alone or with the parameters.
         """
-        point = description.operating_point(self.operating_point)
+        point = self.point(description)
         values = self.in_force(description).values
         try:
             region, persistence = _region_and_persistence(values)
@@ -188,7 +201,7 @@ class LiveSettings:
             BundleError: no such operating point.
         """
         # Looked up in any case: a name that the bundle lacks would be an error only once the threshold is taken back.
-        of_point = description.operating_point(self.operating_point).threshold
+        of_point = self.point(description).threshold
         return of_point if self.anomaly_threshold is None else self.anomaly_threshold
 
     def without_effect(self, names: Collection[str]) -> str:

@@ -142,7 +142,7 @@ class Replay:
             "model_sha256": bundle.description.model_sha256,
             "score_temperature": repr(bundle.description.score.temperature),
             "anomaly_threshold": repr(self.cameras[0].threshold),
-            "operating_point": bundle.description.operating_point(live.operating_point).name,
+            "operating_point": live.point(bundle.description).name,
             **live.in_force(bundle.description).facts(),
         }
         self._resume()

@@ -12,8 +12,13 @@ READ_BY_ALL = {
     "Gather", "Log", "MatMul", "MaxPool", "Mul", "Neg", "QuantizeLinear", "ReduceMax", "ReduceSum", "Relu", "Resize",
     "Shape", "Sigmoid", "Slice", "Sub", "Transpose",
 }  # fmt: skip
+# Further operators of imported networks. All are in the parsers' lists of supported operators from 8.6 to 10.1.
+READ_BY_ALL |= {
+    "And", "ConvTranspose", "Equal", "Erf", "Expand", "GridSample", "InstanceNormalization", "LayerNormalization",
+    "Less", "Not", "Pad", "Reshape", "Softmax", "Tanh", "Unsqueeze", "Where",
+}  # fmt: skip
 ATTRIBUTE_AXES = {"ReduceMax", "ReduceMean", "ReduceMin"}
-SAME_TYPE = {"Add", "Sub", "Mul", "Div", "Conv", "Concat", "MatMul"}
+SAME_TYPE = {"Add", "Sub", "Mul", "Div", "Conv", "ConvTranspose", "Concat", "MatMul"}
 
 
 def complaints(model: onnx.ModelProto) -> Iterator[str]:

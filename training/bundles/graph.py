@@ -1,4 +1,4 @@
-"""The named parts of a bundle's graph: the logits, and the temperature of the score."""
+"""The named parts of a bundle's graph: the network's input, the logits, and the temperature of the score."""
 
 from __future__ import annotations
 
@@ -8,17 +8,25 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional
 
 from ros_ood_perception.bundle.model_bundle import ANOMALY_AT_LOGITS, Bundle
 from ros_ood_perception.errors import PerceptionError
-from ros_ood_perception.inference.engine import EngineError, EngineOutput
+from ros_ood_perception.inference.engine import EngineOutput
 from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 from training.segmenter.anomaly_scores import SCORES
-from training.segmenter.ladder_segmenter import LOGIT_STRIDE
+from training.segmenter.mask_scores import ALL_SCORES, MASK_SCORES
+
+NETWORK_INPUT = "network_input"
+"""Name of the tensor (N, 3, h, w) float32, resized and normalised, that enters the network; not in older bundles."""
 
 LOGITS = "logits"
-"""Name of the tensor (N, K, h/4, w/4) float32 from which classes and score are computed."""
+"""Name of the tensor (N, K, h/s, w/s) float32 from which the score is computed; s is 4 for networks trained here."""
+
+MASK_SUMS = "mask_sums"
+"""Name of the tensor (N, K + 1, h/s, w/s) float32 of networks of masks, see `training.segmenter.mask_scores`. The
+logits are computed from it."""
 
 TEMPERATURE = "temperature"
 """Name of the initializer () float32 by which the score divides the logits."""
@@ -75,49 +83,86 @@ def with_temperature(model: bytes, temperature: float) -> bytes:
     raise GraphError(f"the model has no initializer '{TEMPERATURE}'; export the bundle again")
 
 
-def _with_logits_output(bundle: Bundle) -> Bundle:
-    graph = onnx.load_from_string(bundle.model)
-    if not any(LOGITS in node.output for node in graph.graph.node):
-        raise GraphError(f"the model of {bundle.folder} has no tensor '{LOGITS}'; export the bundle again")
-    shape = ["N", len(bundle.description.classes), "h", "w"]
-    graph.graph.output.append(onnx.helper.make_tensor_value_info(LOGITS, onnx.TensorProto.FLOAT, shape))
-    return replace(bundle, model=graph.SerializeToString())
+def has_mask_sums(graph: onnx.ModelProto) -> bool:
+    """Whether the graph is of a network of masks."""
+    return any(MASK_SUMS in node.output for node in graph.graph.node)
+
+
+def source_of_score(score: str, of_masks: bool) -> str:
+    """Name of the tensor that a score is computed from: `LOGITS` or `MASK_SUMS`.
+
+    Args:
+        of_masks: whether the network predicts masks.
+
+    Raises:
+        GraphError: there is no such score, or it does not suit the network.
+    """
+    suitable = ALL_SCORES if of_masks else SCORES
+    if score not in suitable:
+        kind = "predicts masks" if of_masks else "gives logits and no masks"
+        raise GraphError(f"the score '{score}' does not suit a network that {kind}; take one of {', '.join(suitable)}")
+    return MASK_SUMS if score in MASK_SCORES else LOGITS
 
 
 class LogitsEngine(OnnxRuntimeEngine):
     """The bundle's graph in ONNX Runtime, with the logits as a further output.
 
+    Attributes:
+        sources: names of the tensors that scores are computed from: `LOGITS`, and `MASK_SUMS` of networks of masks.
+
     Raises:
         GraphError: the graph has no tensor `LOGITS`.
     """
 
-    outputs = OnnxRuntimeEngine.outputs | {LOGITS: "tensor(float)"}
-
     def __init__(self, bundle: Bundle, num_threads: int = 0) -> None:
-        super().__init__(_with_logits_output(bundle), num_threads)
-        self.last_logits: NDArray[np.float32] = np.zeros((0, 0, 0, 0), np.float32)
+        graph = onnx.load_from_string(bundle.model)
+        if not any(LOGITS in node.output for node in graph.graph.node):
+            raise GraphError(f"the model of {bundle.folder} has no tensor '{LOGITS}'; export the bundle again")
+        self.sources = (LOGITS, MASK_SUMS) if has_mask_sums(graph) else (LOGITS,)
+        for name in self.sources:
+            graph.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None] * 4))
+        self.outputs = OnnxRuntimeEngine.outputs | dict.fromkeys(self.sources, "tensor(float)")  # type: ignore[misc]
+        super().__init__(replace(bundle, model=graph.SerializeToString()), num_threads)
+        self._size = bundle.description.input.size
+        self._last: dict[str, NDArray[np.float32]] = {}
 
     def run(self, images: NDArray[np.uint8]) -> EngineOutput:
-        """As `OnnxRuntimeEngine.run`. The logits (N, K, h/4, w/4) float32 are then in `last_logits`."""
-        semantic, anomaly, self.last_logits = self._run(images)
+        """As `OnnxRuntimeEngine.run`. The tensors of `sources` are then in `last_logits` and `last_values`."""
+        semantic, anomaly, *values = self._run(images)
+        self._last = dict(zip(self.sources, values, strict=True))
         return EngineOutput(semantic=semantic, anomaly_score=anomaly)
 
+    @property
+    def last_logits(self) -> NDArray[np.float32]:
+        """Logits of the last images: (N, K, h/s, w/s) float32."""
+        return self._last[LOGITS]
 
-def score_of_logits(logits: NDArray[np.float32], score: str, temperature: float) -> NDArray[np.float32]:
-    """A score of logits, computed as in the graph: (N, K, h/4, w/4) float32 -> (N, h, w) float32 in [0, 1].
+    def last_values(self, score: str) -> NDArray[np.float32]:
+        """What a score of the last images is computed from: (N, C, h/s, w/s) float32.
 
-    Raises:
-        EngineError: there is no such score.
-    """
-    if score not in SCORES:
-        raise EngineError(f"score '{score}' is unknown; there are {', '.join(SCORES)}")
-    with torch.no_grad():
-        small = SCORES[score].in_unit_range(torch.from_numpy(logits), temperature)
-        return functional.interpolate(small, scale_factor=float(LOGIT_STRIDE), mode="bilinear")[:, 0].numpy()
+        Raises:
+            GraphError: the score does not suit the network.
+        """
+        return self._last[source_of_score(score, MASK_SUMS in self.sources)]
 
+    def up_sampled(self, plane: Tensor) -> NDArray[np.float32]:
+        """A plane at the resolution of the logits, as the graph up-samples it: (N, 1, h/s, w/s) -> (N, h, w)."""
+        if tuple(plane.shape[2:]) == self._size:
+            return plane[:, 0].numpy()
+        return functional.interpolate(plane, size=self._size, mode="bilinear")[:, 0].numpy()
 
-def confidence_of_logits(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
-    """The largest class probability, up-sampled: (N, K, h/4, w/4) float32 -> (N, h, w) float32 in [0, 1]."""
-    with torch.no_grad():
-        small = torch.softmax(torch.from_numpy(logits) / temperature, dim=1).max(dim=1, keepdim=True).values
-        return functional.interpolate(small, scale_factor=float(LOGIT_STRIDE), mode="bilinear")[:, 0].numpy()
+    def score(self, score: str, temperature: float) -> NDArray[np.float32]:
+        """A score of the last images, computed as in the graph: (N, h, w) float32 in [0, 1].
+
+        Raises:
+            GraphError: the score does not suit the network.
+        """
+        with torch.no_grad():
+            values = torch.from_numpy(self.last_values(score))
+            return self.up_sampled(ALL_SCORES[score].in_unit_range(values, temperature))
+
+    def confidence(self, temperature: float) -> NDArray[np.float32]:
+        """The largest class probability of the last images: (N, h, w) float32 in [0, 1]."""
+        with torch.no_grad():
+            probabilities = torch.softmax(torch.from_numpy(self.last_logits) / temperature, dim=1)
+            return self.up_sampled(probabilities.max(dim=1, keepdim=True).values)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import onnx
@@ -52,10 +52,46 @@ def onnx_bytes(model: DeployedSegmenter, properties: dict[str, str]) -> bytes:
     )
 
 
+def traced_piece(
+    module: nn.Module,
+    example: Tensor | tuple[Tensor, ...],
+    inputs: Mapping[str, str],
+    outputs: Mapping[str, str],
+    prefix: str,
+    shared: Collection[str] = (),
+) -> onnx.GraphProto:
+    """Nodes and initializers of a module, to be put into another graph.
+
+    Args:
+        inputs, outputs: as of `traced`.
+        prefix: first part of all other names, except those in `shared`.
+    """
+    piece = traced(module, example, inputs, outputs).graph
+    return prefixed(piece, prefix, {*inputs, *outputs, *shared})
+
+
+def prefixed(piece: onnx.GraphProto, prefix: str, kept: Collection[str]) -> onnx.GraphProto:
+    """A graph whose names, except those in `kept`, begin with `prefix`. It is changed in place."""
+
+    def name_of(name: str) -> str:
+        return name if not name or name in kept else f"{prefix}/{name}"
+
+    for node in piece.node:
+        node.name = f"/{prefix}/{node.name}"
+        for names in (node.input, node.output):
+            names[:] = [name_of(name) for name in names]
+    for tensor in piece.initializer:
+        tensor.name = name_of(tensor.name)
+    return piece
+
+
 def traced(
-    module: nn.Module, example: Tensor, inputs: Mapping[str, str], outputs: Mapping[str, str]
+    module: nn.Module,
+    example: Tensor | tuple[Tensor, ...],
+    inputs: Mapping[str, str],
+    outputs: Mapping[str, str],
 ) -> onnx.ModelProto:
-    """The graph of a module of one input, as the exporter writes it.
+    """The graph of a module, as the exporter writes it.
 
     Args:
         inputs, outputs: names to the dynamic axes: `NHW` for the first three; `N?hw` leaves out the second.
@@ -72,7 +108,7 @@ def traced(
         warnings.filterwarnings("ignore", message="Constant folding - Only steps=1")
         torch.onnx.export(
             module,
-            (example,),
+            example if isinstance(example, tuple) else (example,),
             str(Path(folder) / MODEL_FILE),
             opset_version=OPSET,
             dynamo=False,

@@ -21,7 +21,8 @@ from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 from ros_ood_perception.inference.parity import ParityMeter, fixed_frames, require_parity
 from training.bundles.fold_batch_norms import folded
 from training.bundles.folder import check_bundle_folder
-from training.bundles.graph import LOGITS
+from training.bundles.graph import LOGITS, MASK_SUMS, GraphError
+from training.bundles.half_graph import with_half_network
 from training.bundles.network import segmenter_of_bundle
 from training.bundles.onnx_export import ExportError, finished, onnx_bytes
 from training.data.arguments import DataArgument, open_frames
@@ -55,14 +56,15 @@ def quantised_onnx(model: bytes, frames: Iterable[NDArray[np.uint8]], properties
 
     Quantisation is symmetric with signed 8 bits, and by output channel for weights, as TensorRT requires. Weights stay
     float32 behind their own Q/DQ nodes, and biases stay float32: only this form is read by all versions of TensorRT.
-    The convolution of the logits is not quantised, because classes and score depend on small differences there.
+    The last convolution before the logits is not quantised, because classes and score depend on small differences
+    there. Products of matrices are not quantised either.
 
     Args:
         model: opset 17, with the tensor `LOGITS`.
         frames: (H, W, 3) uint8 each, similar to those of the camera.
     """
     graph = onnx.load_from_string(model)
-    last = [node.name for node in graph.graph.node if LOGITS in node.output]
+    last = _last_convolutions(graph.graph)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "int8.onnx"
         quantize_static(
@@ -92,6 +94,25 @@ def quantised_onnx(model: bytes, frames: Iterable[NDArray[np.uint8]], properties
     quantised.opset_import.extend(kept)
     quantised.producer_name, quantised.producer_version = graph.producer_name, graph.producer_version
     return finished(quantised, properties)
+
+
+def _last_convolutions(graph: onnx.GraphProto) -> list[str]:
+    """Names of the convolutions with none between them and the logits (or mask sums).
+
+    Raises:
+        ExportError: there are no others.
+    """
+    wanted, last, all_convolutions = {LOGITS, MASK_SUMS}, [], 0
+    for node in reversed(graph.node):
+        all_convolutions += node.op_type == "Conv"
+        if wanted.intersection(node.output):
+            if node.op_type == "Conv":
+                last.append(node.name)
+            else:
+                wanted.update(node.input)
+    if all_convolutions == len(last):
+        raise ExportError("int8 quantises convolutions, and this network has none before its last; take fp16")
+    return last
 
 
 class _Frames(CalibrationDataReader):
@@ -146,6 +167,8 @@ def measured_variants(
     Raises:
         EngineError: a graph differs by more than its precision allows.
     """
+    if not graphs:
+        return ()
     reference = OnnxRuntimeEngine(bundle)
     outputs = [reference.run(frame[None]) for frame in compared.frames]
     reference.close()
@@ -175,23 +198,26 @@ def measured_variants(
 
 
 def graphs_of_precisions(
-    bundle: Bundle, model: DeployedSegmenter, names: Sequence[str], calibration: Sequence[NDArray[np.uint8]]
+    bundle: Bundle, model: DeployedSegmenter | None, names: Sequence[str], calibration: Sequence[NDArray[np.uint8]]
 ) -> dict[str, bytes]:
     """The network of a bundle of one size at other precisions, by their names.
 
     Args:
-        model: the network that the bundle's graph computes.
+        model: the network that the bundle's graph computes; None makes `fp16` from the graph.
         names: of `VARIANTS`.
         calibration: (H, W, 3) uint8 each, for `int8`.
 
     Raises:
         ExportError: `int8` has no calibration frames, or a graph cannot be made.
+        GraphError: there is no network, and the graph does not name the network's ends.
     """
     properties = {"name": bundle.description.name, "weights_licence": bundle.description.weights_licence}
     found = {}
     for name in names:
-        if name == "fp16":
+        if name == "fp16" and model is not None:
             found[name] = onnx_bytes(half_network(model), properties)
+        elif name == "fp16":
+            found[name] = finished(with_half_network(bundle.model), properties)
         elif calibration:
             found[name] = quantised_onnx(bundle.model, calibration, properties)
         else:
@@ -207,7 +233,7 @@ def spread(frames: Any, count: int) -> list[NDArray[np.uint8]]:
 
 def add_variants(
     bundle: Bundle,
-    config: SegmenterConfig,
+    config: SegmenterConfig | None,
     names: Sequence[str],
     data: DataArgument | None,
     calibration: DataArgument | None,
@@ -215,6 +241,9 @@ def add_variants(
     """Make variants of a bundle at each size, from the weights in its graphs, and write them into it.
 
     Its other variants are kept.
+
+    Args:
+        config: of a segmenter that was trained here; None for any other network.
 
     Raises:
         EngineError, ExportError, GraphError, BundleError: as their messages say.
@@ -229,7 +258,11 @@ def add_variants(
     variants: list[tuple[ModelVariant, ...]] = []
     for size in further:
         one = bundle.at(size or whole.size)
-        graphs = graphs_of_precisions(one, segmenter_of_bundle(one, config), names, calibrating)
+        model = None if config is None else segmenter_of_bundle(one, config)
+        try:
+            graphs = graphs_of_precisions(one, model, names, calibrating)
+        except GraphError as error:
+            raise GraphError(f"{error}; give --config, the configuration that the bundle was trained with") from error
         files |= {graph_file(name, size): contents for name, contents in graphs.items()}
         made = measured_variants(one, graphs, Compared.of(data, one.description.input.size), size)
         kept = [v for v in one.description.variants if v.precision not in graphs]

@@ -9,22 +9,22 @@ import torch
 from torch import Tensor, nn
 
 from ros_ood_perception.bundle.model_bundle import ANOMALY_AT_LOGITS, Bundle, ScoreDescription
-from training.bundles.graph import LOGITS, TEMPERATURE, GraphError, with_temperature
-from training.bundles.onnx_export import finished, traced
-from training.segmenter.anomaly_scores import SCORES
+from training.bundles.graph import LOGITS, TEMPERATURE, GraphError, has_mask_sums, source_of_score, with_temperature
+from training.bundles.onnx_export import finished, traced_piece
+from training.segmenter.mask_scores import ALL_SCORES
 
 PREFIX = "score"
 """First part of the names in the new piece, which no exported graph has otherwise."""
 
 
 class ScoreOfLogits(nn.Module):
-    """Logits (N, K, h, w) float32 -> a score of them (N, 1, h, w) float32 in [0, 1]."""
+    """Logits (N, K, h, w) float32, or mask sums (N, K + 1, h, w) -> a score of them (N, 1, h, w) float32 in [0, 1]."""
 
     temperature: Tensor
 
     def __init__(self, score: str, temperature: float) -> None:
         super().__init__()
-        self.score = SCORES[score]
+        self.score = ALL_SCORES[score]
         self.register_buffer("temperature", torch.tensor(float(temperature)))
 
     def forward(self, logits: Tensor) -> Tensor:
@@ -62,20 +62,22 @@ def with_score(model: bytes, score: str, temperature: float, num_classes: int) -
     """The graph with another score at a temperature. Its class ids and all properties stay.
 
     Args:
-        score: one of `training.segmenter.anomaly_scores.SCORES`.
+        score: one of `training.segmenter.mask_scores.ALL_SCORES`.
 
     Raises:
-        GraphError: the graph has no tensor `LOGITS` or none `ANOMALY_AT_LOGITS`.
+        GraphError: the graph has no tensor `LOGITS` or none `ANOMALY_AT_LOGITS`, or the score does not
+            suit its network.
     """
     graph = onnx.load_from_string(model)
     made = {name for node in graph.graph.node for name in node.output}
     for name in (LOGITS, ANOMALY_AT_LOGITS):
         if name not in made:
             raise GraphError(f"the model has no tensor '{name}'; export the bundle again")
-    piece = _exported(ScoreOfLogits(score, temperature), num_classes)
-    source = _logits_as_float(graph.graph)
-    _rename_input(piece, LOGITS, source)
-    nodes = [node for node in graph.graph.node if ANOMALY_AT_LOGITS not in node.output]
+    name = source_of_score(score, has_mask_sums(graph))
+    source = _as_float(graph.graph, name)
+    piece = score_piece(score, temperature, name, num_classes + int(name != LOGITS))
+    _rename_input(piece, name, source)
+    nodes = [node for node in graph.graph.node if not _is_of_score(node)]
     at = 1 + next(index for index, node in enumerate(nodes) if source in node.output)
     kept = _needed([*nodes[:at], *piece.node, *nodes[at:]], [output.name for output in graph.graph.output])
     used = {name for node in kept for name in node.input}
@@ -87,28 +89,25 @@ def with_score(model: bytes, score: str, temperature: float, num_classes: int) -
     return finished(graph, {entry.key: entry.value for entry in graph.metadata_props})
 
 
-def _exported(module: ScoreOfLogits, num_classes: int) -> onnx.GraphProto:
-    """The score from `LOGITS` to `ANOMALY_AT_LOGITS`, other names below `PREFIX`."""
+def score_piece(score: str, temperature: float, source: str, channels: int) -> onnx.GraphProto:
+    """The nodes from a tensor of `channels` to `ANOMALY_AT_LOGITS`; names in between are below `PREFIX`."""
     axes = "N?hw"
-    example = torch.zeros(2, num_classes, 8, 12)
-    piece = traced(module.eval(), example, {LOGITS: axes}, {ANOMALY_AT_LOGITS: axes}).graph
-    shared = {LOGITS, ANOMALY_AT_LOGITS, TEMPERATURE, ""}
-    for node in piece.node:
-        node.name = f"/{PREFIX}/{node.name.lstrip('/')}"
-        for names in (node.input, node.output):
-            for index, name in enumerate(names):
-                names[index] = name if name in shared else f"{PREFIX}/{name.lstrip('/')}"
-    for tensor in piece.initializer:
-        tensor.name = tensor.name if tensor.name in shared else f"{PREFIX}/{tensor.name.lstrip('/')}"
-    return piece
+    example = torch.zeros(2, channels, 8, 12)
+    module = ScoreOfLogits(score, temperature).eval()
+    return traced_piece(module, example, {source: axes}, {ANOMALY_AT_LOGITS: axes}, PREFIX, {TEMPERATURE})
 
 
-def _logits_as_float(graph: onnx.GraphProto) -> str:
-    """Name of the logits in float32: in a graph at float16, of what the old score cast them to."""
+def _is_of_score(node: onnx.NodeProto) -> bool:
+    """Whether a node makes the score before up-sampling, or is of an earlier `score_piece`."""
+    return any(name == ANOMALY_AT_LOGITS or name.startswith(f"{PREFIX}/") for name in node.output)
+
+
+def _as_float(graph: onnx.GraphProto, name: str) -> str:
+    """Name of a tensor in float32: in a graph at float16, of what it is cast to."""
     for node in graph.node:
-        if node.op_type == "Cast" and node.input[0] == LOGITS and node.attribute[0].i == onnx.TensorProto.FLOAT:
+        if node.op_type == "Cast" and node.input[0] == name and node.attribute[0].i == onnx.TensorProto.FLOAT:
             return str(node.output[0])
-    return LOGITS
+    return name
 
 
 def _rename_input(piece: onnx.GraphProto, old: str, new: str) -> None:

@@ -15,8 +15,8 @@ from ros_ood_perception.inference.engine import EngineError
 from ros_ood_perception.inference.engine_of_sizes import EngineOfSizes
 from ros_ood_perception.inference.opening import open_engine
 from ros_ood_perception.inference.perception import FramePerception, Perception, letterbox_of
-from training.bundles.graph import GraphError, LogitsEngine, confidence_of_logits, score_of_logits
-from training.segmenter.anomaly_scores import SCORES
+from training.bundles.graph import MASK_SUMS, GraphError, LogitsEngine, source_of_score
+from training.segmenter.mask_scores import ALL_SCORES
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class LogitScore:
             value = float(temperature) if at else 1.0
         except ValueError:
             value = float("nan")
-        if name not in SCORES or not 0 < value < float("inf"):
-            raise ValueError(f"'{text}' is not NAME or NAME@T with T > 0 and NAME one of {', '.join(SCORES)}")
+        if name not in ALL_SCORES or not 0 < value < float("inf"):
+            raise ValueError(f"'{text}' is not NAME or NAME@T with T > 0 and NAME one of {', '.join(ALL_SCORES)}")
         return cls(name, value)
 
 
@@ -58,7 +58,7 @@ class BundleRunner:
 
     Raises:
         EngineError: the engine cannot run here, or gives no logits for the scores.
-        GraphError: the graph gives no logits for the scores.
+        GraphError: the graph gives no logits for the scores, or a score does not suit its network.
     """
 
     def __init__(self, bundle: Bundle, engine_name: str, scores: Sequence[LogitScore] = ()) -> None:
@@ -80,6 +80,9 @@ class BundleRunner:
         if self._with_logits:
             self.engine.close()
             self.engine = EngineOfSizes(bundle.description.input, self._with_logits)
+            of_masks = MASK_SUMS in self._with_logits[bundle.description.input.size].sources
+            for score in scores:
+                source_of_score(score.name, of_masks)
         self._frame_size = (1, 1)
         self._box: Letterbox | None = None
         self.perception = Perception(self.engine, 1.0, len(bundle.description.classes), bundle.description.input)
@@ -99,13 +102,24 @@ class BundleRunner:
         Raises:
             EngineError: the engine or the bundle's graph gives no logits.
         """
-        found = self._all_logits()[0]
+        found = self._engine_of_logits().last_logits[0]
         return found if self._box is None else self._box.cut(found)
 
-    def _all_logits(self) -> NDArray[np.float32]:
+    def values(self, score: str) -> NDArray[np.float32]:
+        """What a score of the last frame is computed from: (C, h, w) float32, of the part that shows the frame.
+
+        Raises:
+            EngineError: as `logits`.
+            GraphError: the score does not suit the network.
+        """
+        found = self._engine_of_logits().last_values(score)[0]
+        return found if self._box is None else self._box.cut(found)
+
+    def _engine_of_logits(self) -> LogitsEngine:
+        """Of the size that the last frame took."""
         if not self._with_logits:
             raise EngineError(self._why_no_logits)
-        return self._with_logits[self.bundle.description.input.size_for(self._frame_size)].last_logits
+        return self._with_logits[self.bundle.description.input.size_for(self._frame_size)]
 
     def confidence(self, frame_size: tuple[int, int]) -> NDArray[np.float32] | None:
         """The largest class probability of the last frame of `perceive`: (H, W) float32 in [0, 1].
@@ -114,12 +128,12 @@ class BundleRunner:
         """
         if not self._with_logits:
             return None
-        confidence = confidence_of_logits(self._all_logits(), self.bundle.description.score.temperature)
+        confidence = self._engine_of_logits().confidence(self.bundle.description.score.temperature)
         return np.clip(self._of_frame(confidence[0], frame_size), 0, 1)
 
     def other_score(self, score: LogitScore, frame_size: tuple[int, int]) -> NDArray[np.float32]:
         """Another score of the last frame of `perceive`: (H, W) float32 in [0, 1]."""
-        values = score_of_logits(self._all_logits(), score.name, score.temperature)
+        values = self._engine_of_logits().score(score.name, score.temperature)
         return np.clip(self._of_frame(values[0], frame_size), 0, 1)
 
     def _of_frame(self, plane: NDArray[np.float32], frame_size: tuple[int, int]) -> NDArray[np.float32]:

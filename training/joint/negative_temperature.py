@@ -15,7 +15,7 @@ from training.data.labelled_frames import LabelledFrames
 from training.data.progress import tracked
 from training.joint.validation import with_pasted_crop
 from training.metrics.pixel_exact import ExactPixelMetrics
-from training.segmenter.anomaly_scores import SCORES
+from training.segmenter.mask_scores import ALL_SCORES
 
 NEGATIVE_TEMPERATURES = (1.0, 1.5, 2.0, 3.0, 4.5, 7.0, 10.0)
 """Those that are tried on synthetic anomalies, in the order in which probabilities become less certain."""
@@ -37,17 +37,18 @@ def temperatures_on_negatives(bundle: Bundle, frames: LabelledFrames) -> dict[fl
     if len(frames) < 2:
         raise ValueError(f"{len(frames)} frame(s): a crop of one frame is pasted into another, so two are needed")
     runner = BundleRunner(bundle, "onnxruntime")
-    score = SCORES[bundle.description.score.name]
+    name = bundle.description.score.name
+    score = ALL_SCORES[name]
     metrics = {temperature: ExactPixelMetrics() for temperature in NEGATIVE_TEMPERATURES}
     count = min(len(frames), MOST_NEGATIVE_FRAMES)
     for index in tracked(np.linspace(0, len(frames) - 1, count).round().astype(int).tolist(), "pasted crops"):
         image, anomaly = with_pasted_crop(frames, index)
         runner.perceive(image)
-        logits = torch.from_numpy(runner.logits)[None]
-        size = (logits.shape[3], logits.shape[2])
+        values = torch.from_numpy(runner.values(name))[None]
+        size = (values.shape[3], values.shape[2])
         small = cv2.resize(anomaly, size, interpolation=cv2.INTER_NEAREST_EXACT)
         for temperature, metric in metrics.items():
-            metric.update(score.in_unit_range(logits, temperature)[0, 0].numpy(), small)
+            metric.update(score.in_unit_range(values, temperature)[0, 0].numpy(), small)
     runner.close()
     found = {temperature: metric.compute().fpr95 for temperature, metric in metrics.items()}
     if any(math.isnan(rate) for rate in found.values()):

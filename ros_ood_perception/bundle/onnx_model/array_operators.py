@@ -54,6 +54,14 @@ def _comparison(call: Call) -> tuple[int, Shape, int]:
     return BOOL, _arithmetic(call)[1], 1
 
 
+@operator("And", 2, 2)
+def _both(call: Call) -> tuple[int, Shape, int]:
+    # The mask attention of Mask2Former and OneFormer.
+    if {call.input(index).element_type for index in range(2)} != {BOOL}:
+        raise OnnxFileError("its inputs are no truth values")
+    return BOOL, broadcast(call.input(0).shape, call.input(1).shape), 1
+
+
 @operator("Where", 3, 3)
 def _where(call: Call) -> tuple[int, Shape, int]:
     condition, yes, no = (call.input(index) for index in range(3))

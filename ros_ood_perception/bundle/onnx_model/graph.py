@@ -42,8 +42,8 @@ MOST_FRAME_CHANNELS = 16
 MOST_FRAME_TENSORS = 64
 """Of tensors that still have the frame's height and width, so that their size is unknown here."""
 FLAGS = frozenset({
-    "allowzero", "ceil_mode", "count_include_pad", "exclude_outside", "fmod", "keepdims", "noop_with_empty_axes",
-    "select_last_index", "stash_type", "storage_order",
+    "align_corners", "allowzero", "ceil_mode", "count_include_pad", "exclude_outside", "fmod", "keepdims",
+    "noop_with_empty_axes", "select_last_index", "stash_type", "storage_order",
 })  # fmt: skip
 """Attributes that are 0 or 1. Engines differ in how they read another number."""
 LARGEST_KNOWN = 65_536

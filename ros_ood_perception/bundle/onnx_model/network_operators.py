@@ -69,6 +69,78 @@ def _conv(call: Call) -> tuple[int, Shape, int]:
 
 
 @operator(
+    "ConvTranspose",
+    2,
+    3,
+    auto_pad=bytes,
+    dilations=tuple,
+    group=int,
+    kernel_shape=tuple,
+    output_padding=tuple,
+    pads=tuple,
+    strides=tuple,
+)
+def _conv_transpose(call: Call) -> tuple[int, Shape, int]:
+    # DPT, BEiT and EoMT up-sample with it. output_shape is not taken: it would have to agree with the pads.
+    data, weight, bias = call.input(0).sides, call.input(1).sides, call.optional(2)
+    groups = call.attribute("group", 1)
+    if len(weight) != 4 or len(data) != 4 or not 1 <= groups <= weight[0] or weight[0] % groups:
+        raise OnnxFileError(f"its input has the shape {data}, its weights {weight}, in {groups} groups")
+    if tuple(call.attribute("kernel_shape", weight[2:])) != weight[2:] or data[1] != weight[0]:
+        raise OnnxFileError(f"weights {weight} do not fit an input {data} or its kernel_shape")
+    outputs = weight[1] * groups
+    if bias is not None and bias.shape != (outputs,):
+        raise OnnxFileError(f"its bias has the shape {bias.shape}; {outputs} outputs need as many")
+    if len({info.element_type for info in call.inputs if info is not None}) > 1:
+        raise OnnxFileError("its input, weights and bias have different types")
+    strides, dilations, pads = windows(call, weight[2:])
+    extra = output_padding(call, strides)
+    found = [
+        strides[i] * (data[2 + i] - 1) + extra[i] + dilations[i] * (weight[2 + i] - 1) + 1 - pads[i] - pads[2 + i]
+        for i in range(2)
+    ]
+    if pads[:2] != pads[2:] or min(found) < 1:
+        raise OnnxFileError(f"its pads {pads} differ between the sides, or leave nothing of {data}")
+    # Work of one element of the output: every element of the input goes into a whole kernel.
+    work = -(-weight[0] * weight[2] * weight[3] * data[2] * data[3] // (groups * found[0] * found[1]))
+    return call.input(0).element_type, (data[0], outputs, *found), work
+
+
+def output_padding(call: Call, strides: Sequence[int]) -> list[int]:
+    """Rows and columns that a `ConvTranspose` adds at the end, fewer than its strides."""
+    extra = list(call.attribute("output_padding", (0, 0)))
+    if len(extra) != 2 or any(not 0 <= added < stride for added, stride in zip(extra, strides, strict=True)):
+        raise OnnxFileError(f"output_padding is {extra}; two numbers below the strides {list(strides)} are right")
+    return extra
+
+
+@operator("InstanceNormalization", 3, 3, epsilon=float)
+def _instance_norm(call: Call) -> tuple[int, Shape, int]:
+    # GroupNorm in the decoders of Mask2Former, MaskFormer and OneFormer becomes it.
+    data = call.input(0).sides
+    for index in (1, 2):
+        if len(data) < 3 or call.input(index).shape != data[1:2]:
+            raise OnnxFileError(f"its scale or bias has the shape {call.input(index).shape} for an input {data}")
+    if len({info.element_type for info in call.inputs if info is not None}) > 1:
+        raise OnnxFileError("its input, scale and bias have different types")
+    return call.input(0).element_type, data, 4
+
+
+@operator("GridSample", 2, 2, align_corners=int, mode=bytes, padding_mode=bytes)
+def _grid_sample(call: Call) -> tuple[int, Shape, int]:
+    # Deformable attention in the decoders of Mask2Former and OneFormer. What lies outside of the map counts as 0, so
+    # positions need not be known.
+    data, grid = call.input(0).sides, call.input(1).sides
+    if len(data) != 4 or len(grid) != 4 or grid[3] != 2 or grid[0] != data[0] or min(data[2:], default=0) < 1:
+        raise OnnxFileError(f"it samples {data} at {grid}; (N, C, h, w) and (N, h', w', 2) are right")
+    if call.input(0).element_type != call.input(1).element_type:
+        raise OnnxFileError("its map and its positions have different types")
+    if call.attribute("mode", b"bilinear") != b"bilinear" or call.attribute("padding_mode", b"zeros") != b"zeros":
+        raise OnnxFileError("it samples by another mode than bilinear, or pads with something else than zeros")
+    return call.input(0).element_type, (data[0], data[1], grid[1], grid[2]), 8
+
+
+@operator(
     "MaxPool",
     1,
     1,
@@ -120,9 +192,14 @@ def _resize(call: Call) -> tuple[int, Shape, int]:
         call.attribute("mode", b"nearest"),
         call.attribute("coordinate_transformation_mode", b"half_pixel"),
     )
-    if mode != b"linear" or coordinates not in (b"half_pixel", b"pytorch_half_pixel", b"align_corners"):
+    # The decoder of MaskFormer repeats pixels.
+    repeats = (mode, coordinates, call.attribute("nearest_mode", b"")) == (b"nearest", b"asymmetric", b"floor")
+    if not repeats and (
+        mode != b"linear" or coordinates not in (b"half_pixel", b"pytorch_half_pixel", b"align_corners")
+    ):
         raise OnnxFileError(
-            f"it resizes by {mode!r} and {coordinates!r}; a bundle's graph does so linearly, half_pixel"
+            f"it resizes by {mode!r} and {coordinates!r}; a bundle's graph does so linearly, half_pixel, or repeats "
+            "pixels (nearest, asymmetric, floor)"
         )
     if len(data.shape) != 4 or call.attribute("exclude_outside", 0):
         raise OnnxFileError(f"its input has the shape {data.shape}; it must be (N, C, h, w)")
@@ -141,6 +218,8 @@ def _resize(call: Call) -> tuple[int, Shape, int]:
         raise OnnxFileError(f"it makes {sizes} of {data.shape}; number and channels stay")
     if not all(isinstance(side, int) and side >= 1 for side in sizes):
         raise OnnxFileError(f"it makes {sizes}; every side must be known and positive")
+    if repeats and any(new % old for new, old in zip(sizes[2:], data.sides[2:], strict=True)):
+        raise OnnxFileError(f"it repeats the pixels of {data.shape} to {sizes}; only a whole number of times is read")
     return data.element_type, tuple(sizes), 4
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from ros_ood_perception.bundle.onnx_model.array_operators import slices
 from ros_ood_perception.bundle.onnx_model.model_file import BOOL, DOUBLE, FLOAT, FLOAT16, INT8, INT32, INT64, UINT8
-from ros_ood_perception.bundle.onnx_model.network_operators import windows
+from ros_ood_perception.bundle.onnx_model.network_operators import output_padding, windows
 from ros_ood_perception.bundle.onnx_model.rules import Call, TensorInfo
 from ros_ood_perception.bundle.onnx_model.wire_format import OnnxFileError
 
@@ -154,6 +154,23 @@ def _conv(call: Call, output: TensorInfo, device: Any) -> Step:
     return lambda x, w, b=None: functional.conv2d(pad(x), w, b, strides, 0, dilations, groups), used
 
 
+def _conv_transpose(call: Call, output: TensorInfo, device: Any) -> Step:
+    strides, dilations, pads = windows(call, call.input(1).sides[2:])
+    groups, used = call.attribute("group", 1), range(sum(info is not None for info in call.inputs))
+    same, extra = pads[:2], output_padding(call, strides)
+    return lambda x, w, b=None: functional.conv_transpose2d(x, w, b, strides, same, extra, groups, dilations), used
+
+
+def _instance_norm(call: Call, output: TensorInfo, device: Any) -> Step:
+    epsilon = call.attribute("epsilon", 1e-5)
+    return lambda x, w, b: functional.instance_norm(x, weight=w, bias=b, eps=epsilon), (0, 1, 2)
+
+
+def _grid_sample(call: Call, output: TensorInfo, device: Any) -> Step:
+    corners = bool(call.attribute("align_corners", 0))
+    return lambda x, grid: functional.grid_sample(x, grid, align_corners=corners), (0, 1)
+
+
 def _max_pool(call: Call, output: TensorInfo, device: Any) -> Step:
     kernel = call.attribute("kernel_shape", ())
     strides, dilations, pads = windows(call, kernel)
@@ -181,6 +198,8 @@ def _resize(call: Call, output: TensorInfo, device: Any) -> Step:
     corners, size = coordinates == b"align_corners", output.sides[2:]
     if coordinates == b"pytorch_half_pixel" and 1 in size:
         raise OnnxFileError("it resizes to a single row or column by pytorch_half_pixel; half_pixel is right")
+    if call.attribute("mode", b"nearest") == b"nearest":
+        return lambda x: functional.interpolate(x, size=size, mode="nearest"), (0,)
     scales = call.optional(2)
     if call.optional(3) is None and not corners and scales is not None and scales.value is not None:
         # The scale of the graph, not the one that follows from the rounded size.
@@ -222,6 +241,7 @@ def _pad(call: Call, output: TensorInfo, device: Any) -> Step:
 TORCH_OPERATORS: dict[str, Maker] = {
     "Abs": _plain(torch.abs, 1),
     "Add": _plain(torch.add, 2),
+    "And": _plain(torch.logical_and, 2),
     "ArgMax": _arg_max,
     "AveragePool": _average_pool,
     "Cast": _cast,
@@ -230,6 +250,7 @@ TORCH_OPERATORS: dict[str, Maker] = {
     "Concat": _concat,
     "ConstantOfShape": _constant_of_shape,
     "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
     "Div": _division,
     "Equal": _plain(torch.eq, 2),
     "Erf": _plain(torch.erf, 1),
@@ -239,9 +260,11 @@ TORCH_OPERATORS: dict[str, Maker] = {
     "Gather": _gather,
     "Greater": _plain(torch.gt, 2),
     "GreaterOrEqual": _plain(torch.ge, 2),
+    "GridSample": _grid_sample,
     "HardSigmoid": _hard_sigmoid,
     "HardSwish": _plain(functional.hardswish, 1),
     "Identity": _plain(lambda x: x, 1),
+    "InstanceNormalization": _instance_norm,
     "LayerNormalization": _layer_norm,
     "LeakyRelu": _leaky_relu,
     "Less": _plain(torch.lt, 2),

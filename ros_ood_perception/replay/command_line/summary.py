@@ -44,7 +44,7 @@ def summarise(
         },
         "engine": pool.name,
         "anomaly_threshold": run.cameras[0].threshold,
-        "operating_point": description.operating_point(opened.live.operating_point).name,
+        "operating_point": opened.live.point(description).name,
         "settings": opened.live.in_force(description).as_plain(),
         "plan": opened.plan.identity,
         "cameras": [

@@ -237,6 +237,56 @@ def weights(**values: Any) -> dict[str, Any]:
         ([NODE("Conv", ["planes", "w"], ["y"])], weights(w=np.zeros((1, 7, 3, 3), np.float32)), "do not fit an input"),
         ([NODE("MaxPool", ["planes"], ["y"], kernel_shape=[3, 3], pads=[9] * 4)], {}, "more than half of its kernel"),
         ([NODE("MaxPool", ["planes"], ["y"], kernel_shape=[99, 99])], {}, "is larger than its input"),
+        (
+            [NODE("ConvTranspose", ["planes", "w"], ["y"], strides=[4096, 4096])],
+            weights(w=np.zeros((1, 1, 3, 3), np.float32)),
+            "bytes; at most",
+        ),
+        (
+            [NODE("ConvTranspose", ["planes", "w"], ["y"], output_padding=[1, 1])],
+            weights(w=np.zeros((1, 1, 3, 3), np.float32)),
+            "two numbers below the strides",
+        ),
+        (
+            [NODE("ConvTranspose", ["planes", "w"], ["y"], pads=[900] * 4)],
+            weights(w=np.zeros((1, 1, 3, 3), np.float32)),
+            "or leave nothing of",
+        ),
+        (
+            [NODE("ConvTranspose", ["planes", "w"], ["y"])],
+            weights(w=np.zeros((7, 1, 3, 3), np.float32)),
+            "do not fit an input",
+        ),
+        (
+            [NODE("GridSample", ["planes", "g"], ["y"], mode=b"bicubic")],
+            weights(g=np.zeros((1, 4, 4, 2), np.float32)),
+            "another mode than bilinear",
+        ),
+        (
+            [NODE("GridSample", ["planes", "g"], ["y"])],
+            weights(g=np.zeros((1, 4, 4, 3), np.float32)),
+            "are right",
+        ),
+        (
+            [NODE("InstanceNormalization", ["planes", "w", "w"], ["y"])],
+            weights(w=np.zeros(3, np.float32)),
+            "its scale or bias has the shape",
+        ),
+        (
+            [
+                NODE(
+                    "Resize",
+                    ["planes", "", "s"],
+                    ["y"],
+                    mode="nearest",
+                    coordinate_transformation_mode="asymmetric",
+                    nearest_mode="floor",
+                )
+            ],
+            weights(s=np.array([1, 1, 1.5, 2], np.float32)),
+            "only a whole number of times",
+        ),
+        ([NODE("And", ["planes", "planes"], ["y"])], {}, "its inputs are no truth values"),
         # What ends a process: an integer divided by zero, or by what is not known.
         (
             [NODE("Div", ["a", "b"], ["y"])],
@@ -380,10 +430,11 @@ def test_large_tables_that_many_nodes_look_at_cost_neither_time_nor_memory(tmp_p
 def test_the_list_of_operators_is_this() -> None:
     # An addition is seen here, and thought about: can it be endless, or large for small inputs?
     listed = (
-        "Abs Add ArgMax AveragePool Cast Ceil Clip Concat Constant ConstantOfShape Conv DequantizeLinear Div Equal "
-        "Erf Exp Expand Floor Gather Greater GreaterOrEqual HardSigmoid HardSwish Identity LayerNormalization "
-        "LeakyRelu Less LessOrEqual Log MatMul Max MaxPool Min Mod Mul Neg Not Pad Pow QuantizeLinear Range "
-        "Reciprocal ReduceL2 ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape Resize Round Shape Sigmoid Sign "
-        "Slice Softmax Softplus Sqrt Squeeze Sub Tanh Transpose Unsqueeze Where "
+        "Abs Add And ArgMax AveragePool Cast Ceil Clip Concat Constant ConstantOfShape Conv ConvTranspose "
+        "DequantizeLinear Div Equal Erf Exp Expand Floor Gather Greater GreaterOrEqual GridSample "
+        "HardSigmoid HardSwish Identity InstanceNormalization LayerNormalization LeakyRelu Less LessOrEqual "
+        "Log MatMul Max MaxPool Min Mod Mul Neg Not Pad Pow QuantizeLinear Range Reciprocal ReduceL2 "
+        "ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape Resize Round Shape Sigmoid Sign Slice Softmax "
+        "Softplus Sqrt Squeeze Sub Tanh Transpose Unsqueeze Where "
     )
     assert sorted(OPERATORS) == sorted(listed.split())

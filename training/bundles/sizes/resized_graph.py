@@ -18,7 +18,7 @@ from onnx import helper, numpy_helper
 from ros_ood_perception.bundle.onnx_model.graph import HEIGHT, WIDTH, infer
 from ros_ood_perception.bundle.onnx_model.model_file import NUMPY_TYPES, read_onnx
 from ros_ood_perception.bundle.onnx_model.rules import TensorInfo
-from training.bundles.graph import LOGITS, GraphError
+from training.bundles.graph import LOGITS, NETWORK_INPUT, GraphError
 from training.bundles.onnx_export import finished
 from training.segmenter.ladder_segmenter import nearest_size
 from training.segmenter.pyramid_pooling import divides, pooling_matrix, spreading_matrix
@@ -89,6 +89,12 @@ def _refuse_parts_of_one_size(graph: onnx.GraphProto) -> None:
     producers = {name: node for node in graph.node for name in node.output}
     if LOGITS not in producers:
         raise GraphError(f"the graph has no tensor '{LOGITS}'; {REMEDY}")
+    if NETWORK_INPUT in producers:
+        # Its factors of up-sampling, positions and windows are computed for one size, in ways that nothing here knows.
+        raise GraphError(
+            "the network was imported, and its graph holds for one size; import it again with one --size for each "
+            "(training.import_network)"
+        )
     wanted, seen = [LOGITS], set()
     while wanted:
         name = wanted.pop()
