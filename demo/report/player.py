@@ -66,8 +66,8 @@ class Player:
         self._obstacles, self._measured = obstacles, measured
         self._messages = {name: {m.frame: m for m in messages} for name, messages in run.messages.items()}
         self._complete = sorted(set.intersection(*(set(by_frame) for by_frame in self._messages.values())))
-        step = -(-len(self._complete) // MAX_FRAMES) or 1
-        self.shown = self._complete[::step]
+        self._step = -(-len(self._complete) // MAX_FRAMES) or 1
+        self.shown = self._complete[:: self._step]
 
     def _judged(self, position: int) -> JudgedFrame | None:
         """The judgement of a frame; None where there is no truth about it."""
@@ -128,7 +128,7 @@ class Player:
         }
         return {
             "cameras": [shown] if played else [],
-            "every": self.shown[1] - self.shown[0] if len(self.shown) > 1 else 1,
+            "every": self._step,
             "second": {"key": "latency_ms", "unit": " ms", "text": "", "digits": 0, "max": None},
             "ground": self._ground(),
             "has_truth": self._truth is not None,

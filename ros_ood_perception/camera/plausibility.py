@@ -171,7 +171,7 @@ def _small_in_letterbox(height: int, width: int, model_size: tuple[int, int], sh
 
 
 def _size_command(height: int, width: int, model_size: tuple[int, int]) -> str:
-    """Adds a size of the same cost, in the camera's aspect."""
+    """Adds a size of the same cost, in the camera's aspect. The vehicle has no training code."""
     factor = (model_size[0] * model_size[1] / (height * width)) ** 0.5
     sides = (max(1, round(side * factor / SIDE_MULTIPLE)) * SIDE_MULTIPLE for side in (height, width))
-    return f"python -m training.add_size BUNDLE --size {'x'.join(map(str, sides))}"
+    return f"in a checkout: python -m training.add_size BUNDLE --size {'x'.join(map(str, sides))}"

@@ -287,6 +287,10 @@ class PerceptionNode(LifecycleNode):
         predecessor, which stays on the graph for a while.
         """
         wanted = self.get_parameter("autostart").value
+        if not wanted:
+            self.get_logger().info(
+                "unconfigured: waits for a lifecycle manager; the parameter autostart:=true configures and activates"
+            )
         if wanted and self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 import rclpy
 from nav_msgs.msg import Odometry
+from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.publisher import Publisher
@@ -22,9 +23,11 @@ WAIT_S = 2.0
 
 @pytest.fixture
 def node() -> Iterator[Node]:
-    rclpy.init()
-    node = Node("vehicle")
-    executor = SingleThreadedExecutor()
+    # A context of its own: another test of this process may have the global one.
+    context = Context()
+    rclpy.init(context=context)
+    node = Node("vehicle", context=context)
+    executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
     thread = threading.Thread(target=executor.spin, daemon=True)
     thread.start()
@@ -32,7 +35,7 @@ def node() -> Iterator[Node]:
     executor.shutdown()
     thread.join()
     node.destroy_node()
-    rclpy.shutdown()
+    rclpy.shutdown(context=context)
 
 
 def send(publisher: Publisher[Odometry], stamp_ms: int, x: float) -> None:

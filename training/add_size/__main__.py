@@ -6,6 +6,7 @@ The graphs of the size are made from the bundle's own, at each of its precisions
 checkpoint is needed. A frame takes the size with the nearest aspect. `training.export --size ... --size ...` makes the
 same from a checkpoint.
 
+It needs the packages of training (`./test.sh --version` installs them). A signed bundle has to be signed again.
 Thresholds stay as they are. `benchmark/quality/other_aspects.py` measures how far they hold at the new size.
 """
 
