@@ -89,7 +89,8 @@ class SharedMemory:
             )
         return (
             f"likely cause: the camera's process was started without the transport profile, so its images above "
-            f"{DEFAULT_SEGMENT_BYTES} bytes do not fit into shared memory{came}. Remedy: {CAMERA_FIX}"
+            f"{DEFAULT_SEGMENT_BYTES} bytes do not fit into shared memory{came}. Remedy: {CAMERA_FIX}. If it has "
+            "the profile, this process got too little time: look at the machine's load"
         )
 
     def problem_of(self, what: str, message_bytes: int) -> str | None:
