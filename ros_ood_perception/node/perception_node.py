@@ -168,7 +168,7 @@ class PerceptionNode(LifecycleNode):
 
         self._node_parameters.lock(check, self._on_live_settings)
         self._on_live_settings(live)
-        for problem in environment_problems(memory):
+        for problem in (*environment_problems(memory), *fixed.doubts):
             self.get_logger().warning(problem)
         description = bundle.description
         self.get_logger().info(

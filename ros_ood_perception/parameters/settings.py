@@ -88,6 +88,18 @@ class FixedSettings:
     camera_info_topics: tuple[str | None, ...]
     calibrations: tuple[CameraInfoMessage | None, ...]
 
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Warnings about settings that are possible and are hardly meant."""
+        known = [pose for pose in self.mountings if pose is not None]
+        if len(known) < 2 or len(set(known)) == len(known):
+            return ()
+        return (
+            f"parameters 'mounting.*' give several of the cameras {', '.join(self.cameras)} one pose, so what a camera "
+            "sees behind the vehicle is placed ahead; give a value for each, in the order of 'cameras' (yaw_deg 180 "
+            "looks back), or leave mounting.height_m at 0 to take the poses of /tf_static",
+        )
+
     def camera_setup(self, number: int) -> CameraSetup:
         """What is fixed for one of `cameras`, by its number."""
         return CameraSetup(

@@ -168,6 +168,8 @@ def _announce(options: argparse.Namespace, opened: Opened) -> None:
         f"bundle {opened.bundle.description.name}"
     )
     say(f"settings of obstacles: {opened.live.in_force(opened.bundle.description)}")
+    for doubt in opened.fixed.doubts:
+        say(doubt)
     for topic, reason in opened.source.left_out.items():
         say(f"{topic}: is not taken for a camera: {reason}; --camera [NAME=]TOPIC chooses")
     left_out = sorted({*opened.source.copied} - {*opened.plan.copied}) if options.with_input else []
