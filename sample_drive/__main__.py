@@ -52,13 +52,14 @@ def _parser() -> argparse.ArgumentParser:
         help="this many drives, with the seeds SEED, SEED + 1, ... (1)",
     )
     parser.add_argument("--no-unknown", action="store_true", help="leave the unknown objects out: frames to train on")
-    parser.add_argument(
-        "--cyclists",
-        type=real(0.0, 20.0),
-        default=1.0,
-        metavar="TIMES",
-        help="times as many cyclists as usual, for frames to train on (1)",
-    )
+    for whom in ("cyclists", "pedestrians"):
+        parser.add_argument(
+            f"--{whom}",
+            type=real(0.0, 20.0),
+            default=1.0,
+            metavar="TIMES",
+            help=f"times as many {whom} as usual, for frames to train on (1)",
+        )
     parser.add_argument("--no-distortion", action="store_true", help="a lens that keeps lines straight")
     parser.add_argument("--steady", action="store_true", help="no pitch, roll and bounce: the camera stays as mounted")
     parser.add_argument("--frames", action="store_true", help="write images, labels and masks (default: and the bag)")
@@ -131,6 +132,7 @@ def _wanted_drives(options: argparse.Namespace) -> list[DriveSettings]:
             distortion=not options.no_distortion,
             steady=options.steady,
             cyclists=options.cyclists,
+            pedestrians=options.pedestrians,
         )
         for number in range(options.drives)
     ]

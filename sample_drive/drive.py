@@ -25,7 +25,7 @@ from sample_drive.ray_casting import Solids
 from sample_drive.rendering.rendering import SIGHT_M, Renderer, SensorSettings
 from sample_drive.rendering.shading import Lighting
 from sample_drive.scene.assembly import joined
-from sample_drive.scene.scene import ego_across, footprint_row, make_scene
+from sample_drive.scene.scene import Crowd, ego_across, footprint_row, make_scene
 
 FIRST_STAMP_NS = 1_700_000_000_000_000_000
 STAMPS_OF_A_SEED_NS = 1_000_000_000_000
@@ -37,7 +37,7 @@ REFERENCE_SIZE = (480, 640)
 REFERENCE_FOCAL_PX = 560.0
 DISTORTION = (-0.14, 0.035, 0.0006, -0.0004, 0.0)
 LISTED_AHEAD_M = 100.0
-MOST_CYCLISTS = 20.0
+MOST_TIMES = 20.0
 """Times as many as usual: one every 3.5 metres."""
 WEATHERS = ("sun", "haze", "overcast")
 
@@ -59,7 +59,8 @@ class DriveSettings:
             swerve.
         distortion: whether the lens distorts, as in `CameraModel` with `plumb_bob`.
         steady: without body motions (bounce, pitch, roll), so that the camera's pose is its mounting.
-        cyclists: times as many cyclists as usual. Frames to train on need more of a class that is rare on streets.
+        cyclists, pedestrians: times as many as usual. Frames to train on need more of the classes that are rare and
+            small on streets.
     """
 
     seed: int = 0
@@ -71,6 +72,7 @@ class DriveSettings:
     distortion: bool = True
     steady: bool = False
     cyclists: float = 1.0
+    pedestrians: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**31:
@@ -80,8 +82,9 @@ class DriveSettings:
             raise DriveSettingsError(f"seconds is {self.seconds}; it must be above 0 and at most 600")
         if not 0 < self.rate_hz <= 120:
             raise DriveSettingsError(f"rate_hz is {self.rate_hz}; it must be above 0 and at most 120")
-        if not 0 <= self.cyclists <= MOST_CYCLISTS:
-            raise DriveSettingsError(f"cyclists is {self.cyclists}; it must be from 0 to {MOST_CYCLISTS:g}")
+        for name, times in (("cyclists", self.cyclists), ("pedestrians", self.pedestrians)):
+            if not 0 <= times <= MOST_TIMES:
+                raise DriveSettingsError(f"{name} is {times}; it must be from 0 to {MOST_TIMES:g}")
         if not (48 <= self.height <= 2160 and 64 <= self.width <= 3840):
             raise DriveSettingsError(f"the image is {self.width}x{self.height}; it must be from 64x48 to 3840x2160")
         if not 1.0 <= self.width / self.height <= 2.4:
@@ -134,7 +137,11 @@ class SampleDrive:
         )
         self.mounting = CameraPose.from_mounting(CAMERA_HEIGHT_M, CAMERA_PITCH_DEG, forward_m=CAMERA_FORWARD_M)
         self._scene = make_scene(
-            settings.seed, self._along(settings.seconds), settings.seconds, settings.unknown_objects, settings.cyclists
+            settings.seed,
+            self._along(settings.seconds),
+            settings.seconds,
+            settings.unknown_objects,
+            Crowd(settings.cyclists, settings.pedestrians),
         )
         self._renderer = Renderer(self.camera, sensor)
         self._ground = self._scene.street.ground_map

@@ -93,6 +93,20 @@ class Scene:
     swerves: NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Crowd:
+    """How many ride and walk on a street, in times the usual number.
+
+    Frames to train on need more of the classes that are rare and small on streets.
+    """
+
+    cyclists: float = 1.0
+    pedestrians: float = 1.0
+
+
+USUAL_CROWD = Crowd()
+
+
 def ego_across(along: float, swerves: NDArray[np.float64]) -> float:
     """Position of the vehicle across the street: its lane, with a swerve around objects in it."""
     offset = 0.0
@@ -103,21 +117,23 @@ def ego_across(along: float, swerves: NDArray[np.float64]) -> float:
     return EGO_ACROSS_M + offset
 
 
-def make_scene(seed: int, driven_m: float, duration_s: float, unknown_objects: bool, cyclists: float = 1.0) -> Scene:
+def make_scene(
+    seed: int, driven_m: float, duration_s: float, unknown_objects: bool, crowd: Crowd = USUAL_CROWD
+) -> Scene:
     """The scene of a seed. The streets of one seed with and without unknown objects are the same.
 
     Args:
         driven_m: how far along the vehicle gets.
         duration_s: of the drive.
         unknown_objects: whether there are any.
-        cyclists: times as many as usual.
+        crowd: how many ride and walk.
     """
     street = Street.winding(driven_m + BEYOND_M, np.random.default_rng([seed, 0]))
     still = _Placed(street)
     _house_rows(street, still, np.random.default_rng([seed, 1]))
     _street_furniture(street, still, np.random.default_rng([seed, 2]))
     _parked_cars(street, still, np.random.default_rng([seed, 3]))
-    movers = _traffic(street, seed, driven_m / duration_s, duration_s, cyclists)
+    movers = _traffic(street, seed, driven_m / duration_s, duration_s, crowd)
     swerves = np.zeros((0, 2))
     if unknown_objects:
         unknown, swerves = _unknown(np.random.default_rng([seed, 5]), driven_m, duration_s)
@@ -246,7 +262,7 @@ def _parked_cars(street: Street, still: _Placed, generator: np.random.Generator)
             along += float(generator.uniform(5.9, 7.4))
 
 
-def _traffic(street: Street, seed: int, ego_mps: float, duration_s: float, cyclists: float) -> list[Mover]:
+def _traffic(street: Street, seed: int, ego_mps: float, duration_s: float, crowd: Crowd) -> list[Mover]:
     generator = np.random.default_rng([seed, 4])
     movers = []
     # Oncoming cars meet the vehicle one after the other.
@@ -256,11 +272,11 @@ def _traffic(street: Street, seed: int, ego_mps: float, duration_s: float, cycli
         movers.append(Mover((car(generator),), meeting_s * (ego_mps + speed), LANE_M / 2 + 0.25, -speed))
         meeting_s += float(generator.uniform(3.5, 8))
     # Cyclists ride between lane and parked cars on the other side, pedestrians walk on the pavements.
-    for k in range(int(street.length_m * cyclists / 70)):
+    for k in range(int(street.length_m * crowd.cyclists / 70)):
         speed = float(generator.uniform(3, 5))
         start = float(generator.uniform(0.1, 1.0)) * (street.length_m + speed * duration_s)
         movers.append(Mover(tuple(cyclist([seed, 40, k])), start, LANE_M - 0.25, -speed, step_m=3.5))
-    for k in range(int(street.length_m / 6.5)):
+    for k in range(int(street.length_m * crowd.pedestrians / 6.5)):
         side = 1 if generator.random() < 0.5 else -1
         speed = float(generator.uniform(0.9, 1.6)) * (1 if generator.random() < 0.5 else -1)
         across = side * (HALF_ROAD_M + float(generator.uniform(0.9, 2.5)))

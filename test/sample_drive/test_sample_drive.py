@@ -156,6 +156,8 @@ def test_the_command_writes_frames_a_bag_and_the_truth(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_is_refused_with_what_would_be_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(DriveSettingsError, match="pedestrians is -1"):
+        DriveSettings(pedestrians=-1)
     with pytest.raises(DriveSettingsError, match="seconds is 0"):
         DriveSettings(seconds=0)
     with pytest.raises(SystemExit):
