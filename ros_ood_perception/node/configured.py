@@ -30,6 +30,7 @@ class Configured:
     Attributes:
         transforms: None if every camera's mounting is given by parameters, and the motion does not come from tf.
         motion: tells where the vehicle is; None: nothing does.
+        pose_wait_s: how long a frame may wait for it, seconds.
     """
 
     bundle: Bundle
@@ -37,6 +38,7 @@ class Configured:
     cameras: tuple[Camera, ...]
     transforms: Transforms | None
     motion: VehicleMotion | None
+    pose_wait_s: float
 
     def close(self) -> None:
         """Destroy subscriptions and publishers; the engine stays open."""
@@ -120,4 +122,4 @@ def make_cameras(
             undo.callback(camera.close)
             cameras.append(camera)
         undo.pop_all()
-    return Configured(bundle, supervisor, tuple(cameras), transforms, motion)
+    return Configured(bundle, supervisor, tuple(cameras), transforms, motion, fixed.motion.wait_s if motion else 0.0)

@@ -40,6 +40,7 @@ class InferenceLoop:
         live: gives the current settings.
         given_up: called once when no engine is left, on the inference thread.
         broken: called with the error that ended the thread. After that no frame is used.
+        pose_wait_s: how long a frame may wait for the vehicle's pose, seconds. It is no part of the deadline.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class InferenceLoop:
         live: Callable[[], LiveSettings],
         given_up: Callable[[], None],
         broken: Callable[[BaseException], None],
+        pose_wait_s: float = 0.0,
     ) -> None:
         self._cameras = cameras
         self._slots = slots
@@ -57,6 +59,7 @@ class InferenceLoop:
         self._live = live
         self._given_up = given_up
         self._broken = broken
+        self._pose_wait_s = pose_wait_s
         # A daemon, so that the process can end while its engine hangs.
         self._thread = threading.Thread(target=self._run_until_closed, name="inference", daemon=True)
         self.ended = threading.Event()
@@ -97,15 +100,19 @@ class InferenceLoop:
         finally:
             self.ended.set()
 
+    def _limit_s(self) -> float:
+        """Deadline of a frame. A pose that does not come must not look like a thread that hangs."""
+        return self._supervisor.deadline_s() + self._pose_wait_s
+
     def _run(self) -> None:
         reported = False
-        watch, limit_s = self._supervisor.watch, self._supervisor.deadline_s
+        watch = self._supervisor.watch
         while (taken := self._slots.take()) is not None:
             number, frame = taken
             live = self._live()
             camera = self._cameras[number]
             try:
-                with watch.at("conversion or publishing of a frame", limit_s, FrameInInference(number, frame)):
+                with watch.at("conversion or publishing of a frame", self._limit_s, FrameInInference(number, frame)):
                     good = camera.use(frame, live)
                 if good:
                     self._supervisor.report_success()

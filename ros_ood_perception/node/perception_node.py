@@ -207,6 +207,7 @@ class PerceptionNode(LifecycleNode):
             self._settings,
             self._engine_lost.trigger,
             self.watchdog.lose,
+            configured.pose_wait_s,
         )
         for camera in configured.cameras:
             camera.outputs.announce(live, live.threshold(description), "")

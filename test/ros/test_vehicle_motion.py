@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import rclpy
+from bench import Bench, NodeProcess, image
 from nav_msgs.msg import Odometry
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.publisher import Publisher
+from std_msgs.msg import Header
 
 from ros_ood_perception.node.vehicle_motion import OdometryMotion
 from ros_ood_perception.obstacles.motion import MotionSettings, PlanarPose
@@ -76,3 +78,23 @@ def test_a_frame_waits_for_the_pose_after_it_and_no_longer_than_allowed(node: No
         time.sleep(0.01)
     assert motion.counts() == {"pose unusable": 1}
     motion.close()
+
+
+def test_odometry_that_stalls_delays_a_frame_and_does_not_end_the_node(
+    bench: Bench, start_node: Callable[..., NodeProcess]
+) -> None:
+    """The wait for a pose is longer here than the deadline of a frame."""
+    running = start_node(ground__odometry_topic="/odometry", ground__motion_wait_s=1.5, inference_deadline_s=0.6)
+    publisher = bench.node.create_publisher(Odometry, "/odometry", 10)
+    bench.bring_up()
+    bench.spin_until(publisher.get_subscription_count, "the node's subscription")
+    frame = image(7)
+    before = Odometry(header=Header(stamp=frame.header.stamp))
+    before.header.stamp.sec = max(frame.header.stamp.sec - 1, 0)
+    before.pose.pose.orientation.w = 1.0
+    publisher.publish(before)
+    time.sleep(0.3)
+    bench.send(image(7))
+    bench.wait_for_outputs(1)
+    bench.spin_until(lambda: "no pose with a stamp at" in bench.facts.get("motion", ""), "the reason in diagnostics")
+    assert "deadline" not in running.log.lower()
