@@ -99,8 +99,12 @@ class NodeProcess:
         for name, value in parameters.items():
             arguments += ["-p", f"{name}:={value}"]
         command = command or [sys.executable, "-m", "ros_ood_perception.node.perception_node"]
+        # A script of a test has its own folder on the path, not the checkout.
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         with log.open("wb") as output:
-            self.process = subprocess.Popen([*command, *arguments], stdout=output, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(
+                [*command, *arguments], stdout=output, stderr=subprocess.STDOUT, env={**os.environ, "PYTHONPATH": path}
+            )
 
     @property
     def log(self) -> str:
