@@ -82,6 +82,18 @@ def summarise(
     }
 
 
+BUSY = "; the machine was too busy: end other work, or give --paced or a smaller --rate"
+LOOK = "; logs/node.log says why"
+REMEDIES = {
+    "lost_in_transport": f"{BUSY}. If it was not, shared memory may be full (df /dev/shm)",
+    "too_old": BUSY,
+    "malformed": LOOK,
+    "failed": LOOK,
+    "in_progress": LOOK,
+}
+"""What to do about frames that ended so."""
+
+
 def problems(summary: dict[str, Any]) -> list[str]:
     """What a user must know before trusting the run; empty where there is nothing."""
     other = "replay" if "equal_to_replay" in summary else "engine"
@@ -91,7 +103,7 @@ def problems(summary: dict[str, Any]) -> list[str]:
         found.append("no frame was published")
     for name in ("lost_in_transport", "too_old", "malformed", "failed", "in_progress"):
         if accounting[name]:
-            found.append(f"{accounting[name]} frames: {name.replace('_', ' ')}")
+            found.append(f"{accounting[name]} frames: {name.replace('_', ' ')}{REMEDIES.get(name, '')}")
     if summary["unaccounted"]:
         found.append(f"{summary['unaccounted']} frames sent are not in the node's accounting")
     if sum(accounting[name] for name in ACCOUNTING_FIELDS[1:]) != accounting["sent"]:

@@ -5,8 +5,13 @@ An escape sequence can repaint a terminal, a line break can forge a line of a lo
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 LONGEST = 4000
 """Characters; the middle of a longer text is left out."""
+LONGEST_COMPARED = 200
+"""Characters of a name that is compared with others."""
 
 
 def printable(text: str, longest: int = LONGEST) -> str:
@@ -43,3 +48,13 @@ def markdown_cell(text: str) -> str:
     'a\\\\|b'
     """
     return "".join(f"\\{c}" if c in "\\`[]<>|" else c for c in printable(text))
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The names that are most like one that is not there, in brackets; empty where none is.
+
+    >>> nearest("anomaly_treshold", ["anomaly_threshold", "bundle"])
+    " (nearest: 'anomaly_threshold')"
+    """
+    found = difflib.get_close_matches(name[:LONGEST_COMPARED], list(names), n=3)
+    return f" (nearest: {', '.join(map(repr, found))})" if found else ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from ros_ood_perception.bundle.signature import SIGNATURE_BYTES, SIGNATURE_FILE,
 from ros_ood_perception.files.atomic_files import write_file
 from ros_ood_perception.files.plain_file import NotPlainError, read_plain_file
 from ros_ood_perception.files.strict_yaml import LARGEST_FILE_BYTES, SchemaError, from_mapping, parse_yaml, shown
+from ros_ood_perception.shown_text import nearest
 
 __all__ = [
     "ANOMALY_AT_LOGITS",
@@ -124,6 +126,18 @@ class Bundle:
         return found
 
 
+MOST_BESIDE = 1000
+"""Folders that are looked at for a bundle of a similar name."""
+
+
+def _bundles_beside(folder: Path) -> list[str]:
+    """Names of the bundles in the parent folder; none where it cannot be read."""
+    try:
+        return [found.parent.name for found in islice(folder.parent.glob(f"*/{DESCRIPTION_FILE}"), MOST_BESIDE)]
+    except OSError:
+        return []
+
+
 def read_bundle(folder: Path | str, public_key: str = "") -> Bundle:
     """Read and verify a bundle.
 
@@ -137,7 +151,8 @@ def read_bundle(folder: Path | str, public_key: str = "") -> Bundle:
     folder = Path(folder)
     if not folder.is_dir():
         raise BundleError(
-            f"{folder}: no such bundle folder; it must hold {MODEL_FILE} and {DESCRIPTION_FILE}. {WHERE_BUNDLES_ARE}"
+            f"{folder}: no such bundle folder{nearest(folder.name, _bundles_beside(folder))}; it must hold "
+            f"{MODEL_FILE} and {DESCRIPTION_FILE}. {WHERE_BUNDLES_ARE}"
         )
     description_path = folder / DESCRIPTION_FILE
     contents = _contents(description_path, LARGEST_FILE_BYTES, "is this a bundle?")

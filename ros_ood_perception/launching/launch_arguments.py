@@ -8,8 +8,7 @@ from pathlib import Path
 
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.parameters.declarations import DECLARATIONS
-from ros_ood_perception.parameters.values import nearest
-from ros_ood_perception.shown_text import printable
+from ros_ood_perception.shown_text import nearest, printable
 
 PACKAGE = "ros_ood_perception"
 PARAMETER_FILE = "config/perception_node.param.yaml"

@@ -14,8 +14,7 @@ from ros_ood_perception.messages.topics import CAMERA_INFO_TOPIC, INPUT_TOPICS, 
 from ros_ood_perception.node.process.ros_arguments import ParameterRule, RosArguments, unused_rules
 from ros_ood_perception.parameters.given import Given, given_in_file
 from ros_ood_perception.parameters.rcl_yaml import parse_value
-from ros_ood_perception.parameters.values import nearest
-from ros_ood_perception.shown_text import error_line, printable
+from ros_ood_perception.shown_text import error_line, nearest, printable
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,11 @@ from ros_ood_perception.parameters.rcl_yaml import Section, Value, read_sections
 from ros_ood_perception.parameters.values import (
     ParameterError,
     is_of_every_node,
-    nearest,
     range_problem,
     type_problem,
     unknown_name,
 )
-from ros_ood_perception.shown_text import printable
+from ros_ood_perception.shown_text import nearest, printable
 
 MOST_NAMED = 5
 """Problems, or sections, in one message."""

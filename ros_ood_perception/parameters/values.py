@@ -3,16 +3,14 @@ checked against each other in `settings`."""
 
 from __future__ import annotations
 
-import difflib
 import sys
-from collections.abc import Iterable
 from typing import Any
 
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.strict_yaml import shown
 from ros_ood_perception.parameters.declarations import DECLARATIONS, TYPE_NAMES, Declaration
 from ros_ood_perception.parameters.rcl_yaml import UnquotedNull
-from ros_ood_perception.shown_text import printable
+from ros_ood_perception.shown_text import nearest, printable
 
 OF_EVERY_NODE = ("use_sim_time", "start_type_description_service", "qos_overrides")
 """Parameters, or groups of them, that ROS 2 declares on every node."""
@@ -111,13 +109,3 @@ def unknown_name(name: str) -> str:
 def is_of_every_node(name: str) -> bool:
     """Whether ROS 2 itself declares the parameter."""
     return name in OF_EVERY_NODE[:2] or name.partition(".")[0] == OF_EVERY_NODE[2]
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """The names that are most like one that is not there, in brackets; empty where none is.
-
-    >>> nearest("anomaly_treshold", ["anomaly_threshold", "bundle"])
-    " (nearest: 'anomaly_threshold')"
-    """
-    found = difflib.get_close_matches(name[:LONGEST_NAME], list(names), n=3)
-    return f" (nearest: {', '.join(map(repr, found))})" if found else ""

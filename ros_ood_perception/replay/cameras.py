@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ros_ood_perception.camera.raw_image import NOT_CAMERA_COLOURS
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.messages.topics import OUTPUT_TOPICS
+from ros_ood_perception.shown_text import nearest
 
 IMAGE_TYPE = "sensor_msgs/msg/Image"
 COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
@@ -98,7 +99,8 @@ def choose_cameras(
     for text in wanted:
         name, separator, topic = text.rpartition("=")
         if topic not in images:
-            raise CameraChoiceError(f"{where}: has no image topic '{topic}'; it has {listed}")
+            there = f"its image topics are {', '.join(images)}" if images else f"it has {listed}"
+            raise CameraChoiceError(f"{where}: has no image topic '{topic}'{nearest(topic, images)}; {there}")
         chosen.append((name if separator else None, topic))
     if not wanted:
         recorded = {topic for topic in images if counts is None or counts.get(topic, 0)}

@@ -94,6 +94,8 @@ def test_a_bad_field_is_named(bundle: Path, edit: Callable[[dict[str, Any]], obj
 def test_missing_files_and_folders_are_named(bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="nowhere: no such bundle folder"):
         read_bundle(tmp_path / "nowhere")
+    with pytest.raises(BundleError, match=rf"{bundle.name}s: no such bundle folder \(nearest: '{bundle.name}'\)"):
+        read_bundle(bundle.with_name(f"{bundle.name}s"))
     (bundle / "model.onnx").unlink()
     with pytest.raises(BundleError, match=r"model\.onnx: cannot be read"):
         read_bundle(bundle)
