@@ -9,7 +9,8 @@ from typing import Any
 from ros_ood_perception.bundle.description import OperatingPoint
 from ros_ood_perception.files.strict_yaml import shown
 from ros_ood_perception.parameters.declarations import DECLARATIONS, Declaration
-from ros_ood_perception.parameters.values import ParameterError, nearest, range_problem, type_problem
+from ros_ood_perception.parameters.values import ParameterError, range_problem, type_problem
+from ros_ood_perception.shown_text import nearest
 
 PREFIXES = ("region.", "persistence.", "evidence.", "ground.max_range_m")
 """Of the live parameters that an operating point may hold: those that decide which regions become obstacles."""

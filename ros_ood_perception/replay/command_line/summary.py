@@ -57,6 +57,7 @@ def summarise(
                 "frames_too_far_apart": camera.too_far_apart,
                 **_headers(camera),
                 "ground": camera.ground,
+                "pose_from": "tf" if camera.pose_by_frame_id else "mounting.*",
                 "frames_without_ground": camera.no_place,
                 "motion": camera.motion,
                 "frames_without_motion": camera.no_motion,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
+from typing import Any
 from xml.etree.ElementTree import Element
 
 from ros_ood_perception.pipeline.fates import FAILED, LEFT_OUT, MALFORMED, PUBLISHED
@@ -61,6 +62,9 @@ def tiles(output: ReplayOutput, frames: Sequence[FrameFigures], obstacles: int, 
         shown.append(tile("Frames with anomalies", f"{marked} of {len(areas)}"))
     if has_obstacles:
         shown.append(tile("Obstacles", str(obstacles), "with ids of their own"))
+    implausible = sum(sum(camera.facts["implausible"].values()) for camera in output.cameras)
+    if implausible:
+        shown.append(tile("Findings on images", str(implausible), "black, frozen, ...: see each camera", "bad"))
     shown.append(tile("Problems", str(len(found)) if found else "none", "", "bad" if found else "good"))
     return tag("div", *shown, class_="tiles")
 
@@ -72,6 +76,12 @@ def problem_list(output: ReplayOutput) -> list[Element]:
     if len(found) > MOST_PROBLEMS:
         shown.append(tag("li", f"{len(found) - MOST_PROBLEMS} more are in summary.json"))
     return [tag("ul", *shown, class_="problems bad")] if shown else []
+
+
+def _places(camera: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Whence the camera's pose and the vehicle's motion are. A summary of an earlier version has not all of it."""
+    pose = "unknown" if camera["ground"] != "known" else str(camera.get("pose_from", "not recorded"))
+    return [("Pose of the camera", pose), ("Motion of the vehicle", str(camera.get("motion") or "not used"))]
 
 
 def fate_cards(output: ReplayOutput) -> list[Element]:
@@ -90,6 +100,7 @@ def fate_cards(output: ReplayOutput) -> list[Element]:
             for name, (text, colour) in FATES.items()
         ]
         rows.append([tag("b", "Read from the recording"), tag("b", str(counts["frames"]))])
+        rows += [[title, text] for title, text in _places(camera.facts)]
         notes = [
             *(tag("li", str(text), class_="bad") for text in camera.facts["problems"]),
             *(tag("li", text) for text in warnings(camera.facts)),

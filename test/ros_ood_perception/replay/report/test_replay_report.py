@@ -223,6 +223,23 @@ def test_without_the_recording_it_says_so_and_another_path_can_be_given(out: Pat
     assert (tmp_path / "out" / "report.html").read_bytes() == (out / "report.html").read_bytes()
 
 
+def test_images_that_look_wrong_have_a_tile_and_each_camera_says_whence_its_pose_is(out: Path, tmp_path: Path) -> None:
+    shutil.copytree(out, tmp_path / "out")
+    summary = json.loads((out / "summary.json").read_text())
+
+    def remade(*counts: dict[str, int]) -> Page:
+        for camera, found in zip(summary["cameras"], counts, strict=True):
+            camera["implausible"], camera["ground"] = found, "known"
+        (tmp_path / "out" / "summary.json").write_text(json.dumps(summary))
+        assert report_main([str(tmp_path / "out")]) == 0
+        return Page((tmp_path / "out" / "report.html").read_text("utf-8"))
+
+    assert "Findings on images" not in remade({}, {}).texts("span")
+    page = remade({"frozen": 2}, {"black": 1, "frozen": 3})
+    assert [text for text in page.texts("div", class_="card tile") if text.startswith("Findings on images6")]
+    assert [text for text in page.texts("tr") if text.startswith("Pose of the camera")] == ["Pose of the cameratf"] * 2
+
+
 def test_a_replay_with_a_report_in_its_folder_can_be_replaced(out: Path, drive: Path, tmp_path: Path) -> None:
     shutil.copytree(out, tmp_path / "out")
     assert main([*BUNDLE, str(drive), "--out", str(tmp_path / "out"), "--stop", "0.2", *OPTIONS]) == 0
