@@ -316,6 +316,27 @@ def test_recoloured_patches_keep_their_structure_and_their_gradient() -> None:
     assert float(patches.grad.abs().sum()) > 0
 
 
+def test_neutral_colours_are_near_grey_and_their_structure_is_one_of_lightness() -> None:
+    generator = torch.Generator().manual_seed(0)
+    vivid, neutral = (Colouring.draw(64, generator, share).mean.std(dim=1).mean() for share in (0.0, 1.0))
+    assert float(neutral) < 15 < 40 < float(vivid)
+    colouring = Colouring.draw(4, generator, 1.0)
+    found = colouring.apply(40 + 20 * torch.randn((4, 3, 24, 16), generator=generator))
+    lightness = (found - found.mean(dim=(2, 3), keepdim=True)).detach()
+    torch.testing.assert_close(lightness[:, 0], lightness[:, 2], rtol=0, atol=1e-3)
+
+
+def test_with_logarithmic_spacing_half_of_the_patches_are_below_the_middle_octave() -> None:
+    generator = torch.Generator().manual_seed(0)
+    config = NegativeConfig(sides=(24, 384), side_spacing="logarithmic")
+    heights = [place(1, (256, 256), config, generator).height for _ in range(400)]
+    assert set(heights) <= set(range(8, 129, 8))
+    assert {8, 128} <= set(heights)
+    assert 0.4 < sum(height <= 32 for height in heights) / 400 < 0.65
+    enlarged = NegativeConfig(sides=(24, 384), side_spacing="logarithmic", magnification=(4, 4))
+    assert {place(1, (256, 256), enlarged, generator).height for _ in range(100)} == {32, 64, 96, 128}
+
+
 def test_only_the_chosen_samples_are_recoloured() -> None:
     made = objective()
     colouring = Colouring.draw(2, torch.Generator().manual_seed(0))
@@ -336,6 +357,10 @@ def test_colours_for_what_is_no_sample_are_refused() -> None:
         NegativeConfig(shuffle_channels=2.0)
     with pytest.raises(ValueError, match=r"recolour is 1.5; it must be from 0 to 1"):
         NegativeConfig(recolour=1.5)
+    with pytest.raises(ValueError, match=r"neutral is 1.5; it must be from 0 to 1"):
+        NegativeConfig(recolour=1.0, neutral=1.5)
+    with pytest.raises(ValueError, match="neutral is a share of the recoloured samples; give recolour as well"):
+        NegativeConfig(neutral=0.5)
 
 
 def test_textures_are_varied_and_within_the_cameras_range() -> None:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 MEAN = (20, 235)
+CHROMA = 10.0
+"""Standard deviation of a channel's mean from grey, in neutral colours, 0..255."""
 CONTRAST = (6, 60)
 """Range of the standard deviation of a patch. Its logarithm is drawn uniformly."""
 
@@ -28,13 +30,23 @@ class Colouring:
     mean: Tensor
 
     @classmethod
-    def draw(cls, count: int, generator: torch.Generator) -> Colouring:
-        """Draw colours for `count` patches."""
+    def draw(cls, count: int, generator: torch.Generator, neutral: float = 0.0) -> Colouring:
+        """Draw colours for `count` patches.
+
+        Args:
+            neutral: about this share of the patches gets colours near grey, as stone, rubber, metal and dirt have them.
+        """
         mixing = torch.randn((count, 3, 3), generator=generator)
         mixing = mixing / mixing.norm(dim=2, keepdim=True)
         low, high = (math.log(limit) for limit in CONTRAST)
         contrast = torch.exp(low + (high - low) * torch.rand((count, 1, 1, 1), generator=generator))
         mean = MEAN[0] + (MEAN[1] - MEAN[0]) * torch.rand((count, 3, 1, 1), generator=generator)
+        if neutral:
+            chosen = (torch.rand(count, generator=generator) < neutral)[:, None, None]
+            chroma = CHROMA * torch.randn((count, 3, 1, 1), generator=generator)
+            mean = torch.where(chosen[..., None], mean[:, :1] + chroma, mean)
+            # One mixture for all channels: their structure is that of the lightness.
+            mixing = torch.where(chosen, mixing[:, :1].expand_as(mixing), mixing)
         return cls(mixing, contrast, mean)
 
     def part(self, chosen: slice) -> Colouring:

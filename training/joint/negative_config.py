@@ -29,6 +29,8 @@ class NegativeConfig:
             enlarged, it has the smooth areas and long edges of near objects.
         recolour: for `flow`: share of the samples that are pasted in random colours (`training.joint.colouring`). A
             flow trained on grey streets gives grey samples; objects on them may have any colour.
+        neutral: of the recoloured samples, the share in colours near grey. Without it most are vivid, and the segmenter
+            stays sure of grey things on the road, such as tyres and stones.
         train_flow: train the flow, by the likelihood of the replaced crops and, through its samples, by L_jsd. False
             freezes it.
         push: factor on the gradient that reaches the flow through its samples.
@@ -36,7 +38,9 @@ class NegativeConfig:
             before joint training. With a large `push` the flow ends in one pattern; these samples keep the segmenter
             from forgetting others.
         sides: smallest and largest side of a patch for crops of `reference_crop` pixels. Height and width are drawn
-            separately, uniform over the multiples of 8. The range scales with the smaller side of the crop.
+            separately, from the multiples of 8. The range scales with the smaller side of the crop.
+        side_spacing: `linear` draws each side of the range equally often, `logarithmic` each octave, so that half of
+            the patches are small, as objects far ahead are.
         reference_crop: see `sides`.
         shape: the whole rectangle, or a smooth random region in it.
     """
@@ -46,10 +50,12 @@ class NegativeConfig:
     shuffle_channels: float = 0.0
     magnification: tuple[int, int] = (1, 1)
     recolour: float = 0.0
+    neutral: float = 0.0
     train_flow: bool = True
     push: float = 1.0
     initial_flow_share: float = 0.0
     sides: tuple[int, int] = (16, 216)
+    side_spacing: Literal["linear", "logarithmic"] = "linear"
     reference_crop: int = 768
     shape: Literal["rectangle", "blob"] = "rectangle"
 
@@ -77,6 +83,10 @@ class NegativeConfig:
             raise ValueError(f"recolour is {self.recolour}; it must be from 0 to 1")
         if self.recolour and self.source != "flow":
             raise ValueError(f"recolour is for the source flow; source is '{self.source}'")
+        if not 0 <= self.neutral <= 1:
+            raise ValueError(f"neutral is {self.neutral}; it must be from 0 to 1")
+        if self.neutral and not self.recolour:
+            raise ValueError("neutral is a share of the recoloured samples; give recolour as well")
         if not 0 <= self.initial_flow_share <= 1:
             raise ValueError(f"initial_flow_share is {self.initial_flow_share}; it must be from 0 to 1")
         if self.initial_flow_share and not (self.source == "flow" and self.train_flow):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -97,7 +98,12 @@ def place(count: int, crop: tuple[int, int], config: NegativeConfig, generator: 
     magnification = magnifications[int(draw(len(magnifications), 1))] if len(magnifications) > 1 else magnifications[0]
     low, high = config.side_range(crop, magnification)
     unit = STRIDE * magnification
-    height, width = (low + unit * int(draw((high - low) // unit + 1, 1)) for _ in range(2))
+    sides = range(low, high + 1, unit)
+    if config.side_spacing == "linear":
+        height, width = (sides[int(draw(len(sides), 1))] for _ in range(2))
+    else:
+        octaves = math.log2(high / low) * torch.rand(2, generator=generator)
+        height, width = (sides[round((low * 2**octave - low) / unit)] for octave in octaves.tolist())
     top, left = (draw(limit - side + 1, count) for limit, side in zip(crop, (height, width), strict=True))
     inside = outline(config)(count, height, width, generator)
     return Placement(height, width, top, left, inside, magnification)
