@@ -52,13 +52,13 @@ def _parser() -> argparse.ArgumentParser:
         help="this many drives, with the seeds SEED, SEED + 1, ... (1)",
     )
     parser.add_argument("--no-unknown", action="store_true", help="leave the unknown objects out: frames to train on")
-    for whom in ("cyclists", "pedestrians"):
+    for option in ("--cyclists", "--pedestrians"):
         parser.add_argument(
-            f"--{whom}",
+            option,
             type=real(0.0, 20.0),
             default=1.0,
             metavar="TIMES",
-            help=f"times as many {whom} as usual, for frames to train on (1)",
+            help=f"times as many {option[2:]} as usual, for frames to train on (1)",
         )
     parser.add_argument("--no-distortion", action="store_true", help="a lens that keeps lines straight")
     parser.add_argument("--steady", action="store_true", help="no pitch, roll and bounce: the camera stays as mounted")

@@ -292,8 +292,15 @@ class PerceptionNode(LifecycleNode):
             self.get_logger().info(
                 "unconfigured: waits for a lifecycle manager; the parameter autostart:=true configures and activates"
             )
-        if wanted and self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            return
+        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
+            return
+        name = self.get_fully_qualified_name()
+        self.get_logger().error(
+            "the node stays up, unconfigured, and publishes nothing. Correct what the error above names, then "
+            f"configure it again (ros2 lifecycle set {name} configure, and activate) or start it again"
+        )
 
     def shut_down(self) -> None:
         """Shut down from any state, unless a client has done so."""

@@ -28,14 +28,14 @@ def parameter_values(file: Path | None, changes: Sequence[str], node_name: str) 
         node_name: with its namespace, such as `/perception_node`.
 
     Raises:
-        ParameterError: a parameter is unknown, or the node cannot have its value.
+        ParameterError: a parameter is unknown, the node cannot have its value, or the file does not exist.
         OSError, SchemaError: the file cannot be read, see `rcl_yaml`.
     """
     values = {
         name: list(d.default_value) if isinstance(d.default_value, tuple) else d.default_value
         for name, d in _DECLARED.items()
     }
-    given = [] if file is None else given_in_file(file, node_name)
+    given = [] if file is None else _given_in_file(file, node_name)
     check_given(given)
     changed = [_change(change) for change in changes]
     check_given(changed)
@@ -71,6 +71,14 @@ def of_recording(values: Mapping[str, Any], cameras: Sequence[str]) -> dict[str,
         of_camera = dict(zip(named, value_of_each(values, name, named), strict=True))
         found[name] = [of_camera[camera] for camera in cameras]
     return found
+
+
+def _given_in_file(file: Path, node_name: str) -> list[Given]:
+    try:
+        return given_in_file(file, node_name)
+    except FileNotFoundError as error:
+        remedy = "give the file with the node's parameters, or leave the option out for the defaults"
+        raise ParameterError(f"--params {file}: no such file; {remedy}") from error
 
 
 def _change(change: str) -> Given:

@@ -361,6 +361,7 @@ def test_autostart_that_fails_is_logged_and_can_be_mended(
 ) -> None:
     node = start_node(autostart=True, bundle="/nowhere")
     bench.spin_until(lambda: "configure failed: /nowhere: no such bundle folder" in node.log, "the reason")
+    bench.spin_until(lambda: "the node stays up, unconfigured, and publishes nothing" in node.log, "what it does now")
     assert bench.state() == UNCONFIGURED
     assert bench.set(bundle=str(shipped_bundle)) == [(True, "")]
     bench.bring_up()

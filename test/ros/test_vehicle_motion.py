@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import rclpy
@@ -80,11 +81,17 @@ def test_a_frame_waits_for_the_pose_after_it_and_no_longer_than_allowed(node: No
     motion.close()
 
 
+@pytest.mark.alone
 def test_odometry_that_stalls_delays_a_frame_and_does_not_end_the_node(
-    bench: Bench, start_node: Callable[..., NodeProcess]
+    bench: Bench, start_node: Callable[..., NodeProcess], brightness_bundle: Path
 ) -> None:
     """The wait for a pose is longer here than the deadline of a frame."""
-    running = start_node(ground__odometry_topic="/odometry", ground__motion_wait_s=1.5, inference_deadline_s=0.6)
+    running = start_node(
+        bundle=brightness_bundle,
+        ground__odometry_topic="/odometry",
+        ground__motion_wait_s=3.0,
+        inference_deadline_s=1.5,
+    )
     publisher = bench.node.create_publisher(Odometry, "/odometry", 10)
     bench.bring_up()
     bench.spin_until(publisher.get_subscription_count, "the node's subscription")

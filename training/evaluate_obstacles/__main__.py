@@ -16,7 +16,8 @@ obstacles (all are written by default). FILE is the ground_truth.json of a sampl
 List every frame that you looked at with all its unknown objects; an empty list says that there is none. Frames that
 are not listed are not measured. An object needs a box (left, top, width, height in pixels) or a footprint (places on
 the ground in base_link, metres; one is enough). With a box it is checked that the anomaly mask marks the object; with
-a footprint, that the obstacle stands there. Give both if you can.
+a footprint, that the obstacle stands there. Give both if you can. `position` is x, y of the point below the camera in
+base_link, metres; ranges count from there.
 
 An object is found in a frame if a fifth of its pixels is in the anomaly mask and an obstacle covers it. An obstacle is
 false if its region holds no pixel of any object. docs/measuring.md defines every figure and every field.

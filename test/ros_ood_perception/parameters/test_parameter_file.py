@@ -182,6 +182,11 @@ def test_an_option_takes_an_integer_for_a_double_and_a_single_value_for_a_list()
         parameter_values(None, ["bundle="], NODE)
 
 
+def test_a_file_that_is_not_there_is_named_with_its_option(tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match=r"^--params .*/nowhere.yaml: no such file; give the file"):
+        parameter_values(tmp_path / "nowhere.yaml", [], "/perception_node")
+
+
 def test_long_numbers_and_names_take_no_time(tmp_path: Path) -> None:
     started = time.process_time()
     for value in ("9" * 60_000, "9" * 60_000 + "x", "0x" + "f" * 60_000, "1e" + "9" * 60_000):
