@@ -8,14 +8,14 @@ import numpy as np
 import onnx
 
 READ_BY_ALL = {
-    "Add", "ArgMax", "AveragePool", "Cast", "Clip", "Concat", "Constant", "Conv", "DequantizeLinear", "Div", "Exp",
-    "Gather", "Log", "MatMul", "MaxPool", "Mul", "Neg", "QuantizeLinear", "ReduceMax", "ReduceSum", "Relu", "Resize",
-    "Shape", "Sigmoid", "Slice", "Sub", "Transpose",
+    "Add", "ArgMax", "AveragePool", "Cast", "Clip", "Concat", "Constant", "Conv", "DepthToSpace", "DequantizeLinear",
+    "Div", "Exp", "Gather", "Log", "MatMul", "MaxPool", "Mul", "Neg", "QuantizeLinear", "ReduceMax", "ReduceSum",
+    "Relu", "Reshape", "Resize", "Shape", "Sigmoid", "Slice", "Sub", "Transpose",
 }  # fmt: skip
 # Further operators of imported networks. All are in the parsers' lists of supported operators from 8.6 to 10.1.
 READ_BY_ALL |= {
     "And", "ConvTranspose", "Equal", "Erf", "Expand", "GridSample", "InstanceNormalization", "LayerNormalization",
-    "Less", "Not", "Pad", "Reshape", "Softmax", "Tanh", "Unsqueeze", "Where",
+    "Less", "Not", "Pad", "Softmax", "Tanh", "Unsqueeze", "Where",
 }  # fmt: skip
 ATTRIBUTE_AXES = {"ReduceMax", "ReduceMean", "ReduceMin"}
 SAME_TYPE = {"Add", "Sub", "Mul", "Div", "Conv", "ConvTranspose", "Concat", "MatMul"}

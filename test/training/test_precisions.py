@@ -20,6 +20,7 @@ from ros_ood_perception.inference.torch.engine import TorchEngine
 from training.bundles import precisions
 from training.bundles.export import deployed_segmenter
 from training.bundles.fold_batch_norms import folded
+from training.bundles.graph_form.up_sampled_classes import UP_SAMPLING
 from training.bundles.precisions import VARIANTS, half_network
 from training.calibrate import main as calibrate
 from training.export import main as export
@@ -112,7 +113,8 @@ def test_in_the_half_graph_the_network_is_half_and_the_score_is_not(whole: Path)
     model = graph_of(whole, "model_fp16.onnx")
     half = onnx.TensorProto.FLOAT16
     weights = {t.name: t.data_type for t in model.graph.initializer}
-    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv" and UP_SAMPLING not in node.input]
+    assert weights[UP_SAMPLING] == onnx.TensorProto.FLOAT
     assert {weights[name] for node in convolutions for name in node.input[1:]} == {half}
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
     types = {v.name: v.type.tensor_type.elem_type for v in (*inferred.value_info, *inferred.output)}

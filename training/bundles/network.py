@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ros_ood_perception.bundle.model_bundle import Bundle, read_bundle
 from training.bundles.fold_batch_norms import folded, normalisations_after
 from training.bundles.graph import GraphError
+from training.bundles.graph_form.up_sampled_classes import UP_SAMPLING
 from training.segmenter.deployed_segmenter import DeployedSegmenter
 from training.segmenter.encoders import ENCODER_STRIDES
 from training.segmenter.ladder_segmenter import LadderSegmenter, SegmenterConfig
@@ -118,7 +119,8 @@ def convolution_weights(bundle: Bundle, modules: Mapping[str, nn.Conv2d]) -> dic
     found = {
         _module_of(node.name): [torch.from_numpy(np.array(stored[name])) for name in node.input[1:] if name in stored]
         for node in graph.node
-        if node.op_type == "Conv"
+        # Beside the network's, a graph can have a convolution by which it up-samples the logits.
+        if node.op_type == "Conv" and UP_SAMPLING not in node.input
     }
     if set(found) != set(modules):
         different = sorted(set(found) ^ set(modules))

@@ -17,6 +17,7 @@ from ros_ood_perception.bundle.onnx_model.wire_format import OnnxFileError
 from ros_ood_perception.errors import PerceptionError
 from training.bundles.fold_pads import fold_pads
 from training.bundles.graph import name_anomaly_at_logits, name_logits
+from training.bundles.graph_form.up_sampled_classes import with_cheaper_classes
 from training.segmenter.deployed_segmenter import DeployedSegmenter
 
 OPSET = 17
@@ -41,6 +42,7 @@ def onnx_bytes(model: DeployedSegmenter, properties: dict[str, str]) -> bytes:
     fold_pads(graph)
     name_logits(graph, LOGITS_WEIGHT)
     name_anomaly_at_logits(graph)
+    with_cheaper_classes(graph)
     normalisation = model.segmenter.normalise
     return finished(
         graph,

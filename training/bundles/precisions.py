@@ -76,7 +76,7 @@ def quantised_onnx(model: bytes, frames: Iterable[NDArray[np.uint8]], properties
             activation_type=QuantType.QInt8,
             weight_type=QuantType.QInt8,
             op_types_to_quantize=["Conv"],
-            nodes_to_exclude=last,
+            nodes_to_exclude=[*last, *_convolutions_after(graph.graph)],
             extra_options={
                 "ActivationSymmetric": True,
                 "WeightSymmetric": True,
@@ -103,8 +103,9 @@ def _last_convolutions(graph: onnx.GraphProto) -> list[str]:
         ExportError: there are no others.
     """
     wanted, last, all_convolutions = {LOGITS, MASK_SUMS}, [], 0
+    after = _convolutions_after(graph)
     for node in reversed(graph.node):
-        all_convolutions += node.op_type == "Conv"
+        all_convolutions += node.op_type == "Conv" and node.name not in after
         if wanted.intersection(node.output):
             if node.op_type == "Conv":
                 last.append(node.name)
@@ -113,6 +114,16 @@ def _last_convolutions(graph: onnx.GraphProto) -> list[str]:
     if all_convolutions == len(last):
         raise ExportError("int8 quantises convolutions, and this network has none before its last; take fp16")
     return last
+
+
+def _convolutions_after(graph: onnx.GraphProto) -> list[str]:
+    """Names of the convolutions that work on the logits (or mask sums)."""
+    reached, found = {LOGITS, MASK_SUMS}, []
+    for node in graph.node:
+        if reached.intersection(node.input):
+            reached.update(node.output)
+            found += [node.name] if node.op_type == "Conv" else []
+    return found
 
 
 class _Frames(CalibrationDataReader):

@@ -244,6 +244,15 @@ def _transpose(call: Call) -> tuple[int, Shape, int]:
     return call.input(0).element_type, tuple(shape[axis] for axis in order), 1
 
 
+@operator("DepthToSpace", 1, 1, blocksize=int, mode=bytes)
+def _depth_to_space(call: Call) -> tuple[int, Shape, int]:
+    # Up-sampled classes. With one plane, both modes mean the same order.
+    sides, block = call.input(0).sides, call.attribute("blocksize", 0)
+    if len(sides) != 4 or block < 1 or sides[1] != block * block:
+        raise OnnxFileError(f"its input is {sides} and its blocksize {block}; blocksize^2 channels are read")
+    return call.input(0).element_type, (sides[0], 1, block * sides[2], block * sides[3]), 1
+
+
 @operator("Expand", 2, 2)
 def _expand(call: Call) -> tuple[int, Shape, int]:
     wanted = call.integers(1) or []

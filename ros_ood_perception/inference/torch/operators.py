@@ -123,6 +123,11 @@ def _transpose(call: Call, output: TensorInfo, device: Any) -> Step:
     return lambda x: x.permute(order), (0,)
 
 
+def _depth_to_space(call: Call, output: TensorInfo, device: Any) -> Step:
+    block = call.attribute("blocksize", 0)
+    return lambda x: functional.pixel_shuffle(x, block), (0,)
+
+
 def _expand(call: Call, output: TensorInfo, device: Any) -> Step:
     return lambda x: torch.broadcast_to(x, output.sides), (0,)
 
@@ -251,6 +256,7 @@ TORCH_OPERATORS: dict[str, Maker] = {
     "ConstantOfShape": _constant_of_shape,
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
+    "DepthToSpace": _depth_to_space,
     "Div": _division,
     "Equal": _plain(torch.eq, 2),
     "Erf": _plain(torch.erf, 1),

@@ -431,7 +431,7 @@ def test_the_list_of_operators_is_this() -> None:
     # An addition is seen here, and thought about: can it be endless, or large for small inputs?
     listed = (
         "Abs Add And ArgMax AveragePool Cast Ceil Clip Concat Constant ConstantOfShape Conv ConvTranspose "
-        "DequantizeLinear Div Equal Erf Exp Expand Floor Gather Greater GreaterOrEqual GridSample "
+        "DepthToSpace DequantizeLinear Div Equal Erf Exp Expand Floor Gather Greater GreaterOrEqual GridSample "
         "HardSigmoid HardSwish Identity InstanceNormalization LayerNormalization LeakyRelu Less LessOrEqual "
         "Log MatMul Max MaxPool Min Mod Mul Neg Not Pad Pow QuantizeLinear Range Reciprocal ReduceL2 "
         "ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape Resize Round Shape Sigmoid Sign Slice Softmax "
