@@ -19,7 +19,6 @@ from ros_ood_perception.messages.label_info import ANOMALY_ID
 from ros_ood_perception.messages.message_factory import NewMessage
 from ros_ood_perception.messages.overlay import overlay_picture, score_picture
 from ros_ood_perception.messages.topics import OF_OBSTACLES, ON_THE_GROUND
-from ros_ood_perception.obstacles.ground_map import GroundMap
 from ros_ood_perception.obstacles.point_cloud import free_points, obstacle_points
 from ros_ood_perception.pipeline.camera_pipeline import FrameResult, FrameWarnings
 
@@ -130,10 +129,10 @@ def result_message(
     """
     if name not in ON_THE_GROUND:
         return _picture_message(new, name, header, result, description, settings.score_encoding)
-    if result.ground_map is None:
+    if result.ground is None:
         return None
     placed = obstacle_messages.ground_header(new, header.stamp, settings.base_frame)
-    return _ground_message(new, name, placed, result, result.ground_map, settings.point_height_m)
+    return _ground_message(new, name, placed, result, settings.point_height_m)
 
 
 def warnings_for_outputs(warnings: FrameWarnings, names: Collection[str]) -> FrameWarnings:
@@ -161,18 +160,18 @@ def _picture_message(
     return image_message(new, pixels, encoding, header)
 
 
-def _ground_message(
-    new: NewMessage, name: str, header: Any, result: FrameResult, ground_map: GroundMap, point_height_m: float
-) -> Any:
-    """An output of `ON_THE_GROUND`, under a header in the vehicle's frame."""
+def _ground_message(new: NewMessage, name: str, header: Any, result: FrameResult, point_height_m: float) -> Any:
+    """An output of `ON_THE_GROUND` of a frame with a ground, under a header in the vehicle's frame."""
     if name == "obstacles":
         return obstacle_messages.point_cloud(new, obstacle_points(result.obstacles, point_height_m), header)
+    if name == "obstacle_markers":
+        return obstacle_messages.markers(new, result.obstacles, header)
+    ground_map = result.ground_map  # costly after every change of the camera's pose, so only where it is shown
+    assert ground_map is not None
     if name == "free_ground":
         edge = ground_map.free_edge(result.perception)
         return obstacle_messages.point_cloud(new, free_points(edge, point_height_m), header)
     if name == "ground_grid":
         cells = ground_map.grid(result.perception, result.obstacles)
         return obstacle_messages.occupancy_grid(new, cells, ground_map.grid_settings, header)
-    if name == "obstacle_markers":
-        return obstacle_messages.markers(new, result.obstacles, header)
     raise KeyError(name)

@@ -72,29 +72,45 @@ class Place:
         )
 
 
-def measured_place(region: Region, standing: Standing, ground: GroundProjection, settings: EvidenceSettings) -> Place:
-    """Where a region stands in the vehicle's frame, with its error.
+def measured_places(
+    regions: Sequence[Region],
+    standings: Sequence[Standing | None],
+    ground: GroundProjection,
+    settings: EvidenceSettings,
+) -> list[Place | None]:
+    """Where each region stands in the vehicle's frame, with its error; None: nowhere, or its foot is cut.
 
     On flat ground a foot at the angle a below the horizon is at the range r = h / tan a, so an error of the angle gives
     sigma_r = sigma_a (r^2 + h^2) / h, where sigma_a holds the error of the foot's row, divided by the focal length,
     and that of the pitch. Across the line of sight it is the error of the column, divided by the focal length, times
     the distance.
     """
-    camera, height_m, range_m = ground.camera, ground.height_m, standing.range_m
-    pixels = settings.foot_error * camera.height
-    row = math.hypot(pixels, EDGE_ERROR * region.box.height) / camera.focal_y
-    column = math.hypot(pixels, EDGE_ERROR * region.box.width) / camera.focal_x
-    square = range_m * range_m + height_m * height_m
-    along = (math.hypot(row, math.radians(settings.pitch_error_deg)) * square / height_m) ** 2
-    across = column * column * square
-    c, s = math.cos(standing.bearing_rad), math.sin(standing.bearing_rad)
-    return Place(
-        ground.pose.translation[0] + range_m * c,
-        ground.pose.translation[1] + range_m * s,
-        c * c * along + s * s * across,
-        c * s * (along - across),
-        s * s * along + c * c * across,
-    )
+    camera, height_m = ground.camera, ground.height_m
+    focal_x, focal_y = camera.focal_x, camera.focal_y
+    pixels, pitch = settings.foot_error * camera.height, math.radians(settings.pitch_error_deg)
+    own_x, own_y, _ = ground.pose.translation
+    found: list[Place | None] = []
+    for region, standing in zip(regions, standings, strict=True):
+        if standing is None or region.foot_is_cut:
+            found.append(None)
+            continue
+        range_m, box = standing.range_m, region.box
+        row = math.hypot(pixels, EDGE_ERROR * box.height) / focal_y
+        column = math.hypot(pixels, EDGE_ERROR * box.width) / focal_x
+        square = range_m * range_m + height_m * height_m
+        along = (math.hypot(row, pitch) * square / height_m) ** 2
+        across = column * column * square
+        c, s = math.cos(standing.bearing_rad), math.sin(standing.bearing_rad)
+        found.append(
+            Place(
+                own_x + range_m * c,
+                own_y + range_m * s,
+                c * c * along + s * s * across,
+                c * s * (along - across),
+                s * s * along + c * c * across,
+            )
+        )
+    return found
 
 
 @dataclass

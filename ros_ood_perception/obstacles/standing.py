@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -32,41 +33,32 @@ class Standing:
 def standings(regions: Sequence[Region], ground: GroundProjection) -> list[Standing | None]:
     """Where each region stands; None: all its foot points are above the horizon or beyond the largest range."""
     # All points in one call, and then Python's numbers: with NumPy each call costs more than a region does.
-    places = ground.place([point for region in regions for point in region.foot_points])
+    flat = chain.from_iterable(chain.from_iterable(region.foot_points for region in regions))
+    places = ground.place(np.fromiter(flat, np.float64).reshape(-1, 2))
+    placed = np.isfinite(places).all(axis=1)
+    # Before each point, how many of the points so far could be placed.
+    number_before = [0, *np.cumsum(placed).tolist()]
+    places = places[placed]
     ranges, bearings = ground.range_m(places).tolist(), ground.bearing_rad(places).tolist()
     points: list[tuple[float, float, float]] = list(map(tuple, places.tolist()))
     found: list[Standing | None] = []
-    begin = 0
+    end = 0
     for region in regions:
-        end = begin + len(region.foot_points)
-        seen = slice(begin, end)
-        begin = end
-        feet = (ranges[seen], bearings[seen], points[seen])
-        if not math.isfinite(sum(feet[0])):
-            feet = _finite(*feet)
-        if not feet[0]:
+        begin, end = end, end + len(region.foot_points)
+        first, last = number_before[begin], number_before[end]
+        if first == last:
             found.append(None)
             continue
-        range_m, directions = min(feet[0]), _unwrapped(feet[1])
+        range_m, directions = min(ranges[first:last]), _unwrapped(bearings[first:last])
         found.append(
             Standing(
-                ground_points=tuple(feet[2]),
+                ground_points=tuple(points[first:last]),
                 range_m=range_m,
                 bearing_rad=sum(directions) / len(directions),
                 width_m=range_m * (max(directions) - min(directions)),
             )
         )
     return found
-
-
-Feet = tuple[list[float], list[float], list[tuple[float, float, float]]]
-"""Ranges, bearings and places of foot points."""
-
-
-def _finite(ranges: list[float], bearings: list[float], points: list[tuple[float, float, float]]) -> Feet:
-    """Those that could be placed."""
-    at = [number for number, range_m in enumerate(ranges) if math.isfinite(range_m)]
-    return [ranges[n] for n in at], [bearings[n] for n in at], [points[n] for n in at]
 
 
 def _unwrapped(angles: list[float]) -> list[float]:

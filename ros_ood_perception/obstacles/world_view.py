@@ -12,7 +12,7 @@ from ros_ood_perception.obstacles.evidence import EvidenceSettings
 from ros_ood_perception.obstacles.ground import GroundProjection
 from ros_ood_perception.obstacles.matching import best_pairs
 from ros_ood_perception.obstacles.motion import PlanarPose
-from ros_ood_perception.obstacles.places import GATE, FollowedPlace, Place, distances, measured_place
+from ros_ood_perception.obstacles.places import GATE, FollowedPlace, Place, distances, measured_places
 from ros_ood_perception.obstacles.regions import Region, RegionFinder
 from ros_ood_perception.obstacles.standing import standings
 
@@ -44,10 +44,7 @@ class WorldView:
         self._regions, self._ground, self._pose = regions, ground, pose
         self.stamp_ns, self._settings = stamp_ns, settings
         self.standings = standings(regions, ground) if regions else []
-        self.places = [
-            None if standing is None or region.foot_is_cut else measured_place(region, standing, ground, self._settings)
-            for region, standing in zip(regions, self.standings, strict=True)
-        ]
+        self.places = measured_places(regions, self.standings, ground, settings)
         self.in_fixed = [None if place is None else place.in_fixed_frame(pose) for place in self.places]
 
     def matches(self, tracks: Sequence[FollowedPlace | None]) -> list[tuple[int, int]]:
