@@ -11,6 +11,7 @@ import argparse
 import array
 import signal
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -27,17 +28,32 @@ DISTINCT_FRAMES = 20
 DISCOVERY_SETTLES_S = 0.5
 
 
-def pictures(size: tuple[int, int], seed: int | None = None) -> list[NDArray[np.uint8]]:
-    """(H, W, 3) uint8 frames of coarse noise, all different; the same for the same seed."""
+def pictures(size: tuple[int, int], seed: int | None = None, folder: Path | None = None) -> list[NDArray[np.uint8]]:
+    """(H, W, 3) uint8 BGR frames: of coarse noise, all different and the same for the same seed, or of a folder.
+
+    Args:
+        folder: of images, which are spread over it and resized; None: noise.
+
+    Raises:
+        ValueError: the folder holds no image.
+    """
+    if folder is not None:
+        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
+        if not paths:
+            raise ValueError(f"{folder} holds no image (.jpg, .png, .webp); give a folder of frames")
+        chosen = paths[:: max(1, len(paths) // DISTINCT_FRAMES)][:DISTINCT_FRAMES]
+        return [np.asarray(cv2.resize(cv2.imread(str(path)), size[::-1]), np.uint8) for path in chosen]
     generator = np.random.default_rng(seed)
     coarse = (generator.integers(0, 180, (size[0] // 8, size[1] // 8, 3), np.uint8) for _ in range(DISTINCT_FRAMES))
     return [np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_NEAREST), np.uint8) for image in coarse]
 
 
-def messages(size: tuple[int, int], compressed: str | None, seed: int | None = None) -> list[Image | CompressedImage]:
+def messages(
+    size: tuple[int, int], compressed: str | None, seed: int | None = None, folder: Path | None = None
+) -> list[Image | CompressedImage]:
     """`pictures` as bgr8 messages without stamp and frame_id."""
     found: list[Image | CompressedImage] = []
-    for image in pictures(size, seed):
+    for image in pictures(size, seed, folder):
         if compressed:
             data = cv2.imencode(f".{compressed}", image)[1].tobytes()
             found.append(CompressedImage(format=f"bgr8; {compressed} compressed bgr8", data=data))

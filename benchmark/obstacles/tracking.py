@@ -44,18 +44,36 @@ class FoundRegions(RegionFinder):
         return self.regions
 
 
-def finder(random: np.random.Generator, objects: np.ndarray, along_m: float) -> FoundRegions:
+def finder(random: np.random.Generator, objects: np.ndarray, along_m: float, most: int = REGIONS) -> FoundRegions:
     """The regions of a frame: objects (N, 2) of the fixed frame in view, with noise of a pixel."""
     ahead = objects - (along_m, 0.0)
     pixels = GROUND.pixels(np.concatenate([ahead, np.zeros((len(ahead), 1))], axis=1))
     regions: list[Region] = []
     for u, v in pixels[np.isfinite(pixels).all(axis=1)]:
-        if len(regions) == REGIONS or random.uniform() < UNSEEN:
+        if len(regions) == most or random.uniform() < UNSEEN:
             continue
         x, y = u + random.normal(), v + random.normal()
         feet = tuple((float(x + step), float(y)) for step in np.linspace(-20, 20, FOOT_POINTS))
         regions.append(Region(0.8, 0.9, 1200, Box(int(x) - 20, int(y) - 30, 40, 30), feet, False))
     return FoundRegions(RegionSettings(drivable_ids=frozenset({ROAD})), None, tuple(regions))
+
+
+def following_ms(regions: int, frames: int) -> float:
+    """Median milliseconds of CPU time of following that many regions on the ground."""
+    cv2.setNumThreads(1)
+    random = np.random.default_rng(1)
+    share = regions / REGIONS
+    length_m = frames / RATE_HZ * SPEED_MPS + 40
+    objects = random.uniform((0, -8), (length_m, 8), (round(3 * share * length_m) + 1, 2))
+    result = FramePerception(FRAME, np.full((512, 1024), ROAD, np.uint8), np.zeros((512, 1024), np.float32), THRESHOLD)
+    detector, found = ObstacleDetector(), []
+    for number in range(frames):
+        along_m, stamp_ns = number / RATE_HZ * SPEED_MPS, round(number * 1e9 / RATE_HZ)
+        detector.finder = finder(random, objects, along_m, regions)
+        begun = time.thread_time()
+        detector(result, stamp_ns, GROUND, FrameMotion(PlanarPose(along_m, 0.0, 0.0)))
+        found.append((time.thread_time() - begun) * 1e3)
+    return float(np.median(found))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -181,7 +181,7 @@ class Camera:
         when = self._follow_time(stamp_ns)
         if self._is_too_old(when, live):
             return TOO_OLD
-        if live.sleep_without_subscribers and not self.outputs.wanted(live):
+        if live.sleep_without_subscribers and not self.outputs.any_wanted(live):
             self._status.pulse.slept(begun)
             return ASLEEP
         image = self._decoded(message)

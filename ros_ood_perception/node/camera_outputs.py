@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
@@ -95,11 +96,16 @@ class CameraOutputs:
 
     def wanted(self, live: LiveSettings) -> list[str]:
         """Names of the outputs in `live` that have subscribers, without the latched `label_info`."""
-        return [
-            name
-            for name, publisher in self._publishers.items()
-            if name in live.outputs and name != "label_info" and publisher.get_subscription_count()
-        ]
+        return list(self._wanted(live))
+
+    def any_wanted(self, live: LiveSettings) -> bool:
+        """Whether `wanted` names any. It asks the middleware only until one is found."""
+        return any(True for _ in self._wanted(live))
+
+    def _wanted(self, live: LiveSettings) -> Iterator[str]:
+        for name, publisher in self._publishers.items():
+            if name in live.outputs and name != "label_info" and publisher.get_subscription_count():
+                yield name
 
     def publish(self, header: Header, result: FrameResult, live: LiveSettings) -> tuple[list[str], int]:
         """Publish a frame's results.

@@ -189,7 +189,7 @@ class StageLatencies:
         with self._lock:
             samples = {stage: np.array(values) for stage, values in self._samples.items()}
         return {
-            f"{stage}_ms_p{percentile}": float(np.percentile(values, percentile))
+            f"{stage}_ms_p{percentile}": value
             for stage, values in samples.items()
-            for percentile in PERCENTILES
+            for percentile, value in zip(PERCENTILES, np.percentile(values, PERCENTILES).tolist(), strict=True)
         }

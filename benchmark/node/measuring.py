@@ -1,0 +1,137 @@
+"""The rounds in which the processes run in turn, and the figures of them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from benchmark.node.processes import ROOT, BareEngine, LiveNode
+from ros_ood_perception.launching.transport_environment import local_graph_environment
+
+DIAGNOSTICS_S = 1.5
+"""Within this time each node has published its diagnostics once more."""
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Run the benchmark; returns what was measured."""
+    os.environ.update(local_graph_environment(os.environ))  # before rclpy starts here and in the children
+    import rclpy
+
+    from benchmark.camera_process import messages
+
+    rclpy.init()
+    bench = rclpy.create_node("benchmark_node")
+    kind = None if options.transport == "raw" else options.transport
+    frames = messages(tuple(options.size), kind, 0, options.frames)
+    engine = BareEngine(options)
+    nodes = [LiveNode(bench, "this_node", ROOT, options)]
+    if options.against:
+        nodes.append(LiveNode(bench, "other_node", options.against.resolve(), options))
+    if options.plain:
+        nodes.append(LiveNode(bench, "plain_node", None, options))
+    try:
+        engine.wait()
+        for node in nodes:
+            node.bring_up()
+        rounds = _run_rounds(engine, nodes, frames, options)
+        nodes[0].listen(DIAGNOSTICS_S)
+        stages, memory = nodes[0].stages_ms(), {node.name: node.memory_mb() for node in nodes}
+    finally:
+        processes: list[subprocess.Popen[Any]] = [engine.process, *(node.process for node in nodes)]
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait(30)
+        bench.destroy_node()
+        rclpy.shutdown()
+    found = rounds.of_nodes
+    median_ms, mean_cpu_s = statistics.median(rounds.engine_ms), statistics.fmean(rounds.engine_cpu_s)
+    figures = {name: _figures(of_node, median_ms, mean_cpu_s) for name, of_node in found.items()}
+    result = {
+        "size": list(options.size),
+        "cameras": options.cameras,
+        "transport": options.transport,
+        "outputs": options.outputs,
+        "frames": rounds.frames,
+        "engine_ms": {f"p{q}": float(np.percentile(rounds.engine_ms, q)) for q in (50, 95, 99)},
+        "engine_cpu_s_a_frame": mean_cpu_s,
+        **figures["this_node"],
+        "stages_ms": stages,
+        "memory_mb": memory["this_node"],
+    }
+    if options.plain:
+        result["plain"] = {**figures["plain_node"], "memory_mb": memory["plain_node"]}
+        added = result["plain"]["added_latency_ms"]["p50"], result["added_latency_ms"]["p50"]
+        result["plain_overhead_divided_by"] = added[0] / added[1]
+    if options.against:
+        mine, other = found["this_node"], found["other_node"]
+        result["other"] = figures["other_node"]
+        result["ratio_to_other"] = {
+            "latency_p50": _round_ratio(mine, other, lambda r: statistics.median(r["times_ms"])),
+            "seconds_a_frame": _round_ratio(mine, other, lambda r: 1 / r["throughput_ratio"]),
+            "cpu_s_a_frame": _round_ratio(mine, other, lambda r: r["cpu_s_a_frame"]),
+        }
+    return result
+
+
+@dataclass
+class Rounds:
+    """What was measured in all rounds.
+
+    Attributes:
+        frames: number of frames that each node processed one at a time.
+        engine_ms: of each frame of the engine alone.
+        engine_cpu_s: CPU seconds a frame of the engine alone, by round.
+        of_nodes: name of a node to the figures of its rounds.
+    """
+
+    frames: int = 0
+    engine_ms: list[float] = field(default_factory=list)
+    engine_cpu_s: list[float] = field(default_factory=list)
+    of_nodes: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+
+def _run_rounds(engine: BareEngine, nodes: list[LiveNode], frames: list[Any], options: argparse.Namespace) -> Rounds:
+    found = Rounds(of_nodes={node.name: [] for node in nodes})
+    engine.run(20)
+    once_ms = max(statistics.median(node.one_at_a_time(frames, 20)["times_ms"]) for node in nodes)
+    count = max(10, int(options.seconds / options.rounds * 1e3 / once_ms))
+    found.frames = count * options.rounds
+    for turn in range(options.rounds):
+        result = engine.run(count)
+        round_ms = [time_ns / 1e6 for time_ns in result["times_ns"]]
+        found.engine_ms += round_ms
+        found.engine_cpu_s.append(result["cpu_s"] / count)
+        for node in nodes[:: 1 if turn % 2 == 0 else -1]:
+            one = node.one_at_a_time(frames, count)
+            rate = node.frames_a_second(frames, count)
+            found.of_nodes[node.name].append({**one, "throughput_ratio": rate * statistics.fmean(round_ms) / 1e3})
+        print(f"round {turn + 1} of {options.rounds}", file=sys.stderr)
+    return found
+
+
+def _figures(rounds: list[dict[str, Any]], engine_ms: float, engine_cpu_s: float) -> dict[str, Any]:
+    times_ms = [time_ms for found in rounds for time_ms in found["times_ms"]]
+    return {
+        "latency_ms": {f"p{q}": float(np.percentile(times_ms, q)) for q in (50, 95, 99)},
+        "added_latency_ms": {f"p{q}": float(np.percentile(times_ms, q)) - engine_ms for q in (50, 95, 99)},
+        "throughput_ratio": statistics.median(found["throughput_ratio"] for found in rounds),
+        "cpu_s_a_frame": statistics.fmean(found["cpu_s_a_frame"] for found in rounds),
+        "cpu_ratio": statistics.fmean(found["cpu_s_a_frame"] for found in rounds) / engine_cpu_s,
+        "lost": sum(found["lost"] for found in rounds),
+    }
+
+
+def _round_ratio(
+    mine: list[dict[str, Any]], other: list[dict[str, Any]], figure: Callable[[dict[str, Any]], float]
+) -> float:
+    """The median of the rounds' ratios: within a round, other load is the same for both."""
+    return statistics.median(figure(a) / figure(b) for a, b in zip(mine, other, strict=True))
