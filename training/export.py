@@ -20,8 +20,8 @@ from ros_ood_perception.number_arguments import image_size, real
 from ros_ood_perception.shown_text import error_line
 from training.bundles.export import export_bundle
 from training.bundles.precisions import VARIANTS
-from training.segmenter.anomaly_scores import SCORES
 from training.segmenter.deployed_segmenter import DEFAULT_SCORE
+from training.segmenter.mask_scores import ALL_SCORES
 
 TEMPERATURES = (1e-3, 1e3)
 """Smallest and largest that may be given; beyond, float32 logits lose their differences."""
@@ -75,7 +75,11 @@ def _parser() -> argparse.ArgumentParser:
         "--temperature", type=real(*TEMPERATURES), default=1.0, help="T of the anomaly score (default: 1)"
     )
     parser.add_argument(
-        "--score", choices=SCORES, default=DEFAULT_SCORE, help=f"anomaly score (default: {DEFAULT_SCORE})"
+        "--score",
+        choices=ALL_SCORES,
+        metavar="NAME",
+        default=DEFAULT_SCORE,
+        help=f"anomaly score (default: {DEFAULT_SCORE})",
     )
     parser.add_argument(
         "--fit",

@@ -20,7 +20,7 @@ from ros_ood_perception.bundle.model_bundle import read_bundle
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.strict_yaml import from_mapping, load_yaml
 from ros_ood_perception.shown_text import error_line
-from training.bundles.precisions import VARIANTS, add_variants
+from training.bundles.precisions import VARIANTS, add_variants, share_note
 from training.data.arguments import data_argument
 from training.segmenter.ladder_segmenter import SegmenterConfig
 
@@ -63,6 +63,9 @@ def main(arguments: list[str] | None = None) -> int:
             f"{bundle.folder / variant.file}: {variant.label_agreement:.3%} of the labels as model.onnx gives them, "
             f"the score differs by {variant.score_difference:.1e} in the mean ({variant.measured_on})"
         )
+    note = share_note(bundle)
+    if note:
+        print(note)
     return 0
 
 

@@ -329,8 +329,8 @@ class TrainingRecord:
     """How the weights were trained.
 
     Attributes:
-        imported_from: the network of somebody else that they are from; None if they were trained here. Then epochs and
-            minutes are 0, and `config_digest` is that of the weights.
+        imported_from: the network of somebody else that they are from; None if there is none. Without training here,
+            epochs and minutes are 0, and `config_digest` is that of the weights.
     """
 
     data_sets: tuple[str, ...]

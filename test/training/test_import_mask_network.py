@@ -22,7 +22,7 @@ from ros_ood_perception.inference.torch.engine import TorchEngine
 from training.bundles.graph import LOGITS, MASK_SUMS
 from training.bundles.rescored import rescored
 from training.bundles.runner import BundleRunner, LogitScore
-from training.importing.mask_networks import task_tokens
+from training.segmenter.networks.mask_networks import task_tokens
 
 __all__ = ["two_frames"]
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +26,7 @@ from ros_ood_perception.inference.parity import fixed_frames
 from ros_ood_perception.inference.torch.engine import TorchEngine
 from training.add_size.__main__ import main as add_size
 from training.bundles.graph import LOGITS, NETWORK_INPUT
+from training.bundles.precisions import share_note
 from training.bundles.rescored import rescored
 from training.bundles.runner import BundleRunner, LogitScore
 from training.calibrate import main as calibrate
@@ -134,6 +137,7 @@ def test_every_precision_is_there_and_is_half_or_quantised_inside_the_network(wh
     opened = read_bundle(whole)
     assert [v.precision for v in opened.description.variants] == ["fp16", "int8"]
     assert all("camvid (val), 6 frames" in v.measured_on for v in opened.description.variants)
+    assert re.fullmatch(r"int8 quantises the convolutions, [1-9]\d% of this .* stay float32", share_note(opened))
     for file in ("model.onnx", "model_fp16.onnx", "model_int8.onnx"):
         assert list(complaints(onnx.load(whole / file))) == []
     half = onnx.load(whole / "model_fp16.onnx")
@@ -250,6 +254,49 @@ def test_what_a_folder_does_not_say_is_asked_for(
     type(segformer())(one).save_pretrained(tmp_path / "one")
     said = refused([str(tmp_path / "one"), str(tmp_path / "b"), "--licence", "own"], capsys)
     assert "the network has 1 class channel(s) and a bundle has 2 to 254" in said
+
+
+def test_a_damaged_folder_is_refused_with_the_file_that_is_wrong(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    def said(**files: Any) -> str:
+        folder = Path(shutil.copytree(source, tmp_path / "damaged", dirs_exist_ok=True))
+        for name, change in files.items():
+            path = folder / f"{name}.json"
+            path.write_text(change if isinstance(change, str) else json.dumps(json.loads(path.read_text()) | change))
+        return refused([str(folder), str(tmp_path / "b"), "--size", "64x64"], capsys)
+
+    assert "config.json: hidden_sizes is 1000000000, more than 1,000,000" in said(config={"hidden_sizes": [10**9] * 4})
+    assert "depths is 20000, more than 1,000" in said(config={"depths": [20000, 1, 1, 1]})
+    large = {"hidden_sizes": [8, 16, 24, 20_000]}
+    assert "million weights, which takes more than the 512 MB" in said(config=large)
+    wide = {"hidden_sizes": [16, 16, 24, 32]}
+    assert "does not have" in said(config=wide)
+    assert "weights as the segformer of its config.json needs them" in said(config=wide)
+    assert "config.json cannot be read by transformers" in said(config={"hidden_sizes": "wide"})
+    assert "config.json cannot be read by transformers" in said(config="[" * 100_000)
+    code = {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config"}}
+    assert "contains custom code" in said(config=code)
+    gaps = {str(3 * index): name for index, name in enumerate(NAMES)}
+    assert "numbers its classes 0, 3, 6, 9, 12" in said(config={"id2label": gaps})
+    assert "preprocessor_config.json cannot be read" in said(preprocessor_config="[]")
+    means = {"image_mean": [1e300] * 3, "image_std": [0.5] * 3}
+    assert "preprocessor_config.json has no usable mean" in said(preprocessor_config=means)
+    weights = load_file(source / "model.safetensors")
+    name = "decode_head.classifier.bias"
+    for change, expected in (
+        ({name: weights[name] * float("nan")}, "has weights that are infinite or no numbers"),
+        ({name: weights[name][:3].clone()}, "does not have 1 weights as the segformer of its config.json needs them"),
+    ):
+        shutil.rmtree(tmp_path / "damaged")
+        folder = Path(shutil.copytree(source, tmp_path / "damaged"))
+        save_file(weights | change, folder / "model.safetensors", metadata={"format": "pt"})
+        assert expected in refused([str(folder), str(tmp_path / "b"), "--size", "64x64"], capsys)
+    assert "at most 33554432 pixels are possible" in refused(
+        [str(source), str(tmp_path / "b"), "--size", "16384x16384"], capsys
+    )
 
 
 class Convolutions(nn.Module):

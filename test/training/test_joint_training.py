@@ -37,7 +37,7 @@ from training.joint.procedural_textures import procedural_textures
 from training.joint.training_config import JointTrainingConfig
 from training.joint.uniformity_loss import uniformity_loss
 from training.runs.checkpoint import load_checkpoint
-from training.segmenter.cross_entropy import dense_cross_entropy, up_sampled
+from training.segmenter.cross_entropy import dense_cross_entropy
 from training.segmenter.ladder_segmenter import LadderSegmenter, SegmenterConfig
 from training.train_flow import main as train_flow
 from training.train_joint import main as train_joint
@@ -192,7 +192,7 @@ def test_the_losses_are_those_of_the_formulas() -> None:
         crops.append(image[i, :, rows, columns])
         mixed[i, :, rows, columns] = patches[i]
         inside[i, rows, columns] = True
-    dense = up_sampled(made.segmenter(made.segmenter.normalise(mixed)))
+    dense = made.segmenter.dense_logits(made.segmenter.normalise(mixed))
     p = dense.softmax(dim=1)
     m = (p + 1 / 11) / 2
     divergence = 0.5 * (1 / 11 * (1 / 11 / m).log()).sum(1) + 0.5 * (p * (p / m).log()).sum(1)

@@ -7,7 +7,8 @@ from torch.nn import functional
 
 from training.bundles.operating_points import FALSE_POSITIVE_RATES, inlier_operating_points
 from training.metrics.semantic import ConfusionMatrix
-from training.segmenter.cross_entropy import class_weights, dense_cross_entropy, up_sampled
+from training.segmenter.cross_entropy import class_weights, dense_cross_entropy
+from training.segmenter.segmenter import up_sampled
 
 
 def test_the_loss_is_the_weighted_mean_over_valid_pixels() -> None:
@@ -17,12 +18,12 @@ def test_the_loss_is_the_weighted_mean_over_valid_pixels() -> None:
     weights = torch.tensor([1.0, 2.0, 5.0], dtype=torch.float64)
     dense = functional.interpolate(logits, scale_factor=4.0, mode="bilinear")
     expected = functional.cross_entropy(dense.float(), labels, weights.float(), ignore_index=255)
-    torch.testing.assert_close(dense_cross_entropy(up_sampled(logits), labels, weights.float()), expected)
+    torch.testing.assert_close(dense_cross_entropy(up_sampled(logits, (16, 16)), labels, weights.float()), expected)
 
 
 def test_a_batch_without_a_valid_pixel_has_no_loss_and_no_nan() -> None:
     labels = torch.full((1, 8, 8), 255, dtype=torch.uint8)
-    assert float(dense_cross_entropy(up_sampled(torch.randn(1, 3, 2, 2)), labels, torch.ones(3))) == 0.0
+    assert float(dense_cross_entropy(up_sampled(torch.randn(1, 3, 2, 2), (8, 8)), labels, torch.ones(3))) == 0.0
 
 
 def test_rare_classes_weigh_more_and_the_mean_over_pixels_is_one() -> None:

@@ -113,7 +113,7 @@ def test_every_configuration_says_what_its_schema_knows() -> None:
     for name, config in OTHERS.items():
         read_yaml(CONFIGS / name, config)
     # camvid's stages run in test_recipe_scripts.py.
-    assert {path.parent.name for path in CONFIGS.glob("*/*.yaml")} == {*RECIPES, "camvid"}
+    assert {path.parent.name for path in CONFIGS.glob("*/*.yaml")} == {*RECIPES, "camvid", "small_segformer"}
 
 
 def test_the_stages_for_camvid_fit_together() -> None:
@@ -146,3 +146,13 @@ def test_the_stages_of_a_recipe_fit_together_at_the_papers_settings(recipe: str)
     assert flow.augmentation.crop == (64, 64)
     assert joint.beta == 0.03
     assert joint.negatives.side_range((768, 768)) == (16, 216)
+
+
+def test_the_stages_of_the_small_segformer_fit_together() -> None:
+    segmenter = read_yaml(CONFIGS / "small_segformer" / "segmenter.yaml", SegmenterTrainingConfig)
+    joint = read_yaml(CONFIGS / "small_segformer" / "joint.yaml", JointTrainingConfig)
+    flow = read_yaml(CONFIGS / "camvid" / "flow.yaml", FlowTrainingConfig)
+    assert joint.flow == flow.flow
+    assert (joint.input_size, joint.augmentation.crop) == (segmenter.input_size, segmenter.augmentation.crop)
+    assert segmenter.segmenter.network_licence is not None  # random weights have no card
+    assert joint.segmenter.network_licence is None  # the folder that save_network writes has one

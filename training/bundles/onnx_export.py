@@ -142,7 +142,7 @@ def finished(graph: onnx.ModelProto, properties: dict[str, str]) -> bytes:
         check_graph(contents)
     except OnnxFileError as error:
         raise ExportError(
-            f"a reader of bundles would refuse the graph: {error}. Add a missing operator in "
+            f"a reader of bundles would refuse the graph: {error}. A missing operator is added in "
             "ros_ood_perception/bundle/onnx_model/operators.py"
         ) from error
     return contents

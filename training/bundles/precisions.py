@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,10 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from torch import Tensor, nn
 
 from ros_ood_perception.bundle.model_bundle import Bundle, ModelVariant, write_bundle
+from ros_ood_perception.bundle.onnx_model.graph import HEIGHT, WIDTH, infer
+from ros_ood_perception.bundle.onnx_model.model_file import read_onnx
+from ros_ood_perception.bundle.onnx_model.operators import OPERATORS
+from ros_ood_perception.bundle.onnx_model.rules import Call
 from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 from ros_ood_perception.inference.parity import ParityMeter, fixed_frames, require_parity
 from training.bundles.fold_batch_norms import folded
@@ -94,6 +99,33 @@ def quantised_onnx(model: bytes, frames: Iterable[NDArray[np.uint8]], properties
     quantised.opset_import.extend(kept)
     quantised.producer_name, quantised.producer_version = graph.producer_name, graph.producer_version
     return finished(quantised, properties)
+
+
+def quantised_share(model: bytes) -> float:
+    """The share of a graph's multiplications that int8 quantises: those of its convolutions, 0 to 1.
+
+    Args:
+        model: of a bundle, float32. Its last convolution counts too.
+    """
+    found = infer(read_onnx(model), (1, HEIGHT, WIDTH))
+    counts = dict.fromkeys(("Conv", "MatMul"), 0)
+    for node in found.model.nodes:
+        if node.operator in counts:
+            call = Call(node, [found.tensors[name] if name else None for name in node.inputs])
+            elements = math.prod(side for side in found.tensors[node.outputs[0]].shape if isinstance(side, int))
+            counts[node.operator] += elements * OPERATORS[node.operator].rule(call)[2]
+    return counts["Conv"] / max(sum(counts.values()), 1)
+
+
+def share_note(bundle: Bundle) -> str:
+    """A sentence on what int8 leaves in float32; empty for a bundle without int8 or with convolutions alone."""
+    share = quantised_share(bundle.model)
+    if share > 0.99 or "int8" not in {variant.precision for variant in bundle.description.variants}:
+        return ""
+    return (
+        f"int8 quantises the convolutions, {share:.0%} of this network's multiplications; products of matrices stay "
+        "float32"
+    )
 
 
 def _last_convolutions(graph: onnx.GraphProto) -> list[str]:

@@ -79,7 +79,9 @@ def with_score(model: bytes, score: str, temperature: float, num_classes: int) -
     _rename_input(piece, name, source)
     nodes = [node for node in graph.graph.node if not _is_of_score(node)]
     at = 1 + next(index for index, node in enumerate(nodes) if source in node.output)
-    kept = _needed([*nodes[:at], *piece.node, *nodes[at:]], [output.name for output in graph.graph.output])
+    # The logits of a network of masks stay, though its score may not need them: calibration reads them.
+    outputs = [LOGITS, *(output.name for output in graph.graph.output)]
+    kept = _needed([*nodes[:at], *piece.node, *nodes[at:]], outputs)
     used = {name for node in kept for name in node.input}
     tensors = [t for t in (*graph.graph.initializer, *piece.initializer) if t.name in used]
     stored = {t.name: t for t in tensors}  # a new temperature takes the place of the old one

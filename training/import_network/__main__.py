@@ -17,6 +17,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from ros_ood_perception.bundle.description import FITS
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.number_arguments import image_size, real
 from ros_ood_perception.shown_text import error_line
@@ -24,11 +25,11 @@ from training.bundles.precisions import VARIANTS
 from training.data.arguments import data_argument
 from training.importing.bundle import import_bundle
 from training.importing.class_list import read_class_file
-from training.importing.imported_network import ImportRefusedError
 from training.importing.request import ImportRequest
 from training.importing.wrapped import graph_of_contract, wrap
 from training.segmenter.input_normalisation import InputNormalisation
 from training.segmenter.mask_scores import ALL_SCORES
+from training.segmenter.networks.refusal import NetworkRefusedError
 
 CHANNEL_ORDERS = ("rgb", "bgr")
 
@@ -64,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _request(options: argparse.Namespace, arguments: list[str] | None) -> ImportRequest:
     if (options.mean is None) != (options.std is None):
-        raise ImportRefusedError("--mean and --std belong together; give both")
+        raise NetworkRefusedError("--mean and --std belong together; give both")
     given = sys.argv[1:] if arguments is None else arguments
     paths = {str(Path(text).expanduser()): Path(text).name for text in given if Path(text).is_absolute()}
     command = " ".join(shlex.quote(paths.get(text, text)) for text in given)
@@ -73,6 +74,7 @@ def _request(options: argparse.Namespace, arguments: list[str] | None) -> Import
         bundle=options.bundle,
         size=options.sizes[0] if options.sizes else None,
         further_sizes=options.sizes[1:],
+        fit=options.fit,
         score=options.score,
         classes=None if options.classes is None else read_class_file(options.classes),
         drivable=tuple(options.drivable),
@@ -102,6 +104,11 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="HEIGHTxWIDTH",
         help="of the input, rounded to what the network takes (default: 512x1024); again for cameras of another aspect",
+    )
+    parser.add_argument(
+        "--fit",
+        choices=FITS,
+        help="a frame of another aspect is stretched to the input (default), or letterboxed",
     )
     parser.add_argument("--score", choices=ALL_SCORES, metavar="NAME", help="anomaly score; it must suit the network")
     parser.add_argument("--classes", type=Path, metavar="FILE", help="YAML with names, colours and drivable classes")

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ros_ood_perception.bundle.description import FITS, Fit
 from ros_ood_perception.bundle.model_bundle import (
     FORMAT_VERSION,
-    LARGEST_MODEL_BYTES,
     Bundle,
     BundleDescription,
     FurtherSize,
@@ -24,7 +24,9 @@ from ros_ood_perception.bundle.model_bundle import (
 )
 from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 from ros_ood_perception.inference.parity import Parity, ParityMeter
+from training.bundles.export import LABEL_AGREEMENT, SCORE_DIFFERENCES
 from training.bundles.folder import check_bundle_folder
+from training.bundles.networks.assembly import assembled
 from training.bundles.precisions import (
     CALIBRATION_FRAMES,
     COMPARED_FRAMES,
@@ -32,18 +34,16 @@ from training.bundles.precisions import (
     graph_file,
     graphs_of_precisions,
     measured_variants,
+    share_note,
     spread,
 )
 from training.data.arguments import open_frames
-from training.importing.assembly import SourceEngine, assembled
-from training.importing.imported_network import ImportedNetwork, ImportRefusedError
+from training.importing.imported_network import ImportedNetwork
 from training.importing.request import ImportRequest
+from training.importing.source_engine import SourceEngine
 from training.importing.sources import opened_source
 from training.runs.provenance import code_version, machine
-
-LEAST_LABEL_AGREEMENT = 0.999
-LARGEST_DIFFERENCE = {False: 1e-4, True: 2e-3}
-"""Of the score, by whether the network predicts masks: there float32 sums over the queries are less exact."""
+from training.segmenter.networks.refusal import NetworkRefusedError
 
 DEFAULT_SCORES = {False: "jensen_shannon_to_uniform", True: "rejected_by_all"}
 
@@ -97,19 +97,24 @@ def import_bundle(request: ImportRequest) -> Imported:
     calibration: Images = ()
     if request.calibration is not None:
         calibration = spread(open_frames(request.calibration, ()), CALIBRATION_FRAMES)
+    for wanted in (request.size, *request.further_sizes):
+        if wanted is not None:
+            # Too large ones would take all memory before the network's own size is known.
+            InputDescription(*wanted)
     made: list[_Graphs] = []
     for wanted in (request.size, *request.further_sizes):
         network = opened_source(replace(request, size=wanted))
         # Refused before anything is computed.
-        model_input = _input([*(graphs.network.input.size for graphs in made), network.input.size], network.notes)
+        sizes = [*(graphs.network.input.size for graphs in made), network.input.size]
+        model_input = _input(sizes, request.fit or FITS[0], network.notes)
         made.append(_graphs(request, network, calibration, network.input.size if made else None))
     first = made[0]
-    sizes = zip(model_input.further_sizes, made[1:], strict=True)
+    further = zip(model_input.further_sizes, made[1:], strict=True)
     description = first.bundle.description
     measurements = tuple(measurement for graphs in made for measurement in graphs.measurements)
     description = replace(
         description,
-        input=replace(model_input, further_sizes=tuple(replace(size, variants=one.variants) for size, one in sizes)),
+        input=replace(model_input, further_sizes=tuple(replace(size, variants=one.variants) for size, one in further)),
         variants=first.variants,
         training=replace(description.training, measurements=measurements),
     )
@@ -120,23 +125,24 @@ def import_bundle(request: ImportRequest) -> Imported:
     bundle = write_bundle(request.bundle, description, first.bundle.model, files)
     parity = {graphs.network.input.size: graphs.parity for graphs in made}
     notes = dict.fromkeys(note for graphs in made for note in graphs.network.notes)
-    return Imported(bundle, parity, first.compared_on, tuple(notes))
+    share = [share_note(bundle)] if "int8" in request.variants else []
+    return Imported(bundle, parity, first.compared_on, (*notes, *filter(None, share)))
 
 
-def _input(sizes: Sequence[tuple[int, int]], notes: Sequence[str]) -> InputDescription:
+def _input(sizes: Sequence[tuple[int, int]], fit: Fit, notes: Sequence[str]) -> InputDescription:
     """The input of a bundle with these sizes, whose further graphs do not exist yet.
 
     Args:
         notes: of the last size.
 
     Raises:
-        ImportRefusedError: two of them have one aspect, or there are too many.
+        NetworkRefusedError: two of them have one aspect, or there are too many.
     """
     try:
         further = tuple(FurtherSize(*size, graph_file("fp32", size), "") for size in sizes[1:])
-        return InputDescription(*sizes[0], further_sizes=further)
+        return InputDescription(*sizes[0], fit=fit, further_sizes=further)
     except ValueError as error:
-        raise ImportRefusedError(". ".join((f"{error}; leave one --size out", *notes))) from error
+        raise NetworkRefusedError(". ".join((f"{error}; leave one --size out", *notes))) from error
 
 
 def _graphs(
@@ -148,17 +154,12 @@ def _graphs(
         further_size: that size, unless it is the one of `model.onnx`.
 
     Raises:
-        ImportRefusedError: the graph is too large, or differs from the source.
+        NetworkRefusedError: the graph differs from the source.
         EngineError, ExportError, GraphError: as their messages say.
     """
-    if 4 * network.parameters > LARGEST_MODEL_BYTES:
-        raise ImportRefusedError(
-            f"{request.source} has {network.parameters / 1e6:.0f} million weights, which takes more than the "
-            f"{LARGEST_MODEL_BYTES >> 20} MB of a bundle's graph; take a smaller network of the family"
-        )
     score = ScoreDescription(request.score or DEFAULT_SCORES[network.of_masks], 1.0)
     properties = {"name": request.bundle.resolve().name, "weights_licence": network.licence, "source": network.origin}
-    contents = assembled(network, score.name, score.temperature, properties)
+    contents = assembled(network.graph, network.input, len(network.classes), network.of_masks, score, properties)
     bundle = Bundle(request.bundle, _description(request, network, score, contents), contents)
     images, what = _compared_images(request, network.input.size)
     parity, figures = _compared(network, bundle, images)
@@ -212,9 +213,9 @@ def _compared(network: ImportedNetwork, bundle: Bundle, images: Images) -> tuple
     Labels of unclaimed pixels are left out: they are a choice among noise.
 
     Raises:
-        ImportRefusedError: the graph differs from the source by more than the limits.
+        NetworkRefusedError: the graph differs from the source by more than the limits.
     """
-    source = SourceEngine(network, bundle.description.score.name, bundle.description.score.temperature)
+    source = SourceEngine(network, bundle.description.score)
     engine = OnnxRuntimeEngine(bundle)
     meter, dense_meter, unclaimed = ParityMeter(), ParityMeter(), []
     for image in images:
@@ -229,11 +230,11 @@ def _compared(network: ImportedNetwork, bundle: Bundle, images: Images) -> tuple
             dense_meter.add(dense, found)
     engine.close()
     parity = meter.parity()
-    largest = LARGEST_DIFFERENCE[network.of_masks]
+    largest = SCORE_DIFFERENCES[network.of_masks]
     # Written so that NaN is refused too.
-    if not (parity.label_agreement >= LEAST_LABEL_AGREEMENT and parity.score_difference <= largest):
-        raise ImportRefusedError(
-            f"the graph differs from the source's own forward pass: {parity}; needed are {LEAST_LABEL_AGREEMENT:.1%} "
+    if not (parity.label_agreement >= LABEL_AGREEMENT and parity.score_difference <= largest):
+        raise NetworkRefusedError(
+            f"the graph differs from the source's own forward pass: {parity}; needed are {LABEL_AGREEMENT:.1%} "
             f"and at most {largest:.0e}. Another --size may help; else report the network's name"
         )
     figures = {"share of pixels that no mask claims": float(np.mean(unclaimed))} if network.of_masks else {}

@@ -9,7 +9,7 @@ from pathlib import Path
 from ros_ood_perception.bundle.description import UNLABELLED_ID, BundleClass
 from ros_ood_perception.files.strict_yaml import read_yaml
 from training.data.label_set import CAMVID, CITYSCAPES
-from training.importing.imported_network import ImportRefusedError
+from training.segmenter.networks.refusal import NetworkRefusedError
 
 KNOWN = {known.name: known for known in (*CAMVID, *CITYSCAPES)}
 """Classes of roads, whose colours and drivability are taken where a name is the same."""
@@ -85,23 +85,23 @@ def chosen_classes(
         channels: of the network's output, K.
 
     Raises:
-        ImportRefusedError: too few or too many classes, other classes than channels, or no class of a name.
+        NetworkRefusedError: too few or too many classes, other classes than channels, or no class of a name.
     """
     if not 2 <= channels < UNLABELLED_ID:
-        raise ImportRefusedError(
+        raise NetworkRefusedError(
             f"the network has {channels} class channel(s) and a bundle has 2 to {UNLABELLED_ID - 1}; "
             + ("export both classes of a two-class network as two logits" if channels < 2 else "merge classes first")
         )
     classes = tuple(given or found)
     if not classes:
-        raise ImportRefusedError("the source does not name its classes; give --classes FILE with their names in order")
+        raise NetworkRefusedError("the source does not name its classes; give --classes FILE with their names in order")
     if len(classes) != channels:
-        raise ImportRefusedError(
+        raise NetworkRefusedError(
             f"{'--classes' if given else 'the source'} names {len(classes)} classes and the network has {channels} "
             "channels; give --classes FILE with one for each, in their order"
         )
     names = [known.name for known in classes]
     unknown = [name for name in drivable if name not in names]
     if unknown:
-        raise ImportRefusedError(f"--drivable {unknown[0]}: there is no such class; there are {', '.join(names)}")
+        raise NetworkRefusedError(f"--drivable {unknown[0]}: there is no such class; there are {', '.join(names)}")
     return tuple(replace(c, drivable=c.name in drivable) for c in classes) if drivable else classes

@@ -9,27 +9,7 @@ import onnx
 from torch import Tensor
 
 from ros_ood_perception.bundle.model_bundle import BundleClass
-from ros_ood_perception.errors import PerceptionError
-from training.segmenter.input_normalisation import InputNormalisation
-
-
-class ImportRefusedError(PerceptionError, ValueError):
-    """A network that cannot become a bundle as it is. The message names the cause and what to do."""
-
-
-@dataclass(frozen=True)
-class NetworkInput:
-    """How an image becomes the network's input.
-
-    Attributes:
-        size: height and width, pixels.
-        normalisation: in the order red, green, blue.
-        bgr: whether the network takes blue, green, red.
-    """
-
-    size: tuple[int, int]
-    normalisation: InputNormalisation
-    bgr: bool = False
+from training.segmenter.networks.network_input import NetworkInput
 
 
 @dataclass(frozen=True)
@@ -61,16 +41,6 @@ class ImportedNetwork:
     parameters: int
     notes: tuple[str, ...] = ()
     dense_reference: Callable[[Tensor], Tensor] | None = None
-
-
-def rounded_size(wanted: tuple[int, int], multiple: int) -> tuple[int, int]:
-    """The nearest height and width that are multiples of `multiple`.
-
-    >>> rounded_size((500, 1000), 32)
-    (512, 992)
-    """
-    height, width = (max(multiple, round(side / multiple) * multiple) for side in wanted)
-    return height, width
 
 
 def size_note(wanted: tuple[int, int] | None, taken: tuple[int, int], why: str) -> tuple[str, ...]:

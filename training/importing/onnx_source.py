@@ -13,11 +13,14 @@ import torch
 from torch import Tensor
 
 from ros_ood_perception.shown_text import error_line
+from training.bundles.networks.static_graph import static_graph
 from training.bundles.onnx_export import OPSET
 from training.importing.class_list import chosen_classes
-from training.importing.imported_network import ImportedNetwork, ImportRefusedError, NetworkInput, size_note
+from training.importing.imported_network import ImportedNetwork, size_note
 from training.importing.request import ImportRequest
-from training.importing.static_graph import static_graph
+from training.segmenter.networks.network_input import NetworkInput
+from training.segmenter.networks.refusal import NetworkRefusedError
+from training.segmenter.networks.transformers_folder import check_weights
 
 OLDEST_OPSET = 11
 WITH_SUBGRAPHS = {"If", "Loop", "Scan"}
@@ -27,19 +30,20 @@ def onnx_network(request: ImportRequest, path: Path) -> ImportedNetwork:
     """Load a network for an import.
 
     Raises:
-        ImportRefusedError: the file is not such a network, or something about it was not said.
+        NetworkRefusedError: the file is not such a network, or something about it was not said.
     """
     model = read_onnx_file(path)
     _refuse_foreign_operators(path, model)
     size = _input_size(path, model)
     channels = _class_channels(path, model)
+    check_weights(str(path), weights_of(model))
     if request.normalisation is None:
-        raise ImportRefusedError(
+        raise NetworkRefusedError(
             f"{path}: an ONNX file does not say how its input is normalised; give --mean and --std (grey levels 0 to "
             "255 of red, green, blue) and, for blue first, --channel-order bgr"
         )
     if request.licence is None:
-        raise ImportRefusedError(f"{path}: an ONNX file does not say the licence of its weights; give --licence TEXT")
+        raise NetworkRefusedError(f"{path}: an ONNX file does not say the licence of its weights; give --licence TEXT")
     classes = chosen_classes((), request.classes, request.drivable, channels)
     notes = size_note(request.size, size, "the file fixes the size of its input")
     return ImportedNetwork(
@@ -66,13 +70,13 @@ def read_onnx_file(path: Path) -> onnx.ModelProto:
     """Read an ONNX file, with weights that lie in files beside it.
 
     Raises:
-        ImportRefusedError: it is none.
+        NetworkRefusedError: it is none.
     """
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)
     except Exception as error:  # of protobuf and of the checker; no common base class
-        raise ImportRefusedError(
+        raise NetworkRefusedError(
             f"{path} is no valid ONNX file ({error_line(error)[:200]}); export it again"
         ) from error
     stored = {tensor.name for tensor in model.graph.initializer}
@@ -86,13 +90,13 @@ def _refuse_foreign_operators(path: Path, model: onnx.ModelProto) -> None:
     foreign = [node for node in model.graph.node if node.domain not in ("", "ai.onnx")]
     if foreign or model.functions:
         name = f"{foreign[0].domain}.{foreign[0].op_type}" if foreign else model.functions[0].name
-        raise ImportRefusedError(
+        raise NetworkRefusedError(
             f"{path} has the custom operator {name}, which no engine of the vehicle knows; export it with ONNX's own "
             f"operators of opset {OPSET}"
         )
     branching = [node.op_type for node in model.graph.node if node.op_type in WITH_SUBGRAPHS]
     if branching:
-        raise ImportRefusedError(
+        raise NetworkRefusedError(
             f"{path} has the operator {branching[0]}, whose work is not known before it runs; export it by tracing, at "
             "a fixed input size"
         )
@@ -108,12 +112,12 @@ def _input_size(path: Path, model: onnx.ModelProto) -> tuple[int, int]:
     is_float = len(inputs) == 1 and inputs[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     if len(sides) != 4 or not is_float or sides[1] != 3:
         names = ", ".join(f"{value.name} {_sides(value)}" for value in inputs)
-        raise ImportRefusedError(
+        raise NetworkRefusedError(
             f"{path} has the input(s) {names}; export it with one input (N, 3, h, w) float32, the normalised image"
         )
     height, width = sides[2:]
     if not height or not width:
-        raise ImportRefusedError(
+        raise NetworkRefusedError(
             f"{path} has an input of dynamic height or width; export it with a fixed height and width, such as "
             "512x1024, and a dynamic number of images"
         )
@@ -123,7 +127,7 @@ def _input_size(path: Path, model: onnx.ModelProto) -> tuple[int, int]:
 def _class_channels(path: Path, model: onnx.ModelProto) -> int:
     outputs = list(model.graph.output)
     if len(outputs) != 1:
-        raise ImportRefusedError(
+        raise NetworkRefusedError(
             f"{path} has the outputs {', '.join(value.name for value in outputs)}; export it with one, the class "
             "logits (N, K, h, w)"
         )
@@ -131,7 +135,7 @@ def _class_channels(path: Path, model: onnx.ModelProto) -> int:
     sides = _sides(inferred)
     is_float = inferred.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     if len(sides) != 4 or not is_float or not sides[1]:
-        raise ImportRefusedError(
+        raise NetworkRefusedError(
             f"{path} has the output {inferred.name} {sides}; export it with class logits (N, K, h, w) float32 as its "
             "output, before softmax and argmax"
         )
@@ -147,7 +151,7 @@ def _with_opset(path: Path, model: onnx.ModelProto) -> onnx.ModelProto:
             raise ValueError(f"opset {version} is older than {OLDEST_OPSET}")
         return onnx.version_converter.convert_version(model, OPSET)
     except Exception as error:  # the converter's errors have no common base class
-        raise ImportRefusedError(
+        raise NetworkRefusedError(
             f"{path} has opset {version}, and cannot be converted to {OPSET} ({error_line(error)[:200]}); export it "
             f"with opset {OPSET}"
         ) from error

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ros_ood_perception.bundle.description import Fit
 from ros_ood_perception.bundle.model_bundle import BundleClass
 from training.data.arguments import DataArgument
 from training.segmenter.input_normalisation import InputNormalisation
@@ -23,6 +24,7 @@ class ImportRequest:
         bundle: folder to write.
         size: wanted height and width of the input, pixels; None leaves it to the network.
         further_sizes: of the bundle, heights and widths likewise.
+        fit: how a frame of another aspect comes to the input's size; None stretches it, or keeps what a bundle says.
         score: anomaly score; None takes the default of the kind of network.
         classes: those of `--classes`.
         drivable: names of drivable classes; empty keeps what the classes say.
@@ -37,6 +39,7 @@ class ImportRequest:
     bundle: Path
     size: tuple[int, int] | None = None
     further_sizes: Sequence[tuple[int, int]] = ()
+    fit: Fit | None = None
     score: str | None = None
     classes: Sequence[BundleClass] | None = None
     drivable: Sequence[str] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from ros_ood_perception.bundle.description import FITS
 from ros_ood_perception.bundle.model_bundle import (
     DESCRIPTION_FILE,
     FORMAT_VERSION,
@@ -22,10 +23,10 @@ from ros_ood_perception.bundle.onnx_model.model_file import read_onnx
 from training.bundles.folder import check_bundle_folder
 from training.bundles.onnx_export import finished
 from training.importing.class_list import chosen_classes
-from training.importing.imported_network import ImportRefusedError
 from training.importing.onnx_source import read_onnx_file, weights_of
 from training.importing.request import ImportRequest
 from training.runs.provenance import code_version, machine
+from training.segmenter.networks.refusal import NetworkRefusedError
 
 INPUTS, OUTPUTS = {"image"}, {"semantic", "anomaly"}
 
@@ -46,20 +47,21 @@ def wrap(request: ImportRequest, path: Path) -> Bundle:
     Nothing is compared: the graph is the network. It is checked as every bundle is.
 
     Raises:
-        ImportRefusedError: classes, score or licence are not said.
+        NetworkRefusedError: classes, score or licence are not said.
         ExportError, BundleError, OSError: as their messages say.
     """
     replaced = check_bundle_folder("the bundle's folder", request.bundle, (), {"the source": path.parent})
     if request.size is not None:
-        raise ImportRefusedError(f"{path} is a bundle's graph, which has its size; give no --size")
+        raise NetworkRefusedError(f"{path} is a bundle's graph, which has its size; give no --size")
     model = read_onnx_file(path)
     beside = read_bundle(path.parent).description if (path.parent / DESCRIPTION_FILE).is_file() else None
     classes = request.classes or (beside.classes if beside else None)
     licence = request.licence or (beside.weights_licence if beside else None)
     score = request.score or (beside.score.name if beside else None)
+    fit_beside = beside.input.fit if beside else FITS[0]
     if classes is None or licence is None or score is None:
         option = "--classes FILE" if classes is None else "--licence TEXT" if licence is None else "--score NAME"
-        raise ImportRefusedError(f"{path} is a bundle's graph, which does not say all about itself; give {option}")
+        raise NetworkRefusedError(f"{path} is a bundle's graph, which does not say all about itself; give {option}")
     name = request.bundle.resolve().name
     contents = finished(model, {"name": name, "weights_licence": licence, "source": path.name})
     height, width = infer(read_onnx(contents), (1, HEIGHT, WIDTH)).tensors["semantic"].sides[1:]
@@ -69,7 +71,7 @@ def wrap(request: ImportRequest, path: Path) -> Bundle:
         model_sha256="",
         weights_licence=licence,
         classes=chosen_classes((), classes, request.drivable, len(classes)),
-        input=InputDescription(height, width, "bgr" if request.bgr else "rgb"),
+        input=InputDescription(height, width, "bgr" if request.bgr else "rgb", request.fit or fit_beside),
         score=ScoreDescription(score, beside.score.temperature if beside else 1.0),
         training=TrainingRecord(
             data_sets=(),

@@ -15,8 +15,8 @@ from training.joint.negative_draw import NegativeDraw
 from training.joint.training_config import JointTrainingConfig
 from training.joint.uniformity_loss import uniformity_loss
 from training.runs.shared_batch import mean_over_processes
-from training.segmenter.cross_entropy import dense_cross_entropy, up_sampled, weight_of_valid_pixels
-from training.segmenter.ladder_segmenter import LadderSegmenter
+from training.segmenter.cross_entropy import dense_cross_entropy, weight_of_valid_pixels
+from training.segmenter.segmenter import Segmenter
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,16 @@ class JointObjective(nn.Module):
 
     image (N, 3, H, W) uint8 RGB, labels (N, H, W) uint8 and a draw -> L_cls, L_mle, L_jsd, each () float32. For a
     part of a batch, pass the denominators of the whole batch: L_cls and L_jsd are then shares of the batch's losses.
+
+    A network of masks gives each pixel the probabilities L_k / sum_j L_j (`training.segmenter.mask_scores`). L_cls and
+    L_jsd are computed from them. That is ours: no publication trains masks so.
     """
 
     weights: Tensor
 
     def __init__(
         self,
-        segmenter: LadderSegmenter,
+        segmenter: Segmenter,
         flow: ImageFlow,
         weights: Tensor,
         config: JointTrainingConfig,
@@ -79,7 +82,7 @@ class JointObjective(nn.Module):
                 likelihood = self.flow.bits_per_dim(crops, draw.noise, draw.augmentation).mean()
         pasted = self.segmenter.normalise(placement.paste(pixels, patches))
         mixed = pasted.contiguous(memory_format=torch.channels_last)
-        dense = up_sampled(self.segmenter(mixed))
+        dense = self.segmenter.dense_logits(mixed)
         mask = placement.mask((image.shape[2], image.shape[3]))
         of_classes, of_unsure = (None, None) if denominators is None else (denominators.classes, denominators.unsure)
         classes = dense_cross_entropy(dense, labels.masked_fill(mask, IGNORE), self.weights, of_classes)

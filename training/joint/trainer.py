@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -22,6 +22,8 @@ from training.joint.sources import negative_source
 from training.joint.training_config import JointTrainingConfig
 from training.joint.validation import average_precision_on_negatives
 from training.runs.checkpoint import CheckpointError, load_checkpoint, reading
+from training.segmenter.ladder_segmenter import LadderSegmenter
+from training.segmenter.networks.network_segmenter import NetworkSegmenter
 from training.segmenter.trainer import SegmenterTrainer, build_optimiser
 
 SHOWN_SIZES = ((32, 32), (64, 64))
@@ -34,7 +36,8 @@ class JointTrainer(SegmenterTrainer):
     kind = "joint"
     config_class = JointTrainingConfig
     initial: ClassVar[dict[str, str]] = {
-        "segmenter": "checkpoint of training.train_segmenter, or a bundle's folder, to start from",
+        "segmenter": "checkpoint of training.train_segmenter, or a bundle's folder, to start from; not needed with "
+        "segmenter.network",
         "flow": "checkpoint of training.train_flow to start from",
     }
     config: JointTrainingConfig
@@ -73,19 +76,25 @@ class JointTrainer(SegmenterTrainer):
     def start_from(self, paths: dict[str, Path]) -> None:
         """Take the weights of a segmenter, from a run or a bundle, and of a flow.
 
+        A network of `transformers` has its weights already; they are kept without --segmenter.
+
         Raises:
             CheckpointError: one is missing, or is of another kind or of another network.
         """
-        wanted = ["segmenter"] + (["flow"] if self.config.negatives.uses_flow else [])
+        of_folder = isinstance(self.segmenter, NetworkSegmenter) and "segmenter" not in paths
+        wanted = ([] if of_folder else ["segmenter"]) + (["flow"] if self.config.negatives.uses_flow else [])
         missing = [name for name in wanted if name not in paths]
         if missing:
             raise CheckpointError(
                 f"give --{' and --'.join(missing)}: joint training starts from pre-trained checkpoints"
             )
-        with reading(paths["segmenter"]):
-            saved = self.pretrained_segmenter(paths["segmenter"])
-            self.load_both(saved, paths["segmenter"])
-            self.take_over_record(saved, "segmenter")
+        if of_folder:
+            self._check_network(cast(NetworkSegmenter, self.segmenter))
+        else:
+            with reading(paths["segmenter"]):
+                saved = self.pretrained_segmenter(paths["segmenter"])
+                self.load_both(saved, paths["segmenter"])
+                self.take_over_record(saved, "segmenter")
         if "flow" in paths:
             saved = load_flow_checkpoint(paths["flow"])
             try:
@@ -99,6 +108,21 @@ class JointTrainer(SegmenterTrainer):
             with reading(paths["flow"]):
                 self.take_over_record(saved, "flow")
 
+    def _check_network(self, segmenter: NetworkSegmenter) -> None:
+        """Raises CheckpointError: the folder's network does not know the classes of the data."""
+        wanted = tuple(known.name for known in self.frames.classes)
+        cure = "train it on this data first (training.train_segmenter), and give its best.pt as --segmenter"
+        if segmenter.new:
+            raise CheckpointError(
+                f"{self.config.segmenter.network}: {len(segmenter.new)} of its weights are new and random, such as "
+                f"{segmenter.new[-1]}, because it has no head for {len(wanted)} classes; {cure}"
+            )
+        if segmenter.names and segmenter.names != wanted:
+            raise CheckpointError(
+                f"{self.config.segmenter.network}: knows the classes {', '.join(segmenter.names)}; the data has "
+                f"{', '.join(wanted)}. If they are the same, rename id2label in its config.json; else {cure}"
+            )
+
     def pretrained_segmenter(self, path: Path) -> dict[str, Any]:
         """The checkpoint at `path`, or the same values from a bundle's folder.
 
@@ -107,13 +131,18 @@ class JointTrainer(SegmenterTrainer):
         """
         if not path.is_dir():
             return load_checkpoint(path)
+        if isinstance(self.segmenter, NetworkSegmenter):
+            raise CheckpointError(
+                f"{path}: the graph of a bundle does not name the weights of a network of transformers; leave "
+                "--segmenter out to start from segmenter.network, or give the checkpoint of a run"
+            )
         if not self.config.frozen_batch_norm:
             raise CheckpointError(
                 f"{path}: a bundle has no batch statistics; set frozen_batch_norm: true, or start from the checkpoint "
                 "that it was exported from"
             )
         try:
-            return checkpoint_of_bundle(path, self.segmenter)
+            return checkpoint_of_bundle(path, cast(LadderSegmenter, self.segmenter))
         except (BundleError, BundleWeightsError) as error:
             raise CheckpointError(str(error)) from error
 

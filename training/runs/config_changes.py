@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import shlex
 from collections.abc import Sequence
 from typing import Any
@@ -54,5 +55,10 @@ def _at(place: Any, name: str, change: str) -> Any:
 
 
 def as_options(changes: Sequence[str]) -> str:
-    """The changes as options of a command line, each with a space before it."""
-    return "".join(f" --set {shlex.quote(change)}" for change in changes)
+    """The changes as options of a command line, each with a space before it. Of absolute paths only the name is kept.
+
+    >>> as_options(["epochs=3", "segmenter.network=/home/me/segformer"])
+    ' --set epochs=3 --set segmenter.network=segformer'
+    """
+    shown = [re.sub(r"^([^=]+=)/(?:.*/)?([^/]+)/?$", r"\1\2", change) for change in changes]
+    return "".join(f" --set {shlex.quote(change)}" for change in shown)

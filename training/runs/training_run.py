@@ -100,6 +100,9 @@ def config_digest(config: Any) -> str:
         del values["data"]["more"]
     if values.get("segmenter", {}).get("batch_norm_momentum") == 0.1:
         del values["segmenter"]["batch_norm_momentum"]
+    for key in ("network", "network_licence"):
+        if values.get("segmenter", {}).get(key, "") is None:
+            del values["segmenter"][key]
     if "negatives" in values and not values["negatives"]["initial_flow_share"]:
         del values["negatives"]["initial_flow_share"]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

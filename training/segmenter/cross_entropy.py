@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.data.label_set import IGNORE
-from training.segmenter.ladder_segmenter import LOGIT_STRIDE
 
 ClassWeighting = Literal["none", "inverse_log"]
 
@@ -46,15 +45,6 @@ def class_weights(
     return torch.tensor(weights, dtype=torch.float32)
 
 
-def up_sampled(logits: Tensor) -> Tensor:
-    """Logits at the labels' resolution: (N, K, H/4, W/4) -> (N, K, H, W), bilinear.
-
-    It keeps the precision of the logits. Up-sampling is a convex combination, which half precision computes well, in
-    half the time.
-    """
-    return functional.interpolate(logits, scale_factor=float(LOGIT_STRIDE), mode="bilinear", align_corners=False)
-
-
 def weight_of_valid_pixels(labels: Tensor, weights: Tensor) -> Tensor:
     """Sum of the class weights of the pixels that have a class: (N, H, W) uint8 or int64, (K,) float -> () float."""
     target = labels.long()
@@ -70,7 +60,7 @@ def dense_cross_entropy(dense: Tensor, labels: Tensor, weights: Tensor, denomina
     1.3863
 
     Args:
-        dense: logits (N, K, H, W) float, `up_sampled`.
+        dense: logits (N, K, H, W) float, at the labels' size.
         labels: (N, H, W) uint8 or int64, 255 ignored.
         weights: (K,) float.
         denominator: () float, divisor of the sum, for images that are a part of a batch. None takes the

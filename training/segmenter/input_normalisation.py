@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+LARGEST_LEVEL = 1e6
+"""Above it a mean or deviation is none of an image's, and float32 loses the image beside it."""
+
 
 @dataclass(frozen=True)
 class InputNormalisation:
@@ -20,7 +23,9 @@ class InputNormalisation:
     std: tuple[float, float, float]
 
     def __post_init__(self) -> None:
-        if len(self.mean) != 3 or len(self.std) != 3 or not all(value > 0 for value in self.std):
+        # Written so that NaN is refused too.
+        levels = all(abs(value) <= LARGEST_LEVEL for value in (*self.mean, *self.std))
+        if len(self.mean) != 3 or len(self.std) != 3 or not levels or not all(value > 0 for value in self.std):
             raise ValueError(f"mean is {self.mean}, std is {self.std}; give three grey levels each, deviations above 0")
 
     def __call__(self, image: Tensor) -> Tensor:

@@ -16,9 +16,7 @@ from torch.nn import functional
 
 from training.segmenter.encoders import ENCODER_STRIDES, build_encoder, encoder_of
 from training.segmenter.pyramid_pooling import PyramidPooling, convolution
-
-LOGIT_STRIDE = 4
-"""The logits are computed at 1/4 of the network's input size."""
+from training.segmenter.segmenter import Segmenter
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,9 @@ class SegmenterConfig:
         decoder_channels: width of the ladder.
         pooling_bins: grids of the pyramid pooling; (1, 2, 4) pools the coarsest map to 1x1, 2x2 and 4x4.
         batch_norm_momentum: weight of a batch in the running statistics, in every batch normalisation.
+        network: a folder of `transformers`, or a name on its hub, with a whole network to train further: SegFormer,
+            Mask2Former and the others of `training.segmenter.networks`. All fields above are then ignored.
+        network_licence: of its weights, where the folder does not say it. It becomes a part of the bundle's licence.
     """
 
     backbone: str = "resnet"
@@ -51,6 +52,8 @@ class SegmenterConfig:
     decoder_channels: int = 128
     pooling_bins: tuple[int, ...] = (1, 2, 4)
     batch_norm_momentum: float = 0.1
+    network: str | None = None
+    network_licence: str | None = None
 
     def __post_init__(self) -> None:
         if self.decoder_channels < 1:
@@ -59,9 +62,13 @@ class SegmenterConfig:
             raise ValueError(f"pooling_bins is {self.pooling_bins}; give one or more positive grid sizes")
         if not 0 < self.batch_norm_momentum <= 1:
             raise ValueError(f"batch_norm_momentum is {self.batch_norm_momentum}; it must be above 0 and at most 1")
+        if self.network == "" or (self.network_licence is not None and not self.network):
+            raise ValueError(
+                f"network is {self.network!r}, with the licence {self.network_licence!r}; name the network too"
+            )
 
 
-class LadderSegmenter(nn.Module):
+class LadderSegmenter(Segmenter):
     """Image to class logits at 1/4 resolution.
 
     image (N, 3, H, W) float, normalised; H and W multiples of 32 -> logits (N, K, H/4, W/4) float.
@@ -71,8 +78,7 @@ class LadderSegmenter(nn.Module):
             with its pretrained weights.
 
     Attributes:
-        encoder_settings: plain values from which the same encoder is built; checkpoints hold them.
-        normalise: maps RGB 0..255 to the encoder's input, (N, 3, H, W) float -> (N, 3, H, W) float.
+        encoder_settings: of the encoder alone; `config` describes the rest.
     """
 
     def __init__(self, config: SegmenterConfig, num_classes: int, encoder: Mapping[str, Any] | None = None) -> None:
@@ -106,8 +112,10 @@ class LadderSegmenter(nn.Module):
             features = self.blends[level](features)
         return self.classify(features)
 
+    def in_encoder(self, name: str) -> bool:
+        return name.startswith("encoder.")
+
     def check_input_size(self, size: tuple[int, int]) -> None:
-        """Raises ValueError: no input of this height and width can be exported."""
         stride = ENCODER_STRIDES[-1]
         if any(side % stride for side in size):
             raise ValueError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,9 +18,10 @@ from training.data.training_frames import open_data, require_labels
 from training.runs.checkpoint import CheckpointError, load_checkpoint, reading
 from training.runs.shared_batch import mean_over_processes, take_buffers_of_first_process
 from training.runs.training_run import TrainingRun
-from training.segmenter.cross_entropy import class_weights, dense_cross_entropy, up_sampled, weight_of_valid_pixels
+from training.segmenter.cross_entropy import class_weights, dense_cross_entropy, weight_of_valid_pixels
 from training.segmenter.deployed_segmenter import DeployedSegmenter
-from training.segmenter.ladder_segmenter import LadderSegmenter
+from training.segmenter.networks.network_segmenter import NETWORK, NetworkSegmenter, build_segmenter
+from training.segmenter.segmenter import Segmenter
 from training.segmenter.training_config import OptimiserConfig, SegmenterTrainingConfig
 from training.segmenter.validation import log_classes, validate_segmenter
 
@@ -34,21 +35,22 @@ class SupervisedObjective(nn.Module):
 
     weights: Tensor
 
-    def __init__(self, segmenter: LadderSegmenter, weights: Tensor) -> None:
+    def __init__(self, segmenter: Segmenter, weights: Tensor) -> None:
         super().__init__()
         self.segmenter = segmenter
         self.register_buffer("weights", weights, persistent=False)
 
     def forward(self, image: Tensor, labels: Tensor, denominator: Tensor | None = None) -> Tensor:
         pixels = self.segmenter.normalise(image.float()).contiguous(memory_format=torch.channels_last)
-        return dense_cross_entropy(up_sampled(self.segmenter(pixels)), labels, self.weights, denominator)
+        return dense_cross_entropy(self.segmenter.dense_logits(pixels), labels, self.weights, denominator)
 
 
-def build_optimiser(segmenter: LadderSegmenter, config: OptimiserConfig) -> torch.optim.AdamW:
-    """AdamW with four parameter groups: encoder and decoder, each with and without weight decay."""
+def build_optimiser(segmenter: Segmenter, config: OptimiserConfig) -> torch.optim.AdamW:
+    """AdamW with four parameter groups: encoder and decoder (or head), each with and without weight decay."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in segmenter.named_parameters():
-        groups.setdefault((name.startswith("encoder."), parameter.ndim > 1), []).append(parameter)
+        if parameter.requires_grad:
+            groups.setdefault((segmenter.in_encoder(name), parameter.ndim > 1), []).append(parameter)
     return torch.optim.AdamW(
         [
             {
@@ -92,11 +94,10 @@ class SegmenterTrainer(TrainingRun[SegmenterTrainingConfig]):
         # A resumed run has all its weights: pretrained ones are not loaded again.
         started = out / "last.pt"
         encoder = load_checkpoint(started).get("encoder") if started.is_file() else None
-        segmenter = LadderSegmenter(config.segmenter, len(self.frames.classes), encoder)
-        try:
-            segmenter.check_input_size(config.input_size)
-        except ValueError as error:
-            raise SchemaError(f"input_size is {config.input_size}; {error}") from error
+        segmenter = build_segmenter(config.segmenter, [known.name for known in self.frames.classes], encoder)
+        self._check_sizes(segmenter)
+        if encoder is None and isinstance(segmenter, NetworkSegmenter):
+            self._show_network(segmenter)
         nn.Module.to(segmenter, memory_format=torch.channels_last)  # type: ignore[call-overload]
         weights = class_weights(
             (self.frames[i].labels for i in range(len(self.frames))),
@@ -105,10 +106,33 @@ class SegmenterTrainer(TrainingRun[SegmenterTrainingConfig]):
             config.class_weighting_offset,
         )
         self.segmenter = segmenter
-        self.average = AveragedModel(segmenter, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True)
+        self.average = AveragedModel(segmenter, multi_avg_fn=running_average(config.ema_decay), use_buffers=True)
         self.set_up(weights)
         # It was copied before set_up moved the segmenter to its device.
         self.average = self.fabric.to_device(self.average)
+
+    def _check_sizes(self, segmenter: Segmenter) -> None:
+        checks = {"input_size": segmenter.check_input_size, "augmentation.crop": segmenter.check_crop}
+        sizes = {"input_size": self.config.input_size, "augmentation.crop": self.config.augmentation.crop}
+        for name, check in checks.items():
+            try:
+                check(sizes[name])
+            except ValueError as error:
+                raise SchemaError(f"{name} is {sizes[name]}; {error}") from error
+
+    def _show_network(self, segmenter: NetworkSegmenter) -> None:
+        """Print what the user should know of the network that is trained further. First process only."""
+        if not self.fabric.is_global_zero:
+            return
+        new = f"{len(segmenter.new)} weights are new and random, such as {segmenter.new[-1]}" if segmenter.new else ""
+        said = [f"{segmenter.origin}, licence {segmenter.licence}", *segmenter.notes, new]
+        if not segmenter.new and segmenter.names and segmenter.names != tuple(c.name for c in self.frames.classes):
+            said.append(
+                f"its channels were {', '.join(segmenter.names)}; they are trained as "
+                f"{', '.join(c.name for c in self.frames.classes)}"
+            )
+        for sentence in filter(None, said):
+            self.console.print(sentence, highlight=False, markup=False)
 
     @property
     def learns_batch_norm(self) -> bool:
@@ -129,8 +153,10 @@ class SegmenterTrainer(TrainingRun[SegmenterTrainingConfig]):
         return {"segmenter": self.segmenter, "average": self.average, "optimiser": self.optimiser}
 
     def record(self) -> dict[str, Any]:
+        terms = [self.segmenter.licence] if isinstance(self.segmenter, NetworkSegmenter) else []
+        licence = "; ".join(dict.fromkeys([*terms, self.frames.terms]))
         return {
-            "data_set": {"name": self.frames.title, "licence": self.frames.terms, "parts": self.frames.parts},
+            "data_set": {"name": self.frames.title, "licence": licence, "parts": self.frames.parts},
             "classes": [(c.name, c.colour) for c in self.frames.classes],
             "drivable": [c.name for c in self.frames.classes if c.drivable],
             "encoder": self.segmenter.encoder_settings,
@@ -219,6 +245,23 @@ class SegmenterTrainer(TrainingRun[SegmenterTrainingConfig]):
         return {"mIoU": confusion.mean_iou()}
 
 
+def running_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """The function of `AveragedModel` for a running average. Numbers of places and tokens stay as they are.
+
+    PyTorch's own averages whole numbers too, and rounds the result down: 7 of 7 and 7 can become 6.
+    """
+    average = get_ema_multi_avg_fn(decay)
+
+    def update(averaged: list[Tensor], current: list[Tensor], count: Any) -> None:
+        if averaged[0].is_floating_point():
+            average(averaged, current, count)
+            return
+        for ours, new in zip(averaged, current, strict=True):
+            ours.copy_(new)
+
+    return update
+
+
 def load_exported(segmenter: nn.Module, saved: dict[str, Any], path: Path) -> None:
     """Load the weights that a checkpoint would export.
 
@@ -227,6 +270,12 @@ def load_exported(segmenter: nn.Module, saved: dict[str, Any], path: Path) -> No
     """
     if "exported" not in saved:
         raise CheckpointError(f"{path}: holds no segmenter (it is of a {saved.get('kind')} run)")
+    found = (saved.get("encoder") or {}).get(NETWORK, {}).get("origin")
+    wanted = segmenter.origin if isinstance(segmenter, NetworkSegmenter) else None
+    if found != wanted and saved.get("kind") != "bundle":
+        remedy = "set segmenter.network to its folder" if wanted is None else "set segmenter.network: null"
+        kinds = [name or "a network of this package" for name in (found, wanted)]
+        raise CheckpointError(f"{path}: holds {kinds[0]}, and the configuration is of {kinds[1]}; {remedy}")
     try:
         segmenter.load_state_dict(saved["exported"])
     except RuntimeError as error:

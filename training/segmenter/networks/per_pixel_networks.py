@@ -28,6 +28,7 @@ class Family:
         square: whether only squares of the configuration's `image_size` are possible.
         bgr: whether its published weights take blue, green, red.
         windows: whether it sees an image through square windows of `image_size`.
+        encoder: first parts of the names of the encoder's weights, which keep a smaller learning rate.
     """
 
     normalisation: InputNormalisation = IMAGENET
@@ -35,17 +36,19 @@ class Family:
     square: bool = False
     bgr: bool = False
     windows: bool = False
+    encoder: tuple[str, ...] = ()
 
 
 FAMILIES = {
-    "segformer": Family(),
-    "upernet": Family(),
-    "dpt": Family(HALVES, square=True),
-    "beit": Family(HALVES, square=True),
-    "data2vec-vision": Family(HALVES, square=True),
-    "mobilevit": Family(UNIT, bgr=True),
-    "mobilevitv2": Family(UNIT, bgr=True, multiple=64),  # its coarsest map, at 1/32, is cut into patches of 2x2
-    "mobilenet_v2": Family(HALVES),
+    "segformer": Family(encoder=("segformer.",)),
+    "upernet": Family(encoder=("backbone.",)),
+    "dpt": Family(HALVES, square=True, encoder=("dpt.", "backbone.")),
+    "beit": Family(HALVES, square=True, encoder=("beit.",)),
+    "data2vec-vision": Family(HALVES, square=True, encoder=("data2vec_vision.",)),
+    "mobilevit": Family(UNIT, bgr=True, encoder=("mobilevit.",)),
+    # Its coarsest map, at 1/32, is cut into patches of 2x2.
+    "mobilevitv2": Family(UNIT, bgr=True, multiple=64, encoder=("mobilevitv2.",)),
+    "mobilenet_v2": Family(HALVES, encoder=("mobilenet_v2.",)),
 }
 """By `model_type`."""
 

@@ -8,20 +8,23 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.importing.imported_network import ImportRefusedError
-from training.importing.per_pixel_networks import Family
 from training.segmenter.mask_scores import mask_sums
+from training.segmenter.networks.per_pixel_networks import Family
+from training.segmenter.networks.refusal import NetworkRefusedError
+
+_VIT = ("embeddings.", "layers.", "layernorm.", "rope_embeddings.", "norm.")
 
 MASK_FAMILIES = {
-    "maskformer": Family(),
-    "mask2former": Family(),
-    "oneformer": Family(),
-    "eomt": Family(windows=True),
-    "eomt_dinov3": Family(windows=True),
+    "maskformer": Family(encoder=("model.pixel_level_module.encoder.",)),
+    "mask2former": Family(encoder=("model.pixel_level_module.encoder.",)),
+    "oneformer": Family(encoder=("model.pixel_level_module.encoder.",)),
+    "eomt": Family(windows=True, encoder=_VIT),
+    "eomt_dinov3": Family(windows=True, encoder=_VIT),
 }
 """By `model_type`."""
 
@@ -77,41 +80,45 @@ class WindowedMaskSums(nn.Module):
 
     Args:
         side: of a window, pixels: the configuration's `image_size`.
-        size: height and width of the input.
     """
 
-    inverse_counts: Tensor
-
-    def __init__(self, model: Any, side: int, size: tuple[int, int]) -> None:
+    def __init__(self, model: Any, side: int) -> None:
         super().__init__()
-        self.model, self.side, self.size = model, side, size
-        self.axis = 3 if size[1] >= size[0] else 2
-        self.starts = window_starts(max(size), side)
-        counts = torch.zeros(max(size))
-        for start in self.starts:
-            counts[start : start + side] += 1
-        shape = [1, 1, 1, 1]
-        shape[self.axis] = max(size)
-        self.register_buffer("inverse_counts", (1 / counts).view(shape))
+        self.model, self.side = model, side
 
     def forward(self, pixels: Tensor) -> Tensor:
-        crops = [pixels.narrow(self.axis, start, self.side) for start in self.starts]
+        height, width = int(pixels.shape[2]), int(pixels.shape[3])
+        axis, length = (3, width) if width >= height else (2, height)
+        starts = window_starts(length, self.side)
+        crops = [pixels.narrow(axis, start, self.side) for start in starts]
         found = self.model(pixel_values=torch.cat(crops))
         size = (self.side, self.side)
         masks = functional.interpolate(found.masks_queries_logits, size=size, mode="bilinear", align_corners=False)
         sums = mask_sums(found.class_queries_logits, masks)
-        if len(self.starts) == 1:
+        if len(starts) == 1:
             return sums
-        windows = sums.view(len(self.starts), -1, int(sums.shape[1]), *size)
-        together = [self._padded(windows[index], start) for index, start in enumerate(self.starts)]
+        windows = sums.view(len(starts), -1, int(sums.shape[1]), *size)
+        together = [_padded(windows[index], start, length, axis) for index, start in enumerate(starts)]
         total = together[0]
         for part in together[1:]:
             total = total + part
-        return total * self.inverse_counts
+        return total * _inverse_counts(starts, self.side, length, axis).to(total)
 
-    def _padded(self, window: Tensor, start: int) -> Tensor:
-        after = max(self.size) - start - self.side
-        return functional.pad(window, (start, after) if self.axis == 3 else (0, 0, start, after))
+
+def _padded(window: Tensor, start: int, length: int, axis: int) -> Tensor:
+    after = length - start - int(window.shape[axis])
+    return functional.pad(window, (start, after) if axis == 3 else (0, 0, start, after))
+
+
+def _inverse_counts(starts: list[int], side: int, length: int, axis: int) -> Tensor:
+    """One over the number of windows that see each pixel along the axis."""
+    # In NumPy: as operators of PyTorch, every window would be traced into the graph.
+    counts = np.zeros(length, np.float32)
+    for start in starts:
+        counts[start : start + side] += 1
+    shape = [1, 1, 1, 1]
+    shape[axis] = length
+    return torch.from_numpy((1 / counts).reshape(shape))
 
 
 def window_starts(length: int, side: int) -> list[int]:
@@ -141,7 +148,7 @@ def task_tokens(source: str, length: int) -> Tensor:
     """The tokens of OneFormer's task for classes: (1, length) int64.
 
     Raises:
-        ImportRefusedError: the source has no tokenizer.
+        NetworkRefusedError: the source has no tokenizer.
     """
     from transformers import CLIPTokenizer
 
@@ -149,7 +156,7 @@ def task_tokens(source: str, length: int) -> Tensor:
         tokenizer = CLIPTokenizer.from_pretrained(source)
         found = tokenizer(["the task is semantic"], padding="max_length", max_length=length, truncation=True)
     except (OSError, ValueError, TypeError) as error:
-        raise ImportRefusedError(
+        raise NetworkRefusedError(
             f"{source} has no tokenizer, and a OneFormer is told its task in words; copy vocab.json, merges.txt and "
             "tokenizer_config.json of its hub page into the folder"
         ) from error
@@ -195,11 +202,11 @@ def check_mask_attention(source: str, model: Any) -> None:
     """Refuse an EoMT that still needs the mask attention with which it was trained.
 
     Raises:
-        ImportRefusedError: it was not annealed away.
+        NetworkRefusedError: it was not annealed away.
     """
     probabilities = getattr(model, "attn_mask_probs", None)
     if probabilities is not None and bool((probabilities > 0).any()):
-        raise ImportRefusedError(
+        raise NetworkRefusedError(
             f"{source} has attn_mask_probs {probabilities.tolist()}: its mask attention is not annealed to 0, so it "
             "computes masks in its middle and cannot be exported; train it to the end, or convert it again with a "
             "version of transformers that keeps attn_mask_probs"

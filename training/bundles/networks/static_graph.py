@@ -17,8 +17,9 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from training.importing.imported_network import ImportRefusedError
-from training.importing.plain_operators import with_plain_operators
+from training.bundles.networks.plain_operators import with_plain_operators
+from training.segmenter.networks.refusal import NetworkRefusedError
+from training.segmenter.segmenter import scale_of
 
 TWINS = (2, 3)
 """Numbers of images. Not 1: a side of 1 is dropped by other rules."""
@@ -29,25 +30,15 @@ BROADCAST = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "MatMul"
 Shape = tuple[int, ...]
 
 
-def scale_of(old: int, new: int) -> float:
-    """The float32 factor by which engines, which round down, make `new` rows of `old`.
-
-    >>> int(12 * float(np.float32(62 / 12))), int(12 * scale_of(12, 62))
-    (61, 62)
-    """
-    factor = np.float32(new / old)
-    return float(factor if int(old * float(factor)) == new else np.nextafter(factor, np.float32(np.inf)))
-
-
 def static_graph(graph: onnx.ModelProto) -> onnx.ModelProto:
     """The graph with one input (N, ...) folded, where N is the only open size.
 
     Raises:
-        ImportRefusedError: its structure depends on the number of images, or ONNX Runtime cannot load it.
+        NetworkRefusedError: its structure depends on the number of images, or ONNX Runtime cannot load it.
     """
     few, many = (_folded(graph, count) for count in TWINS)
     if [_structure(node) for node in few.graph.node] != [_structure(node) for node in many.graph.node]:
-        raise ImportRefusedError(
+        raise NetworkRefusedError(
             "the graph has other nodes for two images than for three; export it with a fixed height and width and a "
             "dynamic number of images"
         )
@@ -83,7 +74,7 @@ def _folded(graph: onnx.ModelProto, count: int) -> onnx.ModelProto:
                 disabled_optimizers=["MatMulAddFusion"],
             )
         except Exception as error:  # ONNX Runtime's errors have no common public base class
-            raise ImportRefusedError(
+            raise NetworkRefusedError(
                 f"ONNX Runtime cannot load the graph for {count} images ({error}); export it with a dynamic number of "
                 "images and ONNX's own operators"
             ) from error
@@ -233,8 +224,8 @@ class _Merged:
         self.graph.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
-    def _refused(self, node: onnx.NodeProto) -> ImportRefusedError:
-        return ImportRefusedError(
+    def _refused(self, node: onnx.NodeProto) -> NetworkRefusedError:
+        return NetworkRefusedError(
             f"the node '{node.name}' ({node.op_type}) depends on the number of images in a way that no bundle can "
             "hold; export the network with one image and a dynamic number of images"
         )

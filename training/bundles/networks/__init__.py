@@ -1,0 +1,1 @@
+"""The graph of a bundle around a network that was not built here."""

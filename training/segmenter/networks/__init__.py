@@ -1,0 +1,1 @@
+"""Networks of `transformers` in a form that is trained and exported."""
