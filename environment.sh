@@ -1,6 +1,6 @@
 # Sourced by demo.sh and test.sh. Makes .venv and installs the given requirements, once.
 #
-#   . environment.sh; prepare_environment ros vehicle demo training development
+#   . environment.sh; prepare_environment ros vehicle demo training development fleet
 #
 # If a ROS 2 distribution is sourced, its Python and its packages are used. Otherwise ROS 2 Kilted comes from PyPI.
 # ROS_FROM_PYPI=jazzy installs Jazzy from PyPI instead, in its own environment.

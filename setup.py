@@ -1,4 +1,4 @@
-"""Installs what a vehicle runs. `training/`, `demo/`, `sample_drive/` and `benchmark/` are run from a checkout.
+"""Installs what a vehicle runs. A checkout also has `training/`, `demo/`, `sample_drive/`, `fleet/` and `benchmark/`.
 
 No bundle of `models/` is installed. Most of their weights are not for a product (REUSE.toml), and none fits a vehicle.
 """

@@ -8,7 +8,7 @@ if [ "$ros_requirements" = ros-jazzy ]; then
   prepare_environment vehicle ros demo development
   [ "$#" -gt 0 ] || set -- test/ros
 else
-  prepare_environment vehicle ros demo training development reference
+  prepare_environment vehicle ros demo training development reference fleet
 fi
 cd "$root"
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"

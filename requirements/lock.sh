@@ -21,3 +21,5 @@ compile --generate-hashes demo.in -o demo.txt
 compile --generate-hashes --no-emit-package setuptools $(cuda_packages) training.in -o training.txt
 # After training.txt, which constrains it: both contain onnx.
 compile --generate-hashes development.in -o development.txt
+# Last: it is installed beside all others, so their locks constrain it.
+compile --generate-hashes fleet.in -o fleet.txt

@@ -54,7 +54,7 @@ def test_colcon_build_installs_what_the_vehicle_needs(workspace: Path) -> None:
 
 def test_colcon_build_installs_nothing_of_training_demo_renderer_and_benchmark(workspace: Path) -> None:
     prefix = workspace / "install" / "ros_ood_perception"
-    for folder in ("training", "demo", "sample_drive", "benchmark"):
+    for folder in ("training", "demo", "sample_drive", "fleet", "benchmark"):
         assert not list(prefix.rglob(f"{folder}/*")), folder
     installed = sum(path.stat().st_size for path in prefix.rglob("*") if path.is_file())
     assert installed < 4e6

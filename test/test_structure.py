@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("ros_ood_perception", "launch", "training", "sample_drive", "demo", "benchmark")
+FOLDERS = ("ros_ood_perception", "launch", "training", "sample_drive", "demo", "fleet", "benchmark")
 MOST_MODULES = 13
 """About a dozen, without `__init__.py`."""
 ONE_FILE_A_DATA_SET = "training/data/sets"

@@ -1,0 +1,1 @@
+"""The tables that a fleet's recordings become: their columns, and the Parquet files that hold them."""
