@@ -104,7 +104,7 @@ FRAMES = Table(
             True,
         ),
         _column(
-            "sha256", pa.string(), "digest of class ids, scores and obstacles as computed, before any rounding", True
+            "sha256", pa.string(), "digest of class ids and scores as the network gave them, before any rounding", True
         ),
     ),
     ("recording", "topic", "number"),
@@ -188,7 +188,7 @@ RECORDINGS = Table(
         _column(
             "outputs",
             pa.list_(pa.field("element", _OUTPUT, nullable=False)),
-            "digest of each output as a replay writes it; the digests of /diagnostics and of obstacles are here too",
+            "digest of each output of --outputs as a replay writes it, and of /diagnostics; empty without --outputs",
             True,
         ),
         _column("sha256", pa.string(), "digest of its frames' digests, in the order of their key", True),
@@ -206,7 +206,11 @@ TIMINGS = Table(
     "timings",
     _schema(
         *_FRAME_KEY,
-        _column("latency_ms", pa.float64(), "from the start of inference to the frame's rows, waits included"),
+        _column(
+            "latency_ms",
+            pa.float64(),
+            "time that the worker took: since the frame before it was done, reading included",
+        ),
         _column("machine", pa.string(), "name of the machine"),
     ),
     ("recording", "topic", "number"),

@@ -7,6 +7,7 @@ A network gives a confident answer for a frozen or blind camera too. The limits 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,6 +28,8 @@ FROZEN_AFTER = 10
 """Consecutive frames that equal the frame before in every compared pixel, a sample of all. Sensor noise makes that
 impossible."""
 SHARPNESS_EVERY_S = 0.5
+"""Sharpness is measured in the first frame after each multiple of this time. So which frames are measured depends on
+their times alone, and a replay that begins later measures the same ones."""
 MAX_ASPECT_DIFFERENCE = 0.1
 MIN_LETTERBOX_SHARE = 0.5
 """Share of the input that a frame must fill. 16:9 fills 75 % of 4:3, and 2.35:1 fills 57 %."""
@@ -135,7 +138,7 @@ class FramePlausibility:
 
     def _is_blurred(self, image: NDArray[np.uint8], now_s: float) -> bool:
         if now_s >= self._sharpness_due:
-            self._sharpness_due = now_s + SHARPNESS_EVERY_S
+            self._sharpness_due = (math.floor(now_s / SHARPNESS_EVERY_S) + 1) * SHARPNESS_EVERY_S
             height, width = image.shape[:2]
             middle = image[height // 4 : max(3 * height // 4, 1), width // 4 : max(3 * width // 4, 1)]
             grey = cv2.cvtColor(np.ascontiguousarray(middle), cv2.COLOR_RGB2GRAY)

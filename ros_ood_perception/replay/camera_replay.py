@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,21 @@ from ros_ood_perception.replay.transforms.static_transforms import StaticTransfo
 
 MAX_PROBLEMS = 20
 """Largest number of problems that are kept as sentences; further ones are only counted."""
+
+
+@dataclass(frozen=True)
+class FrameEnd:
+    """What became of a frame.
+
+    Attributes:
+        fate: `LEFT_OUT` or one of `REPLAYED_FATES`.
+        problem: why it is malformed or failed; else "".
+        doubts: kinds of warnings about it that matter to the outputs, sorted.
+    """
+
+    fate: str
+    problem: str = ""
+    doubts: tuple[str, ...] = ()
 
 
 def colour_image(message: Any, compressed: bool, order: str, max_pixels: int) -> NDArray[np.uint8]:
@@ -68,6 +84,7 @@ class CameraReplay:
             and the first sentence about it.
         headers: of the frames that were used.
         pose_by_frame_id: the camera's pose is that of the frame_id of its images, and not from `mounting.*`.
+        last_end: what became of the last frame; None before the first.
     """
 
     def __init__(
@@ -119,6 +136,7 @@ class CameraReplay:
         self._label_info_written = False
         self._last_fate = ""
         self._last_warnings: list[str] = []
+        self.last_end: FrameEnd | None = None
 
     # -- frames -------------------------------------------------------------------------------------------------------
 
@@ -162,6 +180,7 @@ class CameraReplay:
             self._last_warnings.append(TOO_FAR_APART)
         if warnings.no_motion:
             self._last_warnings.append(NO_MOTION)
+        self.last_end = FrameEnd(PUBLISHED, doubts=tuple(sorted(self._last_warnings)))
         return result
 
     def count(self, fate: str, problem: str = "") -> None:
@@ -169,6 +188,7 @@ class CameraReplay:
         self.accounting["frames"] += 1
         self.accounting[fate] += 1
         self._last_fate, self._last_warnings = fate, []
+        self.last_end = FrameEnd(fate, problem)
         if problem and len(self.problems) < MAX_PROBLEMS:
             self.problems.append(problem)
 
@@ -176,6 +196,7 @@ class CameraReplay:
         """Count a frame that is skipped because of `every`."""
         self.accounting["frames"] += 1
         self.accounting[LEFT_OUT] += 1
+        self.last_end = FrameEnd(LEFT_OUT)
 
     def messages(self, frame: InputFrame, result: FrameResult) -> Iterator[tuple[str, bytes]]:
         """Topic and serialised message of every output of a frame."""
@@ -205,6 +226,11 @@ class CameraReplay:
     def motion(self) -> str:
         """`known`, or why it is not known where the vehicle was at the last frame."""
         return self._pipeline.motion
+
+    @property
+    def calibration(self) -> CameraInfoMessage | None:
+        """In use for the last frame; None: there is none."""
+        return self._info
 
     @property
     def rectified_problem(self) -> str:

@@ -47,6 +47,14 @@ class ResultObserver(Protocol):
         ...
 
 
+class FrameObserver(Protocol):
+    """Sees every frame of the input, those without a result too."""
+
+    def __call__(self, camera: CameraReplay, frame: InputFrame, result: FrameResult | None) -> None:
+        """Take a frame after it was used or left out. `camera.last_end` says what became of it."""
+        ...
+
+
 @dataclass(frozen=True)
 class ReplayPlan:
     """What to replay. The results do not depend on `jobs` and `num_threads`, so they are not part of it.
@@ -80,6 +88,7 @@ class Replay:
         output: a folder that is empty or holds an interrupted replay of the same identity.
         pool: the caller closes it.
         observers: see every result.
+        frame_observers: see every frame.
 
     Attributes:
         went_back: why files of an interrupted replay are written again; empty if none is.
@@ -99,10 +108,11 @@ class Replay:
         live: LiveSettings,
         pool: EnginePool,
         observers: Sequence[ResultObserver] = (),
+        frame_observers: Sequence[FrameObserver] = (),
     ) -> None:
         self._source, self._output, self._plan, self._bundle, self._pool = source, output, plan, bundle, pool
         self._fixed, self._live = fixed, live
-        self._observers = observers
+        self._observers, self._frame_observers = observers, frame_observers
         self._types = types = message_types()
         self.cameras = [
             CameraReplay(
@@ -254,8 +264,10 @@ class Replay:
         camera = self.cameras[frame.camera]
         if item.left_out:
             camera.leave_out()
+            self._show_frame(camera, frame, None)
             return
         self._last_ns = frame.time_ns
+        result = None
         if item.image is None or item.result is None:
             camera.count(MALFORMED, item.problem)
         else:
@@ -265,10 +277,15 @@ class Replay:
                     self.bag.write(topic, frame.time_ns, raw)
                 for observe in self._observers:
                     observe(camera.topics, frame, result)
+        self._show_frame(camera, frame, result)
         self._in_file += 1
         period_ns = round(self._live.diagnostics_period_s * 1e9)
         if self._reported_ns is None or not 0 <= frame.time_ns - self._reported_ns < period_ns:
             self._report(frame.time_ns)
+
+    def _show_frame(self, camera: CameraReplay, frame: InputFrame, result: FrameResult | None) -> None:
+        for observe in self._frame_observers:
+            observe(camera, frame, result)
 
     def _report(self, time_ns: int) -> None:
         types = self._types
