@@ -1,0 +1,1 @@
+"""What to label next: the frames that say most, and no two that say the same."""
