@@ -5,7 +5,7 @@
 TABLES is the --out of fleet.mine. `--evidence` says what counts: `unknown`, the marked part of the road in frames with
 an obstacle; `doubt`, the mean score of the pixels below the threshold; `disagreement`, the share of pixels that two
 bundles see differently, of a fleet.compare. No two chosen frames of a camera are nearer than --apart, and none is like
-another to the network. docs/fleet.md describes the folder, and how it becomes a training set.
+another to the network. docs/labelling.md describes the folder, and how it becomes a training set.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m fleet.select", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("tables", type=Path, metavar="TABLES", help="--out of fleet.mine")
+    parser.add_argument("tables", metavar="TABLES", help="--out of fleet.mine; path or URI")
     parser.add_argument(
         "--bundle", type=Path, required=True, help="folder of the bundle that the tables were made with"
     )
@@ -75,8 +75,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code: 0 done, 1 done with less than was asked, 2 bad input."""
     options = _parser().parse_args(arguments)
     try:
-        check_apart("--out", options.out, {"TABLES": options.tables, "--bundle": options.bundle})
         tables = MinedTables(options.tables)
+        check_apart("--out", options.out, {**tables.read(), "--bundle": options.bundle})
         problems, code = _select(options, tables)
     except (PerceptionError, OSError) as error:
         print(f"select: {error_line(error)}", file=sys.stderr)
@@ -98,8 +98,6 @@ def _select(options: argparse.Namespace, tables: MinedTables) -> tuple[list[str]
         )
     left_out = LeftOut()
     candidates = _candidates(options, tables, left_out)
-    for recording in tables.recordings.values():
-        check_apart("--out", options.out, {"a recording": Path(recording.recording)})
     output = OutputFolder.claim(options.out, PROGRAM)
     labels = Labels.of_bundle(bundle.description)
     served = options.served or f"/data/local-files/?d={options.out.resolve().name}/images/"

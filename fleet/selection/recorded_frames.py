@@ -6,11 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fleet.selection.candidates import Candidate
+from fleet.storage.place import on_this_machine, open_place
 from ros_ood_perception.camera.limits import DEFAULT_MAX_PIXELS
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.replay.inputs import BagInput, Input, open_input
@@ -27,10 +29,12 @@ class FrameReader:
 
     Attributes:
         rate_hz: of folders of images, as they were mined.
+        scratch: a local folder for copies of recordings that lie elsewhere; "": the system's.
         problems: a sentence for each recording or frame that cannot be read.
     """
 
     rate_hz: float
+    scratch: str = ""
     problems: list[str] = field(default_factory=list)
 
     def __call__(self, wanted: Iterable[Candidate]) -> Iterator[tuple[Candidate, NDArray[np.uint8]]]:
@@ -48,11 +52,13 @@ class FrameReader:
         names = [f"{name}={topic}" if name else topic for name, topic in cameras]
         missing = {self._key(candidate): candidate for candidate in candidates}
         try:
-            source = open_input(Path(recording), names, self.rate_hz)
-            for part in _parts(source, list(missing)):
-                for key, _, image in recorded_images(source, "", part, DEFAULT_MAX_PIXELS):
-                    if key in missing:
-                        yield missing.pop(key), image
+            scratch = TemporaryDirectory(dir=self.scratch or None)
+            with scratch as folder, on_this_machine(open_place(recording), Path(folder)) as path:
+                source = open_input(path, names, self.rate_hz)
+                for part in _parts(source, list(missing)):
+                    for key, _, image in recorded_images(source, "", part, DEFAULT_MAX_PIXELS):
+                        if key in missing:
+                            yield missing.pop(key), image
         except (PerceptionError, OSError) as error:
             self.problems.append(f"{recording}: cannot be read again ({error_line(error)})")
             return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,11 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from fleet.storage.place import open_place
+from fleet.tables.files import table_file
 from fleet.tables.schema import DONE, FRAMES, OBSTACLES, RECORDINGS, SCHEMA_VERSION, VERSION_KEY, Table
 from ros_ood_perception.errors import PerceptionError
+from ros_ood_perception.shown_text import error_line
 
 BATCH_ROWS = 1 << 16
 """Rows that are in memory at a time."""
@@ -38,31 +40,41 @@ class Recording:
         return self.state == DONE
 
 
-@dataclass(frozen=True)
 class MinedTables:
-    """The tables that `fleet.mine` wrote into a folder.
+    """The tables that `fleet.mine` wrote.
+
+    Args:
+        given: path or URI of the folder.
+
+    Attributes:
+        out: the folder.
+        recordings: by path or URI, sorted.
 
     Raises:
         TablesError: a table is missing, damaged, or of another version.
+        PlaceError: the URI cannot be used.
     """
 
-    folder: Path
-
-    def __post_init__(self) -> None:
-        for table in (RECORDINGS, FRAMES, OBSTACLES):
-            self._check(table)
-
-    @cached_property
-    def recordings(self) -> dict[str, Recording]:
-        """By path or URI, sorted."""
+    def __init__(self, given: str | Path) -> None:
+        self.out = open_place(str(given))
+        self._files = {table.name: self._found(table) for table in (RECORDINGS, FRAMES, OBSTACLES)}
         rows = (row for batch in self.batches(RECORDINGS, RECORDINGS.schema.names) for row in batch.to_pylist())
         found = {str(row["recording"]): Recording(row["recording"], row["state"], row["reason"], row) for row in rows}
-        return dict(sorted(found.items()))
+        self.recordings = dict(sorted(found.items()))
+
+    @property
+    def name(self) -> str:
+        """Path or URI, as it is shown."""
+        return self.out.name
 
     @property
     def done(self) -> list[Recording]:
         """The recordings with results."""
         return [recording for recording in self.recordings.values() if recording.is_done]
+
+    def read(self) -> dict[str, Path | None]:
+        """What is read, for `check_apart`: name to path on this machine, None for what lies elsewhere."""
+        return {"TABLES": self.out.local, **{name: open_place(name).local for name in self.recordings}}
 
     def model(self) -> Recording:
         """A recording of the bundle that all were mined with.
@@ -74,48 +86,62 @@ class MinedTables:
         if len(by_model) != 1:
             names = ", ".join(sorted(str(of.facts["bundle"]) for of in by_model.values())) or "none"
             raise TablesError(
-                f"{self.folder}: holds results of {len(by_model)} bundles ({names}); mine with one into a folder"
+                f"{self.name}: holds results of {len(by_model)} bundles ({names}); mine with one into a folder"
             )
         return next(iter(by_model.values()))
 
-    def batches(
-        self, table: Table, columns: Sequence[str], condition: ds.Expression | None = None
-    ) -> Iterator[pa.RecordBatch]:
+    def batches(self, table: Table, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Parts of a table, in the order of its files.
 
-        Args:
-            condition: of the rows that are read; None: all.
-
         Raises:
-            TablesError: a file cannot be read.
+            TablesError: a file cannot be read, or the table of frames has not as many rows as that of recordings says.
         """
+        files = self._files[table.name]
+        if not files:
+            return
+        count = 0
         try:
-            yield from self._dataset(table).to_batches(columns=list(columns), filter=condition, batch_size=BATCH_ROWS)
+            found = ds.dataset(files, schema=table.schema, format="parquet", filesystem=self.out.filesystem)
+            for batch in found.to_batches(columns=list(columns), batch_size=BATCH_ROWS):
+                count += len(batch)
+                yield batch
         except (pa.ArrowException, OSError) as error:
             raise self._damaged(table, error) from error
+        if table is FRAMES:
+            self._check_count(count, sum(recording.facts["frames"] for recording in self.done), table.name)
 
     def rows(self, table: Table, columns: Sequence[str], recording: str) -> pa.Table:
-        """The rows of one recording.
+        """The rows of one recording with results.
 
         Raises:
-            TablesError: a file cannot be read.
+            TablesError: its file cannot be read, or has not as many rows as the table of recordings says.
         """
-        batches = list(self.batches(table, columns, ds.field("recording") == recording))
-        schema = pa.schema([table.schema.field(name) for name in columns])
-        return pa.Table.from_batches([batch.cast(schema) for batch in batches], schema)
-
-    def _dataset(self, table: Table) -> ds.Dataset:
-        return ds.dataset(sorted(map(str, self._files(table))), schema=table.schema, format="parquet")
-
-    def _files(self, table: Table) -> list[Path]:
-        return sorted((self.folder / table.name).glob("**/*.parquet"))
-
-    def _check(self, table: Table) -> None:
-        files = self._files(table)
-        if not files:
-            raise TablesError(f"{self.folder / table.name}: has no Parquet file; give the --out of fleet.mine")
+        file = table_file(self.out, table.name, recording)
         try:
-            schema = pq.read_schema(files[0])
+            with self.out.filesystem.open_input_file(file.path) as opened:
+                found = pq.read_table(opened, columns=list(columns))
+        except (pa.ArrowException, OSError) as error:
+            raise self._damaged(table, error) from error
+        expected = self.recordings[recording].facts["frames" if table is FRAMES else "obstacles"]
+        self._check_count(len(found), expected, file.name)
+        return found
+
+    def _check_count(self, count: int, expected: int, where: str) -> None:
+        if count != expected:
+            raise TablesError(
+                f"{self.name}: {where} has {count} rows, and {RECORDINGS.name} says {expected}; a file is missing, or "
+                "mining has not ended. Mine again"
+            )
+
+    def _found(self, table: Table) -> list[str]:
+        folder = self.out.child(table.name)
+        files = [folder.child(name).path for name in folder.entries() if name.endswith(".parquet")]
+        if not files:
+            if table is RECORDINGS:
+                raise TablesError(f"{folder.name}: has no Parquet file; give the --out of fleet.mine")
+            return files
+        try:
+            schema = pq.read_schema(files[0], filesystem=self.out.filesystem)
         except (pa.ArrowException, OSError) as error:
             raise self._damaged(table, error) from error
         version = (schema.metadata or {}).get(VERSION_KEY, b"none").decode(errors="replace")
@@ -125,8 +151,9 @@ class MinedTables:
             raise TablesError(
                 f"{files[0]}: has the version {version[:20]}{lacks}; this version reads {SCHEMA_VERSION}. Mine again"
             )
+        return files
 
     def _damaged(self, table: Table, error: Exception) -> TablesError:
         return TablesError(
-            f"{self.folder / table.name}: cannot be read ({error}); mine again, or remove the damaged file"
+            f"{self.name}/{table.name}: cannot be read ({error_line(error)}); mine again, or remove the damaged file"
         )

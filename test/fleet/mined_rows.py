@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from recorded_drive import START_NS, STEP_NS, image, picture, write_bag
 
+from fleet.tables.files import file_key
 from fleet.tables.schema import DONE, FAILED, FRAMES, OBSTACLES, RECORDINGS, Table
 from ros_ood_perception.bundle.model_bundle import read_bundle
 
@@ -95,10 +96,20 @@ def write_tables(
     frames: Sequence[Mapping[str, Any]],
     obstacles: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
-    """Write the three tables; returns the folder."""
-    parts: tuple[tuple[Table, Sequence[Mapping[str, Any]]], ...]
-    parts = ((RECORDINGS, recordings), (FRAMES, frames), (OBSTACLES, obstacles))
-    for table, rows in parts:
+    """Write the three tables, a file a recording, as `fleet.mine` does; returns the folder."""
+    parts: tuple[tuple[Table, Sequence[Mapping[str, Any]]], ...] = ((FRAMES, frames), (OBSTACLES, obstacles))
+    counted = [
+        {
+            **row,
+            "frames": sum(found["recording"] == row["recording"] for found in frames),
+            "obstacles": sum(found["recording"] == row["recording"] for found in obstacles),
+        }
+        for row in recordings
+    ]
+    for table, rows in ((RECORDINGS, counted), *parts):
         (folder / table.name).mkdir(parents=True)
-        pq.write_table(pa.Table.from_pylist(list(rows), table.schema), folder / table.name / "part.parquet")
+        for row in counted if table is RECORDINGS else [row for row in counted if row["state"] == DONE]:
+            own = [found for found in rows if found["recording"] == row["recording"]]
+            name = f"{file_key(str(row['recording']))}.parquet"
+            pq.write_table(pa.Table.from_pylist(own, table.schema), folder / table.name / name)
     return folder

@@ -321,6 +321,15 @@ def test_tables_that_are_none_are_refused_with_the_remedy(tmp_path: Path, bundle
     with pytest.raises(TablesError, match=r"recordings: has no Parquet file; give the --out of fleet\.mine"):
         MinedTables(tmp_path)
     folder = write_tables(tmp_path / "t", [recording("a", bundle)], [frame("a", 0)])
-    (folder / "frames" / "part.parquet").write_bytes(b"PAR1 and no more")
+    (file,) = (folder / "frames").iterdir()
+    file.write_bytes(b"PAR1 and no more")
     with pytest.raises(TablesError, match="cannot be read"):
         MinedTables(folder)
+
+
+def test_a_file_that_is_missing_is_noticed_where_rows_are_counted(tmp_path: Path, bundle: Path) -> None:
+    frames = [frame(name, number) for name in ("a", "b") for number in range(3)]
+    folder = write_tables(tmp_path, [recording(name, bundle) for name in ("a", "b")], frames)
+    next((folder / "frames").glob("b-*")).unlink()
+    with pytest.raises(TablesError, match="has 3 rows, and recordings says 6"):
+        best_candidates(MinedTables(folder), UNKNOWN, 5, 0, LeftOut())

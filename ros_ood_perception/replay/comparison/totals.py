@@ -88,7 +88,7 @@ class Totals:
             self.largest_score_difference = max(self.largest_score_difference, float(difference.max()))
         if ours.obstacles is not None and theirs.obstacles is not None:
             counts = self.obstacles.setdefault(ours.camera, ObstacleCounts())
-            matched = _matched(ours.obstacles, theirs.obstacles)
+            matched = matched_boxes(ours.obstacles, theirs.obstacles)
             counts.frames += 1
             counts.here += len(ours.obstacles)
             counts.there += len(theirs.obstacles)
@@ -134,7 +134,7 @@ def _score(frame: ResultFrame) -> NDArray[np.float32]:
     return score.astype(np.float32) / np.float32(255) if score.dtype == np.uint8 else score
 
 
-def _matched(ours: Sequence[DetectedBox], theirs: Sequence[DetectedBox]) -> int:
+def matched_boxes(ours: Sequence[DetectedBox], theirs: Sequence[DetectedBox]) -> int:
     """Number of pairs of boxes that overlap by `SAME_OBSTACLE_IOU`, each box in one pair; the best pairs first."""
     if not ours or not theirs:
         return 0

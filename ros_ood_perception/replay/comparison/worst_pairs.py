@@ -55,7 +55,7 @@ class WorstPairs:
             if self._kept[least][:2] >= rank:
                 return
             del self._kept[least]
-        pair = ChangedPair(changed, image_key(here), _narrowed(here), _narrowed(there))
+        pair = ChangedPair(changed, image_key(here), narrowed_result(here), narrowed_result(there))
         self._kept[place] = (*rank, pair)
 
     def ordered(self) -> list[ChangedPair]:
@@ -63,7 +63,8 @@ class WorstPairs:
         return [pair for _, _, pair in heapq.nlargest(CANDIDATES, self._kept.values(), key=lambda kept: kept[:2])]
 
 
-def _narrowed(frame: ResultFrame) -> ResultFrame:
+def narrowed_result(frame: ResultFrame) -> ResultFrame:
+    """Classes, mask and obstacles of a frame, at most `PART_WIDTH` pixels wide."""
     width = frame.pictures["semantic_mask"].shape[1]
     pictures: dict[str, NDArray[Any]] = {
         name: narrowed(frame.pictures[name], PART_WIDTH, cv2.INTER_NEAREST)
