@@ -52,6 +52,9 @@ sys.exit(main())
 LOGGED = {"configure": "configured: ", "activate": "active: "}
 """Stage to the beginning of the log line at its end."""
 STAGES = ("interpreter", "imports", "node", "configure", "activate", "first mask")
+NAMESPACE = f"/start_up_{os.getpid()}"
+"""Of the node and the camera, so that no other node of this machine is taken for it."""
+REMAPPED = ("-r", f"__ns:={NAMESPACE}", "-r", f"~/input/image:={NAMESPACE}/image_raw")
 LOG_LINE = re.compile(r"\[(\d+\.\d+)\][^:]*: (.*)")
 
 
@@ -61,10 +64,11 @@ def node_command(options: argparse.Namespace) -> list[str]:
         ros2 = shutil.which("ros2")
         if ros2 is None:
             sys.exit("start_up: --launch needs the command ros2; source a distribution of ROS 2 and the workspace")
-        given = [f"bundle:={options.bundle}", "input_image:=/start_up/image_raw", "engine:=onnxruntime"]
-        return [ros2, "launch", "ros_ood_perception", "perception.launch.py", *given, "respawn:=false"]
+        given = [f"bundle:={options.bundle}", f"input_image:={NAMESPACE}/image_raw", f"namespace:={NAMESPACE}"]
+        given += ["engine:=onnxruntime", "respawn:=false"]
+        return [ros2, "launch", "ros_ood_perception", "perception.launch.py", *given]
     arguments = ["-p", f"bundle:={options.bundle}", "-p", "engine:=onnxruntime", "-p", "autostart:=true"]
-    return [sys.executable, "-c", CHILD, "--ros-args", *arguments, "-r", "~/input/image:=/start_up/image_raw"]
+    return [sys.executable, "-c", CHILD, "--ros-args", *arguments, *REMAPPED]
 
 
 class Camera:
@@ -80,10 +84,12 @@ class Camera:
         rclpy.init()
         self._rclpy, self._node = rclpy, rclpy.create_node("benchmark_start_up")
         reliable = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
-        self._publisher = self._node.create_publisher(Image, "/start_up/image_raw", reliable)
+        self._publisher = self._node.create_publisher(Image, f"{NAMESPACE}/image_raw", reliable)
         self._frame = messages(size, None, 0)[0]
         self._mask_at: float | None = None
-        self._node.create_subscription(Image, "/perception_node/output/semantic/mask", self._on_mask, reliable)
+        self._node.create_subscription(
+            Image, f"{NAMESPACE}/perception_node/output/semantic/mask", self._on_mask, reliable
+        )
         self._node.create_timer(PERIOD_S, self._send)
 
     def _send(self) -> None:

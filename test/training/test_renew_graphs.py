@@ -18,7 +18,7 @@ from ros_ood_perception.bundle.model_bundle import read_bundle
 from training.bundles import onnx_export
 from training.bundles.graph_form.up_sampled_classes import PREFIX, up_sampling_weights, with_cheaper_classes
 from training.export import main as export
-from training.renew_graphs import main
+from training.renew_graphs.__main__ import main
 
 
 def classes_of_frame(mode: str = "linear", scales: tuple[float, ...] = (1, 1, 4, 4)) -> onnx.ModelProto:

@@ -1,1 +1,1 @@
-"""The form of a bundle's graph: the same results from operators that cost less, for new bundles and for older ones."""
+"""Class ids of a graph in the form that costs least."""

@@ -15,9 +15,9 @@ from pathlib import Path
 from ros_ood_perception.bundle.model_bundle import read_bundle
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.shown_text import error_line
-from training.bundles.graph_form.renewed import renew
 from training.bundles.precisions import COMPARED_FRAMES, spread
 from training.data.arguments import data_argument, open_frames
+from training.renew_graphs.renewed import renew
 
 
 def main(arguments: list[str] | None = None) -> int:
