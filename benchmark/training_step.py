@@ -42,6 +42,7 @@ def steps(config: JointTrainingConfig, batch: int) -> dict[str, Callable[[], Non
     """One step of each kind, on the same crops."""
     torch.manual_seed(0)
     segmenter = build_segmenter(config.segmenter, [known.name for known in CAMVID])
+    segmenter.prepare_training()
     flow = ImageFlow(config.flow)
     weights = torch.ones(len(CAMVID))
     alone = SupervisedObjective(segmenter, weights)

@@ -36,7 +36,8 @@ VALIDATION_SHARE = 5
 MOST_CLASSES = 64
 """More values than this are no classes: anti-aliased or compressed colours, or instance ids."""
 HEAD = """# A draft by training.init_labels. Name the classes, in the order that their ids shall have in the bundle.
-# Several ids or colours may be one class. `colour` is for pictures. What is ignored is not learnt.
+# Several ids or colours may be one class. `colour` is for pictures. What is no class goes out of the list, into
+# `ignored_ids: [11, 255]` (or `ignored_colours: [[0, 0, 0]]`) at the end of the file; it is not learnt.
 # `drivable: true` marks what the vehicle drives on.
 """
 

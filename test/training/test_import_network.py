@@ -135,6 +135,7 @@ def whole(source: Path, tree: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 def test_every_precision_is_there_and_is_half_or_quantised_inside_the_network(whole: Path) -> None:
     opened = read_bundle(whole)
+    assert "--data camvid:camvid@val" in opened.description.training.measurements[0].command
     assert [v.precision for v in opened.description.variants] == ["fp16", "int8"]
     assert all("camvid (val), 6 frames" in v.measured_on for v in opened.description.variants)
     assert re.fullmatch(r"int8 quantises the convolutions, [1-9]\d% of this .* stay float32", share_note(opened))
@@ -343,9 +344,9 @@ def test_an_onnx_file_of_logits_at_any_stride_becomes_a_bundle(
 ) -> None:
     path, module = tmp_path / "net.onnx", Convolutions()
     onnx_file(path, module, size, axes, opset)
-    bundle = imported(path, tmp_path / "b", *said_all, "--with", "fp16", "--score", "entropy")
+    bundle = imported(path, tmp_path / "b", *said_all, "--with", "fp16", "--score", "entropy", "--fit", "letterbox")
     description = bundle.description
-    assert description.input.size == size
+    assert (description.input.size, description.input.fit) == (size, "letterbox")
     assert [(c.name, c.colour, c.drivable) for c in description.classes][1] == ("sky", (1, 2, 3), False)
     assert description.drivable_ids == (0,)
     frames = np.stack(fixed_frames(90, 120, 2))
@@ -400,6 +401,10 @@ def test_a_graph_with_the_contract_of_a_bundle_is_wrapped(bundle: Path, tmp_path
     shutil.copy(bundle / "model.onnx", tmp_path / "bare" / "model.onnx")
     assert main([str(tmp_path / "bare"), str(tmp_path / "b")]) == 2
     assert main([str(bundle), str(tmp_path / "b"), "--size", "64x64"]) == 2
+    again = imported(wrapped.folder, tmp_path / "again", "--fit", "letterbox")
+    assert (wrapped.description.input.fit, again.description.input.fit) == ("stretch", "letterbox")
+    kept = imported(again.folder, tmp_path / "kept")
+    assert kept.description.input.fit == "letterbox"
     frame = fixed_frames(96, 128, 1)[0][None]
     engines = [OnnxRuntimeEngine(b) for b in (wrapped, read_bundle(bundle))]
     first, second = (engine.run(frame) for engine in engines)

@@ -62,6 +62,7 @@ def half_folder(family: str, folder: Path) -> Path:
 @pytest.mark.parametrize("family", [*PER_PIXEL, *MASKS])
 def test_every_family_learns_from_both_losses_in_float32_with_two_learning_rates(family: str, tmp_path: Path) -> None:
     segmenter = of_folder(half_folder(family, tmp_path / family))
+    segmenter.prepare_training()
     assert {weight.dtype for weight in segmenter.parameters()} == {torch.float32}
     optimiser = build_optimiser(segmenter, OptimiserConfig(learning_rate=0.02, encoder_factor=0.5))
     assert sorted(group["base_lr"] for group in optimiser.param_groups) == [0.01, 0.01, 0.02, 0.02]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -70,7 +72,7 @@ def quantised_onnx(model: bytes, frames: Iterable[NDArray[np.uint8]], properties
     """
     graph = onnx.load_from_string(model)
     last = _last_convolutions(graph.graph)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _without_hints():
         path = Path(folder) / "int8.onnx"
         quantize_static(
             graph,
@@ -99,6 +101,17 @@ def quantised_onnx(model: bytes, frames: Iterable[NDArray[np.uint8]], properties
     quantised.opset_import.extend(kept)
     quantised.producer_name, quantised.producer_version = graph.producer_name, graph.producer_version
     return finished(quantised, properties)
+
+
+@contextmanager
+def _without_hints() -> Iterator[None]:
+    """Without the quantiser's advice to fold the graph first: it is folded."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def quantised_share(model: bytes) -> float:

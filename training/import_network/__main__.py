@@ -13,6 +13,7 @@ chosen with `python -m training.calibrate`. docs/any_network.md has the networks
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -67,8 +68,8 @@ def _request(options: argparse.Namespace, arguments: list[str] | None) -> Import
     if (options.mean is None) != (options.std is None):
         raise NetworkRefusedError("--mean and --std belong together; give both")
     given = sys.argv[1:] if arguments is None else arguments
-    paths = {str(Path(text).expanduser()): Path(text).name for text in given if Path(text).is_absolute()}
-    command = " ".join(shlex.quote(paths.get(text, text)) for text in given)
+    # Of paths of this machine, also behind the name of a data set, the record keeps the last part.
+    command = " ".join(shlex.quote(re.sub(r"^([\w-]+:)?/(?:.*/)?([^/]+)/?$", r"\1\2", text)) for text in given)
     return ImportRequest(
         source=options.source,
         bundle=options.bundle,

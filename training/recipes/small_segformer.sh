@@ -5,8 +5,8 @@
 #
 # FOLDER holds train/ and val/ of CamVid. A small SegFormer with random weights stands for the network that a team has:
 # it is trained for minutes, saved as a folder of transformers (RUNS/trained), and imported as MODELS/before. Joint
-# training starts from that folder; MODELS/after is exported from its checkpoint. Both bundles have the same score and
-# thresholds by the same rule. After an interruption, the same command continues after the last finished epoch.
+# training starts from that folder; MODELS/after is exported from its checkpoint. Both bundles have the same score. After an
+# interruption, the same command continues after the last finished epoch.
 set -euo pipefail
 
 if [ $# -ne 3 ]; then
@@ -49,6 +49,3 @@ stage train_joint small_segformer/joint joint --flow "$runs/flow/last.pt"
 "$python" -m training.import_network "$runs/trained" "$models/before" --size 288x384 --data "camvid:$data@val" \
   --score kullback_leibler_to_uniform_opened --with fp16
 "$python" -m training.export "$runs/joint/last.pt" "$models/after" --data "$data"
-for bundle in before after; do
-  "$python" -m training.calibrate "$models/$bundle" --data "camvid:$data/val" --fit negatives
-done

@@ -48,6 +48,9 @@ class Segmenter(nn.Module, abc.ABC):
     def check_crop(self, size: tuple[int, int]) -> None:
         """Raises ValueError: the network cannot be trained on crops of this height and width."""
 
+    def prepare_training(self) -> None:
+        """Settle which weights are trained; before the optimiser is made."""
+
     def dense_logits(self, image: Tensor) -> Tensor:
         """Class logits at the image's size: (N, 3, H, W) float, normalised -> (N, K, H, W) float.
 

@@ -98,6 +98,7 @@ class SegmenterTrainer(TrainingRun[SegmenterTrainingConfig]):
         self._check_sizes(segmenter)
         if encoder is None and isinstance(segmenter, NetworkSegmenter):
             self._show_network(segmenter)
+        segmenter.prepare_training()
         nn.Module.to(segmenter, memory_format=torch.channels_last)  # type: ignore[call-overload]
         weights = class_weights(
             (self.frames[i].labels for i in range(len(self.frames))),

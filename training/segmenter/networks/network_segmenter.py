@@ -93,7 +93,6 @@ class NetworkSegmenter(Segmenter):
         self.licence, self.origin, self.notes = licence, origin, loaded.notes
         self.names, self.new = loaded.names, loaded.new
         self.network = module_of(loaded.model, loaded.task)
-        _freeze_unused(self)
         described = {
             "config": json.loads(config.to_json_string(use_diff=False)),
             "input_mean": list(self.normalise.mean),
@@ -115,6 +114,18 @@ class NetworkSegmenter(Segmenter):
 
     def in_encoder(self, name: str) -> bool:
         return name.removeprefix(_WEIGHTS_BELOW).startswith(self.family.encoder)
+
+    def prepare_training(self) -> None:
+        """Weights that the output does not depend on, such as those of auxiliary heads, keep their values.
+
+        Processes that train together exchange gradients of all weights that are to be trained.
+        """
+        side = self.image_size or 2 * self.family.multiple
+        self.eval()(torch.zeros(1, 3, side, side)).sum().backward()
+        for parameter in self.parameters():
+            parameter.requires_grad_(parameter.grad is not None)
+            parameter.grad = None
+        self.train()
 
     def check_input_size(self, size: tuple[int, int]) -> None:
         """Raises ValueError: no input of this height and width can be exported."""
@@ -138,20 +149,6 @@ class NetworkSegmenter(Segmenter):
         if self.family.windows and size != (self.image_size, self.image_size):
             raise ValueError(f"a crop is one window of this {self.kind}; take {self.image_size}x{self.image_size}")
         self.check_input_size(size)
-
-
-def _freeze_unused(segmenter: NetworkSegmenter) -> None:
-    """Weights that the output does not depend on, such as those of auxiliary heads, keep their values.
-
-    Processes that train together exchange gradients of all weights that are to be trained.
-    """
-    side = segmenter.image_size or 2 * segmenter.family.multiple
-    values = segmenter.eval()(torch.zeros(1, 3, side, side))
-    values.sum().backward()
-    for parameter in segmenter.parameters():
-        parameter.requires_grad_(parameter.grad is not None)
-        parameter.grad = None
-    segmenter.train()
 
 
 def build_segmenter(
