@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 CHECKOUT = Path(__file__).resolve().parents[2]
 SMALLEST_STORE = 100_000_000
 """Bytes of Ray's object store on this machine. Only the bundle goes through it."""
+ANSWER_S = 10.0
+"""Time in which the machine of --address must answer."""
 INTERRUPTED = 130
 MOST_NAMED = 20
 
@@ -88,6 +91,8 @@ def _run(run: FleetRun, progress: FleetProgress) -> None:
             progress.add(name, outcome.state == FAILED)
             if outcome.state == FAILED:
                 say(f"failed: {name}: {outcome.reason}", style="red")
+            elif outcome.note:
+                say(f"{name}: {outcome.note}")
     if run.lost:
         say(f"{run.lost} workers were lost on the way; their recordings were begun again")
 
@@ -108,8 +113,11 @@ def _cluster(options: argparse.Namespace, settings: MineSettings, tasks: Tasks, 
     needs = Needs(
         options.cpus_per_task, options.gpus_per_task, round(options.memory_per_task * 1e9), options.workers or 0
     )
+    _check_address(options.address)
     try:
         ray.init(**_connection(options, settings))
+        # Ray has set its own, which ends the process at once.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise RunError(f"--address {options.address}: no Ray cluster can be used ({error_line(error)})") from error
     try:
@@ -120,6 +128,19 @@ def _cluster(options: argparse.Namespace, settings: MineSettings, tasks: Tasks, 
             run.close()
     finally:
         ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Refuse an address where nothing answers: Ray would try for minutes."""
+    host, separator, port = address.removeprefix("ray://").rpartition(":")
+    if not separator or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
+    except OSError as error:
+        raise RunError(
+            f"--address {printable(address)}: nothing answers there ({error}); begin a cluster with: ray start --head"
+        ) from error
 
 
 def _connection(options: argparse.Namespace, settings: MineSettings) -> dict[str, Any]:

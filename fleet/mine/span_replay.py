@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -133,6 +134,8 @@ class SpanReplay:
             OSError: with the path.
         """
         out = self._folder / "replay"
+        # What a replay without a frame leaves would be taken for somebody else's.
+        shutil.rmtree(out, ignore_errors=True)
         options = self._options(recording, out)
         opened = open_all(options)
         if span != (None, None):

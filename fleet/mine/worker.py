@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fleet.mine.parts import Ids, PartPlan, SpanResult, is_same_memory, joined_summary, why_not_joined
+from fleet.mine.joining import PartFiles, join_rows
+from fleet.mine.parts import PartPlan, SpanResult, why_not_joined
 from fleet.mine.recording_row import done_row, failed_row, recording_digest
 from fleet.mine.settings import MineSettings
 from fleet.mine.span_replay import SpanReplay
@@ -22,6 +23,7 @@ from ros_ood_perception.files.json_files import JsonFileError, read_json, sealed
 from ros_ood_perception.shown_text import error_line
 
 OF_FRAMES = (FRAMES, OBSTACLES, TIMINGS)
+PART_FILE = "result.json"
 UNFINISHED = "unfinished"
 """The folder of the parts that are not joined yet."""
 
@@ -35,6 +37,7 @@ class Outcome:
         reason: why it failed.
         frames, obstacles: numbers of rows.
         plan: the parts of a recording that is split.
+        note: how its parts were joined; "" if it was not split.
     """
 
     state: str
@@ -42,6 +45,7 @@ class Outcome:
     frames: int = 0
     obstacles: int = 0
     plan: PartPlan | None = None
+    note: str = ""
 
 
 SPLIT, PART = "split", "part"
@@ -95,8 +99,7 @@ class Worker:
 
         def replay(copy: _Copy) -> Outcome:
             place = self._part(name, number)
-            kept = place.child("result.json")
-            if kept.is_file() and _read_part(self._folder, kept, plan) is not None:
+            if self._read_part(name, number, plan) is not None:
                 return Outcome(PART)
             start_ns, stop_ns = plan.span(number)
             before = None
@@ -109,7 +112,7 @@ class Worker:
             for table, file in writer.files.items():
                 place.child(f"{table}.parquet").put(file)
             # Last: the part counts once this is there.
-            kept.write(sealed_text({"cuts_ns": list(plan.cuts_ns), **asdict(result)}).encode())
+            place.child(PART_FILE).write(sealed_text({"cuts_ns": list(plan.cuts_ns), **asdict(result)}).encode())
             return Outcome(PART)
 
         return self._attempt(name, replay)
@@ -125,7 +128,7 @@ class Worker:
         """
 
         def replay(copy: _Copy) -> Outcome:
-            outcome = self._joined(name, copy, plan) or self._whole(name, copy)
+            outcome = self._joined(name, copy, plan)
             self._out.child(UNFINISHED, file_key(name)).delete_folder()
             return outcome
 
@@ -148,14 +151,12 @@ class Worker:
     def _whole(self, name: str, copy: _Copy) -> Outcome:
         with self._tables("whole") as (writer, folder):
             result = self._spans.replay(copy.path, name, writer)
-        return self._publish(name, copy, result, result.summary, writer, folder)
+        return self._publish(name, copy, result, writer, folder)
 
-    def _publish(
-        self, name: str, copy: _Copy, result: SpanResult, summary: dict[str, Any], writer: TableWriter, folder: Path
-    ) -> Outcome:
+    def _publish(self, name: str, copy: _Copy, result: SpanResult, writer: TableWriter, folder: Path) -> Outcome:
         size = open_place(name).size()
         digest = recording_digest(rows_of(writer.files[FRAMES.name]))
-        row = done_row(name, size, copy.named_in(summary), result, digest)
+        row = done_row(name, size, copy.named_in(result.summary), result, digest)
         for table, file in writer.files.items():
             table_file(self._out, table, name).put(file)
         with TableWriter(folder, (RECORDINGS,)) as last:
@@ -174,54 +175,47 @@ class Worker:
     def _part(self, name: str, number: int) -> Place:
         return self._out.child(UNFINISHED, file_key(name), str(number))
 
-    def _joined(self, name: str, copy: _Copy, plan: PartPlan) -> Outcome | None:
-        """The outcome of the joined parts; None: they cannot be joined exactly."""
-        results = []
-        for number in range(plan.count):
-            result = _read_part(self._folder, self._part(name, number).child("result.json"), plan)
-            if result is None:
-                return None
-            results.append(result)
-        if why_not_joined(results, plan.frames):
-            return None
-        offsets = {camera["image"]: 0 for camera in results[0].summary["cameras"]}
-        after = results[0].after
-        with self._tables("joined") as (writer, folder):
-            for number, result in enumerate(results):
-                files = self._files_of_part(name, number)
-                if number and is_same_memory(after, result.before, self._spans.seen_frames):
-                    ids = {
-                        camera["image"]: Ids(whole, part)
-                        for camera, whole, part in zip(result.summary["cameras"], after, result.before, strict=True)
-                    }
-                    after = [
-                        ids[camera["image"]].renamed(state)
-                        for camera, state in zip(result.summary["cameras"], result.after, strict=True)
-                    ]
-                else:
-                    ids = {}
-                    if number:
-                        with self._tables("again") as (again, _):
-                            result = self._spans.replay(copy.path, name, again, plan.span(number), after)
-                        files, results[number] = again.files, result
-                    after = result.after
-                _add_rows(writer, files, offsets, ids)
-                for camera in result.summary["cameras"]:
-                    offsets[camera["image"]] += camera["accounting"]["frames"]
-        if why_not_joined(results, plan.frames):
-            return None
-        whole = SpanResult(
-            summary={},
-            before=results[0].before,
-            after=after,
-            calibrations=results[0].calibrations,
-            first_ns=next((r.first_ns for r in results if r.first_ns is not None), None),
-            last_ns=next((r.last_ns for r in reversed(results) if r.last_ns is not None), None),
-            obstacles=sum(result.obstacles for result in results),
-        )
-        return self._publish(name, copy, whole, joined_summary([result.summary for result in results]), writer, folder)
+    def _joined(self, name: str, copy: _Copy, plan: PartPlan) -> Outcome:
+        """The outcome of the joined parts, or of the whole where they cannot be joined exactly."""
+        kept = [self._read_part(name, number, plan) for number in range(plan.count)]
+        results = [result for result in kept if result is not None]
+        because = "a part is missing" if len(results) < plan.count else why_not_joined(results, plan.frames)
+        if not because:
 
-    def _files_of_part(self, name: str, number: int) -> dict[str, Path]:
+            def replay_again(number: int, before: list[dict[str, Any]]) -> tuple[SpanResult, PartFiles]:
+                with self._tables("again") as (again, _):
+                    result = self._spans.replay(copy.path, name, again, plan.span(number), before)
+                return result, again.files
+
+            with self._tables("joined") as (writer, folder):
+                joined = join_rows(
+                    results,
+                    lambda number: self._files_of_part(name, number),
+                    replay_again,
+                    self._spans.seen_frames,
+                    writer,
+                )
+            because = why_not_joined(joined.results, plan.frames)
+        if because:
+            return replace(self._whole(name, copy), note=f"replayed as a whole: {because}")
+        outcome = self._publish(name, copy, joined.whole(), writer, folder)
+        again = f", {joined.again} of them replayed again" if joined.again else ""
+        return replace(outcome, note=f"joined from {plan.count} parts{again}")
+
+    def _read_part(self, name: str, number: int, plan: PartPlan) -> SpanResult | None:
+        """The result of a part; None where it is missing, damaged, or of parts that were cut elsewhere."""
+        place = self._part(name, number).child(PART_FILE)
+        if not place.is_file():
+            return None
+        copy = self._folder / PART_FILE
+        copy.write_bytes(place.read())
+        try:
+            data = unsealed(copy, read_json(copy))
+        except JsonFileError:
+            return None
+        return SpanResult(**data) if data.pop("cuts_ns") == list(plan.cuts_ns) else None
+
+    def _files_of_part(self, name: str, number: int) -> PartFiles:
         folder = self._folder / "parts"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
@@ -277,28 +271,3 @@ def fail(out: Place, name: str, reason: str) -> Outcome:
         table_file(out, RECORDINGS.name, name).put(writer.files[RECORDINGS.name])
     out.child(UNFINISHED, file_key(name)).delete_folder()
     return Outcome(FAILED, reason)
-
-
-def _add_rows(
-    writer: TableWriter, files: Mapping[str, Path], offsets: Mapping[str, int], ids: Mapping[str, Ids]
-) -> None:
-    """Add the rows of a part, numbered as in the whole recording."""
-    for table, file in files.items():
-        for row in rows_of(file):
-            row["number"] += offsets[row["topic"]]
-            if table == OBSTACLES.name and row["topic"] in ids:
-                row["id"] = ids[row["topic"]](row["id"])
-            writer.add(table, row)
-
-
-def _read_part(folder: Path, place: Place, plan: PartPlan) -> SpanResult | None:
-    """The result of a part; None where it is missing, damaged, or of parts that were cut elsewhere."""
-    if not place.is_file():
-        return None
-    copy = folder / "result.json"
-    copy.write_bytes(place.read())
-    try:
-        data = unsealed(copy, read_json(copy))
-    except JsonFileError:
-        return None
-    return SpanResult(**data) if data.pop("cuts_ns") == list(plan.cuts_ns) else None

@@ -1,0 +1,1 @@
+"""Many recordings on Ray: faults, overhead, scaling and parts, measured."""
