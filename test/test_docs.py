@@ -28,7 +28,8 @@ CONFIG = re.compile(r"--config (training/\S+)")
 
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 COMMAND = re.compile(
-    r"(?:python3? -m (?:ros_ood_perception|training|demo|sample_drive|benchmark)[a-z_.]*|python3? \S+\.py|\./demo\.sh"
+    r"(?:python3? -m (?:ros_ood_perception|training|demo|sample_drive|fleet|benchmark)[a-z_.]*"
+    r"|python3? \S+\.py|\./demo\.sh"
     r"|ros2 run ros_ood_perception (?:replay|build_engine))\b([^`\n]*)"
 )
 LAUNCH = re.compile(r"ros2 launch ros_ood_perception (\S+\.launch\.py)((?:[^`\n]|\\\n)*)")
@@ -104,7 +105,7 @@ def test_every_command_of_a_page_runs_a_file_that_is_there(page: Path) -> None:
 
 def test_every_option_of_a_command_is_one_that_the_code_parses() -> None:
     parsed = {"--help"}
-    for folder in ("ros_ood_perception", "training", "demo", "sample_drive", "benchmark", "test"):
+    for folder in ("ros_ood_perception", "training", "demo", "sample_drive", "fleet", "benchmark", "test"):
         for path in (ROOT / folder).rglob("*.py"):
             parsed |= set(re.findall(r"""["'](--[a-z][a-z0-9-]*)["']""", path.read_text()))
     for page in PAGES:

@@ -3,12 +3,13 @@
     python -m benchmark.fleet faults WORK [--recordings 60] [--frames 6] [--camvid FOLDER]
     python -m benchmark.fleet overhead WORK [--rounds 3]      # on one CPU, against a plain loop over replay
     python -m benchmark.fleet scaling WORK [--rounds 3]       # from one CPU to two, beside the engine alone
+    python -m benchmark.fleet driver WORK --recordings 500    # what the driver needs, by recordings without a frame
     python -m benchmark.fleet parts WORK                    # a long recording in parts, and which are replayed again
 
 `faults` makes the recordings in WORK (sample drives, and CamVid's frames as bags if FOLDER is given), replays each in a
 plain loop, and then all on a Ray cluster of three nodes on this machine. One node is killed when a quarter is finished,
 the driver when a half is, and one recording's worker whenever it is on it. The tables must be those of the loop. The
-others use the same recordings. Exit code: 0 as it must be; 1 tables differ.
+others use the same recordings; `parts` uses those in WORK/long. Exit code: 0 as it must be; 1 tables differ.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmark.fleet", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("faults", "overhead", "scaling", "parts"))
+    parser.add_argument("what", choices=("faults", "overhead", "scaling", "driver", "parts"))
     parser.add_argument("work", type=Path, help="folder for recordings and tables")
     parser.add_argument("--recordings", type=whole(4, 10_000), default=60, metavar="N")
     parser.add_argument("--frames", type=whole(2, 100_000), default=6, metavar="N", help="of each recording")
@@ -48,9 +49,10 @@ def main(arguments: list[str] | None = None) -> int:
         from benchmark.fleet.parts import measure_parts
 
         return measure_parts(options)
-    from benchmark.fleet.cost import measure_overhead, measure_scaling
+    from benchmark.fleet.cost import measure_driver, measure_overhead, measure_scaling
 
-    return measure_overhead(options) if options.what == "overhead" else measure_scaling(options)
+    measure = {"overhead": measure_overhead, "scaling": measure_scaling, "driver": measure_driver}
+    return measure[options.what](options)
 
 
 if __name__ == "__main__":

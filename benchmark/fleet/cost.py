@@ -133,6 +133,30 @@ def measure_scaling(options: Namespace) -> int:
     return 0
 
 
+def measure_driver(options: Namespace) -> int:
+    """Time and memory of the driver for recordings without a frame; returns the exit code."""
+    folder, out = options.work / "broken", options.work / "driver_tables"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for number in range(options.recordings):
+        (folder / f"{number:06d}.mcap").write_bytes(b"no bag")
+    for count in (2, options.recordings):
+        shutil.rmtree(out, ignore_errors=True)
+        names = folder / f"{count}.txt"
+        names.write_text("".join(f"{folder / f'{number:06d}.mcap'}\n" for number in range(count)))
+        command = [sys.executable, "-m", "fleet.mine", f"@{names}", "--bundle", str(options.bundle), "--out", str(out)]
+        began = time.monotonic()
+        with open(os.devnull, "w") as nowhere:
+            driver = subprocess.Popen(command, cwd=ROOT, stderr=nowhere)
+            _, _, used = os.wait4(driver.pid, 0)
+        cpu_s = used.ru_utime + used.ru_stime
+        print(
+            f"{count} recordings: driver {used.ru_maxrss / 1e3:.1f} MB and {cpu_s:.1f} CPU s, in all "
+            f"{time.monotonic() - began:.0f} s"
+        )
+    return 0
+
+
 def _engine_rate(options: Namespace, cpus: Sequence[int], count: int, seconds: float = 10.0) -> float:
     """Frames a second of `count` engines, each on a CPU of its own."""
     command = [sys.executable, "-c", ENGINE_ALONE, str(options.bundle), str(seconds)]

@@ -19,6 +19,7 @@ from fleet.mine.options import LOCAL, make_parser, replay_options
 from fleet.mine.progress import FleetProgress
 from fleet.mine.settings import MineSettings
 from fleet.mine.tasks import Tasks
+from fleet.mine.worker import UNFINISHED
 from fleet.storage.place import Place, open_place
 from fleet.storage.recordings import Found, find_recordings
 from fleet.tables.schema import FAILED
@@ -211,5 +212,7 @@ def _conclude(journal: Journal, names: list[str], out: Place) -> int:
     missing = len(names) - len(finished.done) - len(finished.failed)
     if missing:
         raise RunError(f"{missing} recordings have no row in {out.name}/recordings; run the same command again")
+    # Of recordings that failed while some of their parts were still being replayed.
+    out.child(UNFINISHED).delete_folder()
     say(f"{len(names)} recordings = {len(finished.done)} done + {len(finished.failed)} failed; tables: {out.name}")
     return 1 if finished.failed else 0
