@@ -31,7 +31,9 @@ from ros_ood_perception.files.output_folder import OutputFolder, check_apart
 from ros_ood_perception.inference.engine_names import ENGINES
 from ros_ood_perception.number_arguments import MOST_THREADS, real, whole
 from ros_ood_perception.progress_bar import progress_bar
+from ros_ood_perception.replay.comparison.classes import match_classes
 from ros_ood_perception.replay.comparison.limits import ComparisonError, Limits
+from ros_ood_perception.replay.comparison.opened_run import RunClasses
 from ros_ood_perception.shown_text import error_line, printable
 
 PROGRAM = "fleet.compare"
@@ -132,7 +134,9 @@ def _comparer(options: argparse.Namespace, pair: FleetPair) -> PixelComparer | N
             )
         runs.append(ModelRun(bundle, float(mined["threshold"])))
     old, new = runs
-    return PixelComparer(old, new, pair.classes, options.engine, options.threads, options.rate)
+    # Those of the pair, with the colours that only bundles have.
+    classes = match_classes(*(RunClasses.of_bundle(run.bundle.description) for run in (new, old)))
+    return PixelComparer(old, new, classes, options.engine, options.threads, options.rate)
 
 
 def _print(facts: dict[str, object], out: Path) -> int:

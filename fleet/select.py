@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 
 from fleet.comparison.changes import ChangesError, changed_candidates
-from fleet.labelling.labelling_folder import PROGRAM, LabellingFolder
+from fleet.labelling.labelling_folder import PROGRAM, LabellingFolder, check_unlabelled
 from fleet.labelling.prelabels import Labels
 from fleet.selection.candidates import DISAGREEMENT, KINDS, UNKNOWN, Candidate, LeftOut, best_candidates
 from fleet.selection.features import EmbeddingNetwork
@@ -98,6 +98,7 @@ def _select(options: argparse.Namespace, tables: MinedTables) -> tuple[list[str]
         )
     left_out = LeftOut()
     candidates = _candidates(options, tables, left_out)
+    check_unlabelled(options.out)
     output = OutputFolder.claim(options.out, PROGRAM)
     labels = Labels.of_bundle(bundle.description)
     served = options.served or f"/data/local-files/?d={options.out.resolve().name}/images/"

@@ -135,6 +135,16 @@ class LabellingFolder:
             self._tasks = []
 
 
+def check_unlabelled(folder: Path) -> None:
+    """Refuse to write frames into a folder whose frames were labelled: that would delete a person's work.
+
+    Raises:
+        LabellingError: it holds masks.
+    """
+    if (folder / MASKS).is_dir() and any((folder / MASKS).iterdir()):
+        raise LabellingError(f"--out {folder}: holds labels ({MASKS}/), which would be deleted; give another --out")
+
+
 def read_selection(folder: Path) -> tuple[dict[str, int], list[SelectedFrame]]:
     """The labels of pixels with their ids, and the frames of a labelling folder.
 

@@ -49,7 +49,7 @@ def _tiles(fleet: Mapping[str, Any], facts: Mapping[str, Any]) -> Element:
         tile("Obstacles lost", f"{fleet['obstacles_lost'] or 0:,}", f"of {fleet['obstacles_old']:,}"),
         tile("Obstacles gained", f"{fleet['obstacles_gained'] or 0:,}", f"of {fleet['obstacles_new']:,}"),
         tile("Frames missing", f"{fleet['frames_missing']:,}"),
-        tile("Limits", f"{broken} not met" if broken else "all met", "", "bad" if broken else "good"),
+        tile("Limits", f"{broken} not met" if broken else "none broken", "", "bad" if broken else "good"),
         class_="tiles",
     )
 

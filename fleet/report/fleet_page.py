@@ -27,15 +27,16 @@ FATES = {
 def fleet_page(tables: MinedTables, figures: FleetFigures, worst: WorstFrames) -> str:
     """The page, HTML."""
     recordings = list(tables.recordings.values())
-    facts = tables.model().facts
+    ran = "No recording has results."
+    if tables.done:
+        facts = tables.model().facts
+        ran = (
+            f"Bundle {facts['bundle']}, engine {facts['engine']}, anomaly threshold {facts['threshold']:.4f} "
+            f"({facts['operating_point']})."
+        )
     body = [
         tag("h1", f"Fleet of {len(recordings)} recordings"),
-        tag(
-            "p",
-            f"Bundle {facts['bundle']}, engine {facts['engine']}, anomaly threshold {facts['threshold']:.4f} "
-            f"({facts['operating_point']}).",
-            class_="soft",
-        ),
+        tag("p", ran, class_="soft"),
         _tiles(tables, figures),
         *_failed(tables),
         *_map(figures),

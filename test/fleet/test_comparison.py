@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -92,7 +93,9 @@ def test_the_figures_are_those_of_a_comparison_of_replays(
     worst = facts["worst_frames"][0]
     assert worst["changed"] == pytest.approx(expected["worst_frames"][0]["changed"])
     assert worst["stamp_ns"] == expected["worst_frames"][0]["stamp_ns"]
-    assert (tmp_path / "out" / worst["picture"]).is_file()
+    picture = cv2.imread(str(tmp_path / "out" / worst["picture"]))[..., ::-1].reshape(-1, 3)
+    shown = {tuple(colour) for colour in np.unique(picture, axis=0).tolist()}
+    assert len(shown & {known.colour for known in read_bundle(bundle).description.classes}) >= 2
     page = (tmp_path / "out" / "report.html").read_text()
     assert str(bag) in page
     assert "data:image/png;base64," in page

@@ -83,6 +83,14 @@ def test_without_positions_the_page_says_so(fleet: Path, tmp_path: Path) -> None
     assert "No frame has a position" in (tmp_path / "a.html").read_text()
 
 
+def test_a_fleet_of_failed_recordings_has_a_page_that_names_them(tmp_path: Path) -> None:
+    folder = write_tables(tmp_path / "tables", [failed("/drives/a", "is empty")], [])
+    assert main([str(folder), "--report", str(tmp_path / "a.html")]) == 0
+    text = (tmp_path / "a.html").read_text()
+    assert "0 of 1" in text
+    assert "is empty" in text
+
+
 def test_a_report_that_would_replace_a_recording_is_refused(fleet: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(fleet), "--report", str(fleet / "frames" / "x.html")]) == 2
     assert "lies in what is read" in capsys.readouterr().err

@@ -270,6 +270,16 @@ def test_what_cvat_exports_becomes_a_training_set_and_a_set_to_measure_with(sele
     )
 
 
+def test_labels_are_never_deleted_by_a_new_selection(
+    fleet: Path, bundle: Path, selected: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(selected, tmp_path / "to_label"))
+    assert labelled([str(folder), str(folder / "annotations.xml")]) == 0
+    assert select([str(fleet), "--bundle", str(bundle), "--out", str(folder), "--threads", "1"]) == 2
+    assert "holds labels" in capsys.readouterr().err
+    assert len(list((folder / "masks").iterdir())) == 6
+
+
 @pytest.mark.parametrize("change", ["other", "twice", "size", "empty"])
 def test_an_export_that_does_not_fit_changes_nothing_and_is_named(
     selected: Path, tmp_path: Path, change: str, capsys: pytest.CaptureFixture[str]
