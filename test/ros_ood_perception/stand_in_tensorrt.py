@@ -231,6 +231,7 @@ def stand_in_tensorrt(version: str, recorder: Recorder) -> types.ModuleType:
                 "workspace": config.workspace,
                 "timings": config.cache.contents.decode(),
                 "pinned": sorted(set(pinned)),
+                "pinned_convolutions": pinned.count("Conv"),
                 "unpinned": sorted(set(unpinned)),
             }
             recorder.builds.append(about)
