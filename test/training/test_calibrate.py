@@ -29,6 +29,7 @@ from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 from ros_ood_perception.inference.opening import open_engine
 from ros_ood_perception.inference.perception import Perception
 from training.bundles.graph import LOGITS, TEMPERATURE
+from training.bundles.graph_form.up_sampled_classes import PREFIX, UP_SAMPLING
 from training.bundles.onnx_export import LOGITS_WEIGHT
 from training.bundles.operating_points import LEVELS, InlierScores, inlier_operating_points
 from training.bundles.temperature import LabelledLogits, best_temperature
@@ -411,6 +412,17 @@ def test_a_bundle_that_was_trained_without_a_class_is_calibrated_without_it(
         if tensor.name in (LOGITS_WEIGHT, LOGITS_WEIGHT.replace("weight", "bias")):
             values = np.delete(onnx.numpy_helper.to_array(tensor), row, axis=0)
             tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    # The class ids are then found among one class fewer.
+    for tensor in graph.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        if tensor.name == UP_SAMPLING:
+            values = values[len(values) // len(opened.description.classes) :]  # every class has the same kernels
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+        elif tensor.name == f"{PREFIX}/by_class":
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values - np.array([0, 1, 0, 0]), tensor.name))
+    [convolution] = [node for node in graph.graph.node if UP_SAMPLING in node.input]
+    [groups] = [attribute for attribute in convolution.attribute if attribute.name == "group"]
+    groups.i -= 1
     classes = tuple(known for known in opened.description.classes if known.name != "bicyclist")
     classes = tuple(replace(known, id=number) for number, known in enumerate(classes))
     write_bundle(own, replace(opened.description, classes=classes, operating_points=()), graph.SerializeToString())
