@@ -7,7 +7,7 @@ import time
 from argparse import Namespace
 
 from benchmark.fleet.recordings import THREADS, bundle_files
-from fleet.mine.parts import PartPlan
+from fleet.mine.recording.parts import PartPlan
 from fleet.mine.settings import MineSettings
 from fleet.mine.worker import SPLIT, Worker
 from fleet.storage.place import open_place

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fleet.mine.parts import PartPlan
+from fleet.mine.recording.parts import PartPlan
 from fleet.mine.worker import PART, SPLIT, Outcome
 
 MINE, JOIN = "mine", "join"

@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fleet.mine.joining import PartFiles, join_rows
-from fleet.mine.parts import PartPlan, SpanResult, why_not_joined
-from fleet.mine.recording_row import done_row, failed_row, recording_digest
+from fleet.mine.recording.joining import PartFiles, join_rows
+from fleet.mine.recording.parts import PartPlan, SpanResult, why_not_joined
+from fleet.mine.recording.recording_row import done_row, failed_row, recording_digest
+from fleet.mine.recording.span_replay import SpanReplay
 from fleet.mine.settings import MineSettings
-from fleet.mine.span_replay import SpanReplay
 from fleet.storage.place import Place, on_this_machine, open_place
 from fleet.tables.files import TableWriter, file_key, rows_of, table_file
 from fleet.tables.schema import FAILED, FRAMES, OBSTACLES, RECORDINGS, TIMINGS

@@ -10,7 +10,7 @@ pytest.importorskip("pyarrow", reason="pyarrow is not installed (requirements/fl
 
 import pyarrow.parquet as pq
 
-from fleet.mine.recording_row import failed_row
+from fleet.mine.recording.recording_row import failed_row
 from fleet.mine.worker import fail
 from fleet.storage.place import open_place
 from fleet.tables.files import ROWS_AT_A_TIME, TableWriter, file_key, read_table, rows_of, table_bytes, table_file

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("pyarrow", reason="pyarrow is not installed (requirements/fleet.txt)")
 
 from fleet.mine.journal import Journal, RunError
-from fleet.mine.parts import PartPlan
+from fleet.mine.recording.parts import PartPlan
 from fleet.mine.tasks import JOIN, MINE, Task, Tasks
 from fleet.mine.worker import PART, SPLIT, Outcome, fail
 from fleet.storage.place import open_place

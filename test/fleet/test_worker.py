@@ -15,7 +15,7 @@ pytest.importorskip("pyarrow", reason="pyarrow is not installed (requirements/fl
 from moving_lights import HEIGHT, WIDTH, mine_settings, picture, write_lights
 from recorded_drive import START_NS, STEP_NS, camera_info, image, static_transforms, write_bag
 
-from fleet.mine.parts import PartPlan
+from fleet.mine.recording.parts import PartPlan
 from fleet.mine.worker import PART, Outcome, Worker
 from fleet.storage.place import open_place
 from fleet.tables.files import read_table, table_bytes

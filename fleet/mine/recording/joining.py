@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fleet.mine.frame_rows import RowWriter
-from fleet.mine.parts import Ids, SpanResult, is_same_memory, joined_summary
+from fleet.mine.recording.frame_rows import RowWriter
+from fleet.mine.recording.parts import Ids, SpanResult, is_same_memory, joined_summary
 from fleet.tables.files import rows_of
 from fleet.tables.schema import OBSTACLES
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import cv2
 
-from fleet.mine.frame_rows import FrameRows, RowWriter
-from fleet.mine.parts import PartPlan, SpanResult, begin_from, cuts
-from fleet.mine.positions import Positions, read_positions
+from fleet.mine.recording.frame_rows import FrameRows, RowWriter
+from fleet.mine.recording.parts import PartPlan, SpanResult, begin_from, cuts
+from fleet.mine.recording.positions import Positions, read_positions
 from fleet.mine.settings import MineSettings
 from ros_ood_perception.bundle.model_bundle import Bundle, read_bundle
 from ros_ood_perception.camera.calibration.camera_info import CameraInfoMessage

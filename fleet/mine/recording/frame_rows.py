@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fleet.mine.positions import Positions
+from fleet.mine.recording.positions import Positions
 from fleet.tables.schema import FRAMES, OBSTACLES, TIMINGS
 from ros_ood_perception.inference.perception import FramePerception
 from ros_ood_perception.messages.stamps import stamp_ns

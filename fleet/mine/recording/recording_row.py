@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fleet.mine.parts import SpanResult
+from fleet.mine.recording.parts import SpanResult
 from fleet.tables.schema import DONE, FAILED, RECORDINGS
 from ros_ood_perception.replay.problems import problems, warnings
 
