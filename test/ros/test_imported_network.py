@@ -1,37 +1,42 @@
-"""The node with a network that was trained elsewhere."""
+"""The live node publishes from networks that were trained elsewhere: of logits, and of masks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from bench import Bench, NodeProcess, image
+from bench import Bench, image
 
 from ros_ood_perception.bundle.model_bundle import read_bundle
 from ros_ood_perception.camera.raw_image import to_array, to_colour
 from ros_ood_perception.inference.opening import open_engine
 from ros_ood_perception.inference.perception import Perception
 
+pytest.importorskip("transformers", reason="the packages of training are not installed")
 
-def test_the_node_publishes_what_an_imported_network_of_masks_computes(
-    bench: Bench, start_node: Callable[..., NodeProcess], tmp_path: Path
+
+@pytest.mark.parametrize("family", ["segformer", "mask2former"])
+def test_the_node_publishes_what_an_imported_network_says(
+    family: str, bench: Bench, start_node: Callable[..., Any], tmp_path: Path
 ) -> None:
-    pytest.importorskip("transformers", reason="transformers is not installed")
-    from tiny_mask_networks import eomt, sure_of_some
-    from tiny_networks import NAMES, saved
+    from tiny_mask_networks import mask2former, sure_of_some
+    from tiny_networks import decisive, saved, segformer
 
     from training.import_network.__main__ import main
 
-    source, folder = saved(lambda: sure_of_some(eomt()), tmp_path / "eomt"), tmp_path / "bundle"
-    assert main([str(source), str(folder), "--size", "64x100"]) == 0
-    start_node(bundle=folder, anomaly_threshold=0.5)
+    made = {"segformer": lambda: decisive(segformer()), "mask2former": lambda: sure_of_some(mask2former())}[family]
+    source, bundle = saved(made, tmp_path / family, {}), tmp_path / "bundle"
+    assert main([str(source), str(bundle), "--size", "64x96"]) == 0
+    start_node(bundle=bundle, anomaly_threshold=0.4)
     bench.bring_up()
-    frame = image(0, (90, 120), "bgr8")
+    frame = image(0, (90, 120), "rgb8")
     bench.send(frame)
     bench.wait_for_outputs(1)
-    expected = Perception(open_engine(read_bundle(folder), "auto"), 0.5, len(NAMES))(to_colour(frame, "rgb"))
+    opened = read_bundle(bundle)
+    expected = Perception(open_engine(opened, "auto"), 0.4, len(opened.description.classes))(to_colour(frame, "rgb"))
     arrays = {name: to_array(messages[0]) for name, messages in bench.received.items()}
     np.testing.assert_array_equal(arrays["semantic"], expected.semantic)
     np.testing.assert_array_equal(arrays["mask"], expected.anomaly_mask * np.uint8(255))

@@ -25,6 +25,9 @@ from training.segmenter.segmenter import Segmenter
 from training.segmenter.training_config import OptimiserConfig, SegmenterTrainingConfig
 from training.segmenter.validation import log_classes, validate_segmenter
 
+LARGEST_LAG = 0.1
+"""Share of the first weights in a running average, above which a run is too short for it."""
+
 
 class SupervisedObjective(nn.Module):
     """Segmenter and loss as one module, so that mixed precision and data parallelism cover the whole step.
@@ -91,6 +94,9 @@ class SegmenterTrainer(TrainingRun[SegmenterTrainingConfig]):
             self.frames, config.augmentation, config.seed, config.passes_per_epoch, config.data.keep_in_memory
         )
         self.share_out(crops, len(crops))
+        lag = lag_of_average(config.ema_decay, self.total_steps)
+        if lag and fabric.is_global_zero:
+            self.console.print(lag, highlight=False, markup=False)
         # A resumed run has all its weights: pretrained ones are not loaded again.
         started = out / "last.pt"
         encoder = load_checkpoint(started).get("encoder") if started.is_file() else None
@@ -244,6 +250,21 @@ class SegmenterTrainer(TrainingRun[SegmenterTrainingConfig]):
         )
         log_classes(writer, confusion, self.validation_frames.classes, self.progression.step)
         return {"mIoU": confusion.mean_iou()}
+
+
+def lag_of_average(decay: float, steps: int) -> str:
+    """A sentence where a run is too short for its running average, which is exported; else empty.
+
+    >>> lag_of_average(0.998, 280).split(";")[0]
+    'ema_decay 0.998 over 280 steps leaves 57 % of the first weights in the running average, which is exported'
+    """
+    share = decay**steps
+    if share <= LARGEST_LAG:
+        return ""
+    return (
+        f"ema_decay {decay:g} over {steps} steps leaves {100 * share:.0f} % of the first weights in the running "
+        f"average, which is exported; set ema_decay to at most {0.05 ** (1 / steps):.2f}, or train longer"
+    )
 
 
 def running_average(decay: float) -> Callable[[Any, Any, Any], None]:
