@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import cv2
@@ -24,9 +25,9 @@ IMAGE, SEMANTIC = "image", "semantic"
 def last_features(graph: onnx.GraphProto) -> str | None:
     """Name of the last tensor with features in a bundle's graph: what the layer that gives the classes reads.
 
-    The search goes back from the output `semantic` while an operator reads one tensor that depends on the image. It
-    ends at the first layer with weights, and gives what that layer reads. Where two such tensors meet first, as in a
-    network that predicts masks, it gives what comes out there: the scores of the classes.
+    The search goes back from the output `semantic` while an operator reads one tensor that depends on the image, or
+    slices of one. It ends at the first layer that mixes channels, and gives what that layer reads. Where two such
+    tensors meet first, as in a network that predicts masks, it gives what comes out there: the scores of the classes.
 
     Returns:
         The name; None if no tensor lies between the image and the classes.
@@ -38,13 +39,26 @@ def last_features(graph: onnx.GraphProto) -> str | None:
             depends.update(node.output)
     name = SEMANTIC
     while (node := producers.get(name)) is not None:
-        read = [tensor for tensor in node.input if tensor in depends]
+        read = {_whole(tensor, producers) for tensor in node.input if tensor in depends}
         if len(read) != 1:
             return name if read else None
-        if node.op_type in CLASSIFIERS:
-            return None if read[0] == IMAGE else read[0]
-        name = read[0]
+        [tensor] = read
+        if node.op_type in CLASSIFIERS and not _by_channel(node):
+            return None if tensor == IMAGE else tensor
+        name = tensor
     return None
+
+
+def _whole(tensor: str, producers: Mapping[str, onnx.NodeProto]) -> str:
+    """The tensor of which this one is a slice, or itself. Up-sampling repeats the rows and columns at the edge so."""
+    while (node := producers.get(tensor)) is not None and node.op_type == "Slice":
+        tensor = node.input[0]
+    return tensor
+
+
+def _by_channel(node: onnx.NodeProto) -> bool:
+    """Whether a convolution mixes no channels, as one that up-samples the scores of the classes."""
+    return any(attribute.name == "group" and attribute.i > 1 for attribute in node.attribute)
 
 
 class FeatureEngine(OnnxRuntimeEngine):

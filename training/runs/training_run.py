@@ -103,8 +103,10 @@ def config_digest(config: Any) -> str:
     for key in ("network", "network_licence"):
         if values.get("segmenter", {}).get(key, "") is None:
             del values["segmenter"][key]
-    if "negatives" in values and not values["negatives"]["initial_flow_share"]:
-        del values["negatives"]["initial_flow_share"]
+    negatives = values.get("negatives", {})
+    for key, default in (("initial_flow_share", 0.0), ("neutral", 0.0), ("side_spacing", "linear")):
+        if negatives.get(key) == default:
+            del negatives[key]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

@@ -568,7 +568,7 @@ def test_bad_options_are_named_before_anything_starts(
         (["--set", "anomaly_treshold=0.5"], "the node has no parameter 'anomaly_treshold'"),
         (["--set", "anomaly_threshold=high"], "parameter 'anomaly_threshold' is 'high', a string; it must be a double"),
         (["--set", "anomaly_threshold=3"], "it must be from -1 to 1"),
-        (["--camera", "/left"], "has no image topic '/left'; it has"),
+        (["--camera", "/left"], "has no image topic '/left'; its image topics are"),
         (["--out", str(tmp_path / "other")], "is not empty and was not written by replay"),
         (["--resume"], "there is no replay to resume"),
         (["--min-anomaly-iou", "0.5"], "a limit is given without --compare"),
