@@ -20,7 +20,7 @@ from ros_ood_perception.messages.topics import OUTPUT_TOPICS
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 180.0
-LOST_AFTER_S = 30.0
+LOST_AFTER_S = 5.0
 UNDER_WAY = 2
 """Frames of one camera: one in inference and one that waits."""
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
