@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,34 @@ from ros_ood_perception.inference.perception import Perception
 pytest.importorskip("transformers", reason="the packages of training are not installed")
 
 
-@pytest.mark.parametrize("family", ["segformer", "mask2former"])
+FAMILIES = ("segformer", "mask2former")
+"""In every run of the tests: one of logits, one of masks. `ALL_FAMILIES=1` takes all, in a minute more."""
+OTHERS = ("upernet", "dpt", "beit", "data2vec", "mobilevit", "mobilevitv2", "mobilenet_v2")
+OTHERS_OF_MASKS = ("maskformer", "oneformer", "eomt", "eomt_dinov3")
+
+
+def saved_network(family: str, folder: Path) -> Path:
+    """A tiny random network of the family, as a folder of transformers."""
+    import tiny_mask_networks
+    import tiny_networks
+
+    if family in tiny_networks.PER_PIXEL:
+        return tiny_networks.saved(lambda: tiny_networks.decisive(tiny_networks.PER_PIXEL[family]()), folder, {})
+    made = tiny_networks.saved(lambda: tiny_mask_networks.sure_of_some(tiny_mask_networks.MASKS[family]()), folder, {})
+    if family == "oneformer":
+        tiny_mask_networks.write_tokenizer(made)
+    return made
+
+
+@pytest.mark.parametrize(
+    "family", FAMILIES + (OTHERS + OTHERS_OF_MASKS if os.environ.get("ALL_FAMILIES") == "1" else ())
+)
 def test_the_node_publishes_what_an_imported_network_says(
     family: str, bench: Bench, start_node: Callable[..., Any], tmp_path: Path
 ) -> None:
-    from tiny_mask_networks import mask2former, sure_of_some
-    from tiny_networks import decisive, saved, segformer
-
     from training.import_network.__main__ import main
 
-    made = {"segformer": lambda: decisive(segformer()), "mask2former": lambda: sure_of_some(mask2former())}[family]
-    source, bundle = saved(made, tmp_path / family, {}), tmp_path / "bundle"
+    source, bundle = saved_network(family, tmp_path / family), tmp_path / "bundle"
     assert main([str(source), str(bundle), "--size", "64x96"]) == 0
     start_node(bundle=bundle, anomaly_threshold=0.4)
     bench.bring_up()
