@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -120,7 +121,7 @@ def read_cvat(path: Path, ids: Mapping[str, int]) -> Iterator[LabelledMask]:
     """
     try:
         root = ElementTree.fromstring(_contents(path))
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise ExportError(f"{path}: is not XML ({error}); export as 'CVAT for images 1.1'") from error
     if root.tag != "annotations" or root.find("track") is not None:
         raise ExportError(f"{path}: has no images of CVAT; export as 'CVAT for images 1.1'")
@@ -136,11 +137,12 @@ def _contents(path: Path) -> bytes:
                 if archive.getinfo(ANNOTATIONS).file_size > LARGEST_BYTES:
                     raise ExportError(f"{path}: {ANNOTATIONS} in it is larger than {LARGEST_BYTES} bytes")
                 data = archive.read(ANNOTATIONS)
-        except (KeyError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        except (KeyError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+            # NotImplementedError, of a compression that zipfile does not know, is a RuntimeError.
             raise ExportError(
                 f"{path}: holds no readable {ANNOTATIONS} ({error}); export as 'CVAT for images 1.1'"
             ) from error
-    if b"<!DOCTYPE" in data:
+    if b"<!DOCTYPE" in data.replace(b"\0", b""):  # without the zeros of UTF-16
         # Entities could name other files, or grow without bound. CVAT writes none.
         raise ExportError(f"{path}: has a document type, which CVAT does not write; export it again")
     return data

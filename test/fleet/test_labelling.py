@@ -151,6 +151,33 @@ def test_another_file_is_refused_with_the_export_to_choose(tmp_path: Path, text:
         list(read_cvat(tmp_path / "a.xml", IDS))
 
 
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        ('<!DOCTYPE a [<!ENTITY b "c">]><annotations/>'.encode("utf-16"), "document type"),
+        (b'<?xml version="1.0" encoding="nowhere"?><annotations/>', "is not XML"),
+        (b'<?xml version="1.0" encoding="shift_jis"?><annotations/>', "is not XML"),
+    ],
+)
+def test_an_encoding_hides_no_document_type_and_an_unknown_one_is_named(
+    tmp_path: Path, data: bytes, problem: str
+) -> None:
+    (tmp_path / "a.xml").write_bytes(data)
+    with pytest.raises(ExportError, match=problem):
+        list(read_cvat(tmp_path / "a.xml", IDS))
+
+
+def test_a_damaged_zip_is_refused_whatever_byte_is_wrong(tmp_path: Path) -> None:
+    whole = tmp_path / "export.zip"
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("annotations.xml", "<annotations>" + "<other/>" * 40 + "</annotations>")
+    data = whole.read_bytes()
+    for place in range(len(data)):
+        whole.write_bytes(data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :])
+        with contextlib.suppress(ExportError):
+            list(read_cvat(whole, IDS))
+
+
 # -- Label Studio -----------------------------------------------------------------------------------------------------
 
 
