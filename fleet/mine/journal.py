@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fleet.storage.place import Place
@@ -14,7 +15,7 @@ from fleet.tables.files import file_key
 from fleet.tables.schema import DONE, FAILED, RECORDINGS, SCHEMA_VERSION
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.files.json_files import json_text
-from ros_ood_perception.shown_text import printable
+from ros_ood_perception.shown_text import error_line, printable
 
 RUN_FILE = "fleet.json"
 KILLED = "killed"
@@ -99,11 +100,18 @@ class Journal:
         """Some columns of the row of a recording that has one.
 
         Raises:
+            RunError: its file is damaged.
             OSError: it cannot be read.
         """
         place = self._out.child(RECORDINGS.name, f"{file_key(recording)}.parquet")
-        with place.filesystem.open_input_file(place.path) as file:
-            found: dict[str, Any] = pq.read_table(file, columns=columns).to_pylist()[0]
+        try:
+            with place.filesystem.open_input_file(place.path) as file:
+                found: dict[str, Any] = pq.read_table(file, columns=columns).to_pylist()[0]
+        except (pa.ArrowException, LookupError) as error:
+            raise RunError(
+                f"{printable(place.name)}: is damaged ({error_line(error)}); delete it, and the same command replays "
+                "that recording again"
+            ) from error
         return found
 
     def forget(self, recording: str) -> None:
@@ -123,7 +131,9 @@ class Journal:
         """
         files = self._out.child(KILLED).entries()
         keys = {name: key for name in recordings if (key := file_key(name)) in files}
-        return {name: int(self._out.child(KILLED, key).read() or b"1") for name, key in keys.items()}
+        counts = {name: self._out.child(KILLED, key).read() for name, key in keys.items()}
+        # A file that is empty or damaged says at least that there was one.
+        return {name: int(count) if count.isdigit() else 1 for name, count in counts.items()}
 
     def note_killed(self, recording: str, count: int) -> None:
         """Remember how many workers a recording has killed, also for a later run.

@@ -100,3 +100,17 @@ def test_a_run_with_another_bundle_or_in_a_foreign_folder_is_refused(tmp_path: P
     (tmp_path / "out" / "fleet.json").write_text("{")
     with pytest.raises(RunError, match="is damaged"):
         Journal(open_place(str(tmp_path / "out")), {})
+
+
+@pytest.mark.parametrize("data", [b"", b"PAR1 no table PAR1"])
+def test_a_damaged_table_is_named_with_the_remedy(tmp_path: Path, data: bytes) -> None:
+    out = open_place(str(tmp_path / "out"))
+    journal = Journal(out, {"bundle": "a"})
+    fail(out, "/drives/bad", "no bag")
+    [file] = (tmp_path / "out" / "recordings").iterdir()
+    file.write_bytes(data)
+    with pytest.raises(RunError, match=f"{file.name}: is damaged .*; delete it, and the same command replays"):
+        journal.finished(["/drives/bad"])
+    (tmp_path / "out" / "killed").mkdir(exist_ok=True)
+    (tmp_path / "out" / "killed" / file.stem).write_bytes(b"?")
+    assert journal.killed(["/drives/bad"]) == {"/drives/bad": 1}
