@@ -267,8 +267,9 @@ class Stage:
         reports: list[Any] = []
 
         def at_rest() -> bool:
-            report = self.watcher.reports[camera]
-            if report.received_at <= closing.received_at or not report.facts:
+            report = self.watcher.reports.get(camera)
+            # On a busy machine the first results can arrive before the first diagnostics.
+            if report is None or report.received_at <= closing.received_at or not report.facts:
                 return False
             if not reports or reports[-1] is not report:
                 reports.append(report)
