@@ -13,7 +13,7 @@ from typing import Any
 from fleet.mine.recording.joining import PartFiles, join_rows
 from fleet.mine.recording.parts import PartPlan, SpanResult, why_not_joined
 from fleet.mine.recording.recording_row import done_row, failed_row, recording_digest
-from fleet.mine.recording.span_replay import SpanReplay
+from fleet.mine.recording.span_replay import OpenedRecording, SpanReplay
 from fleet.mine.settings import MineSettings
 from fleet.storage.place import Place, on_this_machine, open_place
 from fleet.tables.files import TableWriter, file_key, rows_of, table_file
@@ -85,8 +85,9 @@ class Worker:
         """
 
         def replay(copy: _Copy) -> Outcome:
-            plan = self._spans.plan(copy.path)
-            return Outcome(SPLIT, plan=plan) if plan.count > 1 else self._whole(name, copy)
+            recording = self._spans.open(copy.path)
+            plan = self._spans.plan(recording)
+            return Outcome(SPLIT, plan=plan) if plan.count > 1 else self._whole(name, copy, recording)
 
         return self._attempt(name, replay)
 
@@ -106,9 +107,10 @@ class Worker:
             if start_ns is not None:
                 with self._tables("overlap") as (writer, _):
                     overlap = (start_ns - round(overlap_s * 1e9), start_ns)
-                    before = self._spans.replay(copy.path, name, writer, overlap).after
+                    before = self._spans.replay(self._spans.open(copy.path), name, writer, overlap).after
             with self._tables("part") as (writer, _):
-                result = self._spans.replay(copy.path, name, writer, (start_ns, stop_ns), before)
+                recording = self._spans.open(copy.path)
+                result = self._spans.replay(recording, name, writer, (start_ns, stop_ns), before)
             for table, file in writer.files.items():
                 place.child(f"{table}.parquet").put(file)
             # Last: the part counts once this is there.
@@ -148,9 +150,9 @@ class Worker:
             except PerceptionError as error:
                 return self.fail(name, copy.named(error_line(error)))
 
-    def _whole(self, name: str, copy: _Copy) -> Outcome:
+    def _whole(self, name: str, copy: _Copy, recording: OpenedRecording) -> Outcome:
         with self._tables("whole") as (writer, folder):
-            result = self._spans.replay(copy.path, name, writer)
+            result = self._spans.replay(recording, name, writer)
         return self._publish(name, copy, result, writer, folder)
 
     def _publish(self, name: str, copy: _Copy, result: SpanResult, writer: TableWriter, folder: Path) -> Outcome:
@@ -184,7 +186,8 @@ class Worker:
 
             def replay_again(number: int, before: list[dict[str, Any]]) -> tuple[SpanResult, PartFiles]:
                 with self._tables("again") as (again, _):
-                    result = self._spans.replay(copy.path, name, again, plan.span(number), before)
+                    recording = self._spans.open(copy.path)
+                    result = self._spans.replay(recording, name, again, plan.span(number), before)
                 return result, again.files
 
             with self._tables("joined") as (writer, folder):
@@ -197,7 +200,7 @@ class Worker:
                 )
             because = why_not_joined(joined.results, plan.frames)
         if because:
-            return replace(self._whole(name, copy), note=f"replayed as a whole: {because}")
+            return replace(self._whole(name, copy, self._spans.open(copy.path)), note=f"replayed as a whole: {because}")
         outcome = self._publish(name, copy, joined.whole(), writer, folder)
         again = f", {joined.again} of them replayed again" if joined.again else ""
         return replace(outcome, note=f"joined from {plan.count} parts{again}")

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,20 @@ class TooMuchMemoryError(PerceptionError, RuntimeError):
     """A recording needs more memory than a worker may have. The message says what to do."""
 
 
+@dataclass(frozen=True)
+class OpenedRecording:
+    """A recording that is checked and ready to be replayed.
+
+    Attributes:
+        path: local.
+        options: of `replay`, which opened it.
+    """
+
+    path: Path
+    options: argparse.Namespace
+    opened: Opened
+
+
 class SpanReplay:
     """Replays with one engine, which is opened once.
 
@@ -61,7 +75,7 @@ class SpanReplay:
     """
 
     def __init__(self, settings: MineSettings, folder: Path) -> None:
-        self._settings, self._folder = settings, folder
+        self._settings, self._folder, self._out = settings, folder, folder / "replay"
         self._bundle_folder, self._parameters = folder / "bundle", folder / "parameters.yaml"
         self._bundle_folder.mkdir(parents=True, exist_ok=True)
         for name, contents in settings.bundle_files.items():
@@ -90,14 +104,20 @@ class SpanReplay:
             arguments += ["--params", str(self._parameters)]
         return make_parser().parse_args([*arguments, *self._settings.replay_options])
 
-    def plan(self, recording: Path) -> PartPlan:
-        """How a recording is split; one part where it is short, or where parts may differ from the whole.
+    def open(self, recording: Path) -> OpenedRecording:
+        """Open a recording, for one replay of it or of a span.
 
         Raises:
             PerceptionError: it cannot be read.
         """
-        settings = self._settings
-        opened = open_all(self._options(recording, self._folder / "none"))
+        # What a replay without a frame leaves would be taken for somebody else's.
+        shutil.rmtree(self._out, ignore_errors=True)
+        options = self._options(recording, self._out)
+        return OpenedRecording(recording, options, open_all(options))
+
+    def plan(self, recording: OpenedRecording) -> PartPlan:
+        """How a recording is split; one part where it is short, or where parts may differ from the whole."""
+        settings, opened = self._settings, recording.opened
         source = opened.source
         if (
             settings.part_s <= 0
@@ -114,7 +134,7 @@ class SpanReplay:
 
     def replay(
         self,
-        recording: Path,
+        recording: OpenedRecording,
         name: str,
         writer: RowWriter,
         span: tuple[int | None, int | None] = (None, None),
@@ -123,7 +143,7 @@ class SpanReplay:
         """Replay a span of a recording and write the rows of its frames.
 
         Args:
-            recording: local path.
+            recording: not replayed yet.
             name: of the recording, for the rows.
             writer: takes the rows.
             span: time in the recording, nanoseconds: from the first and before the second; None: no limit.
@@ -133,19 +153,15 @@ class SpanReplay:
             PerceptionError: it cannot be replayed; the message says what to do.
             OSError: with the path.
         """
-        out = self._folder / "replay"
-        # What a replay without a frame leaves would be taken for somebody else's.
-        shutil.rmtree(out, ignore_errors=True)
-        options = self._options(recording, out)
-        opened = open_all(options)
+        opened = recording.opened
         if span != (None, None):
             opened = replace(opened, plan=replace(opened.plan, start_ns=span[0], stop_ns=span[1]))
         pipeline = opened.live.pipeline_settings(opened.bundle.description)
         classes = len(opened.bundle.description.classes)
-        positions = read_positions(recording, *span) if opened.source.kind == "bag" else Positions([])
+        positions = read_positions(recording.path, *span) if opened.source.kind == "bag" else Positions([])
         rows = FrameRows(name, classes, pipeline.region.drivable_ids, positions, writer)
         calibrations = _Calibrations()
-        output = make_room(out, False, True)
+        output = make_room(self._out, False, True)
         run = Replay(
             opened.source,
             output,
@@ -162,7 +178,7 @@ class SpanReplay:
         begun = _states(run)
         run.run(self._memory_check(), lambda: False)
         return SpanResult(
-            summary=_plain(self._summary(options, opened, run)),
+            summary=_plain(self._summary(recording.options, opened, run)),
             before=begun,
             after=_states(run),
             calibrations=[calibrations.found.get(camera.topics.image, []) for camera in run.cameras],
