@@ -24,12 +24,13 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, required=True, metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--frames", type=Path, help="folder of images (default: noise)")
+    parser.add_argument("--threads", type=int, default=0, help="0: every CPU")
     options = parser.parse_args()
 
     from ros_ood_perception.bundle.model_bundle import read_bundle
     from ros_ood_perception.inference.opening import open_engine
 
-    engine = open_engine(read_bundle(options.bundle), "onnxruntime")
+    engine = open_engine(read_bundle(options.bundle), "onnxruntime", options.threads)
     frames = pictures(tuple(options.size), options.seed, options.frames)
     for frame in frames:
         engine.run(frame[None])

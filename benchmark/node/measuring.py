@@ -60,6 +60,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "cameras": options.cameras,
         "transport": options.transport,
         "outputs": options.outputs,
+        "threads": options.threads,
         "frames": rounds.frames,
         "engine_ms": {f"p{q}": float(np.percentile(rounds.engine_ms, q)) for q in (50, 95, 99)},
         "engine_cpu_s_a_frame": mean_cpu_s,
@@ -112,8 +113,15 @@ def _run_rounds(engine: BareEngine, nodes: list[LiveNode], frames: list[Any], op
         found.engine_cpu_s.append(result["cpu_s"] / count)
         for node in nodes[:: 1 if turn % 2 == 0 else -1]:
             one = node.one_at_a_time(frames, count)
-            rate = node.frames_a_second(frames, count)
-            found.of_nodes[node.name].append({**one, "throughput_ratio": rate * statistics.fmean(round_ms) / 1e3})
+            full, engine_s = node.saturated(frames, count), statistics.fmean(round_ms) / 1e3
+            possible_rate = len(os.sched_getaffinity(0)) / (full.node_cpu_s + full.bench_cpu_s)
+            of_round = {
+                "throughput_ratio": full.frames_a_second * engine_s,
+                "possible_throughput_ratio": min(1.0, possible_rate * engine_s),
+                "saturated_node_cpu_s_a_frame": full.node_cpu_s,
+                "saturated_bench_cpu_s_a_frame": full.bench_cpu_s,
+            }
+            found.of_nodes[node.name].append({**one, **of_round})
         print(f"round {turn + 1} of {options.rounds}", file=sys.stderr)
     return found
 
@@ -123,7 +131,15 @@ def _figures(rounds: list[dict[str, Any]], engine_ms: float, engine_cpu_s: float
     return {
         "latency_ms": {f"p{q}": float(np.percentile(times_ms, q)) for q in (50, 95, 99)},
         "added_latency_ms": {f"p{q}": float(np.percentile(times_ms, q)) - engine_ms for q in (50, 95, 99)},
-        "throughput_ratio": statistics.median(found["throughput_ratio"] for found in rounds),
+        **{
+            name: statistics.median(found[name] for found in rounds)
+            for name in (
+                "throughput_ratio",
+                "possible_throughput_ratio",
+                "saturated_node_cpu_s_a_frame",
+                "saturated_bench_cpu_s_a_frame",
+            )
+        },
         "cpu_s_a_frame": statistics.fmean(found["cpu_s_a_frame"] for found in rounds),
         "cpu_ratio": statistics.fmean(found["cpu_s_a_frame"] for found in rounds) / engine_cpu_s,
         "lost": sum(found["lost"] for found in rounds),

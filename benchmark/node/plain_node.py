@@ -1,7 +1,7 @@
 """A node as most are written, to compare with: cv_bridge in and out, all work in the subscription's callback, depth 10.
 
     python -m benchmark.node.plain_node --name NAME --bundle FOLDER --cameras NAME ... --outputs semantic/mask ...
-      [--transport raw]
+      [--transport raw] [--threads N]
 
 It runs the same engine and finds the same obstacles. It checks nothing, and counts nothing.
 """
@@ -46,7 +46,7 @@ class PlainNode(Node):
         self._bridge = CvBridge()
         bundle = read_bundle(options.bundle)
         self._order = bundle.description.input.colour_order
-        engine = open_engine(bundle, "onnxruntime")
+        engine = open_engine(bundle, "onnxruntime", options.threads)
         kind, suffix = (Image, "") if options.transport == "raw" else (CompressedImage, "/compressed")
         self._outputs: dict[str, dict[str, Any]] = {}
         self._pipelines: dict[str, CameraPipeline] = {}
@@ -107,6 +107,7 @@ def main() -> None:
     parser.add_argument("--cameras", nargs="+", required=True)
     parser.add_argument("--outputs", nargs="+", choices=OUTPUTS, required=True)
     parser.add_argument("--transport", choices=("raw", "jpeg", "png"), default="raw")
+    parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args()
     rclpy.init(args=[])
     node = PlainNode(options)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,20 @@ NAMES = {
 """Topic below `output/` to the name of the output, without those whose messages are not installed here."""
 
 
+@dataclass(frozen=True)
+class Saturated:
+    """A node with frames waiting at any time.
+
+    Attributes:
+        frames_a_second: rate.
+        node_cpu_s, bench_cpu_s: CPU seconds a frame, of the node, and of this process as its camera and consumer.
+    """
+
+    frames_a_second: float
+    node_cpu_s: float
+    bench_cpu_s: float
+
+
 class BareEngine:
     """`benchmark.inference.bare_engine`."""
 
@@ -47,6 +62,8 @@ class BareEngine:
             str(options.bundle),
             "--size",
             *size,
+            "--threads",
+            str(options.threads),
             *([] if options.frames is None else ["--frames", str(options.frames)]),
         ]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
@@ -110,7 +127,7 @@ class LiveNode:
         arguments = ["-r", f"__node:={self.name}", "-p", f"bundle:={options.bundle}", "-p", "engine:=onnxruntime"]
         arguments += ["-p", f"cameras:=[{', '.join(self.cameras)}]"]
         arguments += ["-p", f"image_transport:={'compressed' if suffix else 'raw'}"]
-        arguments += ["-p", "mounting.height_m:=[1.5]"]
+        arguments += ["-p", "mounting.height_m:=[1.5]", "-p", f"num_threads:={options.threads}"]
         arguments += ["-p", f"outputs:=[{', '.join(NAMES[output] for output in options.outputs)}]"]
         for camera in self.cameras:
             arguments += ["-r", f"~/{camera}/input/image{suffix}:=/{self.name}/{camera}/image_raw{suffix}"]
@@ -120,6 +137,7 @@ class LiveNode:
     def _plain_command(self, options: argparse.Namespace) -> list[str]:
         command = [sys.executable, "-m", "benchmark.node.plain_node", "--name", self.name]
         command += ["--bundle", str(options.bundle), "--transport", options.transport]
+        command += ["--threads", str(options.threads)]
         return [*command, "--cameras", *self.cameras, "--outputs", *options.outputs]
 
     def _on_output(self, message: Any) -> None:
@@ -207,9 +225,9 @@ class LiveNode:
                 times_ms.append((time.perf_counter() - started) * 1e3)
         return {"times_ms": times_ms, "lost": lost, "cpu_s_a_frame": (self._cpu_s() - cpu_s) / frames}
 
-    def frames_a_second(self, messages: list[Any], frames: int) -> float:
+    def saturated(self, messages: list[Any], frames: int) -> Saturated:
         """With `UNDER_WAY` frames of each camera under way at any time."""
-        started = time.perf_counter()
+        started, node_cpu_s, bench_cpu_s = time.perf_counter(), self._cpu_s(), time.process_time()
         sent = done = 0
         waiting: list[dict[int, float]] = [{} for _ in self.cameras]
         while done < frames:
@@ -224,9 +242,10 @@ class LiveNode:
                     sent += 1
             self._spin(self._bench, timeout_sec=0.1)
         rate = done / (time.perf_counter() - started)
+        found = Saturated(rate, (self._cpu_s() - node_cpu_s) / done, (time.process_time() - bench_cpu_s) / done)
         self._wait(lambda: not self._missing or time.perf_counter() - now > LOST_AFTER_S, "the last frames")
         self._missing.clear()
-        return rate
+        return found
 
     def _cpu_s(self) -> float:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()

@@ -19,7 +19,7 @@ def test_the_benchmark_of_the_node_measures_it_beside_its_engine_another_checkou
     command = [sys.executable, "-m", "benchmark.node", "--bundle", str(brightness_bundle), "--transport", "jpeg"]
     command += ["--size", "120", "160", "--cameras", "2", "--outputs", "semantic/mask", "anomaly/mask"]
     command += ["--seconds", "0.3", "--rounds", "2", "--against", str(ROOT), "--json", str(tmp_path / "node.json")]
-    command += ["--plain"]
+    command += ["--plain", "--threads", "1"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
     assert run.returncode == 0, run.stdout + run.stderr[-2000:]
     result = json.loads((tmp_path / "node.json").read_text())
@@ -27,6 +27,9 @@ def test_the_benchmark_of_the_node_measures_it_beside_its_engine_another_checkou
     assert 0 < result["engine_ms"]["p50"] < result["latency_ms"]["p50"]
     assert result["added_latency_ms"]["p50"] == result["latency_ms"]["p50"] - result["engine_ms"]["p50"]
     assert result["throughput_ratio"] > 0
+    assert 0 < result["possible_throughput_ratio"] <= 1
+    assert result["saturated_node_cpu_s_a_frame"] > 0
+    assert result["saturated_bench_cpu_s_a_frame"] > 0
     assert result["cpu_ratio"] > 0
     assert result["cpu_s_a_frame"] > 0
     assert 0 < result["memory_mb"]["resident"] <= result["memory_mb"]["peak"]
