@@ -17,7 +17,8 @@ machine is the same for all. This process is camera and consumer of all nodes, o
   frame of the node, and those of this process as its camera and consumer, with two frames under way. On a machine whose
   every CPU is the engine's, it is below 1 whatever the node does.
 - **CPU ratio**: CPU seconds a frame over the engine's, with one frame under way.
-- **Stages**: the node's own times of converting, inference and publishing, over its last frames.
+- **Stages**: the node's own times, one frame at a time. **Path**: where the median latency goes, from the camera's
+  `publish` to the consumer; "to the node" and "to the consumer" are the middleware's, with this process's share.
 
 With `--threads` below the number of CPUs, camera and consumer do not take the engine's time, so what is added is the
 node's and the middleware's.
@@ -88,6 +89,7 @@ def print_goals(result: dict[str, Any]) -> None:
             )
         )
     rows.append(("CPU time, share of the engine's", result["cpu_ratio"], "no goal"))
+    rows += [(f"path: {part}, ms", value, "no goal") for part, value in result["path_ms"].items()]
     for what, value, goal in rows:
         print(f"{what:<40} {value:>8.3f}   goal: {goal}")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.node.processes import ROOT, BareEngine, LiveNode
+from benchmark.node.processes import ROOT, STAGES, BareEngine, LiveNode
 from ros_ood_perception.launching.transport_environment import local_graph_environment
 
 DIAGNOSTICS_S = 1.5
@@ -24,32 +24,34 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Run the benchmark; returns what was measured."""
     os.environ.update(local_graph_environment(os.environ))  # before rclpy starts here and in the children
     import rclpy
+    from rclpy.executors import SingleThreadedExecutor
 
     from benchmark.camera_process import messages
 
     rclpy.init()
-    bench = rclpy.create_node("benchmark_node")
+    bench, executor = rclpy.create_node("benchmark_node"), SingleThreadedExecutor()
+    executor.add_node(bench)
     kind = None if options.transport == "raw" else options.transport
     frames = messages(tuple(options.size), kind, 0, options.frames)
     engine = BareEngine(options)
-    nodes = [LiveNode(bench, "this_node", ROOT, options)]
+    nodes = [LiveNode(bench, executor, "this_node", ROOT, options)]
     if options.against:
-        nodes.append(LiveNode(bench, "other_node", options.against.resolve(), options))
+        nodes.append(LiveNode(bench, executor, "other_node", options.against.resolve(), options))
     if options.plain:
-        nodes.append(LiveNode(bench, "plain_node", None, options))
+        nodes.append(LiveNode(bench, executor, "plain_node", None, options))
     try:
         engine.wait()
         for node in nodes:
             node.bring_up()
         rounds = _run_rounds(engine, nodes, frames, options)
-        nodes[0].listen(DIAGNOSTICS_S)
-        stages, memory = nodes[0].stages_ms(), {node.name: node.memory_mb() for node in nodes}
+        memory = {node.name: node.memory_mb() for node in nodes}
     finally:
         processes: list[subprocess.Popen[Any]] = [engine.process, *(node.process for node in nodes)]
         for process in processes:
             process.terminate()
         for process in processes:
             process.wait(30)
+        executor.shutdown()
         bench.destroy_node()
         rclpy.shutdown()
     found = rounds.of_nodes
@@ -65,7 +67,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "engine_ms": {f"p{q}": float(np.percentile(rounds.engine_ms, q)) for q in (50, 95, 99)},
         "engine_cpu_s_a_frame": mean_cpu_s,
         **figures["this_node"],
-        "stages_ms": stages,
+        "stages_ms": rounds.stages_ms,
+        "path_ms": _path(figures["this_node"]["latency_ms"]["p50"], rounds.stages_ms, median_ms),
         "memory_mb": memory["this_node"],
     }
     if options.plain:
@@ -92,12 +95,14 @@ class Rounds:
         engine_ms: of each frame of the engine alone.
         engine_cpu_s: CPU seconds a frame of the engine alone, by round.
         of_nodes: name of a node to the figures of its rounds.
+        stages_ms: percentiles of the node's own stages, one frame at a time.
     """
 
     frames: int = 0
     engine_ms: list[float] = field(default_factory=list)
     engine_cpu_s: list[float] = field(default_factory=list)
     of_nodes: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    stages_ms: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 def _run_rounds(engine: BareEngine, nodes: list[LiveNode], frames: list[Any], options: argparse.Namespace) -> Rounds:
@@ -106,24 +111,57 @@ def _run_rounds(engine: BareEngine, nodes: list[LiveNode], frames: list[Any], op
     once_ms = max(statistics.median(node.one_at_a_time(frames, 20)["times_ms"]) for node in nodes)
     count = max(10, int(options.seconds / options.rounds * 1e3 / once_ms))
     found.frames = count * options.rounds
-    for turn in range(options.rounds):
-        result = engine.run(count)
-        round_ms = [time_ns / 1e6 for time_ns in result["times_ns"]]
-        found.engine_ms += round_ms
-        found.engine_cpu_s.append(result["cpu_s"] / count)
-        for node in nodes[:: 1 if turn % 2 == 0 else -1]:
-            one = node.one_at_a_time(frames, count)
-            full, engine_s = node.saturated(frames, count), statistics.fmean(round_ms) / 1e3
+    for turn, turned in enumerate(_turns(nodes, options.rounds)):
+        _engine_alone(engine, count, found)
+        for node in turned:
+            found.of_nodes[node.name].append(node.one_at_a_time(frames, count))
+        print(f"one frame at a time, round {turn + 1} of {options.rounds}", file=sys.stderr)
+    # Before frames wait: this node's diagnostics are of its last frames.
+    nodes[0].listen(DIAGNOSTICS_S)
+    found.stages_ms = nodes[0].stages_ms()
+    for turn, turned in enumerate(_turns(nodes, options.rounds)):
+        engine_s = _engine_alone(engine, count, found)
+        for node in turned:
+            full = node.saturated(frames, count)
             possible_rate = len(os.sched_getaffinity(0)) / (full.node_cpu_s + full.bench_cpu_s)
-            of_round = {
+            found.of_nodes[node.name][turn] |= {
                 "throughput_ratio": full.frames_a_second * engine_s,
                 "possible_throughput_ratio": min(1.0, possible_rate * engine_s),
                 "saturated_node_cpu_s_a_frame": full.node_cpu_s,
                 "saturated_bench_cpu_s_a_frame": full.bench_cpu_s,
             }
-            found.of_nodes[node.name].append({**one, **of_round})
-        print(f"round {turn + 1} of {options.rounds}", file=sys.stderr)
+        print(f"frames waiting, round {turn + 1} of {options.rounds}", file=sys.stderr)
     return found
+
+
+def _turns(nodes: list[LiveNode], rounds: int) -> list[list[LiveNode]]:
+    """The nodes in the order of each round: every second time from the last to the first."""
+    return [nodes[:: 1 if turn % 2 == 0 else -1] for turn in range(rounds)]
+
+
+def _engine_alone(engine: BareEngine, frames: int, found: Rounds) -> float:
+    """Run the engine alone; returns its mean seconds a frame."""
+    result = engine.run(frames)
+    times_ms = [time_ns / 1e6 for time_ns in result["times_ns"]]
+    found.engine_ms += times_ms
+    found.engine_cpu_s.append(result["cpu_s"] / frames)
+    return statistics.fmean(times_ms) / 1e3
+
+
+def _path(latency_ms: float, stages_ms: dict[str, dict[str, float]], engine_ms: float) -> dict[str, float]:
+    """Where the median of the latency goes, milliseconds; the medians of the parts do not add up exactly."""
+    at = {stage: values["p50"] for stage, values in stages_ms.items()}
+    if set(at) != set(STAGES):
+        return {}
+    return {
+        "from publish to the node": at["age"] - at["receive_to_publish"],
+        "wait": at["wait"],
+        "conversion": at["conversion"],
+        "engine alone": engine_ms,
+        "inference beyond it": at["inference"] - engine_ms,
+        "publish": at["publish"],
+        "to the consumer": latency_ms - at["age"],
+    }
 
 
 def _figures(rounds: list[dict[str, Any]], engine_ms: float, engine_cpu_s: float) -> dict[str, Any]:

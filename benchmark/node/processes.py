@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ros_ood_perception.messages.results import IMAGE, TYPES
-from ros_ood_perception.messages.stamps import NANOSECONDS_PER_SECOND, stamp_ns
+from ros_ood_perception.messages.stamps import NANOSECONDS_PER_SECOND
 from ros_ood_perception.messages.topics import OUTPUT_TOPICS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,9 +25,11 @@ TIMEOUT_S = 180.0
 LOST_AFTER_S = 5.0
 UNDER_WAY = 2
 """Frames of one camera: one in inference and one that waits."""
+STAMP, STAMP_OFFSET = "<iI", 4
+"""Of the header, with which all these messages begin, behind the four bytes that name the encoding (CDR)."""
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
-STAGES = ("conversion", "inference", "publish")
-"""Of the node's own diagnostics. Waiting and receiving depend on the frames under way, which change in a round."""
+STAGES = ("wait", "conversion", "inference", "publish", "receive_to_publish", "age")
+"""Of the node's own diagnostics."""
 NAMES = {
     topic.removeprefix("output/"): name
     for name, topic in OUTPUT_TOPICS.items()
@@ -85,17 +88,22 @@ class BareEngine:
 class LiveNode:
     """A node, and this process's cameras and consumers of it.
 
+    Cameras send bytes, and consumers look at the stamp in the bytes only. Turning them into Python's messages and back
+    would cost more than a camera driver in C++ does.
+
     Args:
+        executor: of `bench`.
         checkout: whose node it is; None: the plain node.
     """
 
-    def __init__(self, bench: Any, name: str, checkout: Path | None, options: argparse.Namespace) -> None:
-        import rclpy
+    def __init__(
+        self, bench: Any, executor: Any, name: str, checkout: Path | None, options: argparse.Namespace
+    ) -> None:
         from diagnostic_msgs.msg import DiagnosticArray
         from rclpy.qos import QoSProfile, ReliabilityPolicy
         from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-        self._bench, self._spin, self.name, self.is_plain = bench, rclpy.spin_once, name, checkout is None
+        self._bench, self._executor, self.name, self.is_plain = bench, executor, name, checkout is None
         self.cameras = [f"camera_{number}" for number in range(options.cameras)]
         suffix = "" if options.transport == "raw" else "/compressed"
         command = self._plain_command(options) if checkout is None else self._node_command(options, suffix)
@@ -114,13 +122,14 @@ class LiveNode:
         r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
         p = [*k[:3], 0.0, *k[3:6], 0.0, *k[6:], 0.0]
         self._info = CameraInfo(height=height, width=width, distortion_model="plumb_bob", d=[0.0] * 5, k=k, r=r, p=p)
+        self._sent: dict[tuple[int, int], bytearray] = {}
         self._missing: dict[int, int] = {}
         self._outputs = len(options.outputs)
         self._reported: dict[str, float] = {}
         for camera in self.cameras:
             for output in options.outputs:
                 topic = f"/{name}/{camera}/{_topic(output)}"
-                bench.create_subscription(_message_class(output), topic, self._on_output, reliable)
+                bench.create_subscription(_message_class(output), topic, self._on_output, reliable, raw=True)
         bench.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, reliable)
 
     def _node_command(self, options: argparse.Namespace, suffix: str) -> list[str]:
@@ -140,8 +149,9 @@ class LiveNode:
         command += ["--threads", str(options.threads)]
         return [*command, "--cameras", *self.cameras, "--outputs", *options.outputs]
 
-    def _on_output(self, message: Any) -> None:
-        stamp = stamp_ns(message.header.stamp)
+    def _on_output(self, message: bytes) -> None:
+        seconds, nanoseconds = struct.unpack_from(STAMP, message, STAMP_OFFSET)
+        stamp = seconds * NANOSECONDS_PER_SECOND + nanoseconds
         if stamp in self._missing:
             self._missing[stamp] -= 1
             if not self._missing[stamp]:
@@ -151,7 +161,7 @@ class LiveNode:
         """Take messages for a while."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            self._spin(self._bench, timeout_sec=0.1)
+            self._executor.spin_once(timeout_sec=0.1)
 
     def _on_diagnostics(self, message: Any) -> None:
         for status in message.status:
@@ -198,16 +208,22 @@ class LiveNode:
         while not condition():
             if time.monotonic() > deadline or self.process.poll() is not None:
                 raise RuntimeError(f"{self.name}: {what}: not within {TIMEOUT_S:.0f} s, or the node has ended")
-            self._spin(self._bench, timeout_sec=0.05)
+            self._executor.spin_once(timeout_sec=0.05)
 
     def _send(self, camera: int, message: Any) -> int:
+        from rclpy.serialization import serialize_message
+
+        header, key = self._info.header, (camera, id(message))
+        header.frame_id = self.cameras[camera]
+        if key not in self._sent:
+            message.header = header
+            self._sent[key] = bytearray(serialize_message(message))
         stamp = time.time_ns()
-        message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, NANOSECONDS_PER_SECOND)
-        message.header.frame_id = self.cameras[camera]
+        header.stamp.sec, header.stamp.nanosec = divmod(stamp, NANOSECONDS_PER_SECOND)
+        struct.pack_into(STAMP, self._sent[key], STAMP_OFFSET, header.stamp.sec, header.stamp.nanosec)
         self._missing[stamp] = self._outputs
-        self._info.header = message.header
         self._info_publishers[camera].publish(self._info)
-        self._publishers[camera].publish(message)
+        self._publishers[camera].publish(bytes(self._sent[key]))
         return stamp
 
     def one_at_a_time(self, messages: list[Any], frames: int) -> dict[str, Any]:
@@ -217,7 +233,7 @@ class LiveNode:
             started = time.perf_counter()
             stamp = self._send(number % len(self.cameras), messages[number % len(messages)])
             while stamp in self._missing and time.perf_counter() - started < LOST_AFTER_S:
-                self._spin(self._bench, timeout_sec=0.1)
+                self._executor.spin_once(timeout_sec=0.1)
             if stamp in self._missing:
                 del self._missing[stamp]
                 lost += 1
@@ -240,7 +256,7 @@ class LiveNode:
                 while len(stamps) < UNDER_WAY:
                     stamps[self._send(camera, messages[sent % len(messages)])] = time.perf_counter()
                     sent += 1
-            self._spin(self._bench, timeout_sec=0.1)
+            self._executor.spin_once(timeout_sec=0.1)
         rate = done / (time.perf_counter() - started)
         found = Saturated(rate, (self._cpu_s() - node_cpu_s) / done, (time.process_time() - bench_cpu_s) / done)
         self._wait(lambda: not self._missing or time.perf_counter() - now > LOST_AFTER_S, "the last frames")

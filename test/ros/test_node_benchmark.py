@@ -33,7 +33,10 @@ def test_the_benchmark_of_the_node_measures_it_beside_its_engine_another_checkou
     assert result["cpu_ratio"] > 0
     assert result["cpu_s_a_frame"] > 0
     assert 0 < result["memory_mb"]["resident"] <= result["memory_mb"]["peak"]
-    assert set(result["stages_ms"]) == {"conversion", "inference", "publish"}
+    assert {"wait", "conversion", "inference", "publish", "age"} < set(result["stages_ms"])
+    path = result["path_ms"]
+    assert sum(path.values()) == pytest.approx(result["latency_ms"]["p50"], rel=0.5)
+    assert all(path[part] > 0 for part in ("from publish to the node", "conversion", "engine alone", "publish"))
     assert result["plain"]["lost"] == 0
     assert result["plain_overhead_divided_by"] == pytest.approx(
         result["plain"]["added_latency_ms"]["p50"] / result["added_latency_ms"]["p50"]
