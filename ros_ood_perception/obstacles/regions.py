@@ -30,6 +30,8 @@ class RegionSettings:
         hysteresis: in (0, 1]. A region starts at pixels whose score is at least the threshold, and grows over
             neighbours whose score is at least the `growth_threshold`. 1: regions of the anomaly mask.
         min_area: fraction of the frame's pixels, in [0, 1]. Smaller regions are dropped.
+        min_size_m: smallest `Standing.size_m`, metres, at least 0. A smaller region is no obstacle if it has a place on
+            the ground and its foot is not cut. `RegionFinder` knows no ground, so the detector applies it. 0: any size.
         max_regions: largest number of regions that are kept. The largest regions are kept.
         drivable_ids: class ids of drivable ground. A region counts if one of its foot points is on or near such ground,
             or if its foot is cut, so that the ground below it is not in the picture. None: every region counts.
@@ -38,6 +40,7 @@ class RegionSettings:
 
     hysteresis: float = 0.7
     min_area: float = 0.0002
+    min_size_m: float = 0.0
     max_regions: int = 64
     drivable_ids: frozenset[int] | None = None
     surroundings: float = 0.05
@@ -49,6 +52,8 @@ class RegionSettings:
         for name in ("min_area", "surroundings"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it is a fraction of the frame, in [0, 1]")
+        if not 0 <= self.min_size_m < math.inf:
+            raise ValueError(f"min_size_m is {self.min_size_m}; it must be at least 0, 0 for any size")
         if self.max_regions < 1:
             raise ValueError(f"max_regions is {self.max_regions}; it must be at least 1")
         if self.drivable_ids is not None and not all(0 <= number <= 255 for number in self.drivable_ids):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, replace
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from ros_ood_perception.obstacles.matching import matches_in_picture
 from ros_ood_perception.obstacles.motion import SECONDS_PER_NANOSECOND, FrameMotion
 from ros_ood_perception.obstacles.places import FollowedPlace, Place
 from ros_ood_perception.obstacles.regions import Box, Region, RegionFinder, RegionSettings
-from ros_ood_perception.obstacles.standing import Standing, standings
+from ros_ood_perception.obstacles.standing import Standing, large_enough, standings
 from ros_ood_perception.obstacles.world_view import WorldView
 
 MOST_REMEMBERED = 256
@@ -116,7 +117,7 @@ class ObstacleDetector:
     The same frames with the same stamps and motions give the same obstacles.
 
     Args:
-        finder: which regions count.
+        finder: which regions count; its `min_size_m` applies where they have a place on the ground.
         persistence: when regions without a place, or without the vehicle's motion, become obstacles.
         evidence: when the others do.
 
@@ -162,13 +163,16 @@ class ObstacleDetector:
         """
         self._forget_if_interrupted(stamp_ns)
         regions = self.finder(result)
+        places: list[Standing | None] = []
+        if ground is not None and regions:
+            regions, places = large_enough(regions, standings(regions, ground), self.finder.settings.min_size_m)
         world = None
         if motion is not None and motion.pose is not None:
             if self._epoch is not None and motion.epoch != self._epoch:
                 self._tracks.clear()
             self._epoch = motion.epoch
             if ground is not None:
-                world = WorldView(regions, ground, motion.pose, stamp_ns, self.evidence)
+                world = WorldView(regions, places, ground, motion.pose, stamp_ns, self.evidence)
         tracks = self._follow(regions, stamp_ns, result.anomaly_threshold, world)
         if world is not None:
             self._miss(world, result)
@@ -185,13 +189,9 @@ class ObstacleDetector:
             for region, track, counted in zip(regions, tracks, counts, strict=True)
             if counted
         ]
-        if ground is None or not found:
+        if ground is None:
             return tuple(found)
-        if world is None:
-            places = standings([obstacle.region for obstacle in found], ground)
-        else:
-            places = [standing for standing, counted in zip(world.standings, counts, strict=True) if counted]
-        return tuple(map(_placed, found, places))
+        return tuple(map(_placed, found, compress(places, counts)))
 
     def configure(
         self, finder: RegionFinder, persistence: PersistenceSettings, evidence: EvidenceSettings | None = None

@@ -14,7 +14,7 @@ from ros_ood_perception.obstacles.matching import best_pairs
 from ros_ood_perception.obstacles.motion import PlanarPose
 from ros_ood_perception.obstacles.places import GATE, FollowedPlace, Place, distances, measured_places
 from ros_ood_perception.obstacles.regions import Region, RegionFinder
-from ros_ood_perception.obstacles.standing import standings
+from ros_ood_perception.obstacles.standing import Standing
 
 
 class WorldView:
@@ -22,13 +22,13 @@ class WorldView:
 
     Args:
         regions: of the frame.
+        standings: where each stands; None: no place.
         ground: the camera over the ground.
         pose: of the vehicle at the frame's stamp.
         stamp_ns: of the frame.
         settings: errors of the places.
 
     Attributes:
-        standings: of each region; None: no place.
         places: of each region in the vehicle's frame; None: none, or a foot that is cut, which may be nearer.
         in_fixed: the same in the fixed frame.
     """
@@ -36,6 +36,7 @@ class WorldView:
     def __init__(
         self,
         regions: Sequence[Region],
+        standings: Sequence[Standing | None],
         ground: GroundProjection,
         pose: PlanarPose,
         stamp_ns: int,
@@ -43,8 +44,7 @@ class WorldView:
     ) -> None:
         self._regions, self._ground, self._pose = regions, ground, pose
         self.stamp_ns, self._settings = stamp_ns, settings
-        self.standings = standings(regions, ground) if regions else []
-        self.places = measured_places(regions, self.standings, ground, settings)
+        self.places = measured_places(regions, standings, ground, settings)
         self.in_fixed = [None if place is None else place.in_fixed_frame(pose) for place in self.places]
 
     def matches(self, tracks: Sequence[FollowedPlace | None]) -> list[tuple[int, int]]:

@@ -317,6 +317,16 @@ _REGIONS = Group(
             live=True,
         ),
         Declaration(
+            "region.min_size_m",
+            0.0,
+            "Size on the ground of the smallest region that is kept: the side of an upright square at the region's "
+            "foot that covers as many pixels. It applies to regions that have a place on the ground and whose foot is "
+            "in the picture; `region.min_area` applies to all. 0: any size.",
+            unit="m",
+            bounds=(0.0, 10.0),
+            live=True,
+        ),
+        Declaration(
             "region.max_regions",
             64,
             "Largest number of regions that are kept of a frame. The largest regions are kept.",

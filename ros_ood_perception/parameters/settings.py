@@ -489,6 +489,7 @@ def _region_and_persistence(values: Mapping[str, Any]) -> tuple[RegionSettings, 
             RegionSettings(
                 hysteresis=values["region.hysteresis"],
                 min_area=values["region.min_area"],
+                min_size_m=values["region.min_size_m"],
                 max_regions=values["region.max_regions"],
                 surroundings=values["region.surroundings"],
             ),

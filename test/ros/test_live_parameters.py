@@ -100,6 +100,7 @@ def test_outputs_rate_and_operating_point_change_while_it_runs(
     assert bench.facts["anomaly_threshold"] == "0.9"
     assert bench.facts["region.max_regions"] == "32 (operating point strict)"
     assert bench.facts["region.min_area"] == "0.0004 (parameter)"
+    assert bench.facts["region.min_size_m"] == "0 (default)"
     assert "now: region.min_area 0.0004 (parameter), region.max_regions 32 (operating point strict)" in node.log
     bench.accounting()
 

@@ -275,6 +275,8 @@ def test_the_same_frame_gives_the_same_regions_with_any_number_of_threads() -> N
         ({"hysteresis": 0.0}, "hysteresis is 0.0"),
         ({"hysteresis": float("nan")}, "hysteresis is nan"),
         ({"min_area": 1.5}, "min_area is 1.5; it is a fraction of the frame"),
+        ({"min_size_m": -0.1}, "min_size_m is -0.1; it must be at least 0"),
+        ({"min_size_m": float("nan")}, "min_size_m is nan"),
         ({"surroundings": -0.1}, "surroundings is -0.1"),
         ({"max_regions": 0}, "max_regions is 0"),
         ({"drivable_ids": frozenset({300})}, "class ids are 0 to 255"),

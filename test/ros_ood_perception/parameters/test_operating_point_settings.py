@@ -17,6 +17,7 @@ from ros_ood_perception.replay.comparison.settings_differences import settings_d
 CALM: dict[str, Any] = {
     "region.hysteresis": 0.9,
     "region.min_area": 0.001,
+    "region.min_size_m": 0.3,
     "persistence.seen_frames": 3,
     "persistence.of_frames": 5,
     "ground.max_range_m": 25,
@@ -38,8 +39,10 @@ def test_a_point_changes_threshold_and_settings_at_once_and_gives_way_to_the_use
     known = description(shipped_bundle, CALM)
     bare = live().pipeline_settings(known)
     assert (bare.anomaly_threshold, bare.region.hysteresis, bare.persistence.of_frames) == (0.5, 0.7, 3)
+    assert (bare.region.min_area, bare.region.min_size_m) == (0.0002, 0.0)
     calm = live(operating_point="calm").pipeline_settings(known)
     assert (calm.anomaly_threshold, calm.region.hysteresis, calm.region.min_area) == (0.9, 0.9, 0.001)
+    assert calm.region.min_size_m == 0.3
     assert (calm.persistence.seen_frames, calm.persistence.of_frames, calm.ground.max_range_m) == (3, 5, 25.0)
     own = live(operating_point="calm", region__min_area=0.0004, anomaly_threshold=0.6)
     settings = own.pipeline_settings(known)
@@ -50,6 +53,7 @@ def test_a_point_changes_threshold_and_settings_at_once_and_gives_way_to_the_use
     assert sources["region.max_regions"] == "default"
     assert str(own.in_force(known)) == (
         "region.hysteresis 0.9 (operating point calm), region.min_area 0.0004 (parameter), "
+        "region.min_size_m 0.3 (operating point calm), "
         "persistence.seen_frames 3 (operating point calm), persistence.of_frames 5 (operating point calm), "
         "ground.max_range_m 25 (operating point calm)"
     )
@@ -73,6 +77,7 @@ def test_a_default_that_is_written_down_gives_way_as_the_packages_own_file_write
         ({"bundle": "/tmp"}, "holds 'bundle'"),
         ({"region.ego_mask": ["mask.png"]}, "holds 'region.ego_mask'"),
         ({"region.min_area": 7.0}, "parameter 'region.min_area' is 7.0; it must be from 0 to 1; correct bundle.yaml"),
+        ({"region.min_size_m": -1.0}, "parameter 'region.min_size_m' is -1.0; it must be from 0 to 10"),
         ({"region.min_area": True}, "'region.min_area' is True, a bool; it must be a double"),
         ({"persistence.seen_frames": 2.5}, "'persistence.seen_frames' is 2.5, a double; it must be an integer"),
         ({"persistence.seen_frames": 9}, "settings of the operating point 'calm': .*persistence is 9 of 3"),
