@@ -18,8 +18,9 @@ from recorded_drive import START_NS, STEP_NS, camera_info, image, static_transfo
 from ros_ood_perception.bundle.model_bundle import read_bundle
 from ros_ood_perception.replay.command_line.main import main as replay
 from training.calibrate_obstacles.__main__ import main as calibrate
-from training.calibrate_obstacles.candidates import THRESHOLDS
-from training.calibrate_obstacles.choosing import Exposure
+from training.calibrate_obstacles.candidates import THRESHOLDS, Candidate
+from training.calibrate_obstacles.choosing import Counts, Exposure, Round
+from training.calibrate_obstacles.counting import DriveCounts
 from training.calibrate_obstacles.poisson import poisson_bound, poisson_interval
 from training.evaluate_obstacles.__main__ import main as evaluate
 
@@ -115,7 +116,9 @@ def test_every_count_is_that_of_the_drive_and_a_replay_with_the_point_raises_as_
     found = json.loads(figures.read_text())
     assert found["hours"] == pytest.approx(HOURS)
     for candidate in found["candidates"]:
-        for threshold, count in zip(THRESHOLDS, candidate["false_obstacles"], strict=True):
+        # Every eighth threshold, and the seven below the lowest that keeps a rate.
+        assert set(THRESHOLDS[::8]) < set(candidate["thresholds"]) < set(THRESHOLDS)
+        for threshold, count in zip(candidate["thresholds"], candidate["false_obstacles"], strict=True):
             assert count == sum(score >= np.float32(threshold) for score in LASTING), threshold
     points = {point.name: point for point in read_bundle(bundle).description.operating_points}
     assert list(points)[:2] == [point.name for point in DESCRIPTION.operating_points]
@@ -173,6 +176,42 @@ def test_with_objects_the_setting_that_finds_them_is_chosen_and_without_the_lowe
     assert 200 / FULL_SCALE < point.threshold <= 230 / FULL_SCALE
     assert point.false_obstacles is not None
     assert (point.false_obstacles.objects, point.false_obstacles.objects_found) == (1, 1.0)
+
+
+def test_a_region_that_is_too_small_on_the_ground_raises_nothing_and_settings_share_what_is_found(
+    bundle: Path, drive: Path, tmp_path: Path
+) -> None:
+    # The camera is 1.5 m high with a focal length of 100 pixels. So the squares, of 10 pixels with the foot at row 95,
+    # stand at 4.3 m and have a size of 0.45 m.
+    figures = tmp_path / "figures.json"
+    options = ["--false-per-hour", asked(4), "--try", "region.min_size_m=0.0,0.1,5.0", "--json", str(figures)]
+    assert run(bundle, drive, *options) == 0
+    found = {one["settings"]["region.min_size_m"]: one for one in json.loads(figures.read_text())["candidates"]}
+    assert found[0.0]["false_obstacles"] == found[0.1]["false_obstacles"]
+    assert set(found[5.0]["false_obstacles"]) == {0}
+    # Nothing is raised at any threshold, so there is none below the lowest to try.
+    assert found[5.0]["thresholds"] == list(THRESHOLDS[::8])
+    assert read_bundle(bundle).description.operating_points[-1].settings["region.min_size_m"] == 5.0
+
+
+def test_finer_thresholds_are_those_just_below_the_lowest_coarse_one_that_keeps_a_rate() -> None:
+    def drive(*counts: int | None) -> DriveCounts:
+        return DriveCounts(list(counts), 10, pixels=1)
+
+    coarse = [(0, 0), (0, 8), (0, 16), (1, 0), (1, 8), (1, 16)]
+    some = [Candidate({}, {}), Candidate({}, {})]
+    counts = Counts(some, (Round(coarse, [drive(None, 5, 1, 9, 8, 7)]),))
+    assert counts.lowest_threshold(0, 2) == 16
+    assert counts.lowest_threshold(1, 2) is None
+    assert counts.finer([2]) == [(0, threshold) for threshold in range(9, 16)]
+    assert counts.finer([2, 5]) == [(0, threshold) for threshold in (*range(1, 8), *range(9, 16))]
+    # A finer one below one that does not keep the rate is not taken, however few obstacles it raises.
+    finer = Round(counts.finer([2]), [drive(0, 0, 0, 3, 2, 2, 1)])
+    both = Counts(some, (*counts.rounds, finer))
+    assert both.lowest_threshold(0, 2) == 13
+    assert both.of_drive(0, 0, 13) == 2
+    assert both.tried(0) == [0, 8, *range(9, 17)]
+    assert both.finer([2]) == [(0, threshold) for threshold in range(6, 13)]
 
 
 def test_finished_drives_are_not_counted_again_and_what_the_parameters_set_is_kept(

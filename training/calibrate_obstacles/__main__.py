@@ -9,11 +9,12 @@ unknown may lie on them: every obstacle that the node would raise there counts a
 played as a replay plays them, with the parameters of --params and --set. Each frame is inferred once; all settings are
 tried beside each other on its score.
 
-For each setting the lowest of 61 thresholds is taken that keeps the rate. Settings are
+For each setting the lowest threshold is taken that keeps the rate: first of every eighth of 241, then of those just
+below it. So the drives are played twice. Settings are
 
 - with --objects DRIVE or --objects RECORDING=TRUTH.json (docs/measuring.md): a small grid of `region.hysteresis`,
-  `region.min_area`, and `persistence.*` with `evidence.appears_at`. Chosen is what finds most unknown objects there.
-  Give drives whose results you will not report;
+  `region.min_size_m` with `region.min_area`, and `persistence.*` with `evidence.appears_at`. Chosen is what finds most
+  unknown objects there. Give drives whose results you will not report;
 - without: those of the parameters, and only the threshold is chosen. A larger smallest area, or longer persistence,
   always allows a lower threshold, and nothing would show which objects it loses.
 
@@ -62,7 +63,18 @@ from ros_ood_perception.shown_text import error_line
 from sample_drive.drive_truth import is_drive
 from training.bundles.folder import check_bundle_folder
 from training.calibrate_obstacles.candidates import THRESHOLDS, Candidate, candidates, kept_settings
-from training.calibrate_obstacles.choosing import EACH, SECONDS_PER_HOUR, Choice, Counts, Exposure, ranked, shown_hours
+from training.calibrate_obstacles.choosing import (
+    EACH,
+    SECONDS_PER_HOUR,
+    Choice,
+    Counts,
+    Exposure,
+    Round,
+    Try,
+    coarse_tries,
+    ranked,
+    shown_hours,
+)
 from training.calibrate_obstacles.counting import DriveCounts
 from training.calibrate_obstacles.drives import (
     NODE_NAME,
@@ -131,18 +143,14 @@ def _calibrate(options: argparse.Namespace) -> int:
     try:
         cache = None if options.json is None else options.json.with_name(f"{options.json.name}.drives")
         measurement = Measurement(known, values, live, pool, tried, each_frame, options.every, cache)
-        counted, played = _counted(measurement, drives, rates)
-        counts = Counts(tried, counted)
-        exposure = Exposure(
-            "frame" if each_frame else "hour", sum(d.hours for d in played), sum(d.frames for d in played)
-        )
+        counts, played, exposure = _counted(measurement, drives, rates)
         rated = _weighed(measurement, _rated(rates, counts, exposure), objects)
     finally:
         pool.close()
     points = [_point(one, options, counts, exposure, played) for one in rated if not one.refused]
     _report(options, rated, points, counts, exposure, played)
     _write(options, points)
-    return 1 if any(one.refused for one in rated) or any(drive.problems for drive in counted) else 0
+    return 1 if any(one.refused for one in rated) or any(drive.problems for drive in counts.drives) else 0
 
 
 def _with_first(bundle: Bundle, candidate: Candidate) -> Bundle:
@@ -152,32 +160,48 @@ def _with_first(bundle: Bundle, candidate: Candidate) -> Bundle:
 
 def _counted(
     measurement: Measurement, drives: Sequence[OpenDrive], rates: Sequence[float]
-) -> tuple[list[DriveCounts], list[PlayedDrive]]:
-    """Count on all drives. What was counted before an error or an interruption is in the cache."""
+) -> tuple[Counts, list[PlayedDrive], Exposure]:
+    """Count on all drives: coarse thresholds first, then finer ones near the limits of the rates.
+
+    What was counted before an error or an interruption is in the cache.
+    """
     if measurement.each_frame:
         most = rates[-1] * sum(drive.source.frame_count or MOST_FRAMES for drive in drives)
     else:
         most = rates[-1] * sum(drive.hours() for drive in drives)
     limit = math.ceil(most) + 1
-    counted, played = [], []
-    for drive in drives:
-        digest = drive.digest()
-        counts = measurement.count(drive, digest, limit, SPARE * limit)
+    digests = [drive.digest() for drive in drives]
+
+    def count(tries: Sequence[Try], number: int) -> DriveCounts:
+        return measurement.count(drives[number], digests[number], tries, limit, SPARE * limit)
+
+    tries, counted, played = coarse_tries(len(measurement.candidates)), [], []
+    for number, drive in enumerate(drives):
+        counts = count(tries, number)
         for text in (*counts.problems, *counts.notes):
             say(f"{drive.path}: {text}")
         hours = 0.0 if measurement.each_frame else counts.seconds / SECONDS_PER_HOUR
         counted.append(counts)
-        played.append(PlayedDrive(drive.name, digest, hours, counts.frames))
+        played.append(PlayedDrive(drive.name, digests[number], hours, counts.frames))
         say(f"{drive.path}: {counts.frames} frames" + ("" if measurement.each_frame else f", {shown_hours(hours)}"))
-    return counted, played
+    coarse = Counts(measurement.candidates, (Round(tries, counted),))
+    exposure = Exposure(
+        "frame" if measurement.each_frame else "hour", sum(d.hours for d in played), sum(d.frames for d in played)
+    )
+    if not exposure.amount:
+        raise DriveError("the drives have no duration: each has one frame, or frames with one stamp")
+    finer = coarse.finer([exposure.most(rate) for rate in rates if not exposure.too_little_for(rate)])
+    if not finer:
+        return coarse, played, exposure
+    say(f"{len(finer)} finer thresholds near the limit")
+    of_finer = Round(finer, [count(finer, number) for number in range(len(drives))])
+    return replace(coarse, rounds=(*coarse.rounds, of_finer)), played, exposure
 
 
 def _rated(rates: Sequence[float], counts: Counts, exposure: Exposure) -> list[Rated]:
     """The lowest threshold of each candidate for each rate."""
     found = []
     for rate in rates:
-        if not exposure.amount:
-            raise DriveError("the drives have no duration: each has one frame, or frames with one stamp")
         refused = exposure.too_little_for(rate)
         most, choices = exposure.most(rate), []
         for number in range(len(counts.candidates)):
@@ -187,7 +211,7 @@ def _rated(rates: Sequence[float], counts: Counts, exposure: Exposure) -> list[R
         if not choices and not refused:
             refused = (
                 f"no threshold up to {THRESHOLDS[-1]:.4f} keeps {rate:g} false obstacles {EACH[exposure.per]}; "
-                "try a larger region.min_area or longer persistence (--try), or train on frames like these"
+                "try a larger region.min_size_m or longer persistence (--try), or train on frames like these"
             )
         found.append(Rated(rate, refused, ranked(choices)))
     return found
@@ -254,7 +278,9 @@ def _report(
     every = [
         {
             "settings": candidate.settings,
-            "false_obstacles": [counts.total(number, threshold) for threshold in range(len(THRESHOLDS))],
+            "thresholds": [THRESHOLDS[threshold] for threshold in counts.tried(number)],
+            "share_of_pixels_above": [counts.share_above(threshold) for threshold in counts.tried(number)],
+            "false_obstacles": [counts.total(number, threshold) for threshold in counts.tried(number)],
         }
         for number, candidate in enumerate(counts.candidates)
     ]
@@ -266,8 +292,6 @@ def _report(
             vars(drive) | {"problems": d.problems, "notes": d.notes}
             for drive, d in zip(drives, counts.drives, strict=True)
         ],
-        "thresholds": THRESHOLDS,
-        "share_of_pixels_above": [counts.share_above(threshold) for threshold in range(len(THRESHOLDS))],
         "candidates": every,
         "rates": tables,
         "written": [point.name for point in points],
@@ -323,7 +347,7 @@ def _with_truth(text: str, values: dict[str, Any], bundle: Bundle, rate_hz: floa
 
 def _announce(drives: Sequence[OpenDrive], tried: Sequence[Candidate], kept: dict[str, Any]) -> None:
     settings = f"{len(tried)} settings of {', '.join(tried[0].tried)}" if tried[0].tried else "the present settings"
-    say(f"{len(drives)} drive(s); {settings}, with {len(THRESHOLDS)} thresholds")
+    say(f"{len(drives)} drive(s); {settings}, with {len(THRESHOLDS)} thresholds, coarse ones first")
     if kept:
         say(f"kept, because the parameters set them: {', '.join(f'{name} {value}' for name, value in kept.items())}")
 

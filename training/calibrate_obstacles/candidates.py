@@ -19,7 +19,11 @@ SEEN, OF, APPEARS = "persistence.seen_frames", "persistence.of_frames", "evidenc
 Settings = dict[str, Any]
 
 GROWTH: list[Settings] = [{"region.hysteresis": value} for value in (0.7, 1.0)]
-AREAS: list[Settings] = [{"region.min_area": value} for value in (0.0002, 0.0005, 0.001)]
+SIZES: list[Settings] = [
+    {"region.min_area": area, "region.min_size_m": size_m}
+    for area, size_m in ((0.0001, 0.2), (0.0001, 0.3), (0.0001, 0.4), (0.0002, 0.0), (0.0004, 0.0), (0.001, 0.0))
+]
+"""A smallest size on the ground, with a small share of the picture for what has no place there; or a share only."""
 PERSISTENCE: list[Settings] = [
     {SEEN: seen, OF: of, APPEARS: evidence} for seen, of, evidence in ((2, 3, 2.0), (3, 5, 3.2), (5, 8, 5.0))
 ]
@@ -27,12 +31,14 @@ PERSISTENCE: list[Settings] = [
 EACH_FRAME: Settings = {SEEN: 1, OF: 1}
 """Persistence of frames that stand for themselves."""
 
-LOWEST, HIGHEST, STEP = -3.0, 9.0, 0.2
-"""Log-odds of the thresholds. A step changes the share of known pixels above the threshold by about a third."""
+LOWEST, HIGHEST, STEP = -3.0, 9.0, 0.05
+"""Log-odds of the thresholds. A step changes the share of known pixels above the threshold by less than a tenth."""
 THRESHOLDS = tuple(
     1 / (1 + math.exp(-(LOWEST + STEP * number))) for number in range(round((HIGHEST - LOWEST) / STEP) + 1)
 )
 """From the lowest to the highest, 0.05 to 0.9999."""
+COARSE = 8
+"""Every so many-th threshold is tried first, 0.4 in log-odds apart; then those just below the lowest that is good."""
 
 
 class CandidateError(PerceptionError, ValueError):
@@ -41,7 +47,7 @@ class CandidateError(PerceptionError, ValueError):
 
 @dataclass(frozen=True)
 class Candidate:
-    """One setting of regions and persistence, to be tried with all `THRESHOLDS`.
+    """One setting of regions and persistence, to be tried with some of `THRESHOLDS`.
 
     Attributes:
         tried: the settings that differ between candidates, by parameter name.
@@ -82,7 +88,7 @@ def candidates(live: LiveSettings, tries: Sequence[str], weighs_objects: bool, e
     """
     own = in_force(live.given, OperatingPoint("none", 1.0, "", ""))
     fixed = {name for name, source in own.sources.items() if source == PARAMETER}
-    axes = [GROWTH, AREAS, *([] if each_frame else [PERSISTENCE])] if weighs_objects else []
+    axes = [GROWTH, SIZES, *([] if each_frame else [PERSISTENCE])] if weighs_objects else []
     for text in tries:
         name, values = _tried(text)
         if name in fixed:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
-from training.calibrate_obstacles.candidates import THRESHOLDS, Candidate
+from training.calibrate_obstacles.candidates import COARSE, THRESHOLDS, Candidate
 from training.calibrate_obstacles.counting import DriveCounts
 from training.calibrate_obstacles.poisson import poisson_bound, poisson_interval
 
@@ -84,24 +85,59 @@ def shown_hours(hours: float) -> str:
     return f"{hours * 60:.3g} minutes" if hours < 1.5 else f"{hours:.3g} hours"
 
 
+Try = tuple[int, int]
+"""A candidate and a threshold, by their numbers."""
+
+
+def coarse_tries(candidates: int) -> list[Try]:
+    """Every `COARSE`-th threshold of so many candidates, the highest one too."""
+    return [(number, threshold) for number in range(candidates) for threshold in range(0, len(THRESHOLDS), COARSE)]
+
+
+@dataclass(frozen=True)
+class Round:
+    """What was counted beside each other, in one pass over the drives.
+
+    Attributes:
+        drives: of which each has the counts of all tries, in their order.
+    """
+
+    tries: Sequence[Try]
+    drives: Sequence[DriveCounts]
+
+
 @dataclass(frozen=True)
 class Counts:
     """The counts of all drives.
 
     Attributes:
-        candidates: of which each was counted with each of `THRESHOLDS`.
-        drives: of which each has the counts of all candidates, and for each of them of all thresholds.
+        rounds: first the coarse thresholds of all candidates, then maybe finer ones; each on the same drives.
     """
 
     candidates: Sequence[Candidate]
-    drives: Sequence[DriveCounts]
+    rounds: Sequence[Round]
+
+    @property
+    def drives(self) -> Sequence[DriveCounts]:
+        """The counts of the first round."""
+        return self.rounds[0].drives
+
+    @cached_property
+    def _places(self) -> dict[Try, tuple[int, int]]:
+        """Round and place of each try."""
+        return {key: (r, place) for r, one in enumerate(self.rounds) for place, key in enumerate(one.tries)}
+
+    def tried(self, candidate: int) -> list[int]:
+        """Numbers of the thresholds that were tried with a candidate, ascending."""
+        return sorted(threshold for number, threshold in self._places if number == candidate)
 
     def of_drive(self, drive: int, candidate: int, threshold: int) -> int | None:
-        """False obstacles on a drive; None: more than its limit."""
-        return self.drives[drive].counts[candidate * len(THRESHOLDS) + threshold]
+        """False obstacles of a try on a drive; None: more than its limit."""
+        number, place = self._places[candidate, threshold]
+        return self.rounds[number].drives[drive].counts[place]
 
     def total(self, candidate: int, threshold: int) -> int | None:
-        """False obstacles on all drives; None: more than the limit of one."""
+        """False obstacles of a try on all drives; None: more than the limit of one."""
         counts = [self.of_drive(drive, candidate, threshold) for drive in range(len(self.drives))]
         known = [count for count in counts if count is not None]
         return sum(known) if len(known) == len(counts) else None
@@ -111,7 +147,7 @@ class Counts:
         return sum(drive.above[threshold] for drive in self.drives) / max(sum(d.pixels for d in self.drives), 1)
 
     def lowest_threshold(self, candidate: int, most: int) -> int | None:
-        """Index of the lowest threshold with at most so many false obstacles, at it and at all higher ones.
+        """Number of the lowest threshold with at most so many false obstacles, at it and at all higher ones tried.
 
         Not of the lowest of all: towards low thresholds regions merge, and there are fewer again. None that more than
         `MOST_ABOVE` of the pixels reach is taken.
@@ -120,12 +156,25 @@ class Counts:
             None if even the highest threshold has more.
         """
         found = None
-        for threshold in reversed(range(len(THRESHOLDS))):
+        for threshold in reversed(self.tried(candidate)):
             count = self.total(candidate, threshold)
             if count is None or count > most or self.share_above(threshold) > MOST_ABOVE:
                 break
             found = threshold
         return found
+
+    def finer(self, most: Sequence[int]) -> list[Try]:
+        """The thresholds between the lowest that keeps one of these counts and the next lower one, of each candidate.
+
+        They are not tried yet, if only coarse ones are. Without any that keeps a count, there is nothing below it.
+        """
+        found: set[Try] = set()
+        for number in range(len(self.candidates)):
+            for count in most:
+                lowest = self.lowest_threshold(number, count)
+                if lowest is not None:
+                    found |= {(number, threshold) for threshold in range(max(lowest - COARSE + 1, 0), lowest)}
+        return sorted(found)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ class DriveCounts:
     """What was counted on one drive.
 
     Attributes:
-        counts: false obstacles of each setting, in the order of their numbers; None: more than `limit`.
+        counts: false obstacles of each setting, in their order; None: more than `limit`.
         limit: a setting with more false obstacles was played no further.
         seconds: that were measured, summed over the cameras.
         frames: that were measured, likewise.

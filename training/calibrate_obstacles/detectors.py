@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,17 @@ class SharedFinder(RegionFinder):
         self._frame, self._regions = frame, regions
 
 
+@dataclass(frozen=True)
+class SharingFinder(RegionFinder):
+    """Gives a detector the regions of a `SharedFinder`, whose settings are the same but for the smallest size."""
+
+    shared: SharedFinder = field(default_factory=SharedFinder)
+
+    def __call__(self, result: FramePerception) -> tuple[Region, ...]:
+        """See `RegionFinder`."""
+        return self.shared(result)
+
+
 @dataclass
 class Trial:
     """One setting of one camera.
@@ -38,6 +49,7 @@ class Trial:
     Attributes:
         number: of the setting.
         of_any_area: the region settings without the smallest area.
+        finder: of the regions, whatever size they have on the ground.
     """
 
     number: int
@@ -63,10 +75,12 @@ class CameraTrials:
         self._each_frame = each_frame
         self._trials: list[Trial] = []
         for number, one in enumerate(settings):
-            key = (one.anomaly_threshold, one.region)
-            finder = finders.setdefault(key, SharedFinder(one.region, ego_mask))
-            detector = ObstacleDetector(finder, one.persistence, one.evidence)
-            of_any_area = replace(one.region, min_area=0.0)
+            # The smallest size on the ground is applied by the detector.
+            of_any_size = replace(one.region, min_size_m=0.0)
+            key = (one.anomaly_threshold, of_any_size)
+            finder = finders.setdefault(key, SharedFinder(of_any_size, ego_mask))
+            detector = ObstacleDetector(SharingFinder(one.region, ego_mask, finder), one.persistence, one.evidence)
+            of_any_area = replace(of_any_size, min_area=0.0)
             self._trials.append(Trial(number, one.anomaly_threshold, of_any_area, finder, detector))
         # A frame without a region of one size has none of a larger one: the smallest comes first.
         self._trials.sort(key=lambda trial: (trial.threshold, trial.finder.settings.min_area))

@@ -17,7 +17,7 @@ from ros_ood_perception.pipeline.camera_pipeline import PipelineSettings
 from ros_ood_perception.progress_bar import progress_bar
 from ros_ood_perception.replay.engine_pool import EnginePool
 from training.calibrate_obstacles.candidates import THRESHOLDS, Candidate
-from training.calibrate_obstacles.choosing import Choice, Found
+from training.calibrate_obstacles.choosing import Choice, Found, Try
 from training.calibrate_obstacles.counting import DriveCounts, FalseObstacleCount
 from training.calibrate_obstacles.drives import DriveError, OpenDrive, play
 from training.calibrate_obstacles.objects_found import ObjectsFound, objects_found
@@ -25,7 +25,7 @@ from training.evaluation.tables import console, say
 from training.metrics.obstacles.findings import Findings
 from training.metrics.obstacles.truth import ObstacleTruth
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ class Measurement:
     cache: Path | None
 
     def settings(self, candidate: int, threshold: int) -> PipelineSettings:
-        """What node and replay do with a candidate and one of `THRESHOLDS`."""
+        """What node and replay do with a candidate and one of `THRESHOLDS`, by their numbers."""
         known = self.bundle.description
         return self.candidates[candidate].pipeline_settings(self.live, known, THRESHOLDS[threshold])
 
-    def count(self, drive: OpenDrive, digest: str, needed: int, limit: int) -> DriveCounts:
-        """Count the false obstacles of all candidates and thresholds on a drive, or take the counts from the cache.
+    def count(self, drive: OpenDrive, digest: str, tries: Sequence[Try], needed: int, limit: int) -> DriveCounts:
+        """Count the false obstacles of each try on a drive, or take the counts from the cache.
 
         Args:
             needed: a setting with more false obstacles need not be counted to the end.
@@ -65,21 +65,20 @@ class Measurement:
             DriveError: no frame of it could be used.
             OSError: the cache cannot be written, with the path.
         """
-        kept = self._kept(digest, needed)
+        identity = self._identity(digest, tries)
+        kept = self._kept(identity, needed)
         if kept is not None:
             say(f"{drive.path}: counted before")
             return kept
-        numbers = range(len(self.candidates))
-        settings = [self.settings(c, t) for c in numbers for t in range(len(THRESHOLDS))]
+        settings = [self.settings(candidate, threshold) for candidate, threshold in tries]
         observer = FalseObstacleCount(settings, drive.fixed, limit, self.each_frame)
         problems, notes = self._play(drive, observer)
         counted = observer.finished(problems, notes)
         if not counted.frames:
             raise DriveError(f"{drive.path}: no frame could be used: {'; '.join(problems) or 'it has none'}")
         if self.cache is not None:
-            identity = self._identity(digest)
             self.cache.mkdir(parents=True, exist_ok=True)
-            write_file(self._cache_file(digest), sealed_text({"identity": identity, **counted.as_plain()}))
+            write_file(self._cache_file(identity), sealed_text({"identity": identity, **counted.as_plain()}))
         return counted
 
     def find(self, drives: Sequence[tuple[OpenDrive, ObstacleTruth]], choices: Sequence[Choice]) -> list[Found]:
@@ -108,7 +107,7 @@ class Measurement:
             task = bar.add_task(drive.name, total=drive.source.frame_count)
             return play(drive, self.bundle, self.live, self.pool, self.every, observer, lambda: bar.advance(task))
 
-    def _identity(self, digest: str) -> str:
+    def _identity(self, digest: str, tries: Sequence[Try]) -> str:
         """Everything that the counts of a drive depend on, as a digest."""
         parameters = {name: value for name, value in self.values.items() if name not in ("bundle", "operating_point")}
         identity = {
@@ -119,25 +118,25 @@ class Measurement:
             "engine": [self.pool.name, self.pool.num_threads],
             "parameters": parameters,
             "candidates": [candidate.settings for candidate in self.candidates],
-            "thresholds": THRESHOLDS,
+            "tries": [[candidate, THRESHOLDS[threshold]] for candidate, threshold in tries],
             "each frame": self.each_frame,
             "every": self.every,
         }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
-    def _cache_file(self, digest: str) -> Path:
+    def _cache_file(self, identity: str) -> Path:
         assert self.cache is not None
-        return self.cache / f"{self._identity(digest)[:32]}.json"
+        return self.cache / f"{identity[:32]}.json"
 
-    def _kept(self, digest: str, needed: int) -> DriveCounts | None:
+    def _kept(self, identity: str, needed: int) -> DriveCounts | None:
         """The counts of an earlier run; None where there are none that go as far."""
-        if self.cache is None or not self._cache_file(digest).is_file():
+        if self.cache is None or not self._cache_file(identity).is_file():
             return None
-        path = self._cache_file(digest)
+        path = self._cache_file(identity)
         try:
             data = unsealed(path, read_json(path))
         except JsonFileError as error:
             say(f"{error}; the drive is counted again")
             return None
-        same = data.pop("identity") == self._identity(digest)
+        same = data.pop("identity") == identity
         return DriveCounts(**data) if same and data["limit"] >= needed else None
