@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from brightness_bundle import DESCRIPTION, FULL_SCALE, write_brightness_bundle
 from numpy.typing import NDArray
-from recorded_drive import START_NS, STEP_NS, camera_info, image, static_transforms, write_bag
+from recorded_drive import START_NS, STEP_NS, camera_info, header, image, static_transforms, write_bag
 
 from ros_ood_perception.bundle.model_bundle import read_bundle
+from ros_ood_perception.recordings.message_types import message_types
 from ros_ood_perception.replay.command_line.main import main as replay
 from training.calibrate_obstacles.__main__ import main as calibrate
 from training.calibrate_obstacles.candidates import THRESHOLDS, Candidate
@@ -64,8 +65,18 @@ def pictures(blobs: Sequence[Blob], frames: int = FRAMES) -> list[NDArray[np.uin
     return found
 
 
-def write_drive(path: Path, blobs: Sequence[Blob]) -> Path:
+def odometry(number: int, x: float) -> Any:
+    """The vehicle at x metres, at the frame with the number."""
+    types = message_types()
+    orientation = types("geometry_msgs/msg/Quaternion", w=1.0)
+    pose = types("geometry_msgs/msg/Pose", position=types("geometry_msgs/msg/Point", x=x), orientation=orientation)
+    covered = types("geometry_msgs/msg/PoseWithCovariance", pose=pose)
+    return types("nav_msgs/msg/Odometry", header=header(number, "odom"), child_frame_id="base_link", pose=covered)
+
+
+def write_drive(path: Path, blobs: Sequence[Blob], poses: Sequence[Any] = ()) -> Path:
     topics: dict[str, list[Any]] = {
+        **({"/odometry": list(poses)} if poses else {}),
         "/tf_static": [static_transforms()],
         "/front/camera_info": [camera_info(0, *SIZE)],
         "/front/image_raw": [image(number, picture) for number, picture in enumerate(pictures(blobs))],
@@ -176,6 +187,37 @@ def test_with_objects_the_setting_that_finds_them_is_chosen_and_without_the_lowe
     assert 200 / FULL_SCALE < point.threshold <= 230 / FULL_SCALE
     assert point.false_obstacles is not None
     assert (point.false_obstacles.objects, point.false_obstacles.objects_found) == (1, 1.0)
+
+
+@pytest.mark.parametrize(("metres_a_frame", "expected"), [(0.0, 2), (1.0, 0)])
+def test_obstacles_are_followed_on_the_ground_where_the_drive_says_where_the_vehicle_was(
+    metres_a_frame: float, expected: int, bundle: Path, tmp_path: Path
+) -> None:
+    blobs = [Blob(240, 60, 85, 5, frames=8), Blob(240, 60, 85, 30, frames=8)]
+    drive = write_drive(tmp_path / "moving", blobs, [odometry(n, metres_a_frame * n) for n in range(FRAMES + 2)])
+    options = ["--set", "ground.odometry_topic=/odometry", "--false-per-hour", asked(4)]
+    figures = tmp_path / "figures.json"
+    assert run(bundle, drive, *options, "--json", str(figures)) == 0
+    found = json.loads(figures.read_text())
+    # What stays in one place of the picture slides with a vehicle that moves, so it is no obstacle.
+    [candidate] = found["candidates"]
+    assert candidate["false_obstacles"][0] == expected
+    assert [drive["notes"] for drive in found["drives"]] == [[]]
+    out = tmp_path / "replay"
+    settings = ["--set", "ground.odometry_topic=/odometry", "--set", "anomaly_threshold=0.05"]
+    assert replay([str(drive), "--bundle", str(bundle), "--engine", "onnxruntime", *settings, "--out", str(out)]) == 0
+    truth = write_truth(tmp_path / "nothing.json", ())
+    assert evaluate([str(out), "--truth", str(truth), "--json", str(tmp_path / "measured.json")]) == 0
+    assert json.loads((tmp_path / "measured.json").read_text())["false_obstacles"] == expected
+
+
+def test_a_drive_that_does_not_say_where_the_vehicle_was_is_named(
+    bundle: Path, drive: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(bundle, drive, "--false-per-hour", asked(4), "--set", "ground.odometry_topic=/odometry") == 0
+    said = " ".join(capfd.readouterr().err.split())
+    assert "/odometry has no nav_msgs/msg/Odometry, so it is not known where the vehicle was" in said
+    assert "in 60 of 60 frames it is not known where the vehicle was" in said
 
 
 def test_a_region_that_is_too_small_on_the_ground_raises_nothing_and_settings_share_what_is_found(

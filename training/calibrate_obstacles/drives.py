@@ -105,6 +105,7 @@ def open_drive(path: Path, values: Mapping[str, Any], bundle: Bundle, rate_hz: f
     own = of_recording(values, [camera.name for camera in source.cameras]) | {"bundle": str(bundle.folder)}
     fixed = fixed_settings(own)
     source.use_calibrations(fixed.camera_info_topics)
+    source.use_motion(fixed.motion, fixed.base_frame)
     source.limit_images(fixed.max_image_pixels)
     name = path.parent.name if path.name in (BAG_FOLDER, IMAGES) else path.name
     return OpenDrive(path, name or str(path), source, fixed)
@@ -161,7 +162,7 @@ def play(
             elif isinstance(item, ReadyFrame):
                 _use(item, cameras[item.frame.camera], observe)
                 advance()
-    return _problems(drive, cameras), _notes(cameras)
+    return _problems(drive, cameras), [*drive.source.notes, *_notes(cameras)]
 
 
 def _use(item: ReadyFrame, camera: CameraReplay, observe: ResultObserver) -> None:
@@ -197,6 +198,11 @@ def _notes(cameras: Sequence[CameraReplay]) -> list[str]:
             found.append(
                 f"{camera.topics.image}: in {camera.no_place['frames']} of {camera.headers.count} frames obstacles "
                 f"count wherever they are, as nothing can be placed on the ground: {camera.no_place['problem']}"
+            )
+        if camera.no_motion["frames"]:
+            found.append(
+                f"{camera.topics.image}: in {camera.no_motion['frames']} of {camera.headers.count} frames it is not "
+                f"known where the vehicle was: {camera.no_motion['problem']}"
             )
         headers = (camera.headers.zero_stamp_problem, camera.headers.unordered_stamp_problem)
         found += [text for problem in headers if (text := problem(camera.topics.image))]
