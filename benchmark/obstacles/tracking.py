@@ -46,8 +46,9 @@ class FoundRegions(RegionFinder):
 
 def finder(random: np.random.Generator, objects: np.ndarray, along_m: float, most: int = REGIONS) -> FoundRegions:
     """The regions of a frame: objects (N, 2) of the fixed frame in view, with noise of a pixel."""
-    ahead = objects - (along_m, 0.0)
-    pixels = GROUND.pixels(np.concatenate([ahead, np.zeros((len(ahead), 1))], axis=1))
+    ahead = np.concatenate([objects - (along_m, 0.0), np.zeros((len(objects), 1))], axis=1)
+    # Farther away there is no place, and only the picture would be followed.
+    pixels = GROUND.pixels(ahead[GROUND.range_m(ahead) < GROUND.max_range_m - 1])
     regions: list[Region] = []
     for u, v in pixels[np.isfinite(pixels).all(axis=1)]:
         if len(regions) == most or random.uniform() < UNSEEN:
@@ -86,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
     gc.disable()
     random = np.random.default_rng(1)
     length_m = frames / RATE_HZ * SPEED_MPS + 40
-    # About 80 of them are in view.
+    # About 90 of them are in view, and so all regions of a frame have a place.
     objects = random.uniform((0, -8), (length_m, 8), (round(3 * length_m), 2))
     result = FramePerception(FRAME, np.full((512, 1024), ROAD, np.uint8), np.zeros((512, 1024), np.float32), THRESHOLD)
     counts: list[int] = []
