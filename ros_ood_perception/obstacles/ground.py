@@ -148,6 +148,10 @@ class GroundProjection:
         return self.pose.translation[2] - self.ground_z_m
 
     @cached_property
+    def _turn(self) -> NDArray[np.float64]:
+        return np.reshape(self.pose.rotation, (3, 3))
+
+    @cached_property
     def shows_ground(self) -> bool:
         """Whether any pixel of a grid over the image, with its edges, shows ground within `max_range_m`.
 
@@ -163,24 +167,25 @@ class GroundProjection:
         NaN where a pixel shows no ground within `max_range_m`: its ray goes above the horizon or too far, or there is
         none. Pixels outside the image are placed too.
         """
-        rays = self.camera.rays(pixels) @ np.reshape(self.pose.rotation, (3, 3)).T
+        x, y, z = (self.camera.rays(pixels) @ self._turn.T).T
         with np.errstate(invalid="ignore", divide="ignore"):
-            along = rays[:, :2] * (self.height_m / -rays[:, 2:])
+            length = self.height_m / -z
+            ahead, left = x * length, y * length
             # Written so that NaN is left out as well.
-            seen = (rays[:, 2] < 0) & (np.hypot(along[:, 0], along[:, 1]) <= self.max_range_m)
-        places = np.full((len(rays), 3), np.nan)
-        places[seen, :2] = along[seen] + self.pose.translation[:2]
-        places[seen, 2] = self.ground_z_m
-        return places
+            seen = (z < 0) & (np.hypot(ahead, left) <= self.max_range_m)
+        x, y, _ = self.pose.translation
+        places = np.array([ahead + x, left + y, np.full(len(z), self.ground_z_m)])
+        places[:, ~seen] = np.nan
+        return places.T
 
     def pixels(self, places: ArrayLike) -> NDArray[np.float64]:
         """Pixels (N, 2) that show places (N, 3) of the vehicle's frame; NaN where they are outside the image."""
         places = np.asarray(places, np.float64).reshape(-1, 3)
-        points = (places - self.pose.translation) @ np.reshape(self.pose.rotation, (3, 3))
+        points = (places - self.pose.translation) @ self._turn
         pixels = self.camera.pixels(points)
-        with np.errstate(invalid="ignore"):
-            inside = (pixels >= -0.5).all(axis=1)
-            inside &= (pixels[:, 0] < self.camera.width - 0.5) & (pixels[:, 1] < self.camera.height - 0.5)
+        u, v = pixels.T
+        # Written so that NaN is outside.
+        inside = (u >= -0.5) & (u < self.camera.width - 0.5) & (v >= -0.5) & (v < self.camera.height - 0.5)
         pixels[~inside] = np.nan
         return pixels
 

@@ -62,6 +62,27 @@ def test_rays_go_back_to_the_pixels_that_they_come_from(distortion: str, coeffic
     np.testing.assert_allclose(camera.pixels(rays[known] * 7), pixels[known], atol=0.05)
 
 
+PRISM = (*RATIONAL, 0.001, -0.002, 0.003, -0.001)
+
+
+@pytest.mark.parametrize("coefficients", [(), BARREL[:4], BARREL, RATIONAL, PRISM, (*PRISM, 0.02, -0.03)])
+def test_a_perspective_camera_is_opencvs(coefficients: tuple[float, ...]) -> None:
+    camera = model("plumb_bob" if len(coefficients) <= 5 else "rational_polynomial", coefficients)
+    x, y = np.random.default_rng(0).uniform(-0.4, 0.4, (2, 200))
+    points = np.stack([x, y, np.ones(200)], axis=1)
+    matrix = np.array([[1000.0, 0, 960], [0, 1010, 540], [0, 0, 1]])
+    expected, _ = cv2.projectPoints(points, np.zeros(3), np.zeros(3), matrix, np.array(coefficients))
+    np.testing.assert_allclose(camera.pixels(points * 3), expected.reshape(-1, 2), atol=1e-9)
+
+
+def test_a_pixel_that_is_no_number_has_no_ray_and_the_others_have_theirs() -> None:
+    camera, good = model("plumb_bob", BARREL), [(100.0, 200.0), (1700.0, 900.0)]
+    rays = camera.rays([good[0], (math.nan, 3.0), (5.0, math.inf), good[1]])
+    assert np.isnan(rays[1:3]).all()
+    np.testing.assert_allclose(rays[[0, 3]], camera.rays(good), atol=1e-12)
+    assert camera.rays(np.zeros((0, 2))).shape == (0, 3)
+
+
 @pytest.mark.parametrize("coefficients", [(), FISHEYE])
 def test_the_fisheye_is_opencvs(coefficients: tuple[float, ...]) -> None:
     camera = model("equidistant", coefficients)
