@@ -25,7 +25,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     # The declarations of parameters, which a launch file reads without NumPy, take their defaults from here.
-    from ros_ood_perception.obstacles.regions import Region
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
 SIGHTED_MARGIN = 0.3
 """How far `sighted` may be above the threshold for appearing, so that it is reached without any other evidence."""
@@ -83,53 +86,48 @@ class EvidenceSettings:
                 f"foot_error is {self.foot_error} and max_unseen_s {self.max_unseen_s}; both must be positive"
             )
 
-    def sighting(self, region: Region, threshold: float) -> float:
-        """Evidence of one sighting: log p(score | object) / p(score | false), taken as linear in the highest score.
+    def sightings(self, peak_scores: NDArray[np.float64], threshold: float) -> NDArray[np.float64] | float:
+        """Evidence of sightings: log p(score | object) / p(score | false), taken as linear in the highest score.
 
         Args:
+            peak_scores: (N,) highest scores of regions, in [0, 1].
             threshold: the anomaly threshold, in [0, 1].
+
+        Returns:
+            (N,), or one number if all are equal.
         """
-        share = (region.peak_score - threshold) / (1 - threshold) if threshold < 1 else 1.0
-        return self.weak_sighting + (self.strong_sighting - self.weak_sighting) * min(max(share, 0.0), 1.0)
+        share = ((peak_scores - threshold) / (1 - threshold)).clip(0.0, 1.0) if threshold < 1 else 1.0
+        return self.weak_sighting + (self.strong_sighting - self.weak_sighting) * share
+
+    def after_sightings(
+        self, sighted: NDArray[np.float64], sightings: NDArray[np.float64] | float
+    ) -> NDArray[np.float64]:
+        """`sighted` (N,) of tracks that were seen."""
+        return (sighted + sightings).clip(LEAST_SIGHTED, self.appears_at + SIGHTED_MARGIN)
+
+    def after_miss(self, sighted: NDArray[np.float64]) -> NDArray[np.float64]:
+        """`sighted` (N,) of tracks after a frame in which their places were in view and not marked."""
+        return (sighted - self.miss).clip(LEAST_SIGHTED)
 
 
-@dataclass
-class Evidence:
-    """Of one track.
-
-    Attributes:
-        sighted: of frames in which it was seen, and in which it should have been.
-        placed: of its places.
-    """
-
-    sighted: float = 0.0
-    placed: float = 0.0
-
-    @property
-    def total(self) -> float:
-        """The log-likelihood ratio of object to false mark."""
-        return self.sighted + self.placed
-
-    def see(self, sighting: float, place: float, settings: EvidenceSettings) -> None:
-        """Add a sighting and what its place says."""
-        most = settings.appears_at + SIGHTED_MARGIN
-        self.sighted = min(max(self.sighted + sighting, LEAST_SIGHTED), most)
-        self.placed = min(max(self.placed + place, LEAST_PLACED), MOST_PLACED)
-
-    def miss(self, settings: EvidenceSettings) -> None:
-        """Subtract a frame in which the place was in view and not marked."""
-        self.sighted = max(self.sighted - settings.miss, LEAST_SIGHTED)
+def after_places(placed: NDArray[np.float64], ratios: Sequence[float]) -> NDArray[np.float64]:
+    """`placed` (N,) of tracks whose places say this, see `place_ratios`."""
+    return (placed + ratios).clip(LEAST_PLACED, MOST_PLACED)
 
 
-def place_ratio(static_density: float, sliding_density: float, clutter_density: float) -> float:
-    """log p(place | object) / p(place | false).
+def place_ratios(
+    static_densities: NDArray[np.float64],
+    sliding_densities: NDArray[np.float64],
+    clutter_densities: NDArray[np.float64],
+) -> list[float]:
+    """log p(place | object) / p(place | false) of N places.
 
     Args:
-        static_density: Gaussian density of the place if the thing stands still in the world, 1/m^2.
-        sliding_density: the same if it slides with the vehicle.
-        clutter_density: 1 / area of the gate, 1/m^2; positive.
+        static_densities: (N,) Gaussian density of the place if the thing stands still in the world, 1/m^2.
+        sliding_densities: (N,) the same if it slides with the vehicle.
+        clutter_densities: (N,) 1 / area of the gate, 1/m^2; positive.
     """
-    of_object = (1 - ANYWHERE) * static_density + ANYWHERE * clutter_density
+    of_object = (1 - ANYWHERE) * static_densities + ANYWHERE * clutter_densities
     slides = 1 - ANYWHERE - FALSE_STANDS
-    of_false = FALSE_STANDS * static_density + slides * sliding_density + ANYWHERE * clutter_density
-    return math.log(of_object / of_false)
+    of_false = FALSE_STANDS * static_densities + slides * sliding_densities + ANYWHERE * clutter_densities
+    return list(map(math.log, (of_object / of_false).tolist()))

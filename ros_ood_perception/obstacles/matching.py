@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from itertools import chain
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,53 +12,58 @@ from numpy.typing import NDArray
 from ros_ood_perception.obstacles.regions import Box
 
 
-def best_pairs(cost: NDArray[np.float64], possible: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Pairs (row, column) of the possible ones, the lowest cost (N, M) first. Each index is in one pair at most.
-
-    Equal costs go to the smaller row, then to the smaller column.
-    """
-    pairs = np.argwhere(possible)
-    pairs = pairs[np.argsort(cost[tuple(pairs.T)], kind="stable")]
-    most = min(cost.shape)
-    rows: set[int] = set()
-    columns: set[int] = set()
-    chosen = []
-    for row, column in pairs.tolist():
-        if row not in rows and column not in columns:
-            rows.add(row)
-            columns.add(column)
-            chosen.append((row, column))
-            if len(chosen) == most:
-                break
-    return chosen
-
-
-def matches_in_picture(regions: Sequence[Box], tracks: Sequence[Box], reach: float) -> list[tuple[int, int]]:
-    """Pairs (region, track) whose grown boxes overlap, those that overlap most first.
+def best_pairs(
+    rows: NDArray[np.int64], columns: NDArray[np.int64], cost: NDArray[np.float64]
+) -> tuple[list[int], list[int]]:
+    """Rows and columns of the pairs of the lowest cost. Each index is in one pair at most.
 
     Args:
+        rows, columns: (K,) of the possible pairs.
+        cost: (K,) of each. Equal costs go to the pair that comes first.
+    """
+    order = np.argsort(cost, kind="stable")
+    column_of: dict[int, int] = {}
+    taken: set[int] = set()
+    for row, column in zip(rows[order].tolist(), columns[order].tolist(), strict=True):
+        if row not in column_of and column not in taken:
+            column_of[row] = column
+            taken.add(column)
+    return list(column_of), list(column_of.values())
+
+
+def matches_in_picture(
+    regions: NDArray[np.int64], tracks: NDArray[np.int64], reach: float
+) -> tuple[list[int], list[int]]:
+    """Regions and tracks whose grown boxes overlap, those that overlap most first. Each is in one pair at most.
+
+    Args:
+        regions, tracks: (N, 4), (M, 4) boxes, see `sides`.
         reach: how far a region may move between frames, in widths and heights of its box.
     """
-    if not regions or not tracks:
-        return []
-    overlap = _overlaps(_grown(regions, reach), _grown(tracks, reach))
-    return best_pairs(-overlap, overlap > 0)
+    if not len(regions) or not len(tracks):
+        return [], []
+    first, second = edges(regions, reach), edges(tracks, reach)
+    left, top = np.maximum(first[:2, :, None], second[:2, None])
+    right, bottom = np.minimum(first[2:, :, None], second[2:, None])
+    rows, columns = pairs = ((right > left) & (bottom > top)).nonzero()
+    intersection = (right[pairs] - left[pairs]) * (bottom[pairs] - top[pairs])
+    areas, areas_of_tracks = ((box[2] - box[0]) * (box[3] - box[1]) for box in (first, second))
+    union = areas[rows] + areas_of_tracks[columns] - intersection
+    return best_pairs(rows, columns, -intersection / union)
 
 
-def _grown(boxes: Sequence[Box], reach: float) -> NDArray[np.float64]:
-    """Left, top, right, bottom (N, 4) of boxes grown on each side by `reach` / 2 of their size.
+def sides(boxes: Iterable[Box]) -> NDArray[np.int64]:
+    """Left, top, width, height (N, 4) of boxes, pixels."""
+    return np.fromiter(chain.from_iterable(map(attrgetter("x", "y", "width", "height"), boxes)), np.int64).reshape(
+        -1, 4
+    )
+
+
+def edges(boxes: NDArray[np.int64], reach: float = 0.0) -> NDArray[np.float64]:
+    """Left, top, right, bottom (4, N) of boxes (N, 4), see `sides`, grown on each side by `reach` / 2 of their size.
 
     Half, because both the region's and the track's box grow.
     """
-    left, top, width, height = np.array([(b.x, b.y, b.width, b.height) for b in boxes], np.float64).T
+    left, top, width, height = boxes.T
     x, y = width * reach / 2, height * reach / 2
-    return np.stack([left - x, top - y, left + width + x, top + height + y], axis=1)
-
-
-def _overlaps(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Intersection over union (N, M) of boxes (N, 4) and (M, 4)."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    intersection = np.clip(high - low, 0, None).prod(axis=2)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (first, second)]
-    return intersection / (areas[0][:, None] + areas[1][None] - intersection)
+    return np.array([left - x, top - y, left + width + x, top + height + y])

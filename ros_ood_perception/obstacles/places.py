@@ -4,16 +4,16 @@ Knows no ROS."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ros_ood_perception.obstacles.evidence import EvidenceSettings, place_ratio
+from ros_ood_perception.obstacles.evidence import EvidenceSettings, place_ratios
 from ros_ood_perception.obstacles.ground import GroundProjection
 from ros_ood_perception.obstacles.motion import SECONDS_PER_NANOSECOND, PlanarPose
-from ros_ood_perception.obstacles.regions import Region
 from ros_ood_perception.obstacles.standing import Standing
 
 GATE = 9.21
@@ -23,144 +23,125 @@ EDGE_ERROR = 0.05
 
 
 @dataclass(frozen=True)
-class Place:
-    """A place on the ground as a Gaussian: x, y in metres, and its covariance xx, xy, yy in square metres."""
+class Places:
+    """Places on the ground as Gaussians.
 
-    x: float
-    y: float
-    xx: float
-    xy: float
-    yy: float
+    Attributes:
+        columns: (5, ...) x, y in metres, and the covariance xx, xy, yy in square metres, of any number of places.
+    """
 
-    def wider(self, variance: float) -> Place:
-        """With this variance added in every direction, m^2."""
-        return Place(self.x, self.y, self.xx + variance, self.xy, self.yy + variance)
+    columns: NDArray[np.float64]
 
-    def in_fixed_frame(self, vehicle: PlanarPose) -> Place:
-        """A place of the vehicle's frame in the fixed frame."""
+    def wider(self, variances: NDArray[np.float64]) -> Places:
+        """With variances (...) added in every direction, m^2."""
+        x, y, xx, xy, yy = self.columns
+        return Places(np.array([x, y, xx + variances, xy, yy + variances]))
+
+    def in_fixed_frame(self, vehicle: PlanarPose) -> Places:
+        """Places of the vehicle's frame in the fixed frame."""
+        x, y, xx, xy, yy = self.columns
         c, s = math.cos(vehicle.yaw), math.sin(vehicle.yaw)
-        return Place(
-            vehicle.x + c * self.x - s * self.y,
-            vehicle.y + s * self.x + c * self.y,
-            c * c * self.xx - 2 * c * s * self.xy + s * s * self.yy,
-            c * s * (self.xx - self.yy) + (c * c - s * s) * self.xy,
-            s * s * self.xx + 2 * c * s * self.xy + c * c * self.yy,
-        )
+        turned = [
+            vehicle.x + c * x - s * y,
+            vehicle.y + s * x + c * y,
+            c * c * xx - 2 * c * s * xy + s * s * yy,
+            c * s * (xx - yy) + (c * c - s * s) * xy,
+            s * s * xx + 2 * c * s * xy + c * c * yy,
+        ]
+        return Places(np.array(turned))
 
-    def difference(self, other: Place) -> tuple[float, float]:
-        """Squared Mahalanobis distance of two measured places, and the root of the determinant of their covariance."""
-        xx, xy, yy = self.xx + other.xx, self.xy + other.xy, self.yy + other.yy
-        determinant = xx * yy - xy * xy
-        dx, dy = other.x - self.x, other.y - self.y
-        return (yy * dx * dx - 2 * xy * dx * dy + xx * dy * dy) / determinant, math.sqrt(determinant)
+    def differences(self, others: Places) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Squared Mahalanobis distances of measured places, and the determinants of the sums of their covariances.
 
-    def combined(self, other: Place) -> Place:
-        """The mean of both, each weighted with its information: the update of a Kalman filter."""
-        xx, xy, yy = self.xx + other.xx, self.xy + other.xy, self.yy + other.yy
-        determinant = xx * yy - xy * xy
+        Both have the shape to which the places broadcast.
+        """
+        dx, dy = others.columns[:2] - self.columns[:2]
+        xx, xy, yy = self.columns[2:] + others.columns[2:]
+        determinants = xx * yy - xy * xy
+        return (yy * dx * dx - 2 * xy * dx * dy + xx * dy * dy) / determinants, determinants
+
+    def combined(self, others: Places) -> Places:
+        """The means of both, each weighted with its information: the update of a Kalman filter."""
+        x, y, own_xx, own_xy, own_yy = self.columns
+        dx, dy = others.columns[:2] - self.columns[:2]
+        xx, xy, yy = self.columns[2:] + others.columns[2:]
+        determinants = xx * yy - xy * xy
         # Gain: own covariance times the inverse of the sum.
-        a, b = (self.xx * yy - self.xy * xy) / determinant, (self.xy * xx - self.xx * xy) / determinant
-        c, d = (self.xy * yy - self.yy * xy) / determinant, (self.yy * xx - self.xy * xy) / determinant
-        dx, dy = other.x - self.x, other.y - self.y
-        cross = self.xy - a * self.xy - b * self.yy
-        return Place(
-            self.x + a * dx + b * dy,
-            self.y + c * dx + d * dy,
-            self.xx - a * self.xx - b * self.xy,
-            cross,
-            self.yy - c * self.xy - d * self.yy,
-        )
+        a, b = (own_xx * yy - own_xy * xy) / determinants, (own_xy * xx - own_xx * xy) / determinants
+        c, d = (own_xy * yy - own_yy * xy) / determinants, (own_yy * xx - own_xy * xy) / determinants
+        updated = [
+            x + a * dx + b * dy,
+            y + c * dx + d * dy,
+            own_xx - a * own_xx - b * own_xy,
+            own_xy - a * own_xy - b * own_yy,
+            own_yy - c * own_xy - d * own_yy,
+        ]
+        return Places(np.array(updated))
 
 
 def measured_places(
-    regions: Sequence[Region],
-    standings: Sequence[Standing | None],
-    ground: GroundProjection,
-    settings: EvidenceSettings,
-) -> list[Place | None]:
-    """Where each region stands in the vehicle's frame, with its error; None: nowhere, or its foot is cut.
+    boxes: NDArray[np.int64], standings: Sequence[Standing], ground: GroundProjection, settings: EvidenceSettings
+) -> Places:
+    """Where regions with these boxes (N, 4) stand in the vehicle's frame, with their errors: (5, N).
 
     On flat ground a foot at the angle a below the horizon is at the range r = h / tan a, so an error of the angle gives
     sigma_r = sigma_a (r^2 + h^2) / h, where sigma_a holds the error of the foot's row, divided by the focal length,
     and that of the pitch. Across the line of sight it is the error of the column, divided by the focal length, times
     the distance.
     """
+    if not standings:
+        return Places(np.empty((5, 0)))
     camera, height_m = ground.camera, ground.height_m
-    focal_x, focal_y = camera.focal_x, camera.focal_y
     pixels, pitch = settings.foot_error * camera.height, math.radians(settings.pitch_error_deg)
     own_x, own_y, _ = ground.pose.translation
-    found: list[Place | None] = []
-    for region, standing in zip(regions, standings, strict=True):
-        if standing is None or region.foot_is_cut:
-            found.append(None)
-            continue
-        range_m, box = standing.range_m, region.box
-        row = math.hypot(pixels, EDGE_ERROR * box.height) / focal_y
-        column = math.hypot(pixels, EDGE_ERROR * box.width) / focal_x
-        square = range_m * range_m + height_m * height_m
-        along = (math.hypot(row, pitch) * square / height_m) ** 2
-        across = column * column * square
-        c, s = math.cos(standing.bearing_rad), math.sin(standing.bearing_rad)
-        found.append(
-            Place(
-                own_x + range_m * c,
-                own_y + range_m * s,
-                c * c * along + s * s * across,
-                c * s * (along - across),
-                s * s * along + c * c * across,
-            )
-        )
-    return found
+    ranges, bearings = zip(*((place.range_m, place.bearing_rad) for place in standings), strict=True)
+    heights, widths = (EDGE_ERROR * boxes[:, 3]).tolist(), (EDGE_ERROR * boxes[:, 2]).tolist()
+    rows = _each(math.hypot, repeat(pixels), heights) / camera.focal_y
+    columns = _each(math.hypot, repeat(pixels), widths) / camera.focal_x
+    angles = _each(math.hypot, rows.tolist(), repeat(pitch))
+    range_m, c, s = np.array(ranges), _each(math.cos, bearings), _each(math.sin, bearings)
+    squares = range_m * range_m + height_m * height_m
+    along = _each(math.pow, (angles * squares / height_m).tolist(), repeat(2))
+    across = columns * columns * squares
+    measured = [
+        own_x + range_m * c,
+        own_y + range_m * s,
+        c * c * along + s * s * across,
+        c * s * (along - across),
+        s * s * along + c * c * across,
+    ]
+    return Places(np.array(measured))
 
 
-@dataclass
-class FollowedPlace:
-    """The place of one track under two hypotheses.
+def walked(since_ns: NDArray[np.int64], settings: EvidenceSettings) -> NDArray[np.float64]:
+    """Variances (N,) of how far slow objects may have moved in such times (N,), m^2."""
+    seconds = np.maximum(since_ns, 0) * SECONDS_PER_NANOSECOND
+    return _each(math.pow, (settings.object_speed_mps * seconds).tolist(), repeat(2))
 
-    Attributes:
-        static: it stands in the world; in the fixed frame.
-        sliding: it slides with the vehicle; in the vehicle's frame.
-        stamp_ns: of both.
+
+def updated(before: Places, measured: Places) -> tuple[Places, list[float]]:
+    """Take the next measured places of N tracks.
+
+    A place that neither hypothesis explains starts both again: the region became another one, as when two merge, or the
+    object moves.
+
+    Args:
+        before: (5, 2, N) places by now if the things stand in the world, in the fixed frame; and if they slide with the
+            vehicle, in the vehicle's frame.
+        measured: (5, 2, N) what was measured, in both frames.
+
+    Returns:
+        The next `before`, and the evidence of each place, see `evidence.place_ratios`.
     """
-
-    static: Place
-    sliding: Place
-    stamp_ns: int
-
-    def predicted(self, stamp_ns: int, settings: EvidenceSettings) -> Place:
-        """`static` at a later stamp: where a slow object may be by then."""
-        return self.static.wider(self._walked(stamp_ns, settings))
-
-    def _walked(self, stamp_ns: int, settings: EvidenceSettings) -> float:
-        seconds = max(stamp_ns - self.stamp_ns, 0) * SECONDS_PER_NANOSECOND
-        return (settings.object_speed_mps * seconds) ** 2
-
-    def update(self, place: Place, in_fixed: Place, stamp_ns: int, settings: EvidenceSettings) -> float:
-        """Take the next measured place, in the vehicle's and in the fixed frame; returns its evidence.
-
-        See `evidence.place_ratio`. A place that neither hypothesis explains starts both again: the region became
-        another one, as when two merge, or the object moves.
-        """
-        static, sliding = self.predicted(stamp_ns, settings), self.sliding.wider(self._walked(stamp_ns, settings))
-        static_distance, static_root = static.difference(in_fixed)
-        sliding_distance, sliding_root = sliding.difference(place)
-        self.stamp_ns = stamp_ns
-        if static_distance > GATE and sliding_distance > GATE:
-            self.static, self.sliding = in_fixed, place
-        else:
-            self.static, self.sliding = static.combined(in_fixed), sliding.combined(place)
-        return place_ratio(
-            math.exp(-static_distance / 2) / (2 * math.pi * static_root),
-            math.exp(-sliding_distance / 2) / (2 * math.pi * sliding_root),
-            1 / (math.pi * GATE * static_root),
-        )
+    distances, determinants = before.differences(measured)
+    is_explained = (distances <= GATE).any(axis=0)
+    after = Places(np.where(is_explained, before.combined(measured).columns, measured.columns))
+    roots = np.sqrt(determinants)
+    exponentials = _each(math.exp, (-distances / 2).ravel().tolist()).reshape(distances.shape)
+    static_densities, sliding_densities = exponentials / (2 * math.pi * roots)
+    return after, place_ratios(static_densities, sliding_densities, 1 / (math.pi * GATE * roots[0]))
 
 
-def distances(tracks: Sequence[Place], regions: Sequence[Place]) -> NDArray[np.float64]:
-    """Squared Mahalanobis distances (N, M) of N regions and M tracks; both at least one."""
-    first = np.array([(p.x, p.y, p.xx, p.xy, p.yy) for p in regions])[:, None]
-    second = np.array([(p.x, p.y, p.xx, p.xy, p.yy) for p in tracks])[None]
-    dx, dy = (first - second)[..., :2].transpose(2, 0, 1)
-    xx, xy, yy = (first + second)[..., 2:].transpose(2, 0, 1)
-    found: NDArray[np.float64] = (yy * dx * dx - 2 * xy * dx * dy + xx * dy * dy) / (xx * yy - xy * xy)
-    return found
+def _each(function: Callable[..., float], *arguments: Iterable[float]) -> NDArray[np.float64]:
+    """Results (N,) of a function of `math`. NumPy's differ between processors in the last digit."""
+    return np.fromiter(map(function, *arguments), np.float64)

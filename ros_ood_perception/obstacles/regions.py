@@ -163,9 +163,14 @@ class RegionFinder:
 
 def drivable_mask(semantic: NDArray[np.uint8], drivable_ids: Collection[int]) -> NDArray[np.uint8]:
     """(h, w) uint8: 1 where the class id of `semantic` (h, w) uint8 is one of these, else 0."""
+    return cv2.LUT(semantic, drivable_table(drivable_ids))
+
+
+def drivable_table(drivable_ids: Collection[int]) -> NDArray[np.uint8]:
+    """(256,) uint8: 1 at these class ids, else 0."""
     table = np.zeros(256, np.uint8)
     table[list(drivable_ids)] = 1
-    return cv2.LUT(semantic, table)
+    return table
 
 
 def read_ego_mask(path: Path | str) -> NDArray[np.bool_]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice, repeat
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ros_ood_perception.obstacles.ground import GroundProjection
 from ros_ood_perception.obstacles.regions import Region
 
 
-@dataclass(frozen=True)
-class Standing:
+class Standing(NamedTuple):
     """The foot of a region on the ground, in the vehicle's frame.
 
     Attributes:
@@ -36,35 +36,32 @@ class Standing:
 
 def standings(regions: Sequence[Region], ground: GroundProjection) -> list[Standing | None]:
     """Where each region stands; None: all its foot points are above the horizon or beyond the largest range."""
-    # All points in one call, and then Python's numbers: with NumPy each call costs more than a region does.
+    # All points of all regions in each call: with NumPy a call costs more than a region does.
+    counts = [len(region.foot_points) for region in regions]
     flat = chain.from_iterable(chain.from_iterable(region.foot_points for region in regions))
-    places = ground.place(np.fromiter(flat, np.float64).reshape(-1, 2))
-    placed = np.isfinite(places).all(axis=1)
-    # Before each point, how many of the points so far could be placed.
-    number_before = [0, *np.cumsum(placed).tolist()]
-    places = places[placed]
+    places = ground.place(np.fromiter(flat, np.float64, 2 * sum(counts)).reshape(-1, 2))
+    placed = np.isfinite(places[:, 0])
+    places, region_of = places[placed], np.repeat(np.arange(len(regions)), counts)[placed]
+    found: list[Standing | None] = [None] * len(regions)
+    if not len(places):
+        return found
+    number = np.bincount(region_of, minlength=len(regions))
+    standing = number.nonzero()[0]
+    number = number[standing]
+    end = np.cumsum(number)
+    begin = end - number
+    directions, angles = _unwrapped(ground.bearing_rad(places), begin, end)
+    # It adds one point after the other, unlike `reduceat`, and alike in every version of Python, unlike `sum`.
+    bearings = np.bincount(region_of, directions)[standing] / number
+    ranges = np.minimum.reduceat(ground.range_m(places), begin)
+    x, y, _ = places.T
+    points = zip(x.tolist(), y.tolist(), repeat(float(ground.ground_z_m)))
     # A square of side s at the distance d covers about s^2 focal_x focal_y / d^2 pixels.
-    square_m, focal_square = ground.height_m**2, ground.camera.focal_x * ground.camera.focal_y
-    ranges, bearings = ground.range_m(places).tolist(), ground.bearing_rad(places).tolist()
-    points: list[tuple[float, float, float]] = list(map(tuple, places.tolist()))
-    found: list[Standing | None] = []
-    end = 0
-    for region in regions:
-        begin, end = end, end + len(region.foot_points)
-        first, last = number_before[begin], number_before[end]
-        if first == last:
-            found.append(None)
-            continue
-        range_m, directions = min(ranges[first:last]), _unwrapped(bearings[first:last])
-        found.append(
-            Standing(
-                ground_points=tuple(points[first:last]),
-                range_m=range_m,
-                bearing_rad=sum(directions) / len(directions),
-                width_m=range_m * (max(directions) - min(directions)),
-                size_m=math.sqrt(region.area * (range_m * range_m + square_m) / focal_square),
-            )
-        )
+    areas = np.array([region.area for region in regions])[standing]
+    sizes = np.sqrt(areas * (ranges * ranges + ground.height_m**2) / (ground.camera.focal_x * ground.camera.focal_y))
+    columns = (column.tolist() for column in (standing, number, ranges, bearings, ranges * angles, sizes))
+    for at, number_of_points, *measured in zip(*columns, strict=True):
+        found[at] = Standing(tuple(islice(points, number_of_points)), *measured)
     return found
 
 
@@ -88,9 +85,16 @@ def large_enough(
     return tuple(region for region, _ in kept), [place for _, place in kept]
 
 
-def _unwrapped(angles: list[float]) -> list[float]:
-    """Angles without jumps of a whole turn; they are there only behind the camera."""
-    if max(angles) - min(angles) < math.pi:
-        return angles
-    unwrapped: list[float] = np.unwrap(angles).tolist()
-    return unwrapped
+def _unwrapped(
+    directions: NDArray[np.float64], begin: NDArray[np.int64], end: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Directions (N,) without jumps of a whole turn within a region, and the angle (M,) over which each region spreads.
+
+    There are such jumps only behind the camera.
+    """
+    angles = np.maximum.reduceat(directions, begin) - np.minimum.reduceat(directions, begin)
+    for region in (angles >= math.pi).nonzero()[0]:
+        part = np.unwrap(directions[begin[region] : end[region]])
+        directions[begin[region] : end[region]] = part
+        angles[region] = part.max() - part.min()
+    return directions, angles

@@ -6,22 +6,22 @@ becomes an obstacle by `evidence`. Any other is followed in the picture, and cou
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping
-from dataclasses import astuple, dataclass, replace
-from itertools import compress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ros_ood_perception.inference.perception import FramePerception
-from ros_ood_perception.obstacles.evidence import Evidence, EvidenceSettings
+from ros_ood_perception.obstacles.evidence import EvidenceSettings, after_places
 from ros_ood_perception.obstacles.ground import GroundProjection
-from ros_ood_perception.obstacles.matching import matches_in_picture
+from ros_ood_perception.obstacles.matching import matches_in_picture, sides
 from ros_ood_perception.obstacles.motion import SECONDS_PER_NANOSECOND, FrameMotion
-from ros_ood_perception.obstacles.places import FollowedPlace, Place
-from ros_ood_perception.obstacles.regions import Box, Region, RegionFinder, RegionSettings
+from ros_ood_perception.obstacles.places import Places, updated, walked
+from ros_ood_perception.obstacles.regions import Region, RegionFinder, RegionSettings
 from ros_ood_perception.obstacles.standing import Standing, large_enough, standings
+from ros_ood_perception.obstacles.track_table import TrackTable
 from ros_ood_perception.obstacles.world_view import WorldView
 
 MOST_REMEMBERED = 256
@@ -89,28 +89,6 @@ class Obstacle:
         return (x, y, z)
 
 
-@dataclass
-class _Track:
-    """What is followed.
-
-    Attributes:
-        seen: of the last frames, whether a region was its.
-        last_seen_ns: stamp of the last such frame.
-        shown: whether it was an obstacle by its evidence.
-        place: None while it had none.
-    """
-
-    id: int
-    box: Box
-    first_stamp_ns: int
-    last_seen_ns: int
-    age_frames: int
-    seen: deque[bool]
-    evidence: Evidence
-    shown: bool = False
-    place: FollowedPlace | None = None
-
-
 class ObstacleDetector:
     """Finds the obstacles of one camera, one frame after the other. It remembers earlier frames.
 
@@ -136,7 +114,7 @@ class ObstacleDetector:
         self.finder = finder or RegionFinder(RegionSettings())
         self.persistence = persistence or PersistenceSettings()
         self.evidence = evidence or EvidenceSettings()
-        self._tracks: list[_Track] = []
+        self._tracks = TrackTable(self.persistence.of_frames)
         self._next_id = 1
         self._last_stamp_ns: int | None = None
         self._epoch: int | None = None
@@ -163,35 +141,26 @@ class ObstacleDetector:
         """
         self._forget_if_interrupted(stamp_ns)
         regions = self.finder(result)
-        places: list[Standing | None] = []
+        places: Sequence[Standing | None] = [None] * len(regions)
         if ground is not None and regions:
             regions, places = large_enough(regions, standings(regions, ground), self.finder.settings.min_size_m)
-        world = None
         if motion is not None and motion.pose is not None:
             if self._epoch is not None and motion.epoch != self._epoch:
-                self._tracks.clear()
+                self._forget_tracks()
             self._epoch = motion.epoch
-            if ground is not None:
-                world = WorldView(regions, places, ground, motion.pose, stamp_ns, self.evidence)
-        tracks = self._follow(regions, stamp_ns, result.anomaly_threshold, world)
-        if world is not None:
-            self._miss(world, result)
-        counts = [self._is_obstacle(track, world) for track in tracks]
+        if not regions and not len(self._tracks):
+            return ()
+        boxes, world = sides(region.box for region in regions), None
+        if ground is not None and motion is not None and motion.pose is not None:
+            world = WorldView(regions, boxes, places, ground, motion.pose, stamp_ns, self.evidence)
+        tracks = self._follow(boxes, stamp_ns, world)
+        self._gather_evidence(tracks, regions, result, world)
+        counted = self._are_obstacles(tracks, world).nonzero()[0]
+        found = self._obstacles(
+            tracks[counted], [regions[r] for r in counted], [places[r] for r in counted], stamp_ns, world is not None
+        )
         self._drop_lost(stamp_ns)
-        found = [
-            Obstacle(
-                track.id,
-                track.age_frames,
-                (stamp_ns - track.first_stamp_ns) * SECONDS_PER_NANOSECOND,
-                region,
-                evidence=None if world is None or track.place is None else track.evidence.total,
-            )
-            for region, track, counted in zip(regions, tracks, counts, strict=True)
-            if counted
-        ]
-        if ground is None:
-            return tuple(found)
-        return tuple(map(_placed, found, compress(places, counts)))
+        return found
 
     def configure(
         self, finder: RegionFinder, persistence: PersistenceSettings, evidence: EvidenceSettings | None = None
@@ -202,12 +171,11 @@ class ObstacleDetector:
             evidence: None: unchanged.
         """
         self.finder, self.persistence, self.evidence = finder, persistence, evidence or self.evidence
-        for track in self._tracks:
-            track.seen = deque(track.seen, maxlen=persistence.of_frames)
+        self._tracks.remember(persistence.of_frames)
 
     def reset(self) -> None:
         """Forget earlier frames."""
-        self._tracks.clear()
+        self._forget_tracks()
         self._last_stamp_ns = None
         self._epoch = None
         self._uninterrupted_frames = 0
@@ -228,7 +196,7 @@ class ObstacleDetector:
     def state(self) -> dict[str, Any]:
         """What is remembered of earlier frames, as plain data (JSON)."""
         return {
-            "tracks": [_track_state(track) for track in self._tracks],
+            "tracks": self._tracks.state(),
             "next_id": self._next_id,
             "last_stamp_ns": self._last_stamp_ns,
             "epoch": self._epoch,
@@ -238,7 +206,7 @@ class ObstacleDetector:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state` gave."""
-        self._tracks = [_restored_track(known, self.persistence.of_frames) for known in state["tracks"]]
+        self._tracks = TrackTable.restored(state["tracks"], self.persistence.of_frames)
         self._next_id, self._last_stamp_ns = state["next_id"], state["last_stamp_ns"]
         self._epoch = state["epoch"]
         self._uninterrupted_frames = state["uninterrupted_frames"]
@@ -256,121 +224,128 @@ class ObstacleDetector:
         if self._uninterrupted_frames >= self.persistence.seen_frames:
             self.too_far_apart_s = None
 
-    def _follow(
-        self, regions: tuple[Region, ...], stamp_ns: int, threshold: float, world: WorldView | None
-    ) -> list[_Track]:
-        """The track of each region, in their order: an earlier one that is near enough, else a new one."""
-        matched = dict(self._matches(regions, world))
-        for track in self._tracks:
-            track.seen.append(False)
-        found = []
-        for r, region in enumerate(regions):
-            if r in matched:
-                track = self._tracks[matched[r]]
-                track.box, track.seen[-1], track.last_seen_ns = region.box, True, stamp_ns
-                track.age_frames += 1
-            else:
-                seen = deque([True], maxlen=self.persistence.of_frames)
-                track = _Track(self._next_id, region.box, stamp_ns, stamp_ns, 1, seen, Evidence())
-                self._tracks.append(track)
-                self._next_id += 1
-            agreement = 0.0 if world is None else self._follow_place(track, world, r)
-            track.evidence.see(self.evidence.sighting(region, threshold), agreement, self.evidence)
-            found.append(track)
+    def _forget_tracks(self) -> None:
+        self._tracks = TrackTable(self.persistence.of_frames)
+
+    def _follow(self, boxes: NDArray[np.int64], stamp_ns: int, world: WorldView | None) -> NDArray[np.int64]:
+        """Numbers (N,) of the tracks of regions with boxes (N, 4): earlier ones that are near enough, else new ones."""
+        tracks = self._matches(boxes, world)
+        self._tracks.begin_frame()
+        new = (tracks < 0).nonzero()[0]
+        if len(new):
+            tracks[new] = len(self._tracks) + np.arange(len(new))
+            self._tracks.add(range(self._next_id, self._next_id + len(new)), stamp_ns)
+            self._next_id += len(new)
+        self._tracks.see(tracks, boxes, stamp_ns)
+        return tracks
+
+    def _matches(self, boxes: NDArray[np.int64], world: WorldView | None) -> NDArray[np.int64]:
+        """The earlier track (N,) of each region: by place first, then by the picture among those left; -1: none."""
+        rows, tracks = self._tracks.rows, np.full(len(boxes), -1)
+        # The box of a track that was not seen in the last frames is not where it would be in this one.
+        near = self._tracks.seen.any(axis=1)
+        if world is not None and len(world.placed) and rows["has_place"].any():
+            with_place = rows["has_place"].nonzero()[0]
+            since_ns = world.stamp_ns - rows["place_stamp_ns"][with_place]
+            followed = Places(rows["places"][with_place, 0].T).wider(walked(since_ns, self.evidence))
+            of_regions, of_places = world.matches(followed)
+            tracks[of_regions] = with_place[of_places]
+            near[with_place[of_places]] = False
+        left, near = (tracks < 0).nonzero()[0], near.nonzero()[0]
+        of_left, of_near = matches_in_picture(boxes[left], rows["box"][near], self.persistence.reach)
+        tracks[left[of_left]] = near[of_near]
+        return tracks
+
+    def _gather_evidence(
+        self, tracks: NDArray[np.int64], regions: Sequence[Region], result: FramePerception, world: WorldView | None
+    ) -> None:
+        """Take what this frame says: of tracks (N,) that the regions show, and of those that should be marked too."""
+        rows, settings = self._tracks.rows, self.evidence
+        if len(tracks):
+            sightings = settings.sightings(
+                np.array([region.peak_score for region in regions]), result.anomaly_threshold
+            )
+            rows["sighted"][tracks] = settings.after_sightings(rows["sighted"][tracks], sightings)
+        if world is None:
+            return
+        if len(world.placed):
+            self._follow_places(tracks[world.placed], world)
+        unseen = (rows["has_place"] & ~self._tracks.seen[:, -1]).nonzero()[0]
+        if len(unseen):
+            missed = unseen[world.is_visible(Places(rows["places"][unseen, 0].T), result, self.finder)]
+            rows["sighted"][missed] = settings.after_miss(rows["sighted"][missed])
+
+    def _follow_places(self, tracks: NDArray[np.int64], world: WorldView) -> None:
+        """Take the places of `world` for these tracks, and their evidence; the first place of a track has none."""
+        rows, measured = self._tracks.rows, world.places.columns
+        places = measured.copy()
+        known = rows["has_place"][tracks]
+        if known.any():
+            followed = rows[tracks[known]]
+            before = Places(followed["places"].T)
+            after, ratios = updated(
+                before.wider(walked(world.stamp_ns - followed["place_stamp_ns"], self.evidence)),
+                Places(measured[:, :, known]),
+            )
+            places[:, :, known] = after.columns
+            rows["placed"][tracks[known]] = after_places(followed["placed"], ratios)
+        rows["places"][tracks] = places.T
+        rows["has_place"][tracks], rows["place_stamp_ns"][tracks] = True, world.stamp_ns
+
+    def _are_obstacles(self, tracks: NDArray[np.int64], world: WorldView | None) -> NDArray[np.bool_]:
+        """(N,) Whether tracks (N,) that are seen in this frame are obstacles."""
+        rows = self._tracks.rows
+        has_place, shown = rows["has_place"][tracks], rows["shown"][tracks]
+        persist = self._tracks.seen[tracks].sum(axis=1) >= self.persistence.seen_frames
+        if world is None:
+            rows["shown"][tracks] = np.where(has_place, shown, persist)
+            # This frame has no motion, and those before it and after it do.
+            return persist | (shown & has_place)
+        least = np.where(shown, self.evidence.vanishes_at, self.evidence.appears_at)
+        found = np.where(has_place, self._tracks.evidence[tracks] >= least, persist)
+        rows["shown"][tracks] = found
         return found
 
-    def _matches(self, regions: tuple[Region, ...], world: WorldView | None) -> list[tuple[int, int]]:
-        """Pairs (region, track), each in one at most: by place first, then by the picture among those that are left."""
-        pairs = [] if world is None else world.matches([track.place for track in self._tracks])
-        taken_regions, taken_tracks = {r for r, _ in pairs}, {t for _, t in pairs}
-        left = [r for r in range(len(regions)) if r not in taken_regions]
-        # The box of a track that was not seen in the last frames is not where it would be in this one.
-        near = [t for t, track in enumerate(self._tracks) if t not in taken_tracks and any(track.seen)]
-        boxes = [self._tracks[t].box for t in near]
-        in_picture = matches_in_picture([regions[r].box for r in left], boxes, self.persistence.reach)
-        return pairs + [(left[row], near[column]) for row, column in in_picture]
-
-    def _follow_place(self, track: _Track, world: WorldView, number: int) -> float:
-        """Take the place of a region of this number, if it has one; returns its evidence."""
-        place, in_fixed = world.places[number], world.in_fixed[number]
-        if place is None or in_fixed is None:
-            return 0.0
-        if track.place is None:
-            track.place = FollowedPlace(in_fixed, place, world.stamp_ns)
-            return 0.0
-        return track.place.update(place, in_fixed, world.stamp_ns, self.evidence)
-
-    def _miss(self, world: WorldView, result: FramePerception) -> None:
-        """Count the frame against tracks that should be marked in it and are not."""
-        unseen = [(track, track.place.static) for track in self._tracks if track.place and not track.seen[-1]]
-        visible = world.is_visible([place for _, place in unseen], result, self.finder)
-        for (track, _), is_visible in zip(unseen, visible.tolist(), strict=True):
-            if is_visible:
-                track.evidence.miss(self.evidence)
-
-    def _is_obstacle(self, track: _Track, world: WorldView | None) -> bool:
-        """Whether a track that is seen in this frame is an obstacle."""
-        persists = sum(track.seen) >= self.persistence.seen_frames
-        if track.place is None:
-            track.shown = persists
-        elif world is None:
-            # This frame has no motion, and those before it and after it do.
-            return track.shown or persists
-        else:
-            least = self.evidence.vanishes_at if track.shown else self.evidence.appears_at
-            track.shown = track.evidence.total >= least
-        return track.shown
+    def _obstacles(
+        self,
+        tracks: NDArray[np.int64],
+        regions: Sequence[Region],
+        places: Sequence[Standing | None],
+        stamp_ns: int,
+        motion_is_known: bool,
+    ) -> tuple[Obstacle, ...]:
+        """Of tracks (N,) that are seen in this frame, with their regions."""
+        rows = self._tracks.rows[tracks]
+        ids, ages = rows["id"].tolist(), rows["age_frames"].tolist()
+        ages_s = ((stamp_ns - rows["first_stamp_ns"]) * SECONDS_PER_NANOSECOND).tolist()
+        by_evidence = (rows["has_place"] & motion_is_known).tolist()
+        evidence = self._tracks.evidence[tracks].tolist()
+        return tuple(
+            Obstacle(
+                number,
+                age,
+                age_s,
+                region,
+                () if place is None else place.ground_points,
+                None if place is None else place.range_m,
+                None if place is None else place.width_m,
+                total if is_by_evidence else None,
+            )
+            for number, age, age_s, region, place, is_by_evidence, total in zip(
+                ids, ages, ages_s, regions, places, by_evidence, evidence, strict=True
+            )
+        )
 
     def _drop_lost(self, stamp_ns: int) -> None:
         """Forget tracks that were not seen in the last frames, unless their evidence outlasts a gap."""
-        lost = [track for track in self._tracks if not any(track.seen)]
+        kept = self._tracks.seen.any(axis=1)
+        if kept.all():
+            return
+        rows = self._tracks.rows
         oldest_ns = stamp_ns - round(self.evidence.max_unseen_s / SECONDS_PER_NANOSECOND)
-        kept = [
-            track
-            for track in lost
-            if track.place is not None
-            and track.last_seen_ns >= oldest_ns
-            and track.evidence.total >= self.evidence.vanishes_at
-        ]
-        kept.sort(key=lambda track: (track.last_seen_ns, track.id))
-        remembered = {track.id for track in kept[-MOST_REMEMBERED:]}
-        self._tracks = [track for track in self._tracks if any(track.seen) or track.id in remembered]
-
-
-def _track_state(track: _Track) -> dict[str, Any]:
-    place = track.place
-    return {
-        "id": track.id,
-        "box": astuple(track.box),
-        "first": track.first_stamp_ns,
-        "last": track.last_seen_ns,
-        "age": track.age_frames,
-        "seen": list(track.seen),
-        "evidence": astuple(track.evidence),
-        "shown": track.shown,
-        "place": None if place is None else [astuple(place.static), astuple(place.sliding), place.stamp_ns],
-    }
-
-
-def _restored_track(known: Mapping[str, Any], of_frames: int) -> _Track:
-    place = None
-    if known["place"] is not None:
-        static, sliding, stamp_ns = known["place"]
-        place = FollowedPlace(Place(*static), Place(*sliding), stamp_ns)
-    return _Track(
-        known["id"],
-        Box(*known["box"]),
-        known["first"],
-        known["last"],
-        known["age"],
-        deque(map(bool, known["seen"]), maxlen=of_frames),
-        Evidence(*known["evidence"]),
-        known["shown"],
-        place,
-    )
-
-
-def _placed(obstacle: Obstacle, standing: Standing | None) -> Obstacle:
-    if standing is None:
-        return obstacle
-    return replace(obstacle, ground_points=standing.ground_points, range_m=standing.range_m, width_m=standing.width_m)
+        outlasts = rows["has_place"] & (rows["last_seen_ns"] >= oldest_ns)
+        outlasts &= self._tracks.evidence >= self.evidence.vanishes_at
+        remembered = (outlasts & ~kept).nonzero()[0]
+        latest = np.lexsort((rows["id"][remembered], rows["last_seen_ns"][remembered]))[-MOST_REMEMBERED:]
+        kept[remembered[latest]] = True
+        self._tracks.keep(kept)
