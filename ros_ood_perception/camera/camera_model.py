@@ -18,6 +18,8 @@ MAX_TANGENT = 50.0  # a perspective camera has no rays farther than 88.9 degrees
 LARGEST_NUMBER = 1e9  # in a calibration: no camera has such a focal length or coefficient
 SMALLEST_FOCAL_PX = 0.01  # no camera has a shorter one, and the squares of tangents would overflow
 UNDISTORT_ITERATIONS = 1000  # near the fold of a strong distortion it converges slowly
+MOST_NEWTON_STEPS = 100  # twice the bisections that take pi to the resolution of doubles; most take five
+SETTLED_RAD = 1e-14
 
 
 @dataclass(frozen=True)
@@ -267,17 +269,37 @@ class CameraModel:
         """Unit rays (3, N) of pixels that the matrix without distortion places at x, y (N,) with z = 1."""
         # Not cv2.fisheye.undistortPoints: it returns tangents, which end at 90 degrees from the axis.
         bent = np.linalg.norm([x, y], axis=0)
-        low, high = np.zeros_like(bent), np.full_like(bent, self._largest_angle)
-        inside = bent < self._bent_angle(high)
-        for _ in range(50):  # bisection of a rising function; 2^-50 of pi is below the resolution of doubles
-            middle = (low + high) / 2
-            above = self._bent_angle(middle) > bent
-            high, low = np.where(above, middle, high), np.where(above, low, middle)
-        angle = np.where(inside, (low + high) / 2, np.nan)
+        angle = self._straight_angle(bent)
         away = bent > 0
         sine = np.sin(angle)
         across, down = (np.divide(value, bent, out=np.zeros_like(bent), where=away) * sine for value in (x, y))
         return np.array([across, down, np.cos(angle)])
+
+    def _straight_angle(self, bent: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The inverse (N,) of `_bent_angle` up to the largest angle; NaN beyond.
+
+        Newton's method; where its step would leave the interval that the angle is known to be in, or would not be half
+        the last one, a bisection.
+        """
+        k1, k2, k3, k4 = self.coefficients or (0.0,) * 4
+        low, high = np.zeros_like(bent), np.full_like(bent, self._largest_angle)
+        moving = bent < self._bent_angle(high)
+        angle = np.where(moving, np.minimum(bent, high), np.nan)
+        moved = high
+        for _ in range(MOST_NEWTON_STEPS):
+            error, square = self._bent_angle(angle) - bent, angle**2
+            low, high = np.where(error < 0, angle, low), np.where(error > 0, angle, high)
+            slope = 1 + square * (3 * k1 + square * (5 * k2 + square * (7 * k3 + square * (9 * k4))))
+            with np.errstate(divide="ignore", invalid="ignore"):
+                after = angle - error / slope
+            is_good = (after >= low) & (after <= high) & (2 * np.abs(after - angle) <= moved)
+            after = np.where(is_good, after, (low + high) / 2)
+            moved = np.abs(after - angle)
+            # What has settled stays, so that an angle does not depend on the others.
+            angle, moving = np.where(moving, after, angle), moving & (moved > SETTLED_RAD)
+            if not moving.any():
+                break
+        return angle
 
 
 def _intrinsics(info: CameraInfoMessage, rectified: bool) -> tuple[float, float, float, float, float]:

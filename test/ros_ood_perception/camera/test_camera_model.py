@@ -94,6 +94,33 @@ def test_the_fisheye_is_opencvs(coefficients: tuple[float, ...]) -> None:
     np.testing.assert_allclose(camera.pixels(points), expected.reshape(-1, 2), atol=1e-6)
 
 
+@pytest.mark.parametrize("coefficients", [(), FISHEYE, (-0.3, 0.0, 0.0, 0.0)])
+def test_the_inverse_of_a_fisheye_is_exact_and_no_ray_depends_on_the_others(coefficients: tuple[float, ...]) -> None:
+    camera = model("equidistant", coefficients)
+    pixels = np.stack(np.meshgrid(np.arange(0, 1920, 60.0), np.arange(0, 1080, 45.0)), axis=-1).reshape(-1, 2)
+    rays = camera.rays(pixels)
+    known = np.isfinite(rays[:, 0])
+    assert known.any()
+    np.testing.assert_allclose(camera.pixels(rays[known]), pixels[known], atol=1e-9)
+    for number in range(0, len(pixels), 50):
+        np.testing.assert_array_equal(camera.rays(pixels[number]), rays[number : number + 1])
+
+
+@pytest.mark.parametrize(
+    ("coefficients", "radius"),
+    [
+        ((0.05432877190148903, 0.07261874862926601, 0.0016193641467605697, -0.006082651111348744), 1.754),
+        ((0.08818622820672292, 0.17648261949351657, 0.10241115784131694, -0.027831717254507088), 1.9358),
+    ],
+)
+def test_a_fisheye_is_inverted_where_newtons_steps_go_back_and_forth(
+    coefficients: tuple[float, ...], radius: float
+) -> None:
+    pixels = np.stack([960 + 1000 * np.linspace(radius, radius + 0.001, 1001), np.full(1001, 540)], axis=1)
+    camera = model("equidistant", coefficients)
+    np.testing.assert_allclose(camera.pixels(camera.rays(pixels)), pixels, atol=1e-9)
+
+
 def test_a_fisheye_sees_beyond_90_degrees() -> None:
     camera = CameraModel(1080, 1920, 500, 500, 960, 540, "equidistant")
     angle = math.radians(100)
