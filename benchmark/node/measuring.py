@@ -54,36 +54,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         executor.shutdown()
         bench.destroy_node()
         rclpy.shutdown()
-    found = rounds.of_nodes
-    median_ms, mean_cpu_s = statistics.median(rounds.engine_ms), statistics.fmean(rounds.engine_cpu_s)
-    figures = {name: _figures(of_node, median_ms, mean_cpu_s) for name, of_node in found.items()}
-    result = {
-        "size": list(options.size),
-        "cameras": options.cameras,
-        "transport": options.transport,
-        "outputs": options.outputs,
-        "threads": options.threads,
-        "frames": rounds.frames,
-        "engine_ms": {f"p{q}": float(np.percentile(rounds.engine_ms, q)) for q in (50, 95, 99)},
-        "engine_cpu_s_a_frame": mean_cpu_s,
-        **figures["this_node"],
-        "stages_ms": rounds.stages_ms,
-        "path_ms": _path(figures["this_node"]["latency_ms"]["p50"], rounds.stages_ms, median_ms),
-        "memory_mb": memory["this_node"],
-    }
-    if options.plain:
-        result["plain"] = {**figures["plain_node"], "memory_mb": memory["plain_node"]}
-        added = result["plain"]["added_latency_ms"]["p50"], result["added_latency_ms"]["p50"]
-        result["plain_overhead_divided_by"] = added[0] / added[1]
-    if options.against:
-        mine, other = found["this_node"], found["other_node"]
-        result["other"] = figures["other_node"]
-        result["ratio_to_other"] = {
-            "latency_p50": _round_ratio(mine, other, lambda r: statistics.median(r["times_ms"])),
-            "seconds_a_frame": _round_ratio(mine, other, lambda r: 1 / r["throughput_ratio"]),
-            "cpu_s_a_frame": _round_ratio(mine, other, lambda r: r["cpu_s_a_frame"]),
-        }
-    return result
+    return _result(rounds, memory, options)
 
 
 @dataclass
@@ -132,6 +103,39 @@ def _run_rounds(engine: BareEngine, nodes: list[LiveNode], frames: list[Any], op
             }
         print(f"frames waiting, round {turn + 1} of {options.rounds}", file=sys.stderr)
     return found
+
+
+def _result(rounds: Rounds, memory: dict[str, dict[str, float]], options: argparse.Namespace) -> dict[str, Any]:
+    found = rounds.of_nodes
+    median_ms, mean_cpu_s = statistics.median(rounds.engine_ms), statistics.fmean(rounds.engine_cpu_s)
+    figures = {name: _figures(of_node, median_ms, mean_cpu_s) for name, of_node in found.items()}
+    result = {
+        "size": list(options.size),
+        "cameras": options.cameras,
+        "transport": options.transport,
+        "outputs": options.outputs,
+        "threads": options.threads,
+        "frames": rounds.frames,
+        "engine_ms": {f"p{q}": float(np.percentile(rounds.engine_ms, q)) for q in (50, 95, 99)},
+        "engine_cpu_s_a_frame": mean_cpu_s,
+        **figures["this_node"],
+        "stages_ms": rounds.stages_ms,
+        "path_ms": _path(figures["this_node"]["latency_ms"]["p50"], rounds.stages_ms, median_ms),
+        "memory_mb": memory["this_node"],
+    }
+    if options.plain:
+        result["plain"] = {**figures["plain_node"], "memory_mb": memory["plain_node"]}
+        added = result["plain"]["added_latency_ms"]["p50"], result["added_latency_ms"]["p50"]
+        result["plain_overhead_divided_by"] = added[0] / added[1]
+    if options.against:
+        mine, other = found["this_node"], found["other_node"]
+        result["other"] = figures["other_node"]
+        result["ratio_to_other"] = {
+            "latency_p50": _round_ratio(mine, other, lambda r: statistics.median(r["times_ms"])),
+            "seconds_a_frame": _round_ratio(mine, other, lambda r: 1 / r["throughput_ratio"]),
+            "cpu_s_a_frame": _round_ratio(mine, other, lambda r: r["cpu_s_a_frame"]),
+        }
+    return result
 
 
 def _turns(nodes: list[LiveNode], rounds: int) -> list[list[LiveNode]]:
