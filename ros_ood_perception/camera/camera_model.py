@@ -135,22 +135,22 @@ class CameraModel:
         A distortion polynomial may turn back outside the field of view that the camera was calibrated for. Two rays
         would then have the same pixel, and none is returned.
         """
-        pixels = np.asarray(pixels, np.float64).reshape(-1, 2)
-        known = np.isfinite(pixels[:, 0]) & np.isfinite(pixels[:, 1])
-        if not known.all():
-            rays = np.full((len(pixels), 3), np.nan)
-            rays[known] = self.rays(pixels[known])
+        uv = np.asarray(pixels, np.float64).reshape(-1, 2)
+        if not np.isfinite(uv).all():
+            rays, known = np.full((len(uv), 3), np.nan), np.isfinite(uv).all(axis=1)
+            rays[known] = self.rays(uv[known])
             return rays
+        if self.skew:
+            # OpenCV's functions for distortions know none.
+            uv = np.stack([uv[:, 0] - self._shift(uv[:, 1]), uv[:, 1]], axis=1)
         # Columns throughout: NumPy takes several times as long on rows of two or three numbers.
-        u, v = pixels.T.copy()
-        # OpenCV's functions for distortions know no skew.
-        u = u - self._shift(v) if self.skew else u
+        u, v = uv.T.copy()
         x, y = (u - self.centre_x) / self.focal_x, (v - self.centre_y) / self.focal_y
         if self.distortion_model == "equidistant":
             rays = self._equidistant_rays(x, y)
         else:
             if self.coefficients and len(u):
-                x, y = self._undistorted(u, v)
+                x, y = self._undistorted(uv)
             length = np.sqrt(x * x + y * y + 1)
             rays = np.array([x / length, y / length, 1 / length])
         return rays.T @ self._turn.T
@@ -167,10 +167,9 @@ class CameraModel:
             u, v = x * scale * self.focal_x + self.centre_x, y * scale * self.focal_y + self.centre_y
         else:
             seen = (z > 0) & (radius < z * self._largest_tangent)
-            u, v = np.full((2, len(points)), np.nan)
             with np.errstate(all="ignore"):
-                u[seen], v[seen] = self._project(x[seen] / z[seen], y[seen] / z[seen])
-        pixels = np.array([u + self._shift(v), v])
+                u, v = self._project(x / z, y / z)
+        pixels = np.array([u + self._shift(v) if self.skew else u, v])
         pixels[:, ~seen] = np.nan
         return pixels.T
 
@@ -217,22 +216,20 @@ class CameraModel:
             bent_y = bent_y + s3 * second + s4 * fourth
         return bent_x * self.focal_x + self.centre_x, bent_y * self.focal_y + self.centre_y
 
-    def _undistorted(
-        self, u: NDArray[np.float64], v: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Points x, y (N,) with z = 1 of perspective pixels u, v (N,) without skew; NaN where there is none.
+    def _undistorted(self, pixels: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Points x, y (N,) with z = 1 of perspective pixels (N, 2) without skew; NaN where there is none.
 
         There must be at least one pixel.
         """
         criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, UNDISTORT_ITERATIONS, 1e-6)
         found = cv2.undistortPointsIter(
-            np.array([u, v]).T[:, None], self._matrix, np.array(self.coefficients), None, None, criteria
+            pixels[:, None], self._matrix, np.array(self.coefficients), None, None, criteria
         )
         x, y = found.reshape(-1, 2).T.copy()
         # OpenCV returns a ray for every pixel. It is wrong where its projection is not that pixel.
         with np.errstate(all="ignore"):
             u_again, v_again = self._project(x, y)
-            error = np.maximum(np.abs(u_again - u), np.abs(v_again - v))
+            error = np.maximum(np.abs(u_again - pixels[:, 0]), np.abs(v_again - pixels[:, 1]))
             wrong = ~((error <= MAX_REPROJECTION_ERROR_PX) & (np.hypot(x, y) < self._largest_tangent))
         x[wrong] = y[wrong] = np.nan
         return x, y

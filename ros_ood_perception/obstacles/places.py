@@ -4,7 +4,7 @@ Knows no ROS."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import repeat
 
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from ros_ood_perception.obstacles.evidence import EvidenceSettings, place_ratios
 from ros_ood_perception.obstacles.ground import GroundProjection
 from ros_ood_perception.obstacles.motion import SECONDS_PER_NANOSECOND, PlanarPose
-from ros_ood_perception.obstacles.standing import Standing
 
 GATE = 9.21
 """Squared Mahalanobis distance of two places that 99 % of equal ones keep (chi-square, two degrees of freedom)."""
@@ -80,26 +79,33 @@ class Places:
 
 
 def measured_places(
-    boxes: NDArray[np.int64], standings: Sequence[Standing], ground: GroundProjection, settings: EvidenceSettings
+    boxes: NDArray[np.int64],
+    range_m: NDArray[np.float64],
+    bearing_rad: NDArray[np.float64],
+    ground: GroundProjection,
+    settings: EvidenceSettings,
 ) -> Places:
-    """Where regions with these boxes (N, 4) stand in the vehicle's frame, with their errors: (5, N).
+    """Where regions stand in the vehicle's frame, with their errors: (5, N).
 
     On flat ground a foot at the angle a below the horizon is at the range r = h / tan a, so an error of the angle gives
     sigma_r = sigma_a (r^2 + h^2) / h, where sigma_a holds the error of the foot's row, divided by the focal length,
     and that of the pitch. Across the line of sight it is the error of the column, divided by the focal length, times
     the distance.
+
+    Args:
+        boxes: (N, 4) of the regions, see `matching.sides`.
+        range_m, bearing_rad: (N,) see `Standings`.
+        ground: the camera over the ground.
+        settings: the errors.
     """
-    if not standings:
-        return Places(np.empty((5, 0)))
     camera, height_m = ground.camera, ground.height_m
     pixels, pitch = settings.foot_error * camera.height, math.radians(settings.pitch_error_deg)
     own_x, own_y, _ = ground.pose.translation
-    ranges, bearings = zip(*((place.range_m, place.bearing_rad) for place in standings), strict=True)
     heights, widths = (EDGE_ERROR * boxes[:, 3]).tolist(), (EDGE_ERROR * boxes[:, 2]).tolist()
     rows = _each(math.hypot, repeat(pixels), heights) / camera.focal_y
     columns = _each(math.hypot, repeat(pixels), widths) / camera.focal_x
     angles = _each(math.hypot, rows.tolist(), repeat(pitch))
-    range_m, c, s = np.array(ranges), _each(math.cos, bearings), _each(math.sin, bearings)
+    c, s = _each(math.cos, bearing_rad.tolist()), _each(math.sin, bearing_rad.tolist())
     squares = range_m * range_m + height_m * height_m
     along = _each(math.pow, (angles * squares / height_m).tolist(), repeat(2))
     across = columns * columns * squares

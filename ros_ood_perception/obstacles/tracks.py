@@ -6,6 +6,7 @@ becomes an obstacle by `evidence`. Any other is followed in the picture, and cou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from ros_ood_perception.obstacles.matching import matches_in_picture, sides
 from ros_ood_perception.obstacles.motion import SECONDS_PER_NANOSECOND, FrameMotion
 from ros_ood_perception.obstacles.places import Places, updated, walked
 from ros_ood_perception.obstacles.regions import Region, RegionFinder, RegionSettings
-from ros_ood_perception.obstacles.standing import Standing, large_enough, standings
+from ros_ood_perception.obstacles.standing import Standings, large_enough, standings
 from ros_ood_perception.obstacles.track_table import TrackTable
 from ros_ood_perception.obstacles.world_view import WorldView
 
@@ -140,9 +141,9 @@ class ObstacleDetector:
             motion: where the vehicle was at that stamp; None: nothing tells.
         """
         self._forget_if_interrupted(stamp_ns)
-        regions = self.finder(result)
-        places: Sequence[Standing | None] = [None] * len(regions)
-        if ground is not None and regions:
+        regions: Sequence[Region] = self.finder(result)
+        places: Standings | None = None
+        if ground is not None:
             regions, places = large_enough(regions, standings(regions, ground), self.finder.settings.min_size_m)
         if motion is not None and motion.pose is not None:
             if self._epoch is not None and motion.epoch != self._epoch:
@@ -151,13 +152,17 @@ class ObstacleDetector:
         if not regions and not len(self._tracks):
             return ()
         boxes, world = sides(region.box for region in regions), None
-        if ground is not None and motion is not None and motion.pose is not None:
+        if places is not None and ground is not None and motion is not None and motion.pose is not None:
             world = WorldView(regions, boxes, places, ground, motion.pose, stamp_ns, self.evidence)
         tracks = self._follow(boxes, stamp_ns, world)
         self._gather_evidence(tracks, regions, result, world)
         counted = self._are_obstacles(tracks, world).nonzero()[0]
         found = self._obstacles(
-            tracks[counted], [regions[r] for r in counted], [places[r] for r in counted], stamp_ns, world is not None
+            tracks[counted],
+            [regions[r] for r in counted.tolist()],
+            None if places is None else places.taken(counted),
+            stamp_ns,
+            world is not None,
         )
         self._drop_lost(stamp_ns)
         return found
@@ -310,31 +315,26 @@ class ObstacleDetector:
         self,
         tracks: NDArray[np.int64],
         regions: Sequence[Region],
-        places: Sequence[Standing | None],
+        places: Standings | None,
         stamp_ns: int,
         motion_is_known: bool,
     ) -> tuple[Obstacle, ...]:
         """Of tracks (N,) that are seen in this frame, with their regions."""
         rows = self._tracks.rows[tracks]
-        ids, ages = rows["id"].tolist(), rows["age_frames"].tolist()
-        ages_s = ((stamp_ns - rows["first_stamp_ns"]) * SECONDS_PER_NANOSECOND).tolist()
-        by_evidence = (rows["has_place"] & motion_is_known).tolist()
-        evidence = self._tracks.evidence[tracks].tolist()
-        return tuple(
-            Obstacle(
-                number,
-                age,
-                age_s,
-                region,
-                () if place is None else place.ground_points,
-                None if place is None else place.range_m,
-                None if place is None else place.width_m,
-                total if is_by_evidence else None,
-            )
-            for number, age, age_s, region, place, is_by_evidence, total in zip(
-                ids, ages, ages_s, regions, places, by_evidence, evidence, strict=True
-            )
+        ages_s = (stamp_ns - rows["first_stamp_ns"]) * SECONDS_PER_NANOSECOND
+        nothing = [None] * len(tracks)
+        points, ranges, widths = (
+            ([()] * len(tracks), nothing, nothing)
+            if places is None
+            else (places.ground_points, _or_none(places.range_m), _or_none(places.width_m))
         )
+        evidence = np.where(rows["has_place"], self._tracks.evidence[tracks], np.nan)
+        columns = (
+            *(rows["id"].tolist(), rows["age_frames"].tolist(), ages_s.tolist()),
+            *(regions, points, ranges, widths),
+            _or_none(evidence) if motion_is_known else nothing,
+        )
+        return tuple(map(Obstacle, *columns))
 
     def _drop_lost(self, stamp_ns: int) -> None:
         """Forget tracks that were not seen in the last frames, unless their evidence outlasts a gap."""
@@ -349,3 +349,8 @@ class ObstacleDetector:
         latest = np.lexsort((rows["id"][remembered], rows["last_seen_ns"][remembered]))[-MOST_REMEMBERED:]
         kept[remembered[latest]] = True
         self._tracks.keep(kept)
+
+
+def _or_none(values: NDArray[np.float64]) -> list[float | None]:
+    """The numbers; None in place of NaN."""
+    return [None if math.isnan(value) else value for value in values.tolist()]

@@ -14,7 +14,7 @@ from ros_ood_perception.obstacles.matching import best_pairs, edges
 from ros_ood_perception.obstacles.motion import PlanarPose
 from ros_ood_perception.obstacles.places import GATE, Places, measured_places
 from ros_ood_perception.obstacles.regions import Region, RegionFinder, drivable_table
-from ros_ood_perception.obstacles.standing import Standing
+from ros_ood_perception.obstacles.standing import Standings
 
 
 class WorldView:
@@ -23,7 +23,7 @@ class WorldView:
     Args:
         regions: N of the frame.
         boxes: (N, 4) of the regions, see `matching.sides`.
-        standings: where each region stands; None: no place.
+        standings: of the regions.
         ground: the camera over the ground.
         pose: of the vehicle at the frame's stamp.
         stamp_ns: of the frame.
@@ -38,7 +38,7 @@ class WorldView:
         self,
         regions: Sequence[Region],
         boxes: NDArray[np.int64],
-        standings: Sequence[Standing | None],
+        standings: Standings,
         ground: GroundProjection,
         pose: PlanarPose,
         stamp_ns: int,
@@ -46,14 +46,10 @@ class WorldView:
     ) -> None:
         self._boxes, self._ground, self._pose = boxes, ground, pose
         self.stamp_ns = stamp_ns
-        with_place = [
-            (number, standing)
-            for number, (region, standing) in enumerate(zip(regions, standings, strict=True))
-            if standing is not None and not region.foot_is_cut
-        ]
-        self.placed = np.array([number for number, _ in with_place], np.int64)
-        standing_there = [standing for _, standing in with_place]
-        in_vehicle = measured_places(boxes[self.placed], standing_there, ground, settings)
+        is_cut = np.array([region.foot_is_cut for region in regions], np.bool_)
+        self.placed = (np.isfinite(standings.range_m) & ~is_cut).nonzero()[0]
+        range_m, bearing_rad = standings.range_m[self.placed], standings.bearing_rad[self.placed]
+        in_vehicle = measured_places(boxes[self.placed], range_m, bearing_rad, ground, settings)
         self.places = Places(np.array([in_vehicle.in_fixed_frame(pose).columns, in_vehicle.columns]).transpose(1, 0, 2))
 
     def matches(self, followed: Places) -> tuple[NDArray[np.int64], list[int]]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ros_ood_perception.camera.camera_model import CameraModel
 from ros_ood_perception.obstacles.evidence import EvidenceSettings
 from ros_ood_perception.obstacles.ground import CameraPose, GroundProjection
+from ros_ood_perception.obstacles.matching import sides
 from ros_ood_perception.obstacles.motion import PlanarPose
 from ros_ood_perception.obstacles.places import Places, measured_places, updated, walked
 from ros_ood_perception.obstacles.regions import Box, Region
@@ -86,16 +87,12 @@ def test_the_error_of_a_place_grows_with_its_range_and_that_of_a_slow_object_wit
         Region(0.9, 0.9, 100, Box(310, round(v) - 20, 20, 20), ((float(u), float(v)),), False)
         for [(u, v)] in (ground.pixels([(x, 0.0, 0.0)]) for x in (8.0, 16.0, 32.0))
     ]
-    found = measured_places(
-        np.array([(region.box.x, region.box.y, region.box.width, region.box.height) for region in regions]),
-        [standing for standing in standings(regions, ground) if standing is not None],
-        ground,
-        settings,
-    )
+    standing = standings(regions, ground)
+    boxes = sides(region.box for region in regions)
+    found = measured_places(boxes, standing.range_m, standing.bearing_rad, ground, settings)
     x, y, along, _, across = found.columns
     np.testing.assert_allclose(x, [8, 16, 32])
     np.testing.assert_allclose(y, 0, atol=1e-9)
     # With the square of the range, and with the range.
     np.testing.assert_allclose(np.sqrt(along[1:] / along[:-1]), 4, rtol=0.05)
     np.testing.assert_allclose(np.sqrt(across[1:] / across[:-1]), 2, rtol=0.05)
-    assert measured_places(np.zeros((0, 4), np.int64), [], ground, settings).columns.shape == (5, 0)
