@@ -300,7 +300,7 @@ def test_every_variant_of_the_studies_that_ship_is_a_configuration(name: str, st
     for variant, changes in config.variants.items():
         joint = load_yaml(folder.parents[1] / config.joint)
         found = from_mapping(merged(joint, changes), JointTrainingConfig, variant)
-        # The same steps for all that is compared: what is pasted is the one difference. The longer ones have twice those.
+        # The same steps for all that is compared: what is pasted is the one difference. Longer ones have twice those.
         epochs, passes, batch = steps
         passes *= 2 if variant.endswith("_longer") else 1
         assert (found.epochs, found.passes_per_epoch, found.batch_size) == (epochs, passes, batch)
