@@ -33,8 +33,8 @@ def drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(drive: Path, shipped_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("demo") / "out"
-    # A low threshold, so that there are obstacles.
-    result = demo(drive, "--bundle", shipped_bundle, "--out", out, "--threshold", "0.5")
+    # At a lower threshold most of these frames, which look unlike CamVid's, is one region.
+    result = demo(drive, "--bundle", shipped_bundle, "--out", out, "--threshold", "0.9")
     assert result.returncode == 0, result.stderr
     return out
 
