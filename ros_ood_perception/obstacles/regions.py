@@ -30,8 +30,9 @@ class RegionSettings:
         hysteresis: in (0, 1]. A region starts at pixels whose score is at least the threshold, and grows over
             neighbours whose score is at least the `growth_threshold`. 1: regions of the anomaly mask.
         min_area: fraction of the frame's pixels, in [0, 1]. Smaller regions are dropped.
-        min_size_m: smallest `Standing.size_m`, metres, at least 0. A smaller region is no obstacle if it has a place on
-            the ground and its foot is not cut. `RegionFinder` knows no ground, so the detector applies it. 0: any size.
+        min_size_m: smallest `Standings.size_m`, metres, at least 0. A smaller region is no obstacle if it has a place
+            on the ground and its foot is not cut. `RegionFinder` knows no ground, so the detector applies it. 0: any
+            size.
         max_regions: largest number of regions that are kept. The largest regions are kept.
         drivable_ids: class ids of drivable ground. A region counts if one of its foot points is on or near such ground,
             or if its foot is cut, so that the ground below it is not in the picture. None: every region counts.

@@ -114,6 +114,13 @@ def run(bundle: Path, drives: Path, *options: str) -> int:
     return calibrate([str(bundle), "--drives", str(drives), "--engine", "onnxruntime", "--threads", "1", *options])
 
 
+def false_obstacles(out: Path, tmp_path: Path) -> int:
+    """Of a replay in which nothing is unknown."""
+    truth = write_truth(tmp_path / "nothing.json", ())
+    assert evaluate([str(out), "--truth", str(truth), "--json", str(tmp_path / "measured.json")]) == 0
+    return int(json.loads((tmp_path / "measured.json").read_text())["false_obstacles"])
+
+
 def asked(count: int) -> str:
     """The rate of so many false obstacles on the drive."""
     return f"{count / HOURS:g}"
@@ -148,9 +155,7 @@ def test_every_count_is_that_of_the_drive_and_a_replay_with_the_point_raises_as_
         summary = json.loads((out / "summary.json").read_text())
         assert summary["operating_point"] == point.name
         assert summary["settings"]["region.hysteresis"]["from"] == f"operating point {point.name}"
-        truth = write_truth(tmp_path / "nothing.json", ())
-        assert evaluate([str(out), "--truth", str(truth), "--json", str(tmp_path / "measured.json")]) == 0
-        assert json.loads((tmp_path / "measured.json").read_text())["false_obstacles"] == expected
+        assert false_obstacles(out, tmp_path) == expected
 
 
 def test_a_rate_that_the_hours_cannot_support_is_refused_with_the_hours_that_could(
@@ -206,9 +211,7 @@ def test_obstacles_are_followed_on_the_ground_where_the_drive_says_where_the_veh
     out = tmp_path / "replay"
     settings = ["--set", "ground.odometry_topic=/odometry", "--set", "anomaly_threshold=0.05"]
     assert replay([str(drive), "--bundle", str(bundle), "--engine", "onnxruntime", *settings, "--out", str(out)]) == 0
-    truth = write_truth(tmp_path / "nothing.json", ())
-    assert evaluate([str(out), "--truth", str(truth), "--json", str(tmp_path / "measured.json")]) == 0
-    assert json.loads((tmp_path / "measured.json").read_text())["false_obstacles"] == expected
+    assert false_obstacles(out, tmp_path) == expected
 
 
 def test_a_drive_that_does_not_say_where_the_vehicle_was_is_named(
