@@ -27,12 +27,12 @@ from ros_ood_perception.inference.opening import open_engine
 from training.data.label_set import IGNORE
 from training.export import main as export
 from training.flow.image_flow import FlowConfig, ImageFlow
-from training.joint.colouring import Colouring, channel_orders, channels_shuffled
+from training.joint.colouring import LARGEST_STEP, Colouring, Faces, channel_orders, channels_shuffled
 from training.joint.gradients import scaled_gradient, within_range
 from training.joint.negative_config import NegativeConfig
 from training.joint.negative_draw import NegativeDraw
 from training.joint.objective import JointObjective
-from training.joint.placement import Placement, place
+from training.joint.placement import Placement, outline, place, polygons
 from training.joint.procedural_textures import procedural_textures
 from training.joint.training_config import JointTrainingConfig
 from training.joint.uniformity_loss import uniformity_loss
@@ -273,6 +273,25 @@ def test_pasting_changes_the_region_and_nothing_else() -> None:
     assert torch.equal(rectangle.take(rectangle.paste(image, patches)), patches)
 
 
+def test_polygons_have_straight_edges_and_no_dents() -> None:
+    for height, width in ((8, 8), (64, 96)):
+        inside = polygons(200, height, width, torch.Generator().manual_seed(0))
+        assert inside.shape == (200, height, width)
+        assert bool(inside.flatten(1).any(dim=1).all())
+        assert 0.3 < float(inside.float().mean()) < 0.6
+        for lines in (inside, inside.transpose(1, 2)):
+            # From outside to inside once at most: each row and each column of a convex figure is one stretch.
+            begins = lines[:, :, 0].int() + (lines[:, :, 1:] & ~lines[:, :, :-1]).sum(dim=2)
+            assert int(begins.max()) == 1
+
+
+def test_varied_outlines_are_half_blobs_and_half_polygons() -> None:
+    inside = outline(NegativeConfig(shape="varied"))(400, 32, 32, torch.Generator().manual_seed(1))
+    # A blob fills exactly half of its rectangle.
+    halves = inside.flatten(1).sum(dim=1) == 32 * 32 // 2
+    assert 0.4 < float(halves.float().mean()) < 0.6
+
+
 def test_enlarged_samples_fill_the_patch_and_the_flow_learns_the_reduced_crop() -> None:
     config = NegativeConfig(sides=(300, 700), magnification=(4, 4))
     placement = place(2, (128, 160), config, torch.Generator().manual_seed(3))
@@ -316,6 +335,29 @@ def test_recoloured_patches_keep_their_structure_and_their_gradient() -> None:
     assert float(patches.grad.abs().sum()) > 0
 
 
+def test_faces_differ_in_lightness_on_the_two_sides_of_a_line() -> None:
+    faces = Faces.draw(300, torch.Generator().manual_seed(0), 0.5)
+    light = faces.light(9, 15)
+    assert light.shape == (300, 1, 9, 15)
+    lit = light.flatten(1).abs().amax(dim=1) > 0
+    assert 0.4 < float(lit.float().mean()) < 0.6
+    assert float(light.abs().max()) <= LARGEST_STEP / 2 + 2 * LARGEST_STEP / 2
+    one = Faces(torch.tensor([[0.0, 1.0]]), torch.tensor([-0.5]), torch.tensor([10.0]), torch.zeros(1, 2))
+    assert torch.equal(one.light(2, 5)[0, 0], torch.tensor([[-10.0, 0, 10, 10, 10]] * 2))
+
+
+def test_faces_leave_the_other_draws_and_patches_as_they_are() -> None:
+    plain, lit = (Colouring.draw(8, torch.Generator().manual_seed(3), 0.5, share) for share in (0.0, 1.0))
+    assert plain.faces is None
+    assert lit.faces is not None
+    assert torch.equal(plain.mean, lit.mean)
+    patches = torch.randn(8, 3, 16, 24, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(
+        lit.apply(patches) - plain.apply(patches), lit.faces.light(16, 24).expand(8, 3, 16, 24), atol=1e-4
+    )
+    assert torch.equal(lit.part(slice(2, 5)).apply(patches[2:5]), lit.apply(patches)[2:5])
+
+
 def test_neutral_colours_are_near_grey_and_their_structure_is_one_of_lightness() -> None:
     generator = torch.Generator().manual_seed(0)
     vivid, neutral = (Colouring.draw(64, generator, share).mean.std(dim=1).mean() for share in (0.0, 1.0))
@@ -357,6 +399,10 @@ def test_colours_for_what_is_no_sample_are_refused() -> None:
         NegativeConfig(shuffle_channels=2.0)
     with pytest.raises(ValueError, match=r"recolour is 1.5; it must be from 0 to 1"):
         NegativeConfig(recolour=1.5)
+    with pytest.raises(ValueError, match=r"faces is -0.1; it must be from 0 to 1"):
+        NegativeConfig(recolour=1.0, faces=-0.1)
+    with pytest.raises(ValueError, match="faces is a share of the recoloured samples; give recolour as well"):
+        NegativeConfig(faces=0.5)
     with pytest.raises(ValueError, match=r"neutral is 1.5; it must be from 0 to 1"):
         NegativeConfig(recolour=1.0, neutral=1.5)
     with pytest.raises(ValueError, match="neutral is a share of the recoloured samples; give recolour as well"):

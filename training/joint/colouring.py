@@ -1,8 +1,9 @@
-"""Random colours for patches: mean colour, contrast, mixture and order of the channels."""
+"""Random colours for patches: mean colour, contrast, mixture and order of the channels, light from one side."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,51 @@ CHROMA = 10.0
 """Standard deviation of a channel's mean from grey, in neutral colours, 0..255."""
 CONTRAST = (6, 60)
 """Range of the standard deviation of a patch. Its logarithm is drawn uniformly."""
+LARGEST_STEP = 60.0
+"""Most by which the lightness of two faces differs, 0..255; and most of the fall of lightness over half a patch."""
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Two faces of different lightness in each of N patches.
+
+    Attributes:
+        normal: (N, 2), (y, x) of unit length, from the darker face to the lighter one or the other way round.
+        offset: (N,), distance of their edge from the centre, where the patch reaches from -1 to 1.
+        step: (N,), half of the difference in lightness, 0..255; 0 leaves a patch unchanged.
+        fall: (N, 2), how much lightness changes from the centre to a side, by (y, x), 0..255.
+    """
+
+    normal: Tensor
+    offset: Tensor
+    step: Tensor
+    fall: Tensor
+
+    @classmethod
+    def draw(cls, count: int, generator: torch.Generator, share: float) -> Faces:
+        """Draw faces for `count` patches, and none for about 1 - `share` of them."""
+        angle = 2 * math.pi * torch.rand(count, generator=generator)
+        offset = torch.rand(count, generator=generator) - 0.5
+        step = LARGEST_STEP / 2 * torch.rand(count, generator=generator)
+        fall = LARGEST_STEP * (torch.rand((count, 2), generator=generator) - 0.5)
+        chosen = torch.rand(count, generator=generator) < share
+        normal = torch.stack((angle.sin(), angle.cos()), dim=1)
+        return cls(normal, offset, torch.where(chosen, step, 0.0), torch.where(chosen[:, None], fall, 0.0))
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Faces:
+        """The faces with every tensor replaced by what the function gives for it."""
+        return Faces(function(self.normal), function(self.offset), function(self.step), function(self.fall))
+
+    def light(self, height: int, width: int) -> Tensor:
+        """What they add to a patch: (N, 1, height, width)."""
+        y = torch.linspace(-1, 1, height, device=self.step.device)[:, None]
+        x = torch.linspace(-1, 1, width, device=self.step.device)[None]
+
+        def along(direction: Tensor) -> Tensor:
+            return direction[:, 0, None, None] * y + direction[:, 1, None, None] * x
+
+        side = torch.sign(along(self.normal) - self.offset[:, None, None])
+        return (self.step[:, None, None] * side + along(self.fall))[:, None]
 
 
 @dataclass(frozen=True)
@@ -23,18 +69,21 @@ class Colouring:
         mixing: (N, 3, 3), rows of unit length: each colour channel as a mixture of the patch's three.
         contrast: (N, 1, 1, 1), 0..255.
         mean: (N, 3, 1, 1), 0..255.
+        faces: None: none.
     """
 
     mixing: Tensor
     contrast: Tensor
     mean: Tensor
+    faces: Faces | None = None
 
     @classmethod
-    def draw(cls, count: int, generator: torch.Generator, neutral: float = 0.0) -> Colouring:
+    def draw(cls, count: int, generator: torch.Generator, neutral: float = 0.0, faces: float = 0.0) -> Colouring:
         """Draw colours for `count` patches.
 
         Args:
             neutral: about this share of the patches gets colours near grey, as stone, rubber, metal and dirt have them.
+            faces: about this share of the patches gets two faces of different lightness.
         """
         mixing = torch.randn((count, 3, 3), generator=generator)
         mixing = mixing / mixing.norm(dim=2, keepdim=True)
@@ -47,21 +96,26 @@ class Colouring:
             mean = torch.where(chosen[..., None], mean[:, :1] + chroma, mean)
             # One mixture for all channels: their structure is that of the lightness.
             mixing = torch.where(chosen, mixing[:, :1].expand_as(mixing), mixing)
-        return cls(mixing, contrast, mean)
+        return cls(mixing, contrast, mean, Faces.draw(count, generator, faces) if faces else None)
 
     def part(self, chosen: slice) -> Colouring:
         """The colours of some of the patches."""
-        return Colouring(self.mixing[chosen], self.contrast[chosen], self.mean[chosen])
+        return self._map(lambda tensor: tensor[chosen])
 
     def to(self, device: torch.device) -> Colouring:
         """The colours on another device."""
-        return Colouring(self.mixing.to(device), self.contrast.to(device), self.mean.to(device))
+        return self._map(lambda tensor: tensor.to(device))
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Colouring:
+        faces = None if self.faces is None else self.faces.map(function)
+        return Colouring(function(self.mixing), function(self.contrast), function(self.mean), faces)
 
     def apply(self, patches: Tensor) -> Tensor:
         """Patches (N, 3, h, w) float of any range, recoloured to about 0..255; differentiable."""
         centred = patches - patches.mean(dim=(2, 3), keepdim=True)
         structure = centred / (centred.std(dim=(2, 3), keepdim=True) + 1e-6)
-        return self.mean + self.contrast * torch.einsum("nij,njhw->nihw", self.mixing, structure)
+        coloured = self.mean + self.contrast * torch.einsum("nij,njhw->nihw", self.mixing, structure)
+        return coloured if self.faces is None else coloured + self.faces.light(*patches.shape[2:])
 
 
 def channel_orders(count: int, share: float, generator: torch.Generator) -> Tensor:

@@ -31,6 +31,8 @@ class NegativeConfig:
             flow trained on grey streets gives grey samples; objects on them may have any colour.
         neutral: of the recoloured samples, the share in colours near grey. Without it most are vivid, and the segmenter
             stays sure of grey things on the road, such as tyres and stones.
+        faces: of the recoloured samples, the share lit from one side: two faces of different lightness that meet in a
+            straight line, and lightness that falls off.
         train_flow: train the flow, by the likelihood of the replaced crops and, through its samples, by L_jsd. False
             freezes it.
         push: factor on the gradient that reaches the flow through its samples.
@@ -42,7 +44,8 @@ class NegativeConfig:
         side_spacing: `linear` draws each side of the range equally often, `logarithmic` each octave, so that half of
             the patches are small, as objects far ahead are.
         reference_crop: see `sides`.
-        shape: the whole rectangle, or a smooth random region in it.
+        shape: the whole rectangle, a smooth random region in it (`blob`), a convex polygon with straight edges
+            (`polygon`), or half blobs and half polygons (`varied`).
     """
 
     source: SourceName = "flow"
@@ -51,13 +54,14 @@ class NegativeConfig:
     magnification: tuple[int, int] = (1, 1)
     recolour: float = 0.0
     neutral: float = 0.0
+    faces: float = 0.0
     train_flow: bool = True
     push: float = 1.0
     initial_flow_share: float = 0.0
     sides: tuple[int, int] = (16, 216)
     side_spacing: Literal["linear", "logarithmic"] = "linear"
     reference_crop: int = 768
-    shape: Literal["rectangle", "blob"] = "rectangle"
+    shape: Literal["rectangle", "blob", "polygon", "varied"] = "rectangle"
 
     def __post_init__(self) -> None:
         if not 1 <= self.sides[0] <= self.sides[1] or self.sides[1] > self.reference_crop:
@@ -87,6 +91,10 @@ class NegativeConfig:
             raise ValueError(f"neutral is {self.neutral}; it must be from 0 to 1")
         if self.neutral and not self.recolour:
             raise ValueError("neutral is a share of the recoloured samples; give recolour as well")
+        if not 0 <= self.faces <= 1:
+            raise ValueError(f"faces is {self.faces}; it must be from 0 to 1")
+        if self.faces and not self.recolour:
+            raise ValueError("faces is a share of the recoloured samples; give recolour as well")
         if not 0 <= self.initial_flow_share <= 1:
             raise ValueError(f"initial_flow_share is {self.initial_flow_share}; it must be from 0 to 1")
         if self.initial_flow_share and not (self.source == "flow" and self.train_flow):

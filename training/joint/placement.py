@@ -13,6 +13,9 @@ from torch.nn import functional
 from training.flow.image_flow import STRIDE
 from training.joint.negative_config import NegativeConfig
 
+MOST_SIDES = 6
+"""Of a polygon."""
+
 Outline = Callable[[int, int, int, torch.Generator], Tensor]
 """Number of patches, height, width and generator -> which pixels are pasted, (N, height, width) bool."""
 
@@ -113,7 +116,7 @@ def outline(config: NegativeConfig) -> Outline:
     """The function that draws the outlines for a configuration."""
     if config.source == "none":
         return empty_outlines
-    return {"rectangle": rectangles, "blob": blobs}[config.shape]
+    return {"rectangle": rectangles, "blob": blobs, "polygon": polygons, "varied": blobs_and_polygons}[config.shape]
 
 
 def empty_outlines(count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
@@ -135,6 +138,28 @@ def blobs(count: int, height: int, width: int, generator: torch.Generator) -> Te
     # The field falls off towards the edge of the rectangle, so that the edge is not part of the outline.
     field = field * 0.5 - 1.6 * (x.square() + y.square())
     return field > field.flatten(1).quantile(0.5, dim=1)[:, None, None]
+
+
+def polygons(count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
+    """Convex polygons of four to six sides, half of them nearly upright as boxes are: (count, height, width) bool."""
+    sides = torch.randint(4, MOST_SIDES + 1, (count, 1), generator=generator)
+    upright = torch.rand((count, 1), generator=generator) < 0.5
+    turn = torch.where(upright, 0.0, 2 * math.pi * torch.rand((count, 1), generator=generator))
+    jitter = torch.rand((count, MOST_SIDES), generator=generator) - 0.5
+    number = torch.arange(MOST_SIDES)
+    angle = turn + 2 * math.pi * (number + jitter * torch.where(upright, 0.15, 0.6)) / sides
+    distance = 0.45 + 0.5 * torch.rand((count, MOST_SIDES), generator=generator)
+    distance = torch.where(number < sides, distance, math.inf)
+    y = torch.linspace(-1, 1, height)[:, None]
+    x = torch.linspace(-1, 1, width)[None]
+    along = angle.cos()[..., None, None] * x + angle.sin()[..., None, None] * y
+    return (along <= distance[..., None, None]).all(dim=1)
+
+
+def blobs_and_polygons(count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
+    """About as many `blobs` as `polygons`: (count, height, width) bool."""
+    smooth = torch.rand((count, 1, 1), generator=generator) < 0.5
+    return torch.where(smooth, blobs(count, height, width, generator), polygons(count, height, width, generator))
 
 
 def enlarged(samples: Tensor, magnification: int) -> Tensor:

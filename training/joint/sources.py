@@ -128,13 +128,13 @@ class CropsOfFolder:
 class Recoloured:
     """A share of another source's samples in random colours."""
 
-    def __init__(self, source: NegativeSource, share: float, neutral: float) -> None:
-        self._source, self._share, self._neutral = source, share, neutral
+    def __init__(self, source: NegativeSource, share: float, neutral: float, faces: float) -> None:
+        self._source, self._share, self._neutral, self._faces = source, share, neutral, faces
 
     def draw(self, batch: PlacedBatch, generator: Generator) -> NegativeDraw:
         """See `NegativeSource`."""
         drawn = self._source.draw(batch, generator)
-        colouring = Colouring.draw(len(batch), generator, self._neutral)
+        colouring = Colouring.draw(len(batch), generator, self._neutral, self._faces)
         coloured = torch.rand(len(batch), generator=generator) < self._share
         return replace(drawn, colouring=colouring.part(batch.own), coloured=coloured[batch.own])
 
@@ -198,7 +198,7 @@ def negative_source(config: NegativeConfig, flow: ImageFlow) -> NegativeSource:
     }
     source: NegativeSource = sources[config.source]()
     if config.recolour:
-        source = Recoloured(source, config.recolour, config.neutral)
+        source = Recoloured(source, config.recolour, config.neutral, config.faces)
     if config.source != "crops":
         source = UnusedPlaces(source, config)
     if config.shuffle_channels:
