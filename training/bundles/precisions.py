@@ -71,19 +71,18 @@ def quantised_onnx(model: bytes, frames: Iterable[NDArray[np.uint8]], properties
         frames: (H, W, 3) uint8 each, similar to those of the camera.
     """
     graph = onnx.load_from_string(model)
-    last = _last_convolutions(graph.graph)
-    with tempfile.TemporaryDirectory() as folder, _without_hints():
+    with tempfile.TemporaryDirectory() as folder, without_quantiser_hints():
         path = Path(folder) / "int8.onnx"
         quantize_static(
             graph,
             str(path),
-            _Frames(frames),
+            CalibrationFrames(frames),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             activation_type=QuantType.QInt8,
             weight_type=QuantType.QInt8,
             op_types_to_quantize=["Conv"],
-            nodes_to_exclude=[*last, *_convolutions_after(graph.graph)],
+            nodes_to_exclude=unquantised_convolutions(graph.graph),
             extra_options={
                 "ActivationSymmetric": True,
                 "WeightSymmetric": True,
@@ -104,7 +103,7 @@ def quantised_onnx(model: bytes, frames: Iterable[NDArray[np.uint8]], properties
 
 
 @contextmanager
-def _without_hints() -> Iterator[None]:
+def without_quantiser_hints() -> Iterator[None]:
     """Without the quantiser's advice to fold the graph first: it is folded."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
@@ -141,6 +140,15 @@ def share_note(bundle: Bundle) -> str:
     )
 
 
+def unquantised_convolutions(graph: onnx.GraphProto) -> list[str]:
+    """Names of the convolutions that stay float32: the last ones before the logits, and those after.
+
+    Raises:
+        ExportError: there are no others.
+    """
+    return [*_last_convolutions(graph), *_convolutions_after(graph)]
+
+
 def _last_convolutions(graph: onnx.GraphProto) -> list[str]:
     """Names of the convolutions with none between them and the logits (or mask sums).
 
@@ -171,11 +179,14 @@ def _convolutions_after(graph: onnx.GraphProto) -> list[str]:
     return found
 
 
-class _Frames(CalibrationDataReader):
+class CalibrationFrames(CalibrationDataReader):
+    """Frames (H, W, 3) uint8 for ONNX Runtime's quantiser."""
+
     def __init__(self, frames: Iterable[NDArray[np.uint8]]) -> None:
         self._frames = iter(frames)
 
     def get_next(self) -> dict[str, Any] | None:
+        """See `CalibrationDataReader`."""
         frame = next(self._frames, None)
         return None if frame is None else {"image": frame[None]}
 
