@@ -1,10 +1,12 @@
 """How much CPU time a step of joint training takes against one of training the segmenter alone: steps in turn.
 
     python benchmark/training_step.py training/configs/camvid/joint.yaml [--network FOLDER] [--batch 2] [--rounds 12]
+      [--only plain|joint]
 
 FOLDER is a network of transformers, in place of the configuration's. Its classes are those of CamVid. The frames are
 drawn scenes, and crops and patches have the sizes of the configuration. The plain step has the same crops without
-patches. Processor time of all threads; the ratio is of the medians, without the first two rounds.
+patches. Processor time of all threads; the ratio is of the medians, without the first two rounds. Memory is the largest
+that was resident; with --only it is that of one kind of step. How long steps wait for crops is in the log of a run.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmark.process_memory import peak_resident_bytes
 from ros_ood_perception.files.strict_yaml import read_yaml
 from ros_ood_perception.inference.parity import fixed_frames
 from ros_ood_perception.number_arguments import whole
@@ -81,12 +84,13 @@ def main() -> None:
     parser.add_argument("--network", help="folder of transformers, in place of the configuration's network")
     parser.add_argument("--batch", type=whole(1, 1000), default=2)
     parser.add_argument("--rounds", type=whole(WARM_UP + 1, 10**6), default=12)
+    parser.add_argument("--only", choices=("plain", "joint"), help="the other kind is not run, and there is no ratio")
     options = parser.parse_args()
     config = read_yaml(options.config, JointTrainingConfig)
     if options.network is not None:
         config = replace(config, segmenter=replace(config.segmenter, network=options.network))
-    made = steps(config, options.batch)
-    taken: dict[str, list[float]] = {"plain": [], "joint": []}
+    made = {name: step for name, step in steps(config, options.batch).items() if options.only in (None, name)}
+    taken: dict[str, list[float]] = {name: [] for name in made}
     for _ in range(options.rounds):
         for name, step in made.items():
             started = time.process_time()
@@ -94,7 +98,9 @@ def main() -> None:
             taken[name].append(time.process_time() - started)
     medians = {name: statistics.median(seconds[WARM_UP:]) for name, seconds in taken.items()}
     for name, median in medians.items():
-        print(f"{name}: {1000 * median:.0f} ms of CPU time, {median / medians['plain']:.2f} of a plain step's")
+        ratio = f", {median / medians['plain']:.2f} of a plain step's" if options.only is None else ""
+        print(f"{name}: {1000 * median:.0f} ms of CPU time{ratio}")
+    print(f"memory: {peak_resident_bytes() / 1e6:.0f} MB at most")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ import yaml
 from synthetic_camvid import write_camvid
 from test_train_segmenter import TINY
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from ros_ood_perception.bundle.model_bundle import read_bundle
 from ros_ood_perception.files.strict_yaml import from_mapping
@@ -36,6 +38,7 @@ from training.joint.placement import Placement, outline, place, polygons
 from training.joint.procedural_textures import procedural_textures
 from training.joint.training_config import JointTrainingConfig
 from training.joint.uniformity_loss import uniformity_loss
+from training.runs import training_run
 from training.runs.checkpoint import load_checkpoint
 from training.segmenter.cross_entropy import dense_cross_entropy
 from training.segmenter.ladder_segmenter import LadderSegmenter, SegmenterConfig
@@ -481,7 +484,19 @@ def test_a_folder_in_place_of_the_flows_checkpoint_is_refused(
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"negatives": {"recolour": 0.5, "shuffle_channels": 0.5, "initial_flow_share": 0.5}}]
+    "changes",
+    [
+        {},
+        {
+            "negatives": {
+                "recolour": 0.5,
+                "faces": 0.5,
+                "shape": "varied",
+                "shuffle_channels": 0.5,
+                "initial_flow_share": 0.5,
+            }
+        },
+    ],
 )
 def test_joint_training_in_bf16_leaves_the_flow_in_single_precision(
     changes: dict[str, Any], trained: tuple[Path, Path, Path], tmp_path: Path
@@ -495,6 +510,28 @@ def test_joint_training_in_bf16_leaves_the_flow_in_single_precision(
     assert mixed["L_mle"] == pytest.approx(single["L_mle"], rel=1e-3)
     assert mixed["L_cls"] == pytest.approx(single["L_cls"], rel=0.05)
     assert mixed["L_jsd"] == pytest.approx(single["L_jsd"], rel=0.2)
+
+
+@pytest.mark.parametrize("slow", [True, False])
+def test_a_run_whose_steps_wait_for_crops_says_so(
+    slow: bool,
+    trained: tuple[Path, Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Loader(DataLoader[Any]):
+        def __iter__(self) -> Any:
+            # All crops are made before the first step, or each only after a pause.
+            for batch in list(super().__iter__()):
+                time.sleep(1.0 if slow else 0.0)
+                yield batch
+
+    monkeypatch.setattr(training_run, "DataLoader", Loader)
+    assert train_joint(joint_arguments(trained, tmp_path, epochs=1, passes_per_epoch=4)) == 0
+    shown = " ".join(capsys.readouterr().err.split())
+    assert ("the steps waited for crops" in shown) == slow
+    assert ("data.workers is 0: more processes make them faster" in shown) == slow
 
 
 def test_joint_training_trains_both_and_exports(trained: tuple[Path, Path, Path], tmp_path: Path) -> None:

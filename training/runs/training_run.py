@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
@@ -30,6 +30,9 @@ from training.data.training_frames import TrainingFrames
 from training.runs.checkpoint import CheckpointError, load_checkpoint, reading, save_checkpoint
 from training.runs.config_changes import as_options
 from training.runs.provenance import code_version, machine
+
+TOO_MUCH_WAITING = 0.2
+"""Share of the steps' time above which a run says that they wait for crops."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def config_digest(config: Any) -> str:
         if values.get("segmenter", {}).get(key, "") is None:
             del values["segmenter"][key]
     negatives = values.get("negatives", {})
-    for key, default in (("initial_flow_share", 0.0), ("neutral", 0.0), ("side_spacing", "linear")):
+    for key, default in (("initial_flow_share", 0.0), ("neutral", 0.0), ("faces", 0.0), ("side_spacing", "linear")):
         if negatives.get(key) == default:
             del negatives[key]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
@@ -370,11 +373,12 @@ class TrainingRun(abc.ABC, Generic[Config]):
             while self.progression.epoch < self.config.epochs:
                 started = time.monotonic()
                 losses = self._train_epoch(lambda: bar.advance(task))
-                self.progression.step_seconds += time.monotonic() - started
+                steps_s = time.monotonic() - started
+                self.progression.step_seconds += steps_s
                 figures = self.validate(writer)
                 self.progression.epoch += 1
                 self.progression.training_seconds += time.monotonic() - started
-                self._close_epoch(losses, figures, writer)
+                self._close_epoch(losses, figures, self._waited_s / steps_s, writer)
         if writer is not None:
             writer.close()
 
@@ -384,8 +388,7 @@ class TrainingRun(abc.ABC, Generic[Config]):
         # Draws from torch's global generator are the same after a resume.
         torch.manual_seed(self.config.seed + 1_000_003 * (state.epoch + 1))
         total: dict[str, float] = {}
-        batches: Iterable[Any] = self.loader
-        for batch in batches:
+        for batch in self._batches():
             for name, value in self._over_processes(self.step(batch)).items():
                 if not math.isfinite(value):
                     raise FloatingPointError(
@@ -396,13 +399,29 @@ class TrainingRun(abc.ABC, Generic[Config]):
             advance()
         return {name: value / len(self.loader) for name, value in total.items()}
 
+    def _batches(self) -> Iterator[Any]:
+        """The loader's batches of an epoch. `_waited_s` sums the time that the steps wait for them.
+
+        The first one does not count: the loader's processes start then, and more of them would not help.
+        """
+        batches = iter(self.loader)
+        batch = next(batches, None)
+        self._waited_s = 0.0
+        while batch is not None:
+            yield batch
+            asked = time.monotonic()
+            batch = next(batches, None)
+            self._waited_s += time.monotonic() - asked
+
     def _over_processes(self, losses: dict[str, float]) -> dict[str, float]:
         if self.fabric.world_size == 1:
             return losses
         values = self.fabric.to_device(torch.tensor(list(losses.values()), dtype=torch.float64))
         return dict(zip(losses, self.fabric.all_reduce(values, reduce_op="mean").tolist(), strict=True))
 
-    def _close_epoch(self, losses: dict[str, float], figures: dict[str, float], writer: SummaryWriter | None) -> None:
+    def _close_epoch(
+        self, losses: dict[str, float], figures: dict[str, float], waiting: float, writer: SummaryWriter | None
+    ) -> None:
         state = self.progression
         name, larger_is_better = self.quality
         quality = figures[name] if larger_is_better else -figures[name]
@@ -422,6 +441,7 @@ class TrainingRun(abc.ABC, Generic[Config]):
                 for kind, values in (("train", losses), ("validation", figures)):
                     for key, value in values.items():
                         writer.add_scalar(f"{kind}/{key}", value, state.step)
+                writer.add_scalar("train/share_of_time_waiting_for_crops", waiting, state.step)
                 writer.flush()
         shown = "  ".join(f"{key} {value:.4f}" for key, value in losses.items())
         self.console.print(
@@ -429,6 +449,12 @@ class TrainingRun(abc.ABC, Generic[Config]):
             f"{' (best)' if best else ''}  {state.training_seconds:.0f} s",
             highlight=False,
         )
+        if waiting > TOO_MUCH_WAITING:
+            self.console.print(
+                f"  the steps waited for crops in {waiting:.0%} of their time; data.workers is "
+                f"{self.config.data.workers}: more processes make them faster",
+                highlight=False,
+            )
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
