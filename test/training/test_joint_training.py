@@ -21,6 +21,7 @@ import yaml
 from synthetic_camvid import write_camvid
 from test_train_segmenter import TINY
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from ros_ood_perception.bundle.model_bundle import read_bundle
@@ -276,6 +277,28 @@ def test_pasting_changes_the_region_and_nothing_else() -> None:
     assert torch.equal(rectangle.take(rectangle.paste(image, patches)), patches)
 
 
+def test_a_soft_outline_mixes_patch_and_image_within_the_rectangle() -> None:
+    config = NegativeConfig(sides=(300, 500), shape="varied", edges="soft")
+    placement = place(4, (64, 96), config, torch.Generator().manual_seed(4))
+    assert placement.part(slice(1, 3)).soft
+    image = torch.zeros(4, 3, 64, 96)
+    patches = torch.full((4, 3, placement.height, placement.width), 9.0)
+    pasted = placement.paste(image, patches)[:, 0]
+    mask = placement.mask((64, 96))
+    eroded = functional.max_pool2d((~mask).float()[:, None], 3, stride=1, padding=1)[:, 0] == 0
+    grown = functional.max_pool2d(mask.float()[:, None], 3, stride=1, padding=1)[:, 0] > 0
+    # Within the outline the patch, outside of it the image, and along it a mixture.
+    assert torch.allclose(pasted[eroded], torch.tensor(9.0))
+    assert float(pasted[~grown].abs().max()) == 0
+    edge = pasted[grown & ~eroded]
+    assert float(edge.min()) >= 0
+    assert float(edge.max()) < 9
+    assert float((edge > 0).float().mean()) > 0.8
+    rectangle = replace(placement, inside=torch.ones_like(placement.inside))
+    outside = ~replace(rectangle, soft=False).mask((64, 96))
+    assert float(rectangle.paste(image, patches)[:, 0][outside].abs().max()) == 0
+
+
 def test_polygons_have_straight_edges_and_no_dents() -> None:
     for height, width in ((8, 8), (64, 96)):
         inside = polygons(200, height, width, torch.Generator().manual_seed(0))
@@ -331,7 +354,7 @@ def test_recoloured_patches_keep_their_structure_and_their_gradient() -> None:
     # Three independent channels mixed by rows of unit length: a standard deviation of about the contrast.
     torch.testing.assert_close(found.std(dim=(2, 3)), colouring.contrast[:, :, 0, 0].expand(64, 3), rtol=0.2, atol=0)
     assert 20 <= float(colouring.mean.min()) < 60 < 195 < float(colouring.mean.max()) <= 235
-    assert 6 <= float(colouring.contrast.min()) < 10 < 40 < float(colouring.contrast.max()) <= 60
+    assert 3 <= float(colouring.contrast.min()) < 6 < 40 < float(colouring.contrast.max()) <= 60
     torch.testing.assert_close(colouring.part(slice(1, None, 2)).apply(patches[1::2]), found[1::2])
     found.square().sum().backward()
     assert patches.grad is not None
@@ -492,6 +515,7 @@ def test_a_folder_in_place_of_the_flows_checkpoint_is_refused(
                 "recolour": 0.5,
                 "faces": 0.5,
                 "shape": "varied",
+                "edges": "soft",
                 "shuffle_channels": 0.5,
                 "initial_flow_share": 0.5,
             }

@@ -12,7 +12,7 @@ from torch import Tensor
 MEAN = (20, 235)
 CHROMA = 10.0
 """Standard deviation of a channel's mean from grey, in neutral colours, 0..255."""
-CONTRAST = (6, 60)
+CONTRAST = (3, 60)
 """Range of the standard deviation of a patch. Its logarithm is drawn uniformly."""
 LARGEST_STEP = 60.0
 """Most by which the lightness of two faces differs, 0..255; and most of the fall of lightness over half a patch."""

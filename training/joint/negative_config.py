@@ -46,6 +46,8 @@ class NegativeConfig:
         reference_crop: see `sides`.
         shape: the whole rectangle, a smooth random region in it (`blob`), a convex polygon with straight edges
             (`polygon`), or half blobs and half polygons (`varied`).
+        edges: `soft` mixes patch and image along the outline, over three pixels. Where all edges of the images are
+            soft, as those of rendered and of reduced ones are, hard ones give a patch away.
     """
 
     source: SourceName = "flow"
@@ -62,6 +64,7 @@ class NegativeConfig:
     side_spacing: Literal["linear", "logarithmic"] = "linear"
     reference_crop: int = 768
     shape: Literal["rectangle", "blob", "polygon", "varied"] = "rectangle"
+    edges: Literal["hard", "soft"] = "hard"
 
     def __post_init__(self) -> None:
         if not 1 <= self.sides[0] <= self.sides[1] or self.sides[1] > self.reference_crop:

@@ -29,6 +29,7 @@ class Placement:
         top, left: (N,) int64, upper left corners in the images.
         inside: (N, height, width) bool, which pixels of the rectangle are pasted.
         magnification: the flow's sample has 1/magnification of the patch's height and width.
+        soft: along its outline a patch is mixed with the image, as a camera's pixels mix what they see.
     """
 
     height: int
@@ -37,6 +38,7 @@ class Placement:
     left: Tensor
     inside: Tensor
     magnification: int = 1
+    soft: bool = False
 
     def part(self, chosen: slice) -> Placement:
         """The placement for some of the images."""
@@ -75,7 +77,10 @@ class Placement:
         return mask
 
     def paste(self, image: Tensor, patches: Tensor) -> Tensor:
-        """x' = (1 - s) x + pad(patches): image (N, 3, H, W) float, patches (N, 3, height, width) -> (N, 3, H, W)."""
+        """x' = (1 - s) x + s pad(patches): image (N, 3, H, W) float, patches (N, 3, height, width) -> (N, 3, H, W).
+
+        With soft outlines s is the mean of the mask over 3x3 pixels, and 0 outside the rectangle.
+        """
         height, width = image.shape[2:]
         padded = torch.stack(
             [
@@ -83,7 +88,12 @@ class Placement:
                 for patch, top, left in zip(patches, self.top.tolist(), self.left.tolist(), strict=True)
             ]
         )
-        return torch.where(self.mask((height, width))[:, None], padded, image)
+        mask = self.mask((height, width))[:, None]
+        if not self.soft:
+            return torch.where(mask, padded, image)
+        rectangle = replace(self, inside=torch.ones_like(self.inside)).mask((height, width))[:, None]
+        share = functional.avg_pool2d(mask.to(image.dtype), 3, stride=1, padding=1, count_include_pad=False) * rectangle
+        return image + share * (padded - image)
 
 
 def place(count: int, crop: tuple[int, int], config: NegativeConfig, generator: torch.Generator) -> Placement:
@@ -109,7 +119,7 @@ def place(count: int, crop: tuple[int, int], config: NegativeConfig, generator: 
         height, width = (sides[round((low * 2**octave - low) / unit)] for octave in octaves.tolist())
     top, left = (draw(limit - side + 1, count) for limit, side in zip(crop, (height, width), strict=True))
     inside = outline(config)(count, height, width, generator)
-    return Placement(height, width, top, left, inside, magnification)
+    return Placement(height, width, top, left, inside, magnification, config.edges == "soft")
 
 
 def outline(config: NegativeConfig) -> Outline:

@@ -107,7 +107,13 @@ def config_digest(config: Any) -> str:
         if values.get("segmenter", {}).get(key, "") is None:
             del values["segmenter"][key]
     negatives = values.get("negatives", {})
-    for key, default in (("initial_flow_share", 0.0), ("neutral", 0.0), ("faces", 0.0), ("side_spacing", "linear")):
+    for key, default in (
+        ("initial_flow_share", 0.0),
+        ("neutral", 0.0),
+        ("faces", 0.0),
+        ("edges", "hard"),
+        ("side_spacing", "linear"),
+    ):
         if negatives.get(key) == default:
             del negatives[key]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
