@@ -33,10 +33,11 @@ from training.flow.image_flow import FlowConfig, ImageFlow
 from training.joint.colouring import LARGEST_STEP, Colouring, Faces, channel_orders, channels_shuffled
 from training.joint.gradients import scaled_gradient, within_range
 from training.joint.negative_config import NegativeConfig
-from training.joint.negative_draw import NegativeDraw
+from training.joint.negative_draw import NegativeDraw, PlacedBatch
 from training.joint.objective import JointObjective
 from training.joint.placement import Placement, outline, place, polygons
 from training.joint.procedural_textures import procedural_textures
+from training.joint.sources import negative_source
 from training.joint.training_config import JointTrainingConfig
 from training.joint.uniformity_loss import uniformity_loss
 from training.runs import training_run
@@ -277,6 +278,31 @@ def test_pasting_changes_the_region_and_nothing_else() -> None:
     assert torch.equal(rectangle.take(rectangle.paste(image, patches)), patches)
 
 
+def test_faded_patches_lie_between_themselves_and_the_colour_of_what_they_replace() -> None:
+    made = objective(negatives={"sides": (192, 384), "faded": 0.5})
+    batch_of = PlacedBatch(
+        torch.zeros(200, 3, 64, 64, dtype=torch.uint8),
+        slice(50, 150),
+        place(200, (64, 64), made.config.negatives, torch.Generator().manual_seed(0)),
+        torch.zeros(200, 3, 8, 8),
+    )
+    strength = (
+        negative_source(made.config.negatives, made.flow).draw(batch_of, torch.Generator().manual_seed(1)).strength
+    )
+    assert strength is not None
+    assert len(strength) == 100
+    assert 0.35 < float((strength < 1).float().mean()) < 0.65
+    assert 0.2 <= float(strength.min()) < 0.3
+    draw = a_draw(made)
+    images = torch.rand(2, 3, 64, 64) * 255
+    patches = torch.rand(2, 3, draw.placement.height, draw.placement.width) * 255
+    assert torch.equal(draw.faded(patches, images), patches)
+    found = replace(draw, strength=torch.tensor([1.0, 0.25])).faded(patches, images)
+    assert torch.allclose(found[0], patches[0], atol=1e-3)
+    replaced = draw.placement.take(images)[1].mean(dim=(1, 2))[:, None, None]
+    assert torch.allclose(found[1] - replaced, 0.25 * (patches[1] - replaced), atol=1e-3)
+
+
 def test_a_soft_outline_mixes_patch_and_image_within_the_rectangle() -> None:
     config = NegativeConfig(sides=(300, 500), shape="varied", edges="soft")
     placement = place(4, (64, 96), config, torch.Generator().manual_seed(4))
@@ -425,6 +451,8 @@ def test_colours_for_what_is_no_sample_are_refused() -> None:
         NegativeConfig(shuffle_channels=2.0)
     with pytest.raises(ValueError, match=r"recolour is 1.5; it must be from 0 to 1"):
         NegativeConfig(recolour=1.5)
+    with pytest.raises(ValueError, match=r"faded is 1.1; it must be from 0 to 1"):
+        NegativeConfig(faded=1.1)
     with pytest.raises(ValueError, match=r"faces is -0.1; it must be from 0 to 1"):
         NegativeConfig(recolour=1.0, faces=-0.1)
     with pytest.raises(ValueError, match="faces is a share of the recoloured samples; give recolour as well"):
@@ -516,6 +544,7 @@ def test_a_folder_in_place_of_the_flows_checkpoint_is_refused(
                 "faces": 0.5,
                 "shape": "varied",
                 "edges": "soft",
+                "faded": 0.5,
                 "shuffle_channels": 0.5,
                 "initial_flow_share": 0.5,
             }

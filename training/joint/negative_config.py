@@ -33,6 +33,8 @@ class NegativeConfig:
             stays sure of grey things on the road, such as tyres and stones.
         faces: of the recoloured samples, the share lit from one side: two faces of different lightness that meet in a
             straight line, and lightness that falls off.
+        faded: share of the patches that are faded into the mean colour of what they replace. Without it the segmenter
+            stays sure of what stands out little, such as things in haze and grey ones on a grey road.
         train_flow: train the flow, by the likelihood of the replaced crops and, through its samples, by L_jsd. False
             freezes it.
         push: factor on the gradient that reaches the flow through its samples.
@@ -57,6 +59,7 @@ class NegativeConfig:
     recolour: float = 0.0
     neutral: float = 0.0
     faces: float = 0.0
+    faded: float = 0.0
     train_flow: bool = True
     push: float = 1.0
     initial_flow_share: float = 0.0
@@ -98,6 +101,8 @@ class NegativeConfig:
             raise ValueError(f"faces is {self.faces}; it must be from 0 to 1")
         if self.faces and not self.recolour:
             raise ValueError("faces is a share of the recoloured samples; give recolour as well")
+        if not 0 <= self.faded <= 1:
+            raise ValueError(f"faded is {self.faded}; it must be from 0 to 1")
         if not 0 <= self.initial_flow_share <= 1:
             raise ValueError(f"initial_flow_share is {self.initial_flow_share}; it must be from 0 to 1")
         if self.initial_flow_share and not (self.source == "flow" and self.train_flow):

@@ -26,6 +26,7 @@ class NegativeDraw:
         colouring: colours of the flow's samples; None leaves all of them unchanged.
         coloured: (N,) bool, which samples `colouring` is applied to.
         channels: (N, 3) int64, order of each patch's channels; None leaves them unchanged.
+        strength: (N,) in (0, 1], how far each patch stands out from the mean colour of what it replaces; None: fully.
         from_initial_flow: (N,) bool, which patches the flow from before joint training makes; None: none.
     """
 
@@ -37,6 +38,7 @@ class NegativeDraw:
     colouring: Colouring | None = None
     coloured: Tensor | None = None
     channels: Tensor | None = None
+    strength: Tensor | None = None
     from_initial_flow: Tensor | None = None
 
     def part(self, chosen: slice) -> NegativeDraw:
@@ -50,6 +52,7 @@ class NegativeDraw:
             None if self.colouring is None else self.colouring.part(chosen),
             None if self.coloured is None else self.coloured[chosen],
             None if self.channels is None else self.channels[chosen],
+            None if self.strength is None else self.strength[chosen],
             None if self.from_initial_flow is None else self.from_initial_flow[chosen],
         )
 
@@ -70,6 +73,7 @@ class NegativeDraw:
             moved(self.colouring),
             moved(self.coloured),
             moved(self.channels),
+            moved(self.strength),
             moved(self.from_initial_flow),
         )
 
@@ -79,6 +83,13 @@ class NegativeDraw:
             return samples
         recoloured = within_range(self.colouring.apply(samples))
         return torch.where(self.coloured[:, None, None, None], recoloured, samples)
+
+    def faded(self, patches: Tensor, images: Tensor) -> Tensor:
+        """Patches (N, 3, h, w) in 0..255, faded into images (N, 3, H, W) in 0..255 at their places: (N, 3, h, w)."""
+        if self.strength is None:
+            return patches
+        replaced = self.placement.take(images).mean(dim=(2, 3), keepdim=True)
+        return replaced + self.strength[:, None, None, None] * (patches - replaced)
 
 
 @dataclass(frozen=True)

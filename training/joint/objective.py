@@ -75,7 +75,7 @@ class JointObjective(nn.Module):
         likelihood = pixels.new_zeros(())
         # In half precision the inverse of a flow is not exact.
         with torch.autocast(image.device.type, enabled=False):
-            patches = self.patches(draw)
+            patches = draw.faded(self.patches(draw), pixels)
             if self.config.flow_learns:
                 # The replaced crop enters the flow as camera pixels, 0..255, and detached.
                 crops = placement.take_reduced(image)

@@ -28,6 +28,9 @@ from training.joint.negative_draw import NegativeDraw, PlacedBatch
 from training.joint.placement import place
 from training.joint.procedural_textures import procedural_textures
 
+WEAKEST = 0.2
+"""Least strength of a faded patch. Its logarithm is drawn uniformly, up to 1."""
+
 
 class NegativeSource(Protocol):
     """Draws what is pasted into the images of a batch."""
@@ -167,6 +170,20 @@ class ShuffledChannels:
         return replace(drawn, channels=channel_orders(len(batch), self._share, generator)[batch.own])
 
 
+class Faded:
+    """A share of another source's patches faded into what they replace, as things in haze are."""
+
+    def __init__(self, source: NegativeSource, share: float) -> None:
+        self._source, self._share = source, share
+
+    def draw(self, batch: PlacedBatch, generator: Generator) -> NegativeDraw:
+        """See `NegativeSource`."""
+        drawn = self._source.draw(batch, generator)
+        strength = WEAKEST ** torch.rand(len(batch), generator=generator)
+        chosen = torch.rand(len(batch), generator=generator) < self._share
+        return replace(drawn, strength=torch.where(chosen, strength, 1.0)[batch.own])
+
+
 class PartlyFromInitialFlow:
     """Samples of the flow, a share of them made by the flow as it was before joint training."""
 
@@ -203,6 +220,8 @@ def negative_source(config: NegativeConfig, flow: ImageFlow) -> NegativeSource:
         source = UnusedPlaces(source, config)
     if config.shuffle_channels:
         source = ShuffledChannels(source, config.shuffle_channels)
+    if config.faded:
+        source = Faded(source, config.faded)
     if config.initial_flow_share:
         source = PartlyFromInitialFlow(source, config.initial_flow_share)
     return source
