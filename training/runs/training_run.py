@@ -111,6 +111,7 @@ def config_digest(config: Any) -> str:
         ("initial_flow_share", 0.0),
         ("neutral", 0.0),
         ("faces", 0.0),
+        ("faded", 0.0),
         ("edges", "hard"),
         ("side_spacing", "linear"),
     ):
