@@ -249,12 +249,26 @@ def test_objects_are_counted_by_kind_height_range_and_pixels() -> None:
     findings.add("", 0, judged(published(obstacle("1", *PIXELS, line(7.7))), near, far))
     findings.add("", 1, judged(published(), tyre(15.0, number="1"), far))
     summary = findings.summary(seconds=2)
-    one = {"objects": 1, "found": 1, "frames_in_view": 2, "share_of_frames_found": 0.5}
-    assert summary["by_kind"] == {"tyre": {**one, "objects": 2, "frames_in_view": 4, "share_of_frames_found": 0.25}}
+    one = {"objects": 1, "found": 1, "frames_in_view": 2, "share_of_frames_marked": 0.5, "share_of_frames_found": 0.5}
+    assert summary["by_kind"] == {
+        "tyre": {
+            **one,
+            "objects": 2,
+            "frames_in_view": 4,
+            "share_of_frames_marked": 0.25,
+            "share_of_frames_found": 0.25,
+        }
+    }
     assert summary["by_height_m"] == {"0.3 to 0.6": one}
-    missed = {"objects": 1, "found": 0, "frames_in_view": 1, "share_of_frames_found": 0.0}
+    missed = {
+        "objects": 1,
+        "found": 0,
+        "frames_in_view": 1,
+        "share_of_frames_marked": 0.0,
+        "share_of_frames_found": 0.0,
+    }
     assert summary["by_range_m"] == {
-        "0 to 10": {**missed, "found": 1, "share_of_frames_found": 1.0},
+        "0 to 10": {**missed, "found": 1, "share_of_frames_marked": 1.0, "share_of_frames_found": 1.0},
         "10 to 20": missed,
         "20 to 30": {**missed, "frames_in_view": 2},
     }

@@ -72,6 +72,7 @@ def _print_summary(out: Console, output: dict[str, Any]) -> None:
     table = Table("figure", "value", "95 % interval", title="Obstacles", title_justify="left")
     found = f"{output['found']} of {output['objects']}"
     table.add_row("objects found", found, _span(published["share_found_interval"], 100, " %"))
+    table.add_row("frames in view with the object marked", _number(output["share_of_frames_marked"], 100, " %"))
     table.add_row("frames in view with the object found", _number(output["share_of_frames_found"], 100, " %"))
     table.add_row("first found at, median", _number(output["first_found_m"], 1, " m"))
     table.add_row("found after coming into view, median", _number(output["seconds_until_found"], 1, " s"))
@@ -122,7 +123,7 @@ def _print_groups(out: Console, output: dict[str, Any]) -> None:
     table = Table(title="Found by kind and size", title_justify="left")
     for column in ("by", "group"):
         table.add_column(column)
-    for column in ("objects", "found", "frames in view", "frames found"):
+    for column in ("objects", "found", "frames in view", "frames marked", "frames found"):
         table.add_column(column, justify="right")
     for key, name in GROUPS:
         for group, figures in output[key].items():
@@ -132,6 +133,7 @@ def _print_groups(out: Console, output: dict[str, Any]) -> None:
                 str(figures["objects"]),
                 str(figures["found"]),
                 str(figures["frames_in_view"]),
+                _number(figures["share_of_frames_marked"], 100, " %"),
                 _number(figures["share_of_frames_found"], 100, " %"),
             )
         table.add_section()

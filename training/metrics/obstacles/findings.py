@@ -171,6 +171,7 @@ def figures(drives: Sequence[Findings], seconds: float, kilometres: float | None
         "found": len(found),
         "missed": [f"{record.kind} {record.id}" for record in objects if not record.found_in],
         "frames_in_view": len(sightings),
+        "share_of_frames_marked": _share_marked(sightings),
         "share_of_frames_found": _share(sum(s.judged.found for s in sightings), len(sightings)),
         "mean_share_found": statistics.fmean(row["share_found"] for row in rows) if rows else None,
         "first_found_m": _median(row["first_found_m"] for row in rows),
@@ -201,6 +202,12 @@ def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
+def _share_marked(sightings: Sequence[Sighting]) -> float | None:
+    """The share in which the object is marked; None if its pixels are known in none of them."""
+    known = [sighting for sighting in sightings if sighting.judged.marked is not None]
+    return _share(sum(sighting.judged.is_marked for sighting in known), len(known))
+
+
 def _median(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return statistics.median(known) if known else None
@@ -213,6 +220,7 @@ def _group(objects: Sequence[ObjectRecord]) -> dict[str, Any]:
         "objects": len(objects),
         "found": len(found),
         "frames_in_view": len(sightings),
+        "share_of_frames_marked": _share_marked(sightings),
         "share_of_frames_found": _share(sum(s.judged.found for s in sightings), len(sightings)),
     }
 
