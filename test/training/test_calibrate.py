@@ -279,6 +279,7 @@ def test_the_thresholds_hold_on_the_frames_that_they_were_chosen_on(calibrated: 
     points = {point.name: point for point in opened.description.operating_points}
     assert list(points) == [f"{kind}_fpr_{rate}" for kind in ("inlier", "drivable") for rate in RATES]
     engine, frames = open_engine(opened, "onnxruntime"), open_data_set("camvid", tree, "val")
+    shares = []
     for name, point in points.items():
         perception = Perception(engine, point.threshold, 11)
         perceived = [(perception(frame.image), frame.labels) for frame in frames]
@@ -290,13 +291,16 @@ def test_the_thresholds_hold_on_the_frames_that_they_were_chosen_on(calibrated: 
         share = float(mask.mean())
         rate = RATES[name.rpartition("_")[2]]
         assert share == pytest.approx(point.false_positive_rate, abs=1e-9)
-        assert 0 < share <= rate
+        # None, where more pixels share the highest score: a tiny network has flat areas.
+        assert share <= rate
+        shares.append(share)
         # Any lower threshold marks more than that: the next score that there is may be that of many pixels.
         assert float((score >= score[~mask.astype(bool)].max()).mean()) > rate
         assert point.data == "camvid (val, 6 frames)"
         assert point.chosen_by == (
             f"the lowest threshold that at most {rate:.1%} of the {name.partition('_')[0]} pixels reach"
         )
+    assert max(shares) > 0
 
 
 def test_the_intervals_contain_what_they_are_of(calibrated: Path) -> None:
