@@ -6,6 +6,10 @@ Writes one ONNX graph from the camera's bytes to class ids and anomaly score (op
 FOLDER holds the splits of the training set. On its validation frames, the graph is compared with the network in PyTorch
 and the anomaly thresholds are chosen. Without `--data` the bundle has no operating points, and the comparison is made
 on noise. `--with` adds the model at other precisions, for GPUs (see training/precisions.py).
+
+    python -m training.export runs/one/last.pt runs/two/last.pt models/mine --data FOLDER
+
+exports the mean of the weights of runs that began from one network, such as joint stages with different patches.
 """
 
 from __future__ import annotations
@@ -32,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         parities = export_bundle(
-            options.checkpoint,
+            options.checkpoints,
             options.bundle,
             options.data,
             options.sizes,
@@ -56,7 +60,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("checkpoint", type=Path, help="best.pt or last.pt of a training run")
+    parser.add_argument(
+        "checkpoints",
+        type=Path,
+        nargs="+",
+        metavar="checkpoint",
+        help="best.pt or last.pt of a training run; of several, the mean of their weights is exported",
+    )
     parser.add_argument(
         "bundle", type=Path, help="folder to write, and the model's name; the files of a bundle in it are replaced"
     )

@@ -150,7 +150,7 @@ def test_a_graph_that_differs_from_the_network_is_not_exported(
 
     monkeypatch.setattr(export, "onnx_bytes", exports_another_temperature)
     with pytest.raises(ExportError, match="the score differs by up to"):
-        export_bundle(checkpoint, tmp_path / "b")
+        export_bundle([checkpoint], tmp_path / "b")
     assert not (tmp_path / "b").exists()
 
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 import yaml
 from tensorrt_parsers import complaints
-from test_joint_training import FLOW, a_batch, joint_config
 from test_train_segmenter import TINY
+from tiny_joint_training import FLOW, a_batch, joint_config
 from tiny_mask_networks import MASKS, mask2former, sure_of_some, write_tokenizer
 from tiny_networks import LICENCE, NAMES, PER_PIXEL, decisive, dpt, saved, segformer
 from torch import nn

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import yaml
 from synthetic_camvid import write_anomalies, write_camvid
-from test_joint_training import joint_config
 from test_train_segmenter import TINY
+from tiny_joint_training import joint_config
 
 from ros_ood_perception.files.strict_yaml import from_mapping, load_yaml, read_yaml
 from training.flow.training_config import FlowTrainingConfig

@@ -47,7 +47,8 @@ from training.bundles.precisions import (
 from training.data.data_config import DataConfig
 from training.data.labelled_frames import LabelledFrames
 from training.data.registry import DATA_SETS, open_training_frames, open_validation_frames, registered
-from training.runs.checkpoint import load_checkpoint, reading
+from training.runs.averaging import averaged
+from training.runs.checkpoint import reading
 from training.segmenter.deployed_segmenter import DEFAULT_SCORE, DeployedSegmenter
 from training.segmenter.efficientnet_lite import encoder_origin
 from training.segmenter.ladder_segmenter import LadderSegmenter, SegmenterConfig
@@ -179,7 +180,7 @@ class _Graphs:
 
 
 def export_bundle(
-    checkpoint_path: Path,
+    checkpoint_paths: Sequence[Path],
     folder: Path,
     data: Path | None = None,
     sizes: Sequence[tuple[int, int]] = (),
@@ -191,6 +192,7 @@ def export_bundle(
     """Write a bundle, verified and compared with the network at each size.
 
     Args:
+        checkpoint_paths: the mean of their weights is exported, see `averaged`.
         sizes: heights and widths of the network's input. The first is that of `model.onnx`. None: the size used in
             validation.
         variants: of `training.bundles.precisions.VARIANTS`.
@@ -202,15 +204,13 @@ def export_bundle(
     Raises:
         PerceptionError, OSError, ValueError: as their messages say; `folder` is then unchanged.
     """
-    read = {"the checkpoint": checkpoint_path, "--data": data}
+    read = {**{f"checkpoint {number}": path for number, path in enumerate(checkpoint_paths, 1)}, "--data": data}
     named = (None, *sizes[1:])
     names = [graph_file(precision, size) for size in named for precision in ("fp32", *VARIANTS)]
     check_bundle_folder("the bundle's folder", folder, names, read)
-    checkpoint = load_checkpoint(checkpoint_path)
-    if "exported" not in checkpoint:
-        raise ExportError(f"{checkpoint_path}: holds no segmenter (it is of a {checkpoint.get('kind')} run)")
-    with reading(checkpoint_path):
-        data_config = from_mapping(checkpoint["config"]["data"], DataConfig, str(checkpoint_path))
+    checkpoint = averaged(checkpoint_paths)
+    with reading(checkpoint_paths[0]):
+        data_config = from_mapping(checkpoint["config"]["data"], DataConfig, str(checkpoint_paths[0]))
         models = [deployed_segmenter(checkpoint, size, temperature, score) for size in sizes or (None,)]
         given = [FurtherSize(*model.input_size, graph_file("fp32", model.input_size), "") for model in models[1:]]
         model_input = InputDescription(*models[0].input_size, fit=fit, further_sizes=tuple(given))

@@ -205,7 +205,7 @@ class Study:
         bundle = out / "bundle"
         try:
             # In float32 only: nothing else is measured, and a half-precision graph may be refused.
-            for parity in export_bundle(out / "last.pt", bundle, score=OWN_SCORE, variants=()).values():
+            for parity in export_bundle([out / "last.pt"], bundle, score=OWN_SCORE, variants=()).values():
                 say(f"{bundle}: {parity}")
         except (PerceptionError, OSError, ValueError) as error:
             raise StudyError(f"{out}: export failed: {error_line(error)}") from error

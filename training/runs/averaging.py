@@ -1,0 +1,112 @@
+"""One checkpoint from several: the mean of their weights."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from training.runs.checkpoint import CheckpointError, load_checkpoint, reading
+
+FARTHEST = 0.5
+"""Largest distance of a run's weights from the mean, relative to the mean's norm. The joint stages of one network are a
+few hundredths away. Networks that were trained apart are about 1 away, and their mean knows nothing."""
+
+
+def averaged(paths: Sequence[Path]) -> dict[str, Any]:
+    """The checkpoint whose exported weights are the mean of those of several runs that began from one network.
+
+    theta = (theta_1 + ... + theta_n) / n: a uniform "soup" (Wortsman et al., arXiv 2203.05482). It costs no more than
+    one of them when it runs. Everything else is the first run's, except the record: it names the commands of all, and
+    the training time of the first with the steps of the others.
+
+    Args:
+        paths: of checkpoints; one is given back as it is.
+
+    Raises:
+        FileNotFoundError, CheckpointError: one cannot be read, holds no segmenter, holds one of another kind, classes
+            or data, or one that did not begin from the same network.
+    """
+    checkpoints = [_segmenter_checkpoint(path) for path in paths]
+    first = checkpoints[0]
+    if len(checkpoints) == 1:
+        return first
+    for path, checkpoint in zip(paths[1:], checkpoints[1:], strict=True):
+        _require_alike(paths[0], first, path, checkpoint)
+    weights = [checkpoint["exported"] for checkpoint in checkpoints]
+    exported = {name: _mean([each[name] for each in weights]) for name in weights[0]}
+    for path, each in zip(paths, weights, strict=True):
+        distance = _relative_distance(each, exported)
+        # Written so that NaN is refused too.
+        if not distance <= FARTHEST:
+            raise CheckpointError(
+                f"{path}: its weights are {distance:.2f} of their size away from the mean of all {len(paths)} "
+                f"checkpoints (at most {FARTHEST} is allowed); average runs that began from one network"
+            )
+    digests, commands, seconds = "", [], 0.0
+    for path, checkpoint in zip(paths, checkpoints, strict=True):
+        with reading(path):
+            digests += checkpoint["config_digest"]
+            commands += _commands(checkpoint)
+            seconds += checkpoint["progression"]["training_seconds" if checkpoint is first else "step_seconds"]
+    return {
+        **first,
+        "exported": exported,
+        "progression": {**first["progression"], "training_seconds": seconds},
+        "config_digest": hashlib.sha256(digests.encode()).hexdigest(),
+        "command": "; ".join(dict.fromkeys(commands)),
+    }
+
+
+def _segmenter_checkpoint(path: Path) -> dict[str, Any]:
+    checkpoint = load_checkpoint(path)
+    if "exported" not in checkpoint:
+        raise CheckpointError(f"{path}: holds no segmenter (it is of a {checkpoint.get('kind')} run)")
+    return checkpoint
+
+
+def _require_alike(first_path: Path, first: dict[str, Any], path: Path, other: dict[str, Any]) -> None:
+    with reading(path):
+        ours, theirs = _kind(first), _kind(other)
+    for name, value in ours.items():
+        if value != theirs[name]:
+            raise CheckpointError(
+                f"{path}: has another {name} than {first_path}; average runs that began from one network"
+            )
+
+
+def _kind(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """What runs of one mean have in common, by its name for errors."""
+    return {
+        "configuration of the network": (checkpoint["config"]["segmenter"], checkpoint.get("encoder")),
+        "input size": list(checkpoint["config"]["input_size"]),
+        "list of classes": [(name, list(colour)) for name, colour in checkpoint["classes"]],
+        "data set": checkpoint["data_set"],
+        "list of weights": {name: value.shape for name, value in checkpoint["exported"].items()},
+    }
+
+
+def _mean(values: Sequence[Tensor]) -> Tensor:
+    """Of floating-point tensors. Numbers of batches and places are the first's."""
+    if not values[0].is_floating_point():
+        return values[0]
+    return torch.stack([value.double() for value in values]).mean(dim=0).to(values[0].dtype)
+
+
+def _relative_distance(weights: dict[str, Tensor], mean: dict[str, Tensor]) -> float:
+    """||theta_i - theta|| / ||theta|| over all weights; statistics of a batch norm, which may be large, apart."""
+    names = [name for name, value in mean.items() if value.is_floating_point() and "running_" not in name]
+    apart = sum(float((weights[name].double() - mean[name].double()).square().sum()) for name in names)
+    size = sum(float(mean[name].double().square().sum()) for name in names)
+    return float((apart / size) ** 0.5) if size else 0.0
+
+
+def _commands(checkpoint: dict[str, Any]) -> list[str]:
+    """The commands of the runs before, and the run's own."""
+    earlier = list(checkpoint["progression"]["earlier_commands"])
+    own = str(checkpoint["command"]).removeprefix("; ".join(earlier)).removeprefix("; ")
+    return [*earlier, own]
