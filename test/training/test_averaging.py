@@ -33,7 +33,7 @@ def near(checkpoint: Path, out: Path, step: float, **changes: Any) -> Path:
 
 
 def test_the_mean_of_opposite_steps_is_where_both_began(checkpoint: Path, tmp_path: Path) -> None:
-    paths = [near(checkpoint, tmp_path / f"{name}.pt", step) for name, step in (("one", 0.01), ("two", -0.01))]
+    paths = [near(checkpoint, tmp_path / f"{name}.pt", step) for name, step in (("one", 0.001), ("two", -0.001))]
     found, begun = averaged(paths), load_checkpoint(checkpoint)
     for name, value in begun["exported"].items():
         assert found["exported"][name].dtype == value.dtype
@@ -49,7 +49,7 @@ def test_one_checkpoint_stays_as_it_is(checkpoint: Path) -> None:
 
 
 def test_the_bundle_of_several_names_every_command_once_and_the_time_of_all(checkpoint: Path, tmp_path: Path) -> None:
-    paths = [near(checkpoint, tmp_path / f"{name}.pt", step) for name, step in (("one", 0.01), ("two", -0.01))]
+    paths = [near(checkpoint, tmp_path / f"{name}.pt", step) for name, step in (("one", 0.001), ("two", -0.001))]
     assert export([*map(str, paths), str(tmp_path / "bundle")]) == 0
     record = read_bundle(tmp_path / "bundle").description.training
     assert record.command == "first stage; of all; joint one; joint two"
@@ -68,7 +68,7 @@ def test_the_bundle_of_several_names_every_command_once_and_the_time_of_all(chec
 def test_runs_of_another_kind_have_no_mean(
     changes: dict[str, Any], reason: str, checkpoint: Path, tmp_path: Path
 ) -> None:
-    other = near(checkpoint, tmp_path / "other.pt", 0.01, **changes)
+    other = near(checkpoint, tmp_path / "other.pt", 0.001, **changes)
     with pytest.raises(CheckpointError, match=rf"other\.pt: {reason}"):
         averaged([checkpoint, other])
 
@@ -76,7 +76,7 @@ def test_runs_of_another_kind_have_no_mean(
 def test_networks_that_were_trained_apart_have_no_mean(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = near(checkpoint, tmp_path / "other.pt", 1.0)
+    other = near(checkpoint, tmp_path / "other.pt", 0.2)
     assert export([str(checkpoint), str(other), str(tmp_path / "bundle")]) == 2
     assert "average runs that began from one network" in capsys.readouterr().err
     assert not (tmp_path / "bundle").exists()
