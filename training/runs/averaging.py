@@ -14,8 +14,8 @@ from training.runs.checkpoint import CheckpointError, load_checkpoint, reading
 
 FARTHEST = 0.05
 """Largest distance of a run's weights from the mean, relative to the mean's norm. The shipped camvid_small and its
-control, 587 steps from one network each, are 0.014 away. camvid_small and sample_drive, which have nothing in common but
-the encoder's first weights, are 0.14 away, and a mean of such networks knows nothing."""
+control, 587 steps from one network each, are 0.014 away. camvid_small and sample_drive, which have only the first
+weights of the encoder in common, are 0.14 away, and a mean of such networks knows nothing."""
 
 
 def averaged(paths: Sequence[Path]) -> dict[str, Any]:
