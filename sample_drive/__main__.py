@@ -2,7 +2,7 @@
 
     python -m sample_drive out/drive --seed 1                        # a bag, a folder, the truth
     python -m sample_drive data/streets/train --seed 1000 --drives 40 --seconds 12 --rate 1 \\
-        --no-unknown --frames                                                           # frames to train on
+        --no-unknown --swerves --frames                                                 # frames to train on
 
 OUT gets `images/`, `labels/` (CamVid's class ids), `labels_masks/` (1: unknown object), `instances/` (which unknown
 object) and `ground_truth.json`, unless only --bag is given; and `bag/` (MCAP: image, camera_info, tf, ground truth),
@@ -52,6 +52,11 @@ def _parser() -> argparse.ArgumentParser:
         help="this many drives, with the seeds SEED, SEED + 1, ... (1)",
     )
     parser.add_argument("--no-unknown", action="store_true", help="leave the unknown objects out: frames to train on")
+    parser.add_argument(
+        "--swerves",
+        action="store_true",
+        help="with --no-unknown: the vehicle swerves where they would be, so that lane marks are seen from everywhere",
+    )
     for option in ("--cyclists", "--pedestrians"):
         parser.add_argument(
             option,
@@ -129,6 +134,7 @@ def _wanted_drives(options: argparse.Namespace) -> list[DriveSettings]:
             height=height,
             width=width,
             unknown_objects=not options.no_unknown,
+            always_swerves=options.swerves,
             distortion=not options.no_distortion,
             steady=options.steady,
             cyclists=options.cyclists,

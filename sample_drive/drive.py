@@ -55,8 +55,9 @@ class DriveSettings:
         seconds: length of the drive.
         rate_hz: frames a second.
         height, width: of the image, pixels.
-        unknown_objects: whether there are any. Without them the streets are the same, and the vehicle does not
-            swerve.
+        unknown_objects: whether there are any. Without them the streets are the same.
+        always_swerves: without unknown objects the vehicle swerves where they would be. Else it keeps to its lane, and
+            shows lane marks from one side only.
         distortion: whether the lens distorts, as in `CameraModel` with `plumb_bob`.
         steady: without body motions (bounce, pitch, roll), so that the camera's pose is its mounting.
         cyclists, pedestrians: times as many as usual. Frames to train on need more of the classes that are rare and
@@ -69,6 +70,7 @@ class DriveSettings:
     height: int = 480
     width: int = 640
     unknown_objects: bool = True
+    always_swerves: bool = False
     distortion: bool = True
     steady: bool = False
     cyclists: float = 1.0
@@ -142,6 +144,7 @@ class SampleDrive:
             settings.seconds,
             settings.unknown_objects,
             Crowd(settings.cyclists, settings.pedestrians),
+            settings.always_swerves,
         )
         self._renderer = Renderer(self.camera, sensor)
         self._ground = self._scene.street.ground_map

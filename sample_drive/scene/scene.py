@@ -118,7 +118,12 @@ def ego_across(along: float, swerves: NDArray[np.float64]) -> float:
 
 
 def make_scene(
-    seed: int, driven_m: float, duration_s: float, unknown_objects: bool, crowd: Crowd = USUAL_CROWD
+    seed: int,
+    driven_m: float,
+    duration_s: float,
+    unknown_objects: bool,
+    crowd: Crowd = USUAL_CROWD,
+    always_swerves: bool = False,
 ) -> Scene:
     """The scene of a seed. The streets of one seed with and without unknown objects are the same.
 
@@ -127,6 +132,7 @@ def make_scene(
         duration_s: of the drive.
         unknown_objects: whether there are any.
         crowd: how many ride and walk.
+        always_swerves: without unknown objects the vehicle swerves as it does with them.
     """
     street = Street.winding(driven_m + BEYOND_M, np.random.default_rng([seed, 0]))
     still = _Placed(street)
@@ -134,10 +140,11 @@ def make_scene(
     _street_furniture(street, still, np.random.default_rng([seed, 2]))
     _parked_cars(street, still, np.random.default_rng([seed, 3]))
     movers = _traffic(street, seed, driven_m / duration_s, duration_s, crowd)
-    swerves = np.zeros((0, 2))
+    unknown, swerves = _unknown(np.random.default_rng([seed, 5]), driven_m, duration_s)
     if unknown_objects:
-        unknown, swerves = _unknown(np.random.default_rng([seed, 5]), driven_m, duration_s)
         movers += unknown
+    elif not always_swerves:
+        swerves = np.zeros((0, 2))
     return Scene(street, joined(still.solids), np.array(still.footprints).reshape(-1, 6), tuple(movers), swerves)
 
 

@@ -16,7 +16,7 @@ from ros_ood_perception.replay.inputs import open_input
 from sample_drive.__main__ import main
 from sample_drive.drive import DriveSettings, DriveSettingsError, SampleDrive
 from sample_drive.drive_truth import DriveTruthError, read_truth
-from sample_drive.ground_truth import CLASSES, VOID_ID, DriveFrame
+from sample_drive.ground_truth import CLASSES, VOID_ID, DriveFrame, VehiclePose
 
 
 def frames(
@@ -79,6 +79,16 @@ def test_without_unknown_objects_the_streets_are_the_same_and_nothing_is_unknown
             assert np.array_equal(one.labels[~one.anomaly], other.labels[~one.anomaly])
             compared += 1
     assert compared >= 2
+
+
+def test_without_unknown_objects_the_vehicle_swerves_only_if_asked() -> None:
+    def way(**changes: bool) -> list[VehiclePose]:
+        settings = DriveSettings(1, 8.0, 1.0, height=60, width=80, steady=True, **changes)
+        return [frame.vehicle for frame in SampleDrive(settings).frames(1)]
+
+    around, straight = way(), way(unknown_objects=False)
+    assert around != straight
+    assert way(unknown_objects=False, always_swerves=True) == around
 
 
 def test_an_unknown_objects_feet_are_placed_where_it_stands(drive: list[DriveFrame]) -> None:
