@@ -37,6 +37,8 @@ class RegionSettings:
         drivable_ids: class ids of drivable ground. A region counts if one of its foot points is on or near such ground,
             or if its foot is cut, so that the ground below it is not in the picture. None: every region counts.
         surroundings: largest distance that counts as near, as a fraction of the frame's height, in [0, 1].
+        standing: smallest share of its foot that is on or near such ground, in [0, 1]; 0: one point is enough. A
+            border of far classes touches the road's end with one corner, and a thing on the road stands on it.
     """
 
     hysteresis: float = 0.7
@@ -45,6 +47,7 @@ class RegionSettings:
     max_regions: int = 64
     drivable_ids: frozenset[int] | None = None
     surroundings: float = 0.05
+    standing: float = 0.0
 
     def __post_init__(self) -> None:
         # Written so that NaN is refused as well.
@@ -53,6 +56,8 @@ class RegionSettings:
         for name in ("min_area", "surroundings"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it is a fraction of the frame, in [0, 1]")
+        if not 0 <= self.standing <= 1:
+            raise ValueError(f"standing is {self.standing}; it is a share of a region's foot, in [0, 1]")
         if not 0 <= self.min_size_m < math.inf:
             raise ValueError(f"min_size_m is {self.min_size_m}; it must be at least 0, 0 for any size")
         if self.max_regions < 1:
@@ -225,14 +230,12 @@ def _region(
     if ego is not None:
         cut |= ego[below, x] > 0
     # The ground below a cut foot is not in the picture: a wall that hides the whole road must not be dropped.
-    if (
-        settings.drivable_ids is not None
-        and not cut.any()
-        and not _near_drivable(
+    if settings.drivable_ids is not None and not cut.any():
+        near = _near_drivable(
             result.engine_semantic, settings.drivable_ids, x, below, round(settings.surroundings * rows)
         )
-    ):
-        return None
+        if not near.any() or near.mean() < settings.standing:
+            return None
     # Where the linearly interpolated score falls below the low threshold, on the way to the pixel below.
     here, under = score[y, x].astype(np.float64), score[below, x].astype(np.float64)
     falls = ~cut & (under < low)
@@ -267,8 +270,8 @@ def _near_drivable(
     x: NDArray[np.int64],
     y: NDArray[np.int64],
     reach: int,
-) -> bool:
-    """Whether a pixel with one of these ids is at most `reach` columns and rows from one of the pixels x, y (N,)."""
+) -> NDArray[np.bool_]:
+    """(N,) Whether a pixel with one of these ids is at most `reach` columns and rows from each of x, y (N,)."""
     # Only the part of the frame that matters: dilating the whole frame costs more than all the rest.
     top, left = max(0, int(y.min()) - reach), max(0, int(x.min()) - reach)
     part = semantic[top : int(y.max()) + reach + 1, left : int(x.max()) + reach + 1]
@@ -276,7 +279,7 @@ def _near_drivable(
     if reach:
         square = cv2.getStructuringElement(cv2.MORPH_RECT, (2 * reach + 1, 2 * reach + 1))
         drivable = cv2.dilate(drivable, square)
-    return bool(drivable[y - top, x - left].any())
+    return drivable[y - top, x - left].astype(np.bool_)
 
 
 def _outline_columns(lowest: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -350,6 +350,14 @@ _REGIONS = Group(
             live=True,
         ),
         Declaration(
+            "region.standing",
+            0.0,
+            "Smallest share of a region's foot that must be on or near drivable ground. 0: one point is enough. What "
+            "stands on the road has nearly all of its foot there; a border of far classes touches it with a corner.",
+            bounds=(0.0, 1.0),
+            live=True,
+        ),
+        Declaration(
             "region.ego_mask",
             ("",),
             "Image file that is white where the camera sees the own vehicle and black elsewhere. One file for each "

@@ -229,8 +229,9 @@ class LiveSettings:
                 f"{self.anomaly_threshold:g}, which is in force; set anomaly_threshold to -1 to use that of the "
                 "operating point"
             )
-        if "region.surroundings" in names and not any(self.given["region.drivable_classes"]):
-            found.append("region.surroundings has no effect while region.drivable_classes is empty")
+        for name in ("region.surroundings", "region.standing"):
+            if name in names and not any(self.given["region.drivable_classes"]):
+                found.append(f"{name} has no effect while region.drivable_classes is empty")
         if "score_encoding" in names and "anomaly_score" not in self.outputs:
             found.append("score_encoding has no effect while outputs does not hold anomaly_score")
         return "; ".join(found)
@@ -492,6 +493,7 @@ def _region_and_persistence(values: Mapping[str, Any]) -> tuple[RegionSettings, 
                 min_size_m=values["region.min_size_m"],
                 max_regions=values["region.max_regions"],
                 surroundings=values["region.surroundings"],
+                standing=values["region.standing"],
             ),
             PersistenceSettings(
                 seen_frames=values["persistence.seen_frames"],

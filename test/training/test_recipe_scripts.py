@@ -87,7 +87,11 @@ def test_the_recipe_makes_both_bundles_from_the_frames(tmp_path: Path, monkeypat
     assert "negatives={source: none}" in control.training.command
     assert "train_flow" in bundle.training.command
     assert "train_flow" not in control.training.command
-    saved = load_checkpoint(tmp_path / "runs" / "joint" / "last.pt")
+    assert bundle.training.command.startswith(control.training.command)
+    joints = [f"{name}/last.pt" for name in ("joint_0", "joint_1", "cross_entropy")]
+    exports = [" ".join(arguments) for program, arguments in made if program == "training.export"]
+    assert " ".join(str(tmp_path / "runs" / name) for name in joints) in exports[0]
+    saved = load_checkpoint(tmp_path / "runs" / "joint_0" / "last.pt")
     assert saved["config"]["negatives"]["source"] == "flow"
     assert saved["encoder"] == {
         "model_type": "efficientnet_lite", "size": "lite0", "input_mean": [127.0] * 3, "input_std": [128.0] * 3
@@ -120,15 +124,15 @@ def test_what_has_been_trained_is_gone_on_with(tmp_path: Path) -> None:
     first = commands(tmp_path, data, tmp_path / "runs", tmp_path / "models")
     trainings = [arguments for program, arguments in first if program.startswith("training.train_")]
     assert not any("--resume" in arguments for arguments in trainings)
-    assert [arguments.count("--segmenter") for arguments in trainings] == [0, 0, 1, 1]
+    assert [arguments.count("--segmenter") for arguments in trainings] == [0, 0, 1, 1, 1]
     (tmp_path / "runs" / "segmenter").mkdir(parents=True)
     (tmp_path / "runs" / "segmenter" / "last.pt").touch()
-    (tmp_path / "runs" / "joint").mkdir()
-    (tmp_path / "runs" / "joint" / "last.pt").touch()
+    (tmp_path / "runs" / "joint_0").mkdir()
+    (tmp_path / "runs" / "joint_0" / "last.pt").touch()
     second = commands(tmp_path, data, tmp_path / "runs", tmp_path / "models")
     trainings = [arguments for program, arguments in second if program.startswith("training.train_")]
-    assert ["--resume" in arguments for arguments in trainings] == [True, False, True, False]
-    assert [arguments.count("--segmenter") for arguments in trainings] == [0, 0, 0, 1]
+    assert ["--resume" in arguments for arguments in trainings] == [True, False, False, True, False]
+    assert [arguments.count("--segmenter") for arguments in trainings] == [0, 0, 1, 0, 1]
 
 
 def test_a_stage_that_fails_ends_the_recipe(tmp_path: Path) -> None:

@@ -92,6 +92,22 @@ def test_a_region_with_its_foot_far_from_drivable_ground_is_dropped() -> None:
         assert [region.box.x for region in RegionFinder(settings)(result)] == expected, surroundings
 
 
+def test_a_region_stands_on_the_road_by_the_share_of_its_foot_there() -> None:
+    semantic = np.full((60, 80), BUILDING, np.uint8)
+    semantic[40:, :40] = ROAD
+    whole = (slice(30, 45), slice(10, 20))
+    half = (slice(30, 45), slice(30, 50))
+    corner = (slice(10, 45), slice(38, 78))
+    for standing, expected in ((0.0, [10, 30]), (0.45, [10, 30]), (0.6, [10]), (1.0, [10])):
+        settings = RegionSettings(1.0, 0.0, drivable_ids=frozenset({ROAD}), surroundings=0.0, standing=standing)
+        result = frame(blocks(whole, half), semantic=semantic)
+        assert sorted(region.box.x for region in RegionFinder(settings)(result)) == expected, standing
+    for standing, expected in ((0.0, [38]), (0.2, [])):
+        settings = RegionSettings(1.0, 0.0, drivable_ids=frozenset({ROAD}), surroundings=0.0, standing=standing)
+        found = RegionFinder(settings)(frame(blocks(corner), semantic=semantic))
+        assert [region.box.x for region in found] == expected, standing
+
+
 @pytest.mark.parametrize("bonnet_rows", [0, 10])
 @pytest.mark.parametrize("columns", [slice(0, 80), slice(25, 55)])
 def test_a_wall_that_hides_the_road_down_to_the_lower_edge_or_the_bonnet_is_a_region_whatever_is_around_it(
@@ -278,6 +294,7 @@ def test_the_same_frame_gives_the_same_regions_with_any_number_of_threads() -> N
         ({"min_size_m": -0.1}, "min_size_m is -0.1; it must be at least 0"),
         ({"min_size_m": float("nan")}, "min_size_m is nan"),
         ({"surroundings": -0.1}, "surroundings is -0.1"),
+        ({"standing": 1.5}, "standing is 1.5; it is a share of a region's foot"),
         ({"max_regions": 0}, "max_regions is 0"),
         ({"drivable_ids": frozenset({300})}, "class ids are 0 to 255"),
     ],
