@@ -45,7 +45,8 @@ done
   "$models/camvid_small" --data "$data"
 "$python" -m training.export "$runs/cross_entropy/last.pt" "$models/camvid_small_cross_entropy" --data "$data" \
   --score maximum_softmax
-"$python" -m training.calibrate "$models/camvid_small" --data "camvid:$data/val" --fit negatives
+# For other data, --fit negatives fits the temperature.
+"$python" -m training.calibrate "$models/camvid_small" --data "camvid:$data/val" --temperature 3
 "$python" -m training.calibrate "$models/camvid_small_cross_entropy" --data "camvid:$data/val"
 # A further input size of the same weights, for cameras of 16:9.
 for bundle in camvid_small camvid_small_cross_entropy; do
