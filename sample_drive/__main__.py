@@ -2,7 +2,7 @@
 
     python -m sample_drive out/drive --seed 1                        # a bag, a folder, the truth
     python -m sample_drive data/streets/train --seed 1000 --drives 40 --seconds 12 --rate 1 \\
-        --no-unknown --swerves --frames                                                 # frames to train on
+        --no-unknown --frames                                                           # frames to train on
 
 OUT gets `images/`, `labels/` (CamVid's class ids), `labels_masks/` (1: unknown object), `instances/` (which unknown
 object) and `ground_truth.json`, unless only --bag is given; and `bag/` (MCAP: image, camera_info, tf, ground truth),
@@ -85,6 +85,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     both = options.frames == options.bag
     options.frames, options.bag = options.frames or both, options.bag or both
+    if options.swerves and not options.no_unknown:
+        parser.error("--swerves is for --no-unknown; with unknown objects the vehicle swerves in any case")
     if options.drives > 1 and options.bag:
         parser.error("several drives go into one folder of frames: give --frames; a bag holds one drive")
     try:

@@ -353,7 +353,8 @@ _REGIONS = Group(
             "region.standing",
             0.0,
             "Smallest share of a region's foot that must be on or near drivable ground. 0: one point is enough. What "
-            "stands on the road has nearly all of its foot there; a border of far classes touches it with a corner.",
+            "stands on the road has nearly all of its foot there; a border of far classes touches it with a corner. A "
+            "region whose foot is out of the picture, even in part, counts in any case.",
             bounds=(0.0, 1.0),
             live=True,
         ),

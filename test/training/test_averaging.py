@@ -56,6 +56,14 @@ def test_the_bundle_of_several_names_every_command_once_and_the_time_of_all(chec
     assert record.training_minutes == 3.0
 
 
+def test_the_network_that_the_others_began_from_is_counted_once(checkpoint: Path, tmp_path: Path) -> None:
+    joint = near(checkpoint, tmp_path / "joint.pt", 0.001)
+    begun = near(checkpoint, tmp_path / "begun.pt", 0.0, command="first stage; of all")
+    found = averaged([joint, begun])
+    assert found["command"] == "first stage; of all; joint joint"
+    assert found["progression"]["training_seconds"] == 120.0
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [

@@ -22,8 +22,9 @@ def averaged(paths: Sequence[Path]) -> dict[str, Any]:
     """The checkpoint whose exported weights are the mean of those of several runs that began from one network.
 
     theta = (theta_1 + ... + theta_n) / n: a uniform "soup" (Wortsman et al., arXiv 2203.05482). It costs no more than
-    one of them when it runs. Everything else is the first run's, except the record: it names the commands of all, and
-    the training time of the first with the steps of the others.
+    one of them when it runs. Statistics of a batch norm are averaged too, so they should be frozen in these runs.
+    Everything else is the first run's, except the record: it names the commands of all, and the training time of the
+    first with the steps of the others, without their validation.
 
     Args:
         paths: of checkpoints; one is given back as it is.
@@ -52,8 +53,10 @@ def averaged(paths: Sequence[Path]) -> dict[str, Any]:
     for path, checkpoint in zip(paths, checkpoints, strict=True):
         with reading(path):
             digests += checkpoint["config_digest"]
-            commands += _commands(checkpoint)
-            seconds += checkpoint["progression"]["training_seconds" if checkpoint is first else "step_seconds"]
+            # One that an earlier one began from is in that one's record already.
+            if checkpoint["command"] not in commands:
+                commands += _commands(checkpoint)
+                seconds += checkpoint["progression"]["training_seconds" if checkpoint is first else "step_seconds"]
     return {
         **first,
         "exported": exported,
