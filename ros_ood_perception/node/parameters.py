@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from rcl_interfaces.msg import (
@@ -35,6 +35,9 @@ _ARRAYS = {
     "double_array": ParameterType.PARAMETER_DOUBLE_ARRAY,
 }
 
+Check = Callable[[LiveSettings, Collection[str]], tuple[str, str]]
+"""Of settings and the names of changed parameters: what is in force, and what of these has no effect (may be empty)."""
+
 
 class NodeParameters:
     """Declares the parameters on a node, reads them, and accepts changes.
@@ -49,7 +52,7 @@ class NodeParameters:
         self._given = given.values
         self._problems: dict[str, str] = {}
         self._changed: Callable[[LiveSettings], None] | None = None
-        self._check: Callable[[LiveSettings], str] | None = None
+        self._check: Check | None = None
         self._accepted: tuple[LiveSettings, str] | None = None
         self._last_values: dict[str, Any] = {}
         self._log = ChangeLog(node.get_logger())
@@ -64,12 +67,12 @@ class NodeParameters:
         if hasattr(node, "add_post_set_parameters_callback"):
             node.add_post_set_parameters_callback(self._after_set)
 
-    def lock(self, check: Callable[[LiveSettings], str], changed: Callable[[LiveSettings], None]) -> None:
+    def lock(self, check: Check, changed: Callable[[LiveSettings], None]) -> None:
         """From now on only live parameters can be set.
 
         Args:
             check: raises `ParameterError` or `BundleError` for settings that cannot work; then nothing is changed. For
-                others it says which settings of obstacles are in force, for the log.
+                others it says which settings of obstacles are in force, and which change has no effect, for the log.
             changed: called with settings that were accepted.
         """
         self._check, self._changed = check, changed
@@ -128,11 +131,10 @@ class NodeParameters:
             )
         try:
             settings = live_settings({**self._values(), **own})
-            in_force = self._check(settings)
+            in_force, note = self._check(settings, own)
         except (ParameterError, BundleError) as error:
             return SetParametersResult(successful=False, reason=str(error))
         self._accepted = (settings, in_force)
-        note = settings.without_effect(own)
         if note:
             # rclpy gives no reason with a change that it makes.
             self._node.get_logger().warning(note)

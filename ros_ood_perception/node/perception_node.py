@@ -12,7 +12,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import wraps
@@ -163,9 +163,10 @@ class PerceptionNode(LifecycleNode):
             raise
         self.watchdog.usual_limit_s = supervisor.deadline_s
 
-        def check(settings: LiveSettings) -> str:
+        def check(settings: LiveSettings, changed: Collection[str]) -> tuple[str, str]:
             settings.pipeline_settings(bundle.description)
-            return str(settings.in_force(bundle.description))
+            note = settings.without_effect(changed, bundle.description)
+            return str(settings.in_force(bundle.description)), note
 
         self._node_parameters.lock(check, self._on_live_settings)
         self._on_live_settings(live)

@@ -37,8 +37,9 @@ class RegionSettings:
         drivable_ids: class ids of drivable ground. A region counts if one of its foot points is on or near such ground,
             or if its foot is cut, so that the ground below it is not in the picture. None: every region counts.
         surroundings: largest distance that counts as near, as a fraction of the frame's height, in [0, 1].
-        standing: smallest share of its foot that is on or near such ground, in [0, 1]; 0: one point is enough. A
-            border of far classes touches the road's end with one corner, and a thing on the road stands on it.
+        standing: smallest share of its foot that is on or near such ground, in [0, 1]; 0: one point is enough. The
+            foot is the lowest point of each of `FOOT_COLUMNS` parts of its width, with the first and last. A border of
+            far classes touches the road's end with one corner, and a thing on the road stands on it.
     """
 
     hysteresis: float = 0.7

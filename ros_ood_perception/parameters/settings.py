@@ -216,11 +216,14 @@ class LiveSettings:
         of_point = self.point(description).threshold
         return of_point if self.anomaly_threshold is None else self.anomaly_threshold
 
-    def without_effect(self, names: Collection[str]) -> str:
+    def without_effect(self, names: Collection[str], description: BundleDescription) -> str:
         """What these settings leave without effect of some parameters, and what is in force instead; may be empty.
 
         Args:
             names: of parameters, `region.surroundings`.
+
+        Raises:
+            BundleError, ParameterError: as `drivable_names`.
         """
         found = []
         if "operating_point" in names and self.anomaly_threshold is not None:
@@ -230,8 +233,8 @@ class LiveSettings:
                 "operating point"
             )
         for name in ("region.surroundings", "region.standing"):
-            if name in names and not any(self.given["region.drivable_classes"]):
-                found.append(f"{name} has no effect while region.drivable_classes is empty")
+            if name in names and not self.drivable_names(description):
+                found.append(f"{name} has no effect without drivable classes; set region.drivable_classes")
         if "score_encoding" in names and "anomaly_score" not in self.outputs:
             found.append("score_encoding has no effect while outputs does not hold anomaly_score")
         return "; ".join(found)

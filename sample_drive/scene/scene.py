@@ -140,11 +140,10 @@ def make_scene(
     _street_furniture(street, still, np.random.default_rng([seed, 2]))
     _parked_cars(street, still, np.random.default_rng([seed, 3]))
     movers = _traffic(street, seed, driven_m / duration_s, duration_s, crowd)
-    unknown, swerves = _unknown(np.random.default_rng([seed, 5]), driven_m, duration_s)
-    if unknown_objects:
-        movers += unknown
-    elif not always_swerves:
-        swerves = np.zeros((0, 2))
+    swerves = np.zeros((0, 2))
+    if unknown_objects or always_swerves:
+        unknown, swerves = _unknown(np.random.default_rng([seed, 5]), driven_m, duration_s)
+        movers += unknown if unknown_objects else []
     return Scene(street, joined(still.solids), np.array(still.footprints).reshape(-1, 6), tuple(movers), swerves)
 
 

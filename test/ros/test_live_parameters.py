@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from bench import Bench, CameraProcess, NodeProcess
 
+from ros_ood_perception.bundle.model_bundle import read_bundle
 from ros_ood_perception.parameters.declarations import DECLARATIONS
 from ros_ood_perception.parameters.settings import LiveSettings, ParameterError, live_settings
 
@@ -124,7 +125,11 @@ def test_an_operating_point_is_checked_while_a_threshold_is_set_and_the_log_says
 @pytest.mark.parametrize(
     ("changes", "note"),
     [
-        ({"region.surroundings": 0.1}, "region.surroundings has no effect while region.drivable_classes is empty"),
+        ({"region.surroundings": 0.1}, ""),
+        (
+            {"region.standing": 0.5, "region.drivable_classes": ["*"]},
+            "region.standing has no effect without drivable classes; set region.drivable_classes",
+        ),
         (
             {"score_encoding": "32FC1", "outputs": ["overlay"]},
             "score_encoding has no effect while outputs does not hold",
@@ -135,9 +140,10 @@ def test_an_operating_point_is_checked_while_a_threshold_is_set_and_the_log_says
         ({"anomaly_threshold": 0.5}, ""),
     ],
 )
-def test_a_change_without_effect_is_named(changes: dict[str, Any], note: str) -> None:
+def test_a_change_without_effect_is_named(changes: dict[str, Any], note: str, shipped_bundle: Path) -> None:
     settings = live_settings({d.name: d.default_value for d in DECLARATIONS} | changes)
-    said = settings.without_effect(changes)
+    # It marks its drivable classes.
+    said = settings.without_effect(changes, read_bundle(shipped_bundle).description)
     assert said.startswith(note)
     assert bool(said) == bool(note)
 

@@ -91,6 +91,13 @@ def test_without_unknown_objects_the_vehicle_swerves_only_if_asked() -> None:
     assert way(unknown_objects=False, always_swerves=True) == around
 
 
+def test_swerves_with_unknown_objects_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "drive"), "--swerves"])
+    assert "--swerves is for --no-unknown" in capsys.readouterr().err
+    assert not (tmp_path / "drive").exists()
+
+
 def test_an_unknown_objects_feet_are_placed_where_it_stands(drive: list[DriveFrame]) -> None:
     errors = []
     for frame in drive:
