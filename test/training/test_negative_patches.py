@@ -17,7 +17,7 @@ from training.joint.colouring import LARGEST_STEP, Colouring, Faces, channel_ord
 from training.joint.gradients import scaled_gradient, within_range
 from training.joint.negative_config import NegativeConfig
 from training.joint.negative_draw import PlacedBatch
-from training.joint.placement import Placement, outline, place, polygons
+from training.joint.placement import Placement, outline, place, polygons, standing
 from training.joint.procedural_textures import procedural_textures
 from training.joint.sources import negative_source
 
@@ -36,6 +36,26 @@ def test_patches_are_sized_by_the_crop_and_lie_within_it() -> None:
         assert bool((placement.top + placement.height <= 96).all())
         assert bool((placement.left + placement.width <= 128).all())
     assert {h for h, _ in sizes} == {w for _, w in sizes} == set(range(8, 49, 8))
+
+
+def test_patches_stand_on_the_ground_near_and_far() -> None:
+    """In each image the ground is one row of its own far ahead, wide nearby; one image has none with room above it."""
+    ground = torch.zeros(100, 64, 96, dtype=torch.bool)
+    ground[:, 30, 50] = ground[:, 50:, 20:80] = True
+    ground[7:9] = False
+    ground[8, :10] = True
+    placed = place(200, (64, 96), NegativeConfig(sides=(192, 300)), torch.Generator().manual_seed(0))
+    found = standing(placed, ground, slice(50, 150), 1.0, torch.Generator().manual_seed(1))
+    moved = torch.tensor([50 + i for i in range(100) if i not in (7, 8)])
+    stayed = torch.tensor([i for i in range(200) if i not in moved])
+    assert torch.equal(found.top[stayed], placed.top[stayed])
+    assert torch.equal(found.left[stayed], placed.left[stayed])
+    feet = found.top + found.height - 1, found.left + found.width // 2
+    assert bool(ground[moved - 50, feet[0][moved], feet[1][moved]].all())
+    assert bool(((found.left >= 0) & (found.left + found.width <= 96)).all())
+    assert 1 <= int((feet[0][moved] == 30).sum()) <= 20, "one row of fifteen, though it has one pixel of 841"
+    half = standing(placed, ground, slice(50, 150), 0.5, torch.Generator().manual_seed(1))
+    assert 30 < int((half.top[moved] != placed.top[moved]).sum()) < 70
 
 
 def test_pasting_changes_the_region_and_nothing_else() -> None:
@@ -208,6 +228,8 @@ def test_colours_for_what_is_no_sample_are_refused() -> None:
         NegativeConfig(recolour=1.5)
     with pytest.raises(ValueError, match=r"faded is 1.1; it must be from 0 to 1"):
         NegativeConfig(faded=1.1)
+    with pytest.raises(ValueError, match=r"standing is 1.1; it must be from 0 to 1"):
+        NegativeConfig(standing=1.1)
     with pytest.raises(ValueError, match=r"faces is -0.1; it must be from 0 to 1"):
         NegativeConfig(recolour=1.0, faces=-0.1)
     with pytest.raises(ValueError, match="faces is a share of the recoloured samples; give recolour as well"):

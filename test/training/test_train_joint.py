@@ -55,6 +55,7 @@ def test_a_folder_in_place_of_the_flows_checkpoint_is_refused(
                 "shape": "varied",
                 "edges": "soft",
                 "faded": 0.5,
+                "standing": 0.5,
                 "shuffle_channels": 0.5,
                 "initial_flow_share": 0.5,
             }

@@ -35,6 +35,8 @@ class NegativeConfig:
             straight line, and lightness that falls off.
         faded: share of the patches that are faded into the mean colour of what they replace. Without it the segmenter
             stays sure of what stands out little, such as things in haze and grey ones on a grey road.
+        standing: share of the patches that stand on drivable ground, as obstacles do: the middle of the lower side lies
+            on it, and every image row that shows some is as likely. The others may lie anywhere.
         train_flow: train the flow, by the likelihood of the replaced crops and, through its samples, by L_jsd. False
             freezes it.
         push: factor on the gradient that reaches the flow through its samples.
@@ -60,6 +62,7 @@ class NegativeConfig:
     neutral: float = 0.0
     faces: float = 0.0
     faded: float = 0.0
+    standing: float = 0.0
     train_flow: bool = True
     push: float = 1.0
     initial_flow_share: float = 0.0
@@ -103,6 +106,8 @@ class NegativeConfig:
             raise ValueError("faces is a share of the recoloured samples; give recolour as well")
         if not 0 <= self.faded <= 1:
             raise ValueError(f"faded is {self.faded}; it must be from 0 to 1")
+        if not 0 <= self.standing <= 1:
+            raise ValueError(f"standing is {self.standing}; it must be from 0 to 1")
         if not 0 <= self.initial_flow_share <= 1:
             raise ValueError(f"initial_flow_share is {self.initial_flow_share}; it must be from 0 to 1")
         if self.initial_flow_share and not (self.source == "flow" and self.train_flow):

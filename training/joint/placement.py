@@ -122,6 +122,33 @@ def place(count: int, crop: tuple[int, int], config: NegativeConfig, generator: 
     return Placement(height, width, top, left, inside, magnification, config.edges == "soft")
 
 
+def standing(placement: Placement, ground: Tensor, own: slice, share: float, generator: torch.Generator) -> Placement:
+    """The patches, a share of them moved so that they stand on the ground, as obstacles do.
+
+    The middle of a patch's lower side then lies on a pixel of the ground. The image row is drawn first, and then the
+    pixel in it: the rows far ahead have few pixels of ground, and obstacles are seen there at least as often. A patch
+    stays where it is if no pixel of the ground leaves room for it.
+
+    Args:
+        placement: of all N patches of the batch.
+        ground: (n, H, W) bool, drivable ground in the images of this process.
+        own: which of the N images those are; the others' patches stay.
+        share: about this share of the patches is moved.
+    """
+    drawn = torch.rand((len(placement.top), 3), generator=generator)
+    top, left = placement.top.clone(), placement.left.clone()
+    middle = placement.width // 2
+    for number, image in zip(range(*own.indices(len(top))), ground, strict=True):
+        chosen, of_rows, of_columns = drawn[number].tolist()
+        room = image[placement.height - 1 :, middle : image.shape[1] - placement.width + middle + 1]
+        rows = room.any(dim=1).nonzero()[:, 0]
+        if chosen < share and len(rows):
+            top[number] = rows[int(of_rows * len(rows))]
+            columns = room[top[number]].nonzero()[:, 0]
+            left[number] = columns[int(of_columns * len(columns))]
+    return replace(placement, top=top, left=left)
+
+
 def outline(config: NegativeConfig) -> Outline:
     """The function that draws the outlines for a configuration."""
     if config.source == "none":

@@ -17,7 +17,7 @@ from training.flow.image_flow import ImageFlow
 from training.flow.validation import log_samples
 from training.joint.negative_draw import NegativeDraw, PlacedBatch
 from training.joint.objective import JointObjective
-from training.joint.placement import place
+from training.joint.placement import place, standing
 from training.joint.sources import negative_source
 from training.joint.training_config import JointTrainingConfig
 from training.joint.validation import average_precision_on_negatives
@@ -52,6 +52,12 @@ class JointTrainer(SegmenterTrainer):
             raise SchemaError(
                 f"negatives.source is crops, which needs other images in the same process, and batch_size "
                 f"{config.batch_size} leaves each process one image; raise it, or use fewer processes"
+            )
+        self.ground = torch.tensor([i for i, c in enumerate(self.frames.classes) if c.drivable], dtype=torch.uint8)
+        if config.negatives.standing and not len(self.ground):
+            raise SchemaError(
+                f"negatives.standing is {config.negatives.standing}, but no class of {config.data.set} is drivable; "
+                "mark one in its file of labels (drivable: true), or set negatives.standing to 0"
             )
         self.flow = ImageFlow(config.flow)
         self.flow.requires_grad_(config.flow_learns)
@@ -146,13 +152,16 @@ class JointTrainer(SegmenterTrainer):
         except (BundleError, BundleWeightsError) as error:
             raise CheckpointError(str(error)) from error
 
-    def draw(self, image: Tensor, generator: torch.Generator) -> NegativeDraw:
-        """The random choices for image (n, 3, H, W) uint8, this process's part of a batch.
+    def draw(self, image: Tensor, labels: Tensor, generator: torch.Generator) -> NegativeDraw:
+        """The random choices for image (n, 3, H, W) and labels (n, H, W) uint8, this process's part of a batch.
 
         Every process draws for the whole batch. So a step has the same numbers however many processes share it.
         """
         config = self.config
         placement = place(config.batch_size, (image.shape[2], image.shape[3]), config.negatives, generator)
+        if config.negatives.standing:
+            ground = torch.isin(labels.cpu(), self.ground)
+            placement = standing(placement, ground, self.own_part, config.negatives.standing, generator)
         noise = torch.rand((config.batch_size, 3, *placement.sample_size), generator=generator)
         batch = PlacedBatch(image, self.own_part, placement, noise)
         return self.negatives.draw(batch, generator).to(self.fabric.device)
@@ -160,7 +169,7 @@ class JointTrainer(SegmenterTrainer):
     def step(self, batch: Any) -> dict[str, float]:
         config = self.config
         self.objective.train()
-        draw = self.draw(batch[0], self.step_generator())
+        draw = self.draw(*batch, self.step_generator())
         image, labels = (self.fabric.to_device(part) for part in batch)
         denominators = self.objective.denominators(labels, draw)
 

@@ -112,6 +112,7 @@ def config_digest(config: Any) -> str:
         ("neutral", 0.0),
         ("faces", 0.0),
         ("faded", 0.0),
+        ("standing", 0.0),
         ("edges", "hard"),
         ("side_spacing", "linear"),
     ):
