@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from own_frames import description, write_own
 from tiny_joint_training import (
     joint_arguments,
     pretrained,
@@ -42,6 +43,21 @@ def test_a_folder_in_place_of_the_flows_checkpoint_is_refused(
     tree, segmenter, flow = trained
     assert train_joint(joint_arguments((tree, segmenter, flow.parent), tmp_path)) == 2
     assert f"{flow.parent}: is no file; give a checkpoint" in capsys.readouterr().err
+
+
+def test_standing_patches_need_a_drivable_class(
+    trained: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = description()
+    for known in content["classes"]:
+        known["drivable"] = False
+    of_yard = (write_own(tmp_path / "yard", content), *trained[1:])
+    arguments = joint_arguments(of_yard, tmp_path, negatives={"standing": 0.5}, data={"set": "folder"})
+    assert train_joint(arguments) == 2
+    assert (
+        "negatives.standing is 0.5, but no class of folder is drivable; mark one in its file of labels (drivable: true)"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
