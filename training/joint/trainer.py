@@ -169,8 +169,9 @@ class JointTrainer(SegmenterTrainer):
     def step(self, batch: Any) -> dict[str, float]:
         config = self.config
         self.objective.train()
-        draw = self.draw(*batch, self.step_generator())
-        image, labels = (self.fabric.to_device(part) for part in batch)
+        image, labels = batch
+        draw = self.draw(image, labels, self.step_generator())
+        image, labels = self.fabric.to_device(image), self.fabric.to_device(labels)
         denominators = self.objective.denominators(labels, draw)
 
         def losses_of(part: slice) -> tuple[Tensor, dict[str, Tensor]]:
