@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,14 +100,14 @@ def measured_places(
     camera, height_m = ground.camera, ground.height_m
     pixels, pitch = settings.foot_error * camera.height, math.radians(settings.pitch_error_deg)
     own_x, own_y, _ = ground.pose.translation
-    heights, widths = (EDGE_ERROR * boxes[:, 3]).tolist(), (EDGE_ERROR * boxes[:, 2]).tolist()
-    rows = _each(math.hypot, repeat(pixels), heights) / camera.focal_y
-    columns = _each(math.hypot, repeat(pixels), widths) / camera.focal_x
-    angles = _each(math.hypot, rows.tolist(), repeat(pitch))
-    c, s = _each(math.cos, bearing_rad.tolist()), _each(math.sin, bearing_rad.tolist())
+    widths, heights = (EDGE_ERROR * boxes[:, 2:]).T
+    row_variances = (pixels * pixels + heights * heights) / (camera.focal_y * camera.focal_y)
+    column_variances = (pixels * pixels + widths * widths) / (camera.focal_x * camera.focal_x)
+    directions = bearing_rad.tolist()
+    c, s = _each(math.cos, directions), _each(math.sin, directions)
     squares = range_m * range_m + height_m * height_m
-    along = _each(math.pow, (angles * squares / height_m).tolist(), repeat(2))
-    across = columns * columns * squares
+    along = (row_variances + pitch * pitch) * squares * squares / (height_m * height_m)
+    across = column_variances * squares
     measured = [
         own_x + range_m * c,
         own_y + range_m * s,
@@ -122,7 +121,8 @@ def measured_places(
 def walked(since_ns: NDArray[np.int64], settings: EvidenceSettings) -> NDArray[np.float64]:
     """Variances (N,) of how far slow objects may have moved in such times (N,), m^2."""
     seconds = np.maximum(since_ns, 0) * SECONDS_PER_NANOSECOND
-    return _each(math.pow, (settings.object_speed_mps * seconds).tolist(), repeat(2))
+    metres = settings.object_speed_mps * seconds
+    return metres * metres
 
 
 def updated(before: Places, measured: Places) -> tuple[Places, list[float]]:
@@ -148,6 +148,6 @@ def updated(before: Places, measured: Places) -> tuple[Places, list[float]]:
     return after, place_ratios(static_densities, sliding_densities, 1 / (math.pi * GATE * roots[0]))
 
 
-def _each(function: Callable[..., float], *arguments: Iterable[float]) -> NDArray[np.float64]:
+def _each(function: Callable[[float], float], arguments: Iterable[float]) -> NDArray[np.float64]:
     """Results (N,) of a function of `math`. NumPy's differ between processors in the last digit."""
-    return np.fromiter(map(function, *arguments), np.float64)
+    return np.fromiter(map(function, arguments), np.float64)

@@ -51,7 +51,7 @@ def test_two_processes_under_torchrun_take_the_step_of_one(trained: tuple[Path, 
     one, two = tmp_path / "one", tmp_path / "two"
     one.mkdir()
     two.mkdir()
-    negatives = {"recolour": 0.5, "shuffle_channels": 0.7, "initial_flow_share": 0.5}
+    negatives = {"recolour": 0.5, "standing": 0.5, "shuffle_channels": 0.7, "initial_flow_share": 0.5}
     assert train_joint(joint_arguments(trained, one, epochs=1, negatives=negatives)) == 0
     arguments = joint_arguments(trained, two, epochs=1, accumulation_steps=2, negatives=negatives)
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", free_port()]
