@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from pathlib import Path
@@ -93,7 +94,7 @@ def test_joint_training_in_bf16_leaves_the_flow_in_single_precision(
 
 
 @pytest.mark.parametrize("slow", [True, False])
-def test_a_run_whose_steps_wait_for_crops_says_so(
+def test_a_slow_run_says_how_far_it_is_and_that_its_steps_wait_for_crops(
     slow: bool,
     trained: tuple[Path, Path, Path],
     tmp_path: Path,
@@ -108,8 +109,10 @@ def test_a_run_whose_steps_wait_for_crops_says_so(
                 yield batch
 
     monkeypatch.setattr(training_run, "DataLoader", Loader)
+    monkeypatch.setattr(training_run, "SAID_EVERY_S", 2.5)
     assert train_joint(joint_arguments(trained, tmp_path, epochs=1, passes_per_epoch=4)) == 0
     shown = " ".join(capsys.readouterr().err.split())
+    assert bool(re.search(r"step [34] of \d+, about 0 min left", shown)) == slow, "there is no terminal for a bar"
     assert ("the steps waited for crops" in shown) == slow
     assert ("data.workers is 0: more processes make them faster" in shown) == slow
 

@@ -31,6 +31,8 @@ from training.runs.checkpoint import CheckpointError, load_checkpoint, reading, 
 from training.runs.config_changes import as_options
 from training.runs.provenance import code_version, machine
 
+SAID_EVERY_S = 300.0
+"""Seconds after which a line says how far the run is, where no bar shows it, as in the log of a job."""
 TOO_MUCH_WAITING = 0.2
 """Share of the steps' time above which a run says that they wait for crops."""
 
@@ -376,11 +378,24 @@ class TrainingRun(abc.ABC, Generic[Config]):
         writer = SummaryWriter(str(self.out)) if self.fabric.is_global_zero else None
         bar = progress_bar(self.console)
         bar.disable = bar.disable or not self.fabric.is_global_zero
+        said_at, first_step = time.monotonic(), self.progression.step
+        begun = said_at
+
+        def advance() -> None:
+            nonlocal said_at
+            bar.advance(task)
+            now, step = time.monotonic(), self.progression.step
+            if not bar.disable or now - said_at < SAID_EVERY_S or not self.fabric.is_global_zero:
+                return
+            said_at = now
+            left_s = (now - begun) / (step - first_step) * (self.total_steps - step)
+            self.console.print(f"step {step} of {self.total_steps}, about {left_s / 60:.0f} min left", highlight=False)
+
         with bar:
             task = bar.add_task("training", total=self.total_steps, completed=self.progression.step)
             while self.progression.epoch < self.config.epochs:
                 started = time.monotonic()
-                losses = self._train_epoch(lambda: bar.advance(task))
+                losses = self._train_epoch(advance)
                 steps_s = time.monotonic() - started
                 self.progression.step_seconds += steps_s
                 figures = self.validate(writer)
