@@ -149,5 +149,5 @@ def updated(before: Places, measured: Places) -> tuple[Places, list[float]]:
 
 
 def _each(function: Callable[[float], float], arguments: Iterable[float]) -> NDArray[np.float64]:
-    """Results (N,) of a function of `math`. NumPy's differ between processors in the last digit."""
+    """Results (N,) of a function of `math`. NumPy chooses its own by the processor; they differ in the last digit."""
     return np.fromiter(map(function, arguments), np.float64)

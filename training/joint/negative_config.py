@@ -35,8 +35,9 @@ class NegativeConfig:
             straight line, and lightness that falls off.
         faded: share of the patches that are faded into the mean colour of what they replace. Without it the segmenter
             stays sure of what stands out little, such as things in haze and grey ones on a grey road.
-        standing: share of the patches that stand on drivable ground, as obstacles do: the middle of the lower side lies
-            on it, and every image row that shows some is as likely. The others may lie anywhere.
+        standing: share of the patches that stand on drivable ground, as obstacles do: the middle of the lower side of
+            their rectangle lies on it. Each image row with ground that leaves room is equally likely. The others may
+            lie anywhere, and so may those in crops without such ground.
         train_flow: train the flow, by the likelihood of the replaced crops and, through its samples, by L_jsd. False
             freezes it.
         push: factor on the gradient that reaches the flow through its samples.

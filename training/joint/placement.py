@@ -125,15 +125,15 @@ def place(count: int, crop: tuple[int, int], config: NegativeConfig, generator: 
 def standing(placement: Placement, ground: Tensor, own: slice, share: float, generator: torch.Generator) -> Placement:
     """The patches, a share of them moved so that they stand on the ground, as obstacles do.
 
-    The middle of a patch's lower side then lies on a pixel of the ground. The image row is drawn first, and then the
-    pixel in it: the rows far ahead have few pixels of ground, and obstacles are seen there at least as often. A patch
-    stays where it is if no pixel of the ground leaves room for it.
+    The middle of the lower side of a patch's rectangle then lies on a pixel of the ground; the outline may end a little
+    above. The image row is drawn first, and then the pixel in it: the rows far ahead have few pixels of ground, and
+    obstacles are seen there at least as often. A patch stays where it is if no pixel of the ground leaves room for it.
 
     Args:
         placement: of all N patches of the batch.
         ground: (n, H, W) bool, drivable ground in the images of this process.
         own: which of the N images those are; the others' patches stay.
-        share: about this share of the patches is moved.
+        share: about this share of the patches is moved, where there is room.
     """
     drawn = torch.rand((len(placement.top), 3), generator=generator)
     top, left = placement.top.clone(), placement.left.clone()
