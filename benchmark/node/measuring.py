@@ -50,7 +50,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         for process in processes:
             process.terminate()
         for process in processes:
-            process.wait(30)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                # Left alive, it would keep this program's output open, and whoever reads that would wait for ever.
+                process.kill()
+                process.wait()
+                print(f"{process.args!r} did not end within 30 s after SIGTERM, and was killed", file=sys.stderr)
         executor.shutdown()
         bench.destroy_node()
         rclpy.shutdown()
