@@ -6,14 +6,14 @@
 # FOLDER holds train/ and val/ of CamVid. Checkpoints and logs are written to RUNS, the bundles to MODELS/camvid_small
 # and MODELS/camvid_small_cross_entropy. CONFIGS holds segmenter.yaml, flow.yaml and joint.yaml (default:
 # training/configs/camvid). After an interruption, the same command continues after the last finished epoch. PYTHON
-# names another interpreter than that of the environment.
+# names another interpreter than that of the environment. SEED (0) is another chain from the first stage on.
 set -euo pipefail
 
 if [ $# -lt 3 ] || [ $# -gt 4 ]; then
   sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
   exit 2
 fi
-python=${PYTHON:-python}
+python=${PYTHON:-python} seed=${SEED:-0}
 data=$(realpath "$1") runs=$(realpath -m "$2") models=$(realpath -m "$3")
 configs=${4:-training/configs/camvid}
 [ $# -lt 4 ] || configs=$(realpath "$4")
@@ -29,15 +29,15 @@ stage() {
   "$python" -m "training.$program" --config "$configs/$config.yaml" --data "$data" --out "$out" "$@"
 }
 
-changes=()
+changes=(--set "seed=$seed")
 stage train_segmenter segmenter segmenter
 stage train_flow flow flow
-changes=(--set 'negatives={source: none}' --set name=camvid_cross_entropy)
+changes+=(--set 'negatives={source: none}' --set name=camvid_cross_entropy)
 stage train_joint joint cross_entropy --segmenter "$runs/segmenter/best.pt"
 # From the control, twice: two seeds draw other patches and crops.
-for seed in 0 1; do
-  changes=(--set "seed=$seed")
-  stage train_joint joint "joint_$seed" --segmenter "$runs/cross_entropy/last.pt" --flow "$runs/flow/best.pt"
+for draw in 0 1; do
+  changes=(--set "seed=$((2 * seed + draw))")
+  stage train_joint joint "joint_$draw" --segmenter "$runs/cross_entropy/last.pt" --flow "$runs/flow/best.pt"
 done
 
 # The mean of the two and of where they began: better in classes and on other streets than each of them.
