@@ -40,6 +40,9 @@ class RegionSettings:
         standing: smallest share of its foot that is on or near such ground, in [0, 1]; 0: one point is enough. The
             foot is the lowest point of each of `FOOT_COLUMNS` parts of its width, with the first and last. A border of
             far classes touches the road's end with one corner, and a thing on the road stands on it.
+        hidden_foot: how far below a region such ground may begin, as a fraction of the region's height, in [0, 1]. The
+            network may give the lower part of an unknown thing a known class, and then the region ends above the
+            thing's foot. The foot is moved down to where the ground begins. 0: the region's own foot.
     """
 
     hysteresis: float = 0.7
@@ -49,6 +52,7 @@ class RegionSettings:
     drivable_ids: frozenset[int] | None = None
     surroundings: float = 0.05
     standing: float = 0.0
+    hidden_foot: float = 0.0
 
     def __post_init__(self) -> None:
         # Written so that NaN is refused as well.
@@ -59,6 +63,8 @@ class RegionSettings:
                 raise ValueError(f"{name} is {getattr(self, name)}; it is a fraction of the frame, in [0, 1]")
         if not 0 <= self.standing <= 1:
             raise ValueError(f"standing is {self.standing}; it is a share of a region's foot, in [0, 1]")
+        if not 0 <= self.hidden_foot <= 1:
+            raise ValueError(f"hidden_foot is {self.hidden_foot}; it is a fraction of a region's height, in [0, 1]")
         if not 0 <= self.min_size_m < math.inf:
             raise ValueError(f"min_size_m is {self.min_size_m}; it must be at least 0, 0 for any size")
         if self.max_regions < 1:
@@ -105,7 +111,7 @@ class Region:
         area: number of pixels in the frame.
         box: smallest box around it, pixels of the frame.
         foot_points: u, v of the points on which it stands, left to right, at most `FOOT_COLUMNS`. The centre of the
-            top left pixel is (0, 0).
+            top left pixel is (0, 0). With `RegionSettings.hidden_foot` they may be below the box.
         foot_is_cut: it reaches the frame's lower edge or the ego mask, so it may stand nearer than its foot points.
     """
 
@@ -232,14 +238,19 @@ def _region(
         cut |= ego[below, x] > 0
     # The ground below a cut foot is not in the picture: a wall that hides the whole road must not be dropped.
     if settings.drivable_ids is not None and not cut.any():
+        if settings.hidden_foot:
+            reach = round(settings.hidden_foot * height)
+            y = y + _hidden_rows(result.engine_semantic, settings.drivable_ids, x, below, reach)
+            below = np.minimum(y + 1, rows - 1)
         near = _near_drivable(
             result.engine_semantic, settings.drivable_ids, x, below, round(settings.surroundings * rows)
         )
         if not near.any() or near.mean() < settings.standing:
             return None
-    # Where the linearly interpolated score falls below the low threshold, on the way to the pixel below.
+    # Where the linearly interpolated score falls below the low threshold, on the way to the pixel below. A foot that was
+    # moved down ends between two pixels.
     here, under = score[y, x].astype(np.float64), score[below, x].astype(np.float64)
-    falls = ~cut & (under < low)
+    falls = ~cut & (here >= low) & (under < low)
     edge = np.where(falls, np.divide(here - low, here - under, out=np.full_like(here, 0.5), where=falls), 0.5)
     u = left + _foot_columns(width)
     v = _standing_line(u, x, y + edge, FOOT_BAND * height)
@@ -263,6 +274,18 @@ def _region(
         foot_points=tuple(zip(((u + 0.5) * scale_x - 0.5).tolist(), ((v + 0.5) * scale_y - 0.5).tolist(), strict=True)),
         foot_is_cut=bool(cut.any()),
     )
+
+
+def _hidden_rows(
+    semantic: NDArray[np.uint8],
+    drivable_ids: Collection[int],
+    x: NDArray[np.int64],
+    y: NDArray[np.int64],
+    reach: int,
+) -> NDArray[np.int64]:
+    """(N,) Rows from each of x, y (N,) down to the first pixel with one of these ids; 0 if none is within `reach`."""
+    down = np.minimum(y + np.arange(reach + 1)[:, None], len(semantic) - 1)
+    return drivable_table(drivable_ids)[semantic[down, x]].argmax(axis=0)
 
 
 def _near_drivable(

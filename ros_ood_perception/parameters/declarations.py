@@ -359,6 +359,15 @@ _REGIONS = Group(
             live=True,
         ),
         Declaration(
+            "region.hidden_foot",
+            0.0,
+            "How far below a region drivable ground may begin, as a fraction of the region's height. The network may "
+            "give the lower part of an unknown thing a known class, so that the region ends above the thing's foot. "
+            "The foot is then moved down to where the ground begins. 0: the region's own foot.",
+            bounds=(0.0, 1.0),
+            live=True,
+        ),
+        Declaration(
             "region.ego_mask",
             ("",),
             "Image file that is white where the camera sees the own vehicle and black elsewhere. One file for each "

@@ -232,7 +232,7 @@ class LiveSettings:
                 f"{self.anomaly_threshold:g}, which is in force; set anomaly_threshold to -1 to use that of the "
                 "operating point"
             )
-        for name in ("region.surroundings", "region.standing"):
+        for name in ("region.surroundings", "region.standing", "region.hidden_foot"):
             if name in names and not self.drivable_names(description):
                 found.append(f"{name} has no effect without drivable classes; set region.drivable_classes")
         if "score_encoding" in names and "anomaly_score" not in self.outputs:
@@ -497,6 +497,7 @@ def _region_and_persistence(values: Mapping[str, Any]) -> tuple[RegionSettings, 
                 max_regions=values["region.max_regions"],
                 surroundings=values["region.surroundings"],
                 standing=values["region.standing"],
+                hidden_foot=values["region.hidden_foot"],
             ),
             PersistenceSettings(
                 seen_frames=values["persistence.seen_frames"],

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -20,7 +21,7 @@ from ros_ood_perception.obstacles.regions import (
     read_ego_mask,
 )
 
-ROAD, BUILDING = 3, 1
+ROAD, BUILDING, CAR = 3, 1, 8
 EVERYTHING = RegionSettings(hysteresis=1.0, min_area=0.0)
 
 
@@ -106,6 +107,36 @@ def test_a_region_stands_on_the_road_by_the_share_of_its_foot_there() -> None:
         settings = RegionSettings(1.0, 0.0, drivable_ids=frozenset({ROAD}), surroundings=0.0, standing=standing)
         found = RegionFinder(settings)(frame(blocks(corner), semantic=semantic))
         assert [region.box.x for region in found] == expected, standing
+
+
+def test_a_region_whose_lower_part_has_a_known_class_stands_where_the_ground_begins() -> None:
+    semantic = np.full((60, 80), ROAD, np.uint8)
+    semantic[:20] = BUILDING
+    semantic[30:36, 10:30] = CAR  # the lower part of a thing, to the network
+    semantic[33:36, 20:30] = ROAD
+    result = frame(blocks((slice(10, 30), slice(10, 30))), semantic=semantic)
+    own = RegionSettings(1.0, 0.0, drivable_ids=frozenset({ROAD}), surroundings=0.0, standing=0.9)
+    # It ends above the road: by 6 rows on the left, by 3 on the right. It is 20 rows high.
+    for hidden_foot, stands in ((0.0, False), (5.4 / 20, False), (6 / 20, True), (1.0, True)):
+        found = RegionFinder(replace(own, hidden_foot=hidden_foot))(result)
+        assert bool(found) == stands, hidden_foot
+    [region] = found
+    assert region.box == Box(10, 10, 20, 20)
+    feet = dict(region.foot_points)
+    assert (feet[10], feet[29]) == (35.5, 32.5)
+    # Without ground in reach below half of it, the foot of that half stays.
+    [half] = RegionFinder(replace(own, standing=0.5, hidden_foot=3 / 20))(result)
+    assert dict(half.foot_points)[29] == 32.5
+    assert dict(half.foot_points)[10] == 32.5 - FOOT_BAND * 20
+
+
+def test_a_region_that_stands_on_the_road_is_the_same_with_a_hidden_foot() -> None:
+    semantic = np.full((60, 80), ROAD, np.uint8)
+    semantic[50:, :40] = CAR  # in reach, but below the road
+    score = blocks((slice(10, 30), slice(10, 30)), (slice(20, 55), slice(50, 60)), value=0.7)
+    result = frame(score, semantic=semantic)
+    settings = RegionSettings(1.0, 0.0, drivable_ids=frozenset({ROAD}), surroundings=0.0, standing=1.0)
+    assert RegionFinder(replace(settings, hidden_foot=1.0))(result) == RegionFinder(settings)(result)
 
 
 @pytest.mark.parametrize("bonnet_rows", [0, 10])
