@@ -247,8 +247,8 @@ def _region(
         )
         if not near.any() or near.mean() < settings.standing:
             return None
-    # Where the linearly interpolated score falls below the low threshold, on the way to the pixel below. A foot that was
-    # moved down ends between two pixels.
+    # Where the linearly interpolated score falls below the low threshold, on the way to the pixel below. A foot that
+    # was moved down ends between two pixels.
     here, under = score[y, x].astype(np.float64), score[below, x].astype(np.float64)
     falls = ~cut & (here >= low) & (under < low)
     edge = np.where(falls, np.divide(here - low, here - under, out=np.full_like(here, 0.5), where=falls), 0.5)

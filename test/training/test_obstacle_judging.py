@@ -220,20 +220,24 @@ def test_each_object_has_its_row() -> None:
     findings = Findings()
     for number, x in enumerate((42.0, 36.0, 28.0, 20.0, 12.0)):
         shown = (obstacle("1", *PIXELS, line(x - 0.5)),) if number in (2, 3) else ()
-        findings.add("", number * 500_000_000, judged(published(*shown), tyre(x)))
-    [row] = findings.summary(seconds=2.5)["each"]
+        marked = np.ones(SIZE, np.bool_) if number == 1 else None
+        findings.add("", number * 500_000_000, judged(published(*shown, mask=marked), tyre(x)))
+    summary = findings.summary(seconds=2.5)
+    assert (summary["marked"], summary["first_marked_m"]) == (1, pytest.approx(34.2))
+    [row] = summary["each"]
     assert row == {
         "id": "1",
         "kind": "tyre",
         "height_m": 0.3,
         "largest_pixels": 100,
         "frames_in_view": 4,
-        "frames_marked": 2,
+        "frames_marked": 3,
         "largest_marked": 1.0,
         "frames_touched": 2,
         "frames_found": 2,
         "share_found": 0.5,
         "first_in_view_m": pytest.approx(34.2),
+        "first_marked_m": pytest.approx(34.2),
         "first_found_m": pytest.approx(26.2),
         "seconds_until_found": pytest.approx(0.5),
         "seconds_found_before_leaving_view": pytest.approx(1.0),
@@ -280,7 +284,14 @@ def test_nothing_in_view_gives_no_shares() -> None:
     findings.add("", 0, judged(published()))
     summary = findings.summary(seconds=0)
     assert (summary["objects"], summary["found"], summary["missed"], summary["each"]) == (0, 0, [], [])
-    for name in ("share_of_frames_found", "mean_share_found", "first_found_m", "false_obstacles_per_minute"):
+    assert summary["marked"] == 0
+    for name in (
+        "share_of_frames_found",
+        "mean_share_found",
+        "first_marked_m",
+        "first_found_m",
+        "false_obstacles_per_minute",
+    ):
         assert summary[name] is None
     assert summary["placement_error_m"] == {"median": None, "p95": None}
 

@@ -15,7 +15,7 @@ from ros_ood_perception.replay.cameras import CameraTopics
 from ros_ood_perception.replay.inputs import InputFrame
 from training.calibrate_obstacles.choosing import Found
 from training.calibrate_obstacles.detectors import CameraTrials
-from training.metrics.obstacles.findings import Findings
+from training.metrics.obstacles.findings import Findings, share_marked
 from training.metrics.obstacles.judging import Rule, can_be_judged, judge
 from training.metrics.obstacles.published import PublishedFrame, PublishedObstacle
 from training.metrics.obstacles.truth import ObstacleTruth
@@ -79,10 +79,11 @@ def objects_found(drives: Sequence[Sequence[Findings]]) -> list[Found]:
     found = []
     for findings in zip(*drives, strict=True):
         records = [record for drive in findings for record in drive.objects.values()]
-        sightings = sum(len(record.sightings) for record in records)
-        in_frames = sum(len(record.found_in) for record in records)
-        share = in_frames / sightings if sightings else 0.0
-        found.append(Found(len(records), sum(bool(record.found_in) for record in records), share))
+        sightings = [sighting for record in records for sighting in record.sightings]
+        in_frames = sum(sighting.judged.found for sighting in sightings)
+        share = in_frames / len(sightings) if sightings else 0.0
+        objects = sum(bool(record.found_in) for record in records)
+        found.append(Found(len(records), objects, share, share_marked(sightings)))
     return found
 
 

@@ -127,6 +127,7 @@ def rows(rated: Rated, candidates: Sequence[Candidate], counts: Counts, exposure
                 "objects": choice.found.objects if choice.found else None,
                 "objects_found": choice.found.found if choice.found else None,
                 "share_of_frames_found": choice.found.frames_found if choice.found else None,
+                "share_of_frames_marked": choice.found.frames_marked if choice.found else None,
             }
         )
     return found
@@ -145,7 +146,7 @@ def print_rated(asked: float, per: str, found: Sequence[dict[str, Any]]) -> None
     ):
         table.add_column(name, justify="left" if name == "setting" else "right", no_wrap=name == "setting")
     with_objects = any(row["objects"] for row in found)
-    for name in ("objects found", "frames") if with_objects else ():
+    for name in ("objects found", "frames found", "marked") if with_objects else ():
         table.add_column(name, justify="right")
     for row in found[:MOST_ROWS]:
         low, high = row["rate_interval"]
@@ -158,7 +159,9 @@ def print_rated(asked: float, per: str, found: Sequence[dict[str, Any]]) -> None
             shown_rate(row["rate_bound"]),
         ]
         if with_objects:
+            marked = row["share_of_frames_marked"]
             cells += [f"{row['objects_found']} of {row['objects']}", f"{row['share_of_frames_found']:.1%}"]
+            cells.append("" if marked is None else f"{marked:.1%}")
         table.add_row(*cells)
     if len(found) > MOST_ROWS:
         table.caption = f"{len(found) - MOST_ROWS} more keep the rate; --json has them"

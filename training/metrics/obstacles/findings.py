@@ -59,6 +59,11 @@ class ObjectRecord:
         return [sighting for sighting in self.sightings if sighting.judged.found]
 
     @property
+    def marked_in(self) -> list[Sighting]:
+        """The sightings in which its pixels are known and marked."""
+        return [sighting for sighting in self.sightings if sighting.judged.is_marked]
+
+    @property
     def score(self) -> float | None:
         """The highest threshold on an obstacle's score at which it is still found; None if it is never found."""
         return max((s.judged.score for s in self.found_in if s.judged.score is not None), default=None)
@@ -70,7 +75,7 @@ class ObjectRecord:
 
     def as_row(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        found, first, last = self.found_in, self.sightings[0], self.sightings[-1]
+        found, marked, first, last = self.found_in, self.marked_in, self.sightings[0], self.sightings[-1]
         pixels = [s.pixels for s in self.sightings if s.pixels is not None]
         row: dict[str, Any] = {
             **({"camera": self.camera} if self.camera else {}),
@@ -79,7 +84,7 @@ class ObjectRecord:
             "height_m": self.height_m,
             "largest_pixels": max(pixels, default=None),
             "frames_in_view": len(self.sightings),
-            "frames_marked": sum(s.judged.is_marked for s in self.sightings),
+            "frames_marked": len(marked),
             "largest_marked": max(
                 (s.judged.marked for s in self.sightings if s.judged.marked is not None), default=None
             ),
@@ -87,6 +92,7 @@ class ObjectRecord:
             "frames_found": len(found),
             "share_found": len(found) / len(self.sightings),
             "first_in_view_m": first.range_m,
+            "first_marked_m": marked[0].range_m if marked else None,
             "first_found_m": None,
             "seconds_until_found": None,
             "seconds_found_before_leaving_view": None,
@@ -170,10 +176,12 @@ def figures(drives: Sequence[Findings], seconds: float, kilometres: float | None
         "objects": len(objects),
         "found": len(found),
         "missed": [f"{record.kind} {record.id}" for record in objects if not record.found_in],
+        "marked": sum(bool(record.marked_in) for record in objects),
         "frames_in_view": len(sightings),
-        "share_of_frames_marked": _share_marked(sightings),
+        "share_of_frames_marked": share_marked(sightings),
         "share_of_frames_found": _share(sum(s.judged.found for s in sightings), len(sightings)),
         "mean_share_found": statistics.fmean(row["share_found"] for row in rows) if rows else None,
+        "first_marked_m": _median(row["first_marked_m"] for row in rows),
         "first_found_m": _median(row["first_found_m"] for row in rows),
         "seconds_until_found": _median(row["seconds_until_found"] for row in rows),
         "seconds_found_before_leaving_view": _median(row["seconds_found_before_leaving_view"] for row in rows),
@@ -202,7 +210,7 @@ def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def _share_marked(sightings: Sequence[Sighting]) -> float | None:
+def share_marked(sightings: Sequence[Sighting]) -> float | None:
     """The share in which the object is marked; None if its pixels are known in none of them."""
     known = [sighting for sighting in sightings if sighting.judged.marked is not None]
     return _share(sum(sighting.judged.is_marked for sighting in known), len(known))
@@ -220,7 +228,7 @@ def _group(objects: Sequence[ObjectRecord]) -> dict[str, Any]:
         "objects": len(objects),
         "found": len(found),
         "frames_in_view": len(sightings),
-        "share_of_frames_marked": _share_marked(sightings),
+        "share_of_frames_marked": share_marked(sightings),
         "share_of_frames_found": _share(sum(s.judged.found for s in sightings), len(sightings)),
     }
 
