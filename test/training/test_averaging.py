@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,12 @@ import pytest
 import torch
 
 from ros_ood_perception.bundle.model_bundle import read_bundle
+from ros_ood_perception.files.strict_yaml import from_mapping
+from training.bundles.averaging import averaged
+from training.bundles.network import checkpoint_of_bundle
 from training.export import main as export
-from training.runs.averaging import averaged
 from training.runs.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from training.segmenter.ladder_segmenter import LadderSegmenter, SegmenterConfig
 
 
 def near(checkpoint: Path, out: Path, step: float, **changes: Any) -> Path:
@@ -88,3 +92,30 @@ def test_networks_that_were_trained_apart_have_no_mean(
     assert export([str(checkpoint), str(other), str(tmp_path / "bundle")]) == 2
     assert "average runs that began from one network" in capsys.readouterr().err
     assert not (tmp_path / "bundle").exists()
+
+
+def test_the_bundle_that_a_run_began_from_stands_for_its_network(
+    checkpoint: Path, bundle: Path, tmp_path: Path
+) -> None:
+    saved = load_checkpoint(checkpoint)
+    config = from_mapping(saved["config"]["segmenter"], SegmenterConfig, "checkpoint")
+    begun = checkpoint_of_bundle(bundle, LadderSegmenter(config, len(saved["classes"])))
+    save_checkpoint(tmp_path / "begun.pt", {**saved, "exported": begun["exported"]})
+    run = near(tmp_path / "begun.pt", tmp_path / "run.pt", 0.002)
+    half = averaged([near(tmp_path / "begun.pt", tmp_path / "half.pt", 0.001)])
+    found = averaged([run, bundle])
+    for name, value in half["exported"].items():
+        torch.testing.assert_close(found["exported"][name], value, rtol=1e-5, atol=1e-6)
+    assert export([str(run), str(bundle), str(tmp_path / "mean")]) == 0
+    record = read_bundle(tmp_path / "mean").description.training
+    assert record.command.startswith("first stage; of all; joint run; ")
+
+
+def test_a_bundle_that_a_run_did_not_begin_from_is_refused(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
+    # The bundle's normalisations are folded into its weights, those of the run are not.
+    with pytest.raises(CheckpointError, match="average runs that began from one network"):
+        averaged([checkpoint, bundle])
+    broken = Path(shutil.copytree(bundle, tmp_path / "broken"))
+    (broken / "bundle.yaml").write_text("format: 1\n")
+    with pytest.raises(CheckpointError, match="give the checkpoint of its run"):
+        averaged([checkpoint, broken])

@@ -29,6 +29,7 @@ from ros_ood_perception.files.strict_yaml import from_mapping
 from ros_ood_perception.inference.engine import EngineOutput
 from ros_ood_perception.inference.onnxruntime_engine import OnnxRuntimeEngine
 from ros_ood_perception.inference.parity import Parity, ParityMeter
+from training.bundles.averaging import averaged
 from training.bundles.folder import check_bundle_folder
 from training.bundles.graph import source_of_score
 from training.bundles.networks.assembly import assembled, network_graph
@@ -47,7 +48,6 @@ from training.bundles.precisions import (
 from training.data.data_config import DataConfig
 from training.data.labelled_frames import LabelledFrames
 from training.data.registry import DATA_SETS, open_training_frames, open_validation_frames, registered
-from training.runs.averaging import averaged
 from training.runs.checkpoint import reading
 from training.segmenter.deployed_segmenter import DEFAULT_SCORE, DeployedSegmenter
 from training.segmenter.efficientnet_lite import encoder_origin

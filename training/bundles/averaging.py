@@ -10,7 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ros_ood_perception.bundle.model_bundle import BundleError
+from ros_ood_perception.files.strict_yaml import SchemaError, from_mapping
+from training.bundles.network import BundleWeightsError, checkpoint_of_bundle
 from training.runs.checkpoint import CheckpointError, load_checkpoint, reading
+from training.segmenter.ladder_segmenter import LadderSegmenter, SegmenterConfig
 
 FARTHEST = 0.05
 """Largest distance of a run's weights from the mean, relative to the mean's norm. The shipped camvid_small and its
@@ -27,16 +31,17 @@ def averaged(paths: Sequence[Path]) -> dict[str, Any]:
     first with the steps of the others, without their validation.
 
     Args:
-        paths: of checkpoints; one is given back as it is.
+        paths: of checkpoints; one is given back as it is. After the first, the folder of a bundle stands for its
+            network: the one that the runs began from.
 
     Raises:
         FileNotFoundError, CheckpointError: one cannot be read, holds no segmenter, holds one of another kind, classes
             or data, or one that did not begin from the same network.
     """
-    checkpoints = [_segmenter_checkpoint(path) for path in paths]
-    first = checkpoints[0]
-    if len(checkpoints) == 1:
+    first = _segmenter_checkpoint(paths[0])
+    if len(paths) == 1:
         return first
+    checkpoints = [first, *(_of_bundle(p, first) if p.is_dir() else _segmenter_checkpoint(p) for p in paths[1:])]
     for path, checkpoint in zip(paths[1:], checkpoints[1:], strict=True):
         _require_alike(paths[0], first, path, checkpoint)
     weights = [checkpoint["exported"] for checkpoint in checkpoints]
@@ -71,6 +76,20 @@ def _segmenter_checkpoint(path: Path) -> dict[str, Any]:
     if "exported" not in checkpoint:
         raise CheckpointError(f"{path}: holds no segmenter (it is of a {checkpoint.get('kind')} run)")
     return checkpoint
+
+
+def _of_bundle(folder: Path, first: dict[str, Any]) -> dict[str, Any]:
+    """What the checkpoint of a bundle's run would hold for a mean. Its network is of the first run's configuration."""
+    try:
+        config = from_mapping(first["config"]["segmenter"], SegmenterConfig, str(folder))
+        if config.network is not None:
+            raise BundleWeightsError(f"{folder}: the graph of a bundle does not name the weights of a whole network")
+        found = checkpoint_of_bundle(folder, LadderSegmenter(config, len(first["classes"])))
+    except (BundleError, BundleWeightsError, SchemaError) as error:
+        raise CheckpointError(f"{error}; give the checkpoint of its run") from error
+    seconds = found["progression"]["training_seconds"]
+    progression = {"training_seconds": seconds, "step_seconds": seconds, "earlier_commands": []}
+    return {**first, **found, "progression": progression}
 
 
 def _require_alike(first_path: Path, first: dict[str, Any], path: Path, other: dict[str, Any]) -> None:
