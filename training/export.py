@@ -10,7 +10,7 @@ on noise. `--with` adds the model at other precisions, for GPUs (see training/pr
     python -m training.export runs/one/last.pt runs/two/last.pt models/mine --data FOLDER
 
 exports the mean of the weights of runs that began from one network, such as joint stages with different patches. After
-the first, the folder of the bundle that they began from stands for that network.
+the first, the folder of a bundle stands for its network, if they were started from it (--segmenter BUNDLE).
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         nargs="+",
         metavar="checkpoint",
-        help="best.pt or last.pt of a training run; of several, the mean of their weights is exported, also with that "
-        "of the bundle they began from",
+        help="best.pt or last.pt of a training run; of several, the mean of their weights is exported, also with those "
+        "of a bundle that they were started from",
     )
     parser.add_argument(
         "bundle", type=Path, help="folder to write, and the model's name; the files of a bundle in it are replaced"

@@ -42,7 +42,7 @@ class RegionSettings:
             far classes touches the road's end with one corner, and a thing on the road stands on it.
         hidden_foot: how far below a region such ground may begin, as a fraction of the region's height, in [0, 1]. The
             network may give the lower part of an unknown thing a known class, and then the region ends above the
-            thing's foot. The foot is moved down to where the ground begins. 0: the region's own foot.
+            thing's foot. A foot with too little ground is moved down to where the ground begins. 0: it stays.
     """
 
     hysteresis: float = 0.7
@@ -237,18 +237,13 @@ def _region(
     if ego is not None:
         cut |= ego[below, x] > 0
     # The ground below a cut foot is not in the picture: a wall that hides the whole road must not be dropped.
-    if settings.drivable_ids is not None and not cut.any():
-        if settings.hidden_foot:
-            reach = round(settings.hidden_foot * height)
-            y = y + _hidden_rows(result.engine_semantic, settings.drivable_ids, x, below, reach)
-            below = np.minimum(y + 1, rows - 1)
-        near = _near_drivable(
-            result.engine_semantic, settings.drivable_ids, x, below, round(settings.surroundings * rows)
-        )
-        if not near.any() or near.mean() < settings.standing:
+    if not cut.any() and not _stands(result.engine_semantic, x, below, settings):
+        hidden = _hidden_rows(result.engine_semantic, ego, x, below, round(settings.hidden_foot * height), settings)
+        y, below = y + hidden, below + hidden
+        if not _stands(result.engine_semantic, x, below, settings):
             return None
     # Where the linearly interpolated score falls below the low threshold, on the way to the pixel below. A foot that
-    # was moved down ends between two pixels.
+    # was moved down ends halfway between its pixel and the one below.
     here, under = score[y, x].astype(np.float64), score[below, x].astype(np.float64)
     falls = ~cut & (here >= low) & (under < low)
     edge = np.where(falls, np.divide(here - low, here - under, out=np.full_like(here, 0.5), where=falls), 0.5)
@@ -276,16 +271,28 @@ def _region(
     )
 
 
+def _stands(semantic: NDArray[np.uint8], x: NDArray[np.int64], y: NDArray[np.int64], settings: RegionSettings) -> bool:
+    """Whether enough of the pixels x, y (N,) below a foot are on or near drivable ground, where that is asked."""
+    if settings.drivable_ids is None:
+        return True
+    near = _near_drivable(semantic, settings.drivable_ids, x, y, round(settings.surroundings * len(semantic)))
+    return bool(near.any() and near.mean() >= settings.standing)
+
+
 def _hidden_rows(
     semantic: NDArray[np.uint8],
-    drivable_ids: Collection[int],
+    ego: NDArray[np.uint8] | None,
     x: NDArray[np.int64],
     y: NDArray[np.int64],
     reach: int,
+    settings: RegionSettings,
 ) -> NDArray[np.int64]:
-    """(N,) Rows from each of x, y (N,) down to the first pixel with one of these ids; 0 if none is within `reach`."""
+    """(N,) Rows from each of x, y (N,) down to the first pixel of drivable ground; 0 if none is within `reach`."""
     down = np.minimum(y + np.arange(reach + 1)[:, None], len(semantic) - 1)
-    return drivable_table(drivable_ids)[semantic[down, x]].argmax(axis=0)
+    drivable = drivable_table(settings.drivable_ids or ())[semantic[down, x]]
+    if ego is not None:
+        drivable[ego[down, x] > 0] = 0
+    return drivable.argmax(axis=0)
 
 
 def _near_drivable(

@@ -181,6 +181,7 @@ def test_with_objects_the_setting_that_finds_them_is_chosen_and_without_the_lowe
     # 19 and 192 pixels: the larger area drops all false obstacles, and the object as well.
     options = ["--false-per-hour", asked(2), "--try", "region.min_area=0.001,0.01"]
     options += ["--try", "region.hysteresis=1.0", "--try", "persistence.seen_frames=2"]
+    options += ["--json", str(tmp_path / "figures.json")]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("training.calibrate_obstacles.choosing.poisson_bound", lambda count: 1.0 + count)
         assert run(bundle, false, *options) == 0
@@ -192,6 +193,8 @@ def test_with_objects_the_setting_that_finds_them_is_chosen_and_without_the_lowe
     assert 200 / FULL_SCALE < point.threshold <= 230 / FULL_SCALE
     assert point.false_obstacles is not None
     assert (point.false_obstacles.objects, point.false_obstacles.objects_found) == (1, 1.0)
+    row = json.loads((tmp_path / "figures.json").read_text())["rates"][0]["rows"][0]
+    assert (row["share_of_frames_found"], row["share_of_frames_marked"]) == (7 / 8, 1.0)
 
 
 @pytest.mark.parametrize(("metres_a_frame", "expected"), [(0.0, 2), (1.0, 0)])

@@ -43,14 +43,14 @@ PROGRAMS: dict[str, Callable[[list[str]], int]] = {
 }
 
 
-def commands(folder: Path, *arguments: Path) -> list[tuple[str, list[str]]]:
+def commands(folder: Path, *arguments: Path, **variables: str) -> list[tuple[str, list[str]]]:
     """What the script runs, in order: program and arguments. An interpreter that only writes them down runs it."""
     written = folder / "commands"
     written.unlink(missing_ok=True)
     interpreter = folder / "python"
     interpreter.write_text(f'#!/bin/sh\nprintf "%s\\0" "$@" >> {written}\nprintf "\\n" >> {written}\n')
     interpreter.chmod(0o755)
-    environment = {**os.environ, "PYTHON": str(interpreter)}
+    environment = {**os.environ, "PYTHON": str(interpreter), **variables}
     subprocess.run([str(SCRIPT), *map(str, arguments)], check=True, env=environment, cwd=folder)
     found = []
     for line in written.read_text().split("\0\n")[:-1]:
@@ -133,6 +133,18 @@ def test_what_has_been_trained_is_gone_on_with(tmp_path: Path) -> None:
     trainings = [arguments for program, arguments in second if program.startswith("training.train_")]
     assert ["--resume" in arguments for arguments in trainings] == [True, False, False, True, False]
     assert [arguments.count("--segmenter") for arguments in trainings] == [0, 0, 1, 0, 1]
+
+
+def test_another_seed_is_another_chain_from_the_first_stage_on(tmp_path: Path) -> None:
+    data = tmp_path / "camvid"
+    data.mkdir()
+
+    def seeds(**variables: str) -> list[list[str]]:
+        made = commands(tmp_path, data, tmp_path / "runs", tmp_path / "models", **variables)
+        return [[a for a in arguments if a.startswith("seed=")] for program, arguments in made if "train_" in program]
+
+    assert seeds() == [[], [], [], ["seed=0"], ["seed=1"]]
+    assert seeds(SEED="3") == [["seed=3"], ["seed=3"], ["seed=3"], ["seed=6"], ["seed=7"]]
 
 
 def test_a_stage_that_fails_ends_the_recipe(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ros_ood_perception.bundle.model_bundle import BundleError
-from ros_ood_perception.files.strict_yaml import SchemaError, from_mapping
+from ros_ood_perception.files.strict_yaml import from_mapping
 from training.bundles.network import BundleWeightsError, checkpoint_of_bundle
 from training.runs.checkpoint import CheckpointError, load_checkpoint, reading
 from training.segmenter.ladder_segmenter import LadderSegmenter, SegmenterConfig
@@ -32,16 +32,19 @@ def averaged(paths: Sequence[Path]) -> dict[str, Any]:
 
     Args:
         paths: of checkpoints; one is given back as it is. After the first, the folder of a bundle stands for its
-            network: the one that the runs began from.
+            network, if the runs were started from it (`--segmenter BUNDLE`).
 
     Raises:
         FileNotFoundError, CheckpointError: one cannot be read, holds no segmenter, holds one of another kind, classes
-            or data, or one that did not begin from the same network.
+            or data, or one that did not begin from the same network. Of a bundle, classes and weights are compared.
     """
     first = _segmenter_checkpoint(paths[0])
     if len(paths) == 1:
         return first
-    checkpoints = [first, *(_of_bundle(p, first) if p.is_dir() else _segmenter_checkpoint(p) for p in paths[1:])]
+    checkpoints = [
+        first,
+        *(_of_bundle(p, paths[0], first) if p.is_dir() else _segmenter_checkpoint(p) for p in paths[1:]),
+    ]
     for path, checkpoint in zip(paths[1:], checkpoints[1:], strict=True):
         _require_alike(paths[0], first, path, checkpoint)
     weights = [checkpoint["exported"] for checkpoint in checkpoints]
@@ -50,9 +53,11 @@ def averaged(paths: Sequence[Path]) -> dict[str, Any]:
         distance = _relative_distance(each, exported)
         # Written so that NaN is refused too.
         if not distance <= FARTHEST:
+            bundle = ", and with a bundle, runs that were started from its folder (--segmenter BUNDLE)"
             raise CheckpointError(
                 f"{path}: its weights are {distance:.1%} of their size away from the mean of all {len(paths)} "
                 f"checkpoints (at most {FARTHEST:.0%} is allowed); average runs that began from one network"
+                + (bundle if any(p.is_dir() for p in paths) else "")
             )
     digests, commands, seconds = "", [], 0.0
     for path, checkpoint in zip(paths, checkpoints, strict=True):
@@ -78,15 +83,18 @@ def _segmenter_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def _of_bundle(folder: Path, first: dict[str, Any]) -> dict[str, Any]:
+def _of_bundle(folder: Path, first_path: Path, first: dict[str, Any]) -> dict[str, Any]:
     """What the checkpoint of a bundle's run would hold for a mean. Its network is of the first run's configuration."""
-    try:
-        config = from_mapping(first["config"]["segmenter"], SegmenterConfig, str(folder))
+    cure = "give the checkpoint of its run"
+    with reading(first_path):
+        config = from_mapping(first["config"]["segmenter"], SegmenterConfig, str(first_path))
         if config.network is not None:
-            raise BundleWeightsError(f"{folder}: the graph of a bundle does not name the weights of a whole network")
-        found = checkpoint_of_bundle(folder, LadderSegmenter(config, len(first["classes"])))
-    except (BundleError, BundleWeightsError, SchemaError) as error:
-        raise CheckpointError(f"{error}; give the checkpoint of its run") from error
+            raise CheckpointError(f"{folder}: the graph of a bundle does not name the weights of a network; {cure}")
+        segmenter = LadderSegmenter(config, len(first["classes"]), first.get("encoder"))
+    try:
+        found = checkpoint_of_bundle(folder, segmenter)
+    except (BundleError, BundleWeightsError) as error:
+        raise CheckpointError(f"{error}; {cure}") from error
     seconds = found["progression"]["training_seconds"]
     progression = {"training_seconds": seconds, "step_seconds": seconds, "earlier_commands": []}
     return {**first, **found, "progression": progression}

@@ -185,13 +185,14 @@ class Found:
         objects: in view.
         found: of these.
         frames_found: share of the frames in view in which the object is found, 0 to 1.
-        frames_marked: share of these frames in which the mask marks the object, 0 to 1; None: its pixels are not known.
+        frames_marked: share in which the mask marks it, of the frames in which its pixels are known, 0 to 1; None: they
+            are known in none.
     """
 
     objects: int
     found: int
     frames_found: float
-    frames_marked: float | None = None
+    frames_marked: float | None
 
     @property
     def share(self) -> float:

@@ -146,7 +146,7 @@ def print_rated(asked: float, per: str, found: Sequence[dict[str, Any]]) -> None
     ):
         table.add_column(name, justify="left" if name == "setting" else "right", no_wrap=name == "setting")
     with_objects = any(row["objects"] for row in found)
-    for name in ("objects found", "frames found", "marked") if with_objects else ():
+    for name in ("objects found", "frames found", "frames marked") if with_objects else ():
         table.add_column(name, justify="right")
     for row in found[:MOST_ROWS]:
         low, high = row["rate_interval"]

@@ -72,7 +72,8 @@ def _print_summary(out: Console, output: dict[str, Any]) -> None:
     table = Table("figure", "value", "95 % interval", title="Obstacles", title_justify="left")
     found = f"{output['found']} of {output['objects']}"
     table.add_row("objects found", found, _span(published["share_found_interval"], 100, " %"))
-    table.add_row("objects marked", f"{output['marked']} of {output['objects']}")
+    if output["marked"] is not None:
+        table.add_row("objects marked", f"{output['marked']} of {output['objects']}")
     table.add_row("frames in view with the object marked", _number(output["share_of_frames_marked"], 100, " %"))
     table.add_row("frames in view with the object found", _number(output["share_of_frames_found"], 100, " %"))
     table.add_row("first marked at, median", _number(output["first_marked_m"], 1, " m"))

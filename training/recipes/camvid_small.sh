@@ -6,11 +6,12 @@
 # FOLDER holds train/ and val/ of CamVid. Checkpoints and logs are written to RUNS, the bundles to MODELS/camvid_small
 # and MODELS/camvid_small_cross_entropy. CONFIGS holds segmenter.yaml, flow.yaml and joint.yaml (default:
 # training/configs/camvid). After an interruption, the same command continues after the last finished epoch. PYTHON
-# names another interpreter than that of the environment. SEED (0) is another chain from the first stage on.
+# names another interpreter than that of the environment. SEED (default 0) seeds every stage; with another one,
+# give other folders too.
 set -euo pipefail
 
 if [ $# -lt 3 ] || [ $# -gt 4 ]; then
-  sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
+  sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
   exit 2
 fi
 python=${PYTHON:-python} seed=${SEED:-0}
@@ -29,7 +30,7 @@ stage() {
   "$python" -m "training.$program" --config "$configs/$config.yaml" --data "$data" --out "$out" "$@"
 }
 
-changes=(--set "seed=$seed")
+changes=(${SEED:+--set "seed=$seed"})
 stage train_segmenter segmenter segmenter
 stage train_flow flow flow
 changes+=(--set 'negatives={source: none}' --set name=camvid_cross_entropy)

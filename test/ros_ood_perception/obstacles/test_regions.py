@@ -125,18 +125,24 @@ def test_a_region_whose_lower_part_has_a_known_class_stands_where_the_ground_beg
     feet = dict(region.foot_points)
     assert (feet[10], feet[29]) == (35.5, 32.5)
     # Without ground in reach below half of it, the foot of that half stays.
+    semantic[32:36, 20:30] = ROAD
     [half] = RegionFinder(replace(own, standing=0.5, hidden_foot=3 / 20))(result)
-    assert dict(half.foot_points)[29] == 32.5
-    assert dict(half.foot_points)[10] == 32.5 - FOOT_BAND * 20
+    assert (dict(half.foot_points)[10], dict(half.foot_points)[29]) == (29.5, 31.5)
+    # Drivable ground under the ego mask is not seen.
+    bonnet = np.zeros((60, 80), bool)
+    bonnet[32:] = True
+    assert RegionFinder(replace(own, hidden_foot=1.0), bonnet)(result) == ()
 
 
-def test_a_region_that_stands_on_the_road_is_the_same_with_a_hidden_foot() -> None:
+def test_a_region_that_counts_by_its_own_foot_is_the_same_with_a_hidden_foot() -> None:
     semantic = np.full((60, 80), ROAD, np.uint8)
-    semantic[50:, :40] = CAR  # in reach, but below the road
-    score = blocks((slice(10, 30), slice(10, 30)), (slice(20, 55), slice(50, 60)), value=0.7)
-    result = frame(score, semantic=semantic)
-    settings = RegionSettings(1.0, 0.0, drivable_ids=frozenset({ROAD}), surroundings=0.0, standing=1.0)
-    assert RegionFinder(replace(settings, hidden_foot=1.0))(result) == RegionFinder(settings)(result)
+    semantic[30:45, 28:30] = CAR  # covers the road below its end
+    result = frame(blocks((slice(10, 30), slice(10, 30))), semantic=semantic)
+    settings = RegionSettings(1.0, 0.0, drivable_ids=frozenset({ROAD}), surroundings=0.0, standing=0.7)
+    assert RegionFinder(replace(settings, hidden_foot=1.0))(result) == RegionFinder(settings)(result) != ()
+    near = replace(settings, surroundings=3 / 60, standing=1.0)
+    semantic[30:33] = CAR
+    assert RegionFinder(replace(near, hidden_foot=1.0))(result) == RegionFinder(near)(result) != ()
 
 
 @pytest.mark.parametrize("bonnet_rows", [0, 10])

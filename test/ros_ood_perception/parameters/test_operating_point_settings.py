@@ -18,6 +18,7 @@ CALM: dict[str, Any] = {
     "region.hysteresis": 0.9,
     "region.min_area": 0.001,
     "region.min_size_m": 0.3,
+    "region.hidden_foot": 0.5,
     "persistence.seen_frames": 3,
     "persistence.of_frames": 5,
     "ground.max_range_m": 25,
@@ -42,7 +43,7 @@ def test_a_point_changes_threshold_and_settings_at_once_and_gives_way_to_the_use
     assert (bare.region.min_area, bare.region.min_size_m) == (0.0002, 0.0)
     calm = live(operating_point="calm").pipeline_settings(known)
     assert (calm.anomaly_threshold, calm.region.hysteresis, calm.region.min_area) == (0.9, 0.9, 0.001)
-    assert calm.region.min_size_m == 0.3
+    assert (calm.region.min_size_m, calm.region.hidden_foot) == (0.3, 0.5)
     assert (calm.persistence.seen_frames, calm.persistence.of_frames, calm.ground.max_range_m) == (3, 5, 25.0)
     own = live(operating_point="calm", region__min_area=0.0004, anomaly_threshold=0.6)
     settings = own.pipeline_settings(known)
@@ -53,7 +54,7 @@ def test_a_point_changes_threshold_and_settings_at_once_and_gives_way_to_the_use
     assert sources["region.max_regions"] == "default"
     assert str(own.in_force(known)) == (
         "region.hysteresis 0.9 (operating point calm), region.min_area 0.0004 (parameter), "
-        "region.min_size_m 0.3 (operating point calm), "
+        "region.min_size_m 0.3 (operating point calm), region.hidden_foot 0.5 (operating point calm), "
         "persistence.seen_frames 3 (operating point calm), persistence.of_frames 5 (operating point calm), "
         "ground.max_range_m 25 (operating point calm)"
     )

@@ -176,7 +176,7 @@ def figures(drives: Sequence[Findings], seconds: float, kilometres: float | None
         "objects": len(objects),
         "found": len(found),
         "missed": [f"{record.kind} {record.id}" for record in objects if not record.found_in],
-        "marked": sum(bool(record.marked_in) for record in objects),
+        "marked": _marked(objects),
         "frames_in_view": len(sightings),
         "share_of_frames_marked": share_marked(sightings),
         "share_of_frames_found": _share(sum(s.judged.found for s in sightings), len(sightings)),
@@ -214,6 +214,12 @@ def share_marked(sightings: Sequence[Sighting]) -> float | None:
     """The share in which the object is marked; None if its pixels are known in none of them."""
     known = [sighting for sighting in sightings if sighting.judged.marked is not None]
     return _share(sum(sighting.judged.is_marked for sighting in known), len(known))
+
+
+def _marked(objects: Sequence[ObjectRecord]) -> int | None:
+    """How many are marked in one of their frames; None if there are objects, and the pixels of none are known."""
+    known = [record for record in objects if any(s.judged.marked is not None for s in record.sightings)]
+    return sum(bool(record.marked_in) for record in known) if known or not objects else None
 
 
 def _median(values: Iterable[float | None]) -> float | None:
