@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from ros_ood_perception.files.strict_yaml import read_yaml
 from training.bundles.fold_batch_norms import folded
-from training.bundles.fold_pads import fold_pads
+from training.bundles.graph_form.fold_pads import fold_pads
 from training.bundles.onnx_export import onnx_bytes
 from training.bundles.precisions import half_network
 from training.runs.training_run import config_digest

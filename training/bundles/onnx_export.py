@@ -15,8 +15,8 @@ from ros_ood_perception.bundle.model_bundle import MODEL_FILE
 from ros_ood_perception.bundle.onnx_model.graph import check_graph
 from ros_ood_perception.bundle.onnx_model.wire_format import OnnxFileError
 from ros_ood_perception.errors import PerceptionError
-from training.bundles.fold_pads import fold_pads
 from training.bundles.graph import name_anomaly_at_logits, name_logits
+from training.bundles.graph_form.fold_pads import fold_pads
 from training.bundles.graph_form.up_sampled_classes import with_cheaper_classes
 from training.segmenter.deployed_segmenter import DeployedSegmenter
 

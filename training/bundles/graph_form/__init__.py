@@ -1,1 +1,1 @@
-"""Class ids of a graph in the form that costs least."""
+"""Parts of a graph in the form that costs least."""
