@@ -63,7 +63,7 @@ def test_an_engine_that_can_be_stopped_is_stopped_and_the_next_frame_is_publishe
     large = to_message(np.full((3000, 4000), 100, np.uint8), "mono8", Header(frame_id="lens"))
     node = start_node(
         bundle=write_brightness_bundle(tmp_path / "slow", 255, steps=29),
-        inference_deadline_s=0.5,
+        inference_deadline_s=0.3,
         engine_retry_s=0.01,
         num_threads=1,
         max_engine_failures=99,
