@@ -42,7 +42,7 @@ class RegionSettings:
             far classes touches the road's end with one corner, and a thing on the road stands on it.
         hidden_foot: how far below a region such ground may begin, as a fraction of the region's height, in [0, 1]. The
             network may give the lower part of an unknown thing a known class, and then the region ends above the
-            thing's foot. A foot with too little ground is moved down to where the ground begins. 0: it stays.
+            thing's foot. Each point of the foot is moved down to where the ground begins. 0: they stay.
     """
 
     hysteresis: float = 0.7
@@ -237,7 +237,7 @@ def _region(
     if ego is not None:
         cut |= ego[below, x] > 0
     # The ground below a cut foot is not in the picture: a wall that hides the whole road must not be dropped.
-    if not cut.any() and not _stands(result.engine_semantic, x, below, settings):
+    if not cut.any():
         hidden = _hidden_rows(result.engine_semantic, ego, x, below, round(settings.hidden_foot * height), settings)
         y, below = y + hidden, below + hidden
         if not _stands(result.engine_semantic, x, below, settings):

@@ -363,7 +363,7 @@ _REGIONS = Group(
             0.0,
             "How far below a region drivable ground may begin, as a fraction of the region's height. The network may "
             "give the lower part of an unknown thing a known class, so that the region ends above the thing's foot. "
-            "A foot with too little ground is then moved down to where the ground begins. 0: it stays.",
+            "Each point of the foot is moved down to where the ground begins. 0: they stay.",
             bounds=(0.0, 1.0),
             live=True,
         ),

@@ -134,15 +134,22 @@ def test_a_region_whose_lower_part_has_a_known_class_stands_where_the_ground_beg
     assert RegionFinder(replace(own, hidden_foot=1.0), bonnet)(result) == ()
 
 
-def test_a_region_that_counts_by_its_own_foot_is_the_same_with_a_hidden_foot() -> None:
+def test_a_foot_with_the_ground_directly_below_or_that_is_cut_is_the_same_with_a_hidden_foot() -> None:
     semantic = np.full((60, 80), ROAD, np.uint8)
-    semantic[30:45, 28:30] = CAR  # covers the road below its end
+    semantic[50:, :40] = CAR  # in reach, but below the road
+    result = frame(blocks((slice(10, 30), slice(10, 30)), (slice(20, 60), slice(50, 60))), semantic=semantic)
+    settings = RegionSettings(1.0, 0.0, drivable_ids=frozenset({ROAD}), surroundings=0.0, standing=1.0)
+    assert len(RegionFinder(settings)(result)) == 2
+    assert RegionFinder(replace(settings, hidden_foot=1.0))(result) == RegionFinder(settings)(result)
+
+
+def test_a_point_that_is_moved_far_takes_the_others_along_up_to_the_band_of_the_foot() -> None:
+    semantic = np.full((60, 80), ROAD, np.uint8)
+    semantic[30:45, 28:30] = CAR
     result = frame(blocks((slice(10, 30), slice(10, 30))), semantic=semantic)
-    settings = RegionSettings(1.0, 0.0, drivable_ids=frozenset({ROAD}), surroundings=0.0, standing=0.7)
-    assert RegionFinder(replace(settings, hidden_foot=1.0))(result) == RegionFinder(settings)(result) != ()
-    near = replace(settings, surroundings=3 / 60, standing=1.0)
-    semantic[30:33] = CAR
-    assert RegionFinder(replace(near, hidden_foot=1.0))(result) == RegionFinder(near)(result) != ()
+    settings = RegionSettings(1.0, 0.0, drivable_ids=frozenset({ROAD}), surroundings=0.0, hidden_foot=1.0)
+    [region] = RegionFinder(settings)(result)
+    assert (dict(region.foot_points)[10], dict(region.foot_points)[29]) == (44.5 - FOOT_BAND * 20, 44.5)
 
 
 @pytest.mark.parametrize("bonnet_rows", [0, 10])
