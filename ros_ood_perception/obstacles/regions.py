@@ -238,8 +238,10 @@ def _region(
         cut |= ego[below, x] > 0
     # The ground below a cut foot is not in the picture: a wall that hides the whole road must not be dropped.
     if not cut.any():
-        hidden = _hidden_rows(result.engine_semantic, ego, x, below, round(settings.hidden_foot * height), settings)
-        y, below = y + hidden, below + hidden
+        # Off by default, and then of no cost in any frame.
+        if settings.hidden_foot:
+            hidden = _hidden_rows(result.engine_semantic, ego, x, below, round(settings.hidden_foot * height), settings)
+            y, below = y + hidden, below + hidden
         if not _stands(result.engine_semantic, x, below, settings):
             return None
     # Where the linearly interpolated score falls below the low threshold, on the way to the pixel below. A foot that
