@@ -170,24 +170,33 @@ class Bench:
         self.spin_until(future.done, f"answer of {client.srv_name}")
         return future.result()
 
-    def wait_for_answers(self) -> None:
+    def wait_for_answers(self, client: Any = None) -> None:
         """Asks for the state until the answer comes.
 
         A node that has just started may drop an answer, because it has not yet discovered who asked; and after SIGKILL
         the middleware takes the old node for alive for a while, and what is asked may go to it. The endpoints of a
         participant are discovered in order: a node that answers here knows the clients that were created before.
         """
+        client = client or self.get_state
         answers: list[Any] = []
         next_s = 0.0
 
         def answered() -> bool:
             nonlocal next_s
-            if time.monotonic() >= next_s and self.get_state.service_is_ready():
-                answers.append(self.get_state.call_async(GetState.Request()))
+            if time.monotonic() >= next_s and client.service_is_ready():
+                answers.append(client.call_async(GetState.Request()))
                 next_s = time.monotonic() + 1.0
             return any(answer.done() for answer in answers)
 
         self.spin_until(answered, "a node that answers")
+
+    def wait_for_node(self, *publishers: Any) -> None:
+        """Waits until the node hears these publishers: a match that only this side knows of loses the first message."""
+        for publisher in publishers:
+            self.spin_until(publisher.get_subscription_count, f"the node's subscription to {publisher.topic_name}")
+        client = self.node.create_client(GetState, self.get_state.srv_name)
+        self.wait_for_answers(client)
+        self.node.destroy_client(client)
 
     def set_atomically(self, **values: Any) -> tuple[bool, str]:
         """All of these parameters or none."""

@@ -104,7 +104,7 @@ def planner(bench: Bench, start_node: Callable[..., NodeProcess], tmp_path: Path
     start_node(**{**PARAMETERS, "bundle": write_brightness_bundle(tmp_path / "brightness")})
     planner = Planner(bench)
     bench.bring_up()
-    bench.spin_until(lambda: planner.info.get_subscription_count(), "the node's subscription to camera_info")
+    bench.wait_for_node(planner.info)
     bench.facts = {}
     bench.spin_until(
         lambda: all(int(bench.facts.get(f"subscribers of /perception_node/{OBSTACLE_TOPICS[n]}", "0")) for n in TYPES),
@@ -186,8 +186,7 @@ def test_cameras_have_their_calibrations_from_another_topic_and_from_a_file(
     assert bench.transition("activate")
     images = {name: bench.node.create_publisher(Image, f"/{name}/image_raw", RELIABLE) for name in ("front", "rear")}
     lens = bench.node.create_publisher(CameraInfo, "/lens", RELIABLE)
-    for publisher in (lens, *images.values()):
-        bench.spin_until(publisher.get_subscription_count, "the node's subscription")
+    bench.wait_for_node(lens, *images.values())
     # The file is all that this camera listens to.
     assert bench.node.count_subscribers("/perception_node/rear/input/camera_info") == 0
     missing = "nothing has come on /lens; remap /lens, or set calibration.camera_info_topic or calibration.file"

@@ -167,7 +167,7 @@ def test_compressed_frames_give_the_masks_of_the_decoded_image_and_bad_ones_give
     publisher = bench.node.create_publisher(CompressedImage, "/perception_node/input/image/compressed", RELIABLE)
     assert bench.transition("configure")
     assert bench.transition("activate")
-    bench.spin_until(publisher.get_subscription_count, "the subscription")
+    bench.wait_for_node(publisher)
     bench.spin_until(
         lambda: int(bench.facts.get("subscribers of /perception_node/output/semantic/mask", "0")), "the bench"
     )

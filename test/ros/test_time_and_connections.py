@@ -29,7 +29,7 @@ def test_simulated_time_that_has_not_begun_is_said_and_ages_follow_the_clock_for
     bench.bring_up()
     # The diagnostics come although the node's clock stands still.
     bench.spin_until(lambda: "nothing has come on /clock" in bench.facts.get("clock", ""), "the word of it")
-    bench.spin_until(clock.get_subscription_count, "the node on /clock")
+    bench.wait_for_node(clock)
 
     def at(second: float) -> None:
         clock.publish(Clock(clock=Time(sec=int(second), nanosec=round(second % 1 * 1e9))))

@@ -94,7 +94,7 @@ def test_odometry_that_stalls_delays_a_frame_and_does_not_end_the_node(
     )
     publisher = bench.node.create_publisher(Odometry, "/odometry", 10)
     bench.bring_up()
-    bench.spin_until(publisher.get_subscription_count, "the node's subscription")
+    bench.wait_for_node(publisher)
     frame = image(7)
     before = Odometry(header=Header(stamp=frame.header.stamp))
     before.header.stamp.sec = max(frame.header.stamp.sec - 1, 0)
