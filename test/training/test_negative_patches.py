@@ -17,7 +17,7 @@ from training.joint.colouring import LARGEST_STEP, Colouring, Faces, channel_ord
 from training.joint.gradients import scaled_gradient, within_range
 from training.joint.negative_config import NegativeConfig
 from training.joint.negative_draw import PlacedBatch
-from training.joint.placement import Placement, outline, place, polygons, standing
+from training.joint.placement import Placement, foot, outline, place, polygons, standing
 from training.joint.procedural_textures import procedural_textures
 from training.joint.sources import negative_source
 
@@ -44,15 +44,21 @@ def test_patches_stand_on_the_ground_near_and_far() -> None:
     ground[:, 30, 50] = ground[:, 50:, 20:80] = True
     ground[7:9] = False
     ground[8, :10] = True
-    placed = place(200, (64, 96), NegativeConfig(sides=(192, 300)), torch.Generator().manual_seed(0))
+    config = NegativeConfig(sides=(192, 300), shape="varied")
+    placed = place(200, (64, 96), config, torch.Generator().manual_seed(0))
     found = standing(placed, ground, slice(50, 150), 1.0, torch.Generator().manual_seed(1))
     moved = torch.tensor([50 + i for i in range(100) if i not in (7, 8)])
     stayed = torch.tensor([i for i in range(200) if i not in moved])
     assert torch.equal(found.top[stayed], placed.top[stayed])
     assert torch.equal(found.left[stayed], placed.left[stayed])
-    feet = found.top + found.height - 1, found.left + found.width // 2
+    own_feet = torch.tensor([foot(inside) for inside in found.inside])
+    feet = found.top + own_feet[:, 0], found.left + own_feet[:, 1]
+    mask = found.mask((64, 96))
+    assert bool(mask[torch.arange(200), feet[0], feet[1]].all())
+    assert not any(bool(one[row + 1 :].any()) for one, row in zip(mask, feet[0].tolist(), strict=True))
     assert bool(ground[moved - 50, feet[0][moved], feet[1][moved]].all())
     assert bool(((found.left >= 0) & (found.left + found.width <= 96)).all())
+    assert bool(((found.top >= 0) & (found.top + found.height <= 64)).all())
     assert 1 <= int((feet[0][moved] == 30).sum()) <= 20, "one row of fifteen, though it has one pixel of 841"
     half = standing(placed, ground, slice(50, 150), 0.5, torch.Generator().manual_seed(1))
     assert 30 < int((half.top[moved] != placed.top[moved]).sum()) < 70

@@ -35,8 +35,8 @@ class NegativeConfig:
             straight line, and lightness that falls off.
         faded: share of the patches that are faded into the mean colour of what they replace. Without it the segmenter
             stays sure of what stands out little, such as things in haze and grey ones on a grey road.
-        standing: share of the patches that stand on drivable ground, as obstacles do: the middle of the lower side of
-            their rectangle lies on it. Each image row with ground that leaves room is equally likely. The others may
+        standing: share of the patches that stand on drivable ground, as obstacles do: the lowest pixel of their
+            outline lies on it. Each image row with ground that leaves room is equally likely. The others may
             lie anywhere, and so may those in crops without such ground.
         train_flow: train the flow, by the likelihood of the replaced crops and, through its samples, by L_jsd. False
             freezes it.

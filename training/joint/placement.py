@@ -125,9 +125,9 @@ def place(count: int, crop: tuple[int, int], config: NegativeConfig, generator: 
 def standing(placement: Placement, ground: Tensor, own: slice, share: float, generator: torch.Generator) -> Placement:
     """The patches, a share of them moved so that they stand on the ground, as obstacles do.
 
-    The middle of the lower side of a patch's rectangle then lies on a pixel of the ground; the outline may end a little
-    above. The image row is drawn first, and then the pixel in it: the rows far ahead have few pixels of ground, and
-    obstacles are seen there at least as often. A patch stays where it is if no pixel of the ground leaves room for it.
+    The lowest pixel of a patch's outline then lies on a pixel of the ground. The image row is drawn first, and then the
+    pixel in it: the rows far ahead have few pixels of ground, and obstacles are seen there at least as often. A patch
+    stays where it is if no pixel of the ground leaves room for its rectangle.
 
     Args:
         placement: of all N patches of the batch.
@@ -137,16 +137,30 @@ def standing(placement: Placement, ground: Tensor, own: slice, share: float, gen
     """
     drawn = torch.rand((len(placement.top), 3), generator=generator)
     top, left = placement.top.clone(), placement.left.clone()
-    middle = placement.width // 2
     for number, image in zip(range(*own.indices(len(top))), ground, strict=True):
         chosen, of_rows, of_columns = drawn[number].tolist()
-        room = image[placement.height - 1 :, middle : image.shape[1] - placement.width + middle + 1]
+        if chosen >= share or not placement.inside[number].any():
+            continue
+        lowest, middle = foot(placement.inside[number])
+        # Where the foot may be while the rectangle lies within the image.
+        room = image[lowest:, middle:][: len(image) - placement.height + 1, : image.shape[1] - placement.width + 1]
         rows = room.any(dim=1).nonzero()[:, 0]
-        if chosen < share and len(rows):
+        if len(rows):
             top[number] = rows[int(of_rows * len(rows))]
             columns = room[top[number]].nonzero()[:, 0]
             left[number] = columns[int(of_columns * len(columns))]
     return replace(placement, top=top, left=left)
+
+
+def foot(inside: Tensor) -> tuple[int, int]:
+    """Row and column of the lowest pixel of an outline (height, width) bool; of several, the middle one.
+
+    >>> foot(torch.tensor([[True, True, True], [False, True, True], [False, False, False]]))
+    (1, 2)
+    """
+    lowest = int(inside.any(dim=1).nonzero()[-1])
+    columns = inside[lowest].nonzero()[:, 0]
+    return lowest, int(columns[len(columns) // 2])
 
 
 def outline(config: NegativeConfig) -> Outline:
