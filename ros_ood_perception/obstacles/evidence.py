@@ -73,10 +73,10 @@ class EvidenceSettings:
             raise ValueError(
                 f"vanishes_at is {self.vanishes_at} and appears_at {self.appears_at}; vanishes_at must be the smaller"
             )
-        if not 0 <= self.weak_sighting <= self.strong_sighting or not self.strong_sighting > 0:
+        if not -math.inf < self.weak_sighting <= self.strong_sighting or not self.strong_sighting > 0:
             raise ValueError(
-                f"weak_sighting is {self.weak_sighting} and strong_sighting {self.strong_sighting}; they must be at "
-                "least 0, strong_sighting above 0 and not below weak_sighting"
+                f"weak_sighting is {self.weak_sighting} and strong_sighting {self.strong_sighting}; strong_sighting "
+                "must be above 0 and not below weak_sighting"
             )
         for name in ("miss", "foot_error", "pitch_error_deg", "object_speed_mps"):
             if not 0 <= getattr(self, name) < math.inf:

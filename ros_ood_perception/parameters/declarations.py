@@ -436,8 +436,9 @@ _EVIDENCE = Group(
         Declaration(
             "evidence.weak_sighting",
             _EVIDENCE_DEFAULTS.weak_sighting,
-            "Evidence of a frame in which the region's highest score is just the threshold.",
-            bounds=(0.0, 10.0),
+            "Evidence of a frame in which the region's highest score is just the threshold. Negative: such a region "
+            "speaks against an object.",
+            bounds=(-10.0, 10.0),
             live=True,
         ),
         Declaration(
