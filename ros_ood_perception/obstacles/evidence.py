@@ -49,7 +49,8 @@ class EvidenceSettings:
         appears_at: evidence from which on it is an obstacle.
         vanishes_at: evidence below which it is none any more; below `appears_at`.
         weak_sighting, strong_sighting: evidence of a sighting whose highest score is the threshold, or 1. In between it
-            grows linearly with the score.
+            grows linearly with the score. With a negative `weak_sighting` a region that barely reaches the threshold
+            speaks against an object; so the mask can have a low threshold, and obstacles need a high score somewhere.
         miss: what is subtracted for a frame in which the place is in view and not marked.
         foot_error: standard deviation of the foot's row and column, as a fraction of the frame's height.
         pitch_error_deg: standard deviation of the camera's pitch against the road from frame to frame, degrees.

@@ -33,6 +33,9 @@ MOST_REMEMBERED = 256
 class PersistenceSettings:
     """When a region becomes an obstacle: seen in `seen_frames` of the last `of_frames` frames.
 
+    And its sightings, summed as `evidence` does, must not speak against it, as they can with a negative
+    `EvidenceSettings.weak_sighting`.
+
     Attributes:
         seen_frames: k, at least 1.
         of_frames: n, at least k.
@@ -302,6 +305,8 @@ class ObstacleDetector:
         rows = self._tracks.rows
         has_place, shown = rows["has_place"][tracks], rows["shown"][tracks]
         persist = self._tracks.seen[tracks].sum(axis=1) >= self.persistence.seen_frames
+        # Where low scores speak against an object, frames of them count for nothing.
+        persist &= rows["sighted"][tracks] >= 0
         if world is None:
             rows["shown"][tracks] = np.where(has_place, shown, persist)
             # This frame has no motion, and those before it and after it do.

@@ -437,7 +437,7 @@ _EVIDENCE = Group(
             "evidence.weak_sighting",
             _EVIDENCE_DEFAULTS.weak_sighting,
             "Evidence of a frame in which the region's highest score is just the threshold. Negative: such a region "
-            "speaks against an object.",
+            "speaks against an object, also where frames are counted (`persistence.*`).",
             bounds=(-10.0, 10.0),
             live=True,
         ),

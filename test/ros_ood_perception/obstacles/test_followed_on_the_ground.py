@@ -15,7 +15,7 @@ from ros_ood_perception.obstacles.evidence import EvidenceSettings
 from ros_ood_perception.obstacles.ground import CameraPose, GroundProjection
 from ros_ood_perception.obstacles.motion import FrameMotion, PlanarPose
 from ros_ood_perception.obstacles.regions import RegionFinder, RegionSettings
-from ros_ood_perception.obstacles.tracks import Obstacle, ObstacleDetector
+from ros_ood_perception.obstacles.tracks import Obstacle, ObstacleDetector, PersistenceSettings
 
 GROUND = GroundProjection(CameraModel(480, 640, 560, 560, 320, 240), CameraPose.from_mounting(1.45, 3.5))
 ROAD, CAR = 3, 5
@@ -185,12 +185,36 @@ def test_a_restored_tracker_goes_on_as_if_it_had_not_been_interrupted_and_stays_
     assert 12 <= len(detector.state()["tracks"]) < 12 * 25
 
 
+@pytest.mark.parametrize("motion_is_known", [True, False])
+def test_a_negative_weak_sighting_asks_for_a_high_score_somewhere(motion_is_known: bool) -> None:
+    """The mask shows both; the score 0.55 is 0.1 of the way from the threshold to 1, and 0.98 nearly all of it."""
+
+    def shown_in(scores: Sequence[float], weak_sighting: float) -> list[int]:
+        settings = EvidenceSettings(appears_at=5.0, weak_sighting=weak_sighting, strong_sighting=2.0)
+        detector = ObstacleDetector(FINDER, PersistenceSettings(2, 3), settings)
+        found = []
+        for number, score in enumerate(scores):
+            motion = FrameMotion(PlanarPose(0.8 * number, 0.0, 0.0)) if motion_is_known else None
+            seen = frame((20 - 0.8 * number, 0.0, score))
+            assert seen.anomaly_mask.any()
+            found.append(detector(seen, number * 10**8, GROUND, motion))
+        return shown(found)
+
+    assert shown_in([WEAK] * 12, 0.0)[0] >= 2
+    assert shown_in([WEAK] * 12, -0.6) == []
+    assert shown_in([STRONG] * 4, -0.6) == ([3, 4] if motion_is_known else [2, 3, 4])
+    # Strong frames outweigh a few weak ones.
+    assert shown_in([*[STRONG] * 4, WEAK, WEAK, STRONG], -0.6)[-3:] == [5, 6, 7]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         {"vanishes_at": 3.4},
         {"appears_at": math.nan},
         {"weak_sighting": 2.0},
+        {"weak_sighting": -math.inf},
+        {"weak_sighting": -2.0, "strong_sighting": -1.0},
         {"miss": -1.0},
         {"foot_error": 0.0},
         {"max_unseen_s": math.nan},
