@@ -39,20 +39,24 @@ TRACK = np.dtype(
 """
 
 
+UNSEEN, SEEN, SPEAKS_FOR = 0, 1, 2
+"""Of a track in a frame: not seen; seen, with a score that speaks against an object; seen, and it does not."""
+
+
 class TrackTable:
     """Tracks in the order in which they began.
 
     Args:
-        of_frames: the number of last frames of which is known whether a track was seen in them.
+        of_frames: the number of last frames of which is known how a track was seen in them.
 
     Attributes:
         rows: (T,) of `TRACK`.
-        seen: (T, of_frames) whether it was seen in the last frames, the newest last.
+        seen: (T, of_frames) uint8, `UNSEEN`, `SEEN` or `SPEAKS_FOR` in the last frames, the newest last.
     """
 
     def __init__(self, of_frames: int) -> None:
         self.rows = np.zeros(0, TRACK)
-        self.seen = np.zeros((0, of_frames), np.bool_)
+        self.seen = np.zeros((0, of_frames), np.uint8)
         self._frames = np.zeros(0, np.int64)
 
     def __len__(self) -> int:
@@ -66,7 +70,7 @@ class TrackTable:
 
     def begin_frame(self) -> None:
         """Begin a frame, in which no track is seen yet."""
-        self.seen = np.concatenate([self.seen[:, 1:], np.zeros((len(self), 1), np.bool_)], axis=1)
+        self.seen = np.concatenate([self.seen[:, 1:], np.zeros((len(self), 1), np.uint8)], axis=1)
         self._frames += 1
 
     def add(self, ids: Sequence[int], stamp_ns: int) -> None:
@@ -74,7 +78,7 @@ class TrackTable:
         new = np.zeros(len(ids), TRACK)
         new["id"], new["first_stamp_ns"] = ids, stamp_ns
         self.rows = np.concatenate([self.rows, new])
-        self.seen = np.concatenate([self.seen, np.zeros((len(ids), self.seen.shape[1]), np.bool_)])
+        self.seen = np.concatenate([self.seen, np.zeros((len(ids), self.seen.shape[1]), np.uint8)])
         self._frames = np.concatenate([self._frames, np.ones(len(ids), np.int64)])
 
     def see(self, tracks: NDArray[np.int64], boxes: NDArray[np.int64], stamp_ns: int) -> None:
@@ -82,7 +86,7 @@ class TrackTable:
         self.rows["box"][tracks] = boxes
         self.rows["last_seen_ns"][tracks] = stamp_ns
         self.rows["age_frames"][tracks] += 1
-        self.seen[tracks, -1] = True
+        self.seen[tracks, -1] = SEEN
 
     def keep(self, kept: NDArray[np.bool_]) -> None:
         """Forget all tracks but these (T,)."""
@@ -92,7 +96,7 @@ class TrackTable:
         """Know of another number of last frames from now on. Of more than before, the earlier ones stay unknown."""
         known = min(self.seen.shape[1], of_frames)
         self._frames = np.minimum(self._frames, known)
-        seen = np.zeros((len(self), of_frames), np.bool_)
+        seen = np.zeros((len(self), of_frames), np.uint8)
         seen[:, of_frames - known :] = self.seen[:, self.seen.shape[1] - known :]
         self.seen = seen
 

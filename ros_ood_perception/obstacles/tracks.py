@@ -22,7 +22,7 @@ from ros_ood_perception.obstacles.motion import SECONDS_PER_NANOSECOND, FrameMot
 from ros_ood_perception.obstacles.places import Places, updated, walked
 from ros_ood_perception.obstacles.regions import Region, RegionFinder, RegionSettings
 from ros_ood_perception.obstacles.standing import Standings, large_enough, standings
-from ros_ood_perception.obstacles.track_table import TrackTable
+from ros_ood_perception.obstacles.track_table import SEEN, SPEAKS_FOR, UNSEEN, TrackTable
 from ros_ood_perception.obstacles.world_view import WorldView
 
 MOST_REMEMBERED = 256
@@ -33,8 +33,8 @@ MOST_REMEMBERED = 256
 class PersistenceSettings:
     """When a region becomes an obstacle: seen in `seen_frames` of the last `of_frames` frames.
 
-    And its sightings, summed as `evidence` does, must not speak against it, as they can with a negative
-    `EvidenceSettings.weak_sighting`.
+    A frame whose score speaks against an object does not count. With a negative `EvidenceSettings.weak_sighting` there
+    are such frames.
 
     Attributes:
         seen_frames: k, at least 1.
@@ -274,11 +274,12 @@ class ObstacleDetector:
                 np.array([region.peak_score for region in regions]), result.anomaly_threshold
             )
             rows["sighted"][tracks] = settings.after_sightings(rows["sighted"][tracks], sightings)
+            self._tracks.seen[tracks, -1] = np.where(sightings >= 0, SPEAKS_FOR, SEEN)
         if world is None:
             return
         if len(world.placed):
             self._follow_places(tracks[world.placed], world)
-        unseen = (rows["has_place"] & ~self._tracks.seen[:, -1]).nonzero()[0]
+        unseen = (rows["has_place"] & (self._tracks.seen[:, -1] == UNSEEN)).nonzero()[0]
         if len(unseen):
             missed = unseen[world.is_visible(Places(rows["places"][unseen, 0].T), result, self.finder)]
             rows["sighted"][missed] = settings.after_miss(rows["sighted"][missed])
@@ -304,9 +305,7 @@ class ObstacleDetector:
         """(N,) Whether tracks (N,) that are seen in this frame are obstacles."""
         rows = self._tracks.rows
         has_place, shown = rows["has_place"][tracks], rows["shown"][tracks]
-        persist = self._tracks.seen[tracks].sum(axis=1) >= self.persistence.seen_frames
-        # Where low scores speak against an object, frames of them count for nothing.
-        persist &= rows["sighted"][tracks] >= 0
+        persist = (self._tracks.seen[tracks] == SPEAKS_FOR).sum(axis=1) >= self.persistence.seen_frames
         if world is None:
             rows["shown"][tracks] = np.where(has_place, shown, persist)
             # This frame has no motion, and those before it and after it do.

@@ -12,9 +12,9 @@ tried beside each other on its score.
 For each setting the lowest threshold is taken that keeps the rate: first of every eighth of 241, then of those just
 below it. So the drives are played twice. Settings are
 
-- with --objects DRIVE or --objects RECORDING=TRUTH.json (docs/measuring.md): a small grid of `region.hysteresis`,
-  `region.min_size_m` with `region.min_area`, and `persistence.*` with `evidence.appears_at`. Chosen is what finds most
-  unknown objects there. Give drives whose results you will not report;
+- with --objects DRIVE or --objects RECORDING=TRUTH.json (docs/measuring.md): a small grid of `region.hysteresis` with
+  `evidence.weak_sighting`, `region.min_size_m` with `region.min_area`, and `persistence.*` with `evidence.appears_at`.
+  Chosen is what finds most unknown objects there. Give drives whose results you will not report;
 - without: those of the parameters, and only the threshold is chosen. A larger smallest area, or longer persistence,
   always allows a lower threshold, and nothing would show which objects it loses.
 

@@ -18,7 +18,11 @@ from ros_ood_perception.pipeline.camera_pipeline import PipelineSettings
 SEEN, OF, APPEARS = "persistence.seen_frames", "persistence.of_frames", "evidence.appears_at"
 Settings = dict[str, Any]
 
-GROWTH: list[Settings] = [{"region.hysteresis": value} for value in (0.7, 1.0)]
+MARKED: list[Settings] = [
+    {"region.hysteresis": 0.7, "evidence.weak_sighting": 0.9, "evidence.strong_sighting": 1.2},
+    {"region.hysteresis": 1.0, "evidence.weak_sighting": -1.2, "evidence.strong_sighting": 2.0},
+]
+"""Regions grow below the threshold; or the threshold is low, and a region needs a high score somewhere."""
 SIZES: list[Settings] = [
     {"region.min_area": area, "region.min_size_m": size_m}
     for area, size_m in ((0.0001, 0.2), (0.0001, 0.3), (0.0001, 0.4), (0.0002, 0.0), (0.0004, 0.0), (0.001, 0.0))
@@ -88,7 +92,7 @@ def candidates(live: LiveSettings, tries: Sequence[str], weighs_objects: bool, e
     """
     own = in_force(live.given, OperatingPoint("none", 1.0, "", ""))
     fixed = {name for name, source in own.sources.items() if source == PARAMETER}
-    axes = [GROWTH, SIZES, *([] if each_frame else [PERSISTENCE])] if weighs_objects else []
+    axes = [MARKED, SIZES, *([] if each_frame else [PERSISTENCE])] if weighs_objects else []
     for text in tries:
         name, values = _tried(text)
         if name in fixed:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ros_ood_perception.obstacles.track_table import TrackTable
+from ros_ood_perception.obstacles.track_table import SEEN, SPEAKS_FOR, UNSEEN, TrackTable
 
 STATE: list[dict[str, Any]] = [
     {
@@ -17,7 +17,7 @@ STATE: list[dict[str, Any]] = [
         "first": 1_700_000_000_123_456_789,
         "last": 1_700_000_000_323_456_789,
         "age": 2,
-        "seen": [True, False, True],
+        "seen": [SEEN, UNSEEN, SPEAKS_FOR],
         "evidence": [1.8, 0.1 + 0.2],
         "shown": True,
         "place": [[1.5, -2.0, 0.1, 0.01, 0.2], [12.25, 1.0, 0.3, -0.02, 0.4], 1_700_000_000_323_456_789],
@@ -28,7 +28,7 @@ STATE: list[dict[str, Any]] = [
         "first": 1_700_000_000_323_456_789,
         "last": 1_700_000_000_323_456_789,
         "age": 1,
-        "seen": [True],
+        "seen": [SPEAKS_FOR],
         "evidence": [0.9, 0.0],
         "shown": False,
         "place": None,
@@ -54,17 +54,17 @@ def test_seen_is_known_of_as_many_frames_as_there_were_and_at_most_of_the_last_o
 
 @pytest.mark.parametrize(
     ("of_frames", "expected"),
-    [(1, [[True], [True]]), (2, [[False, True], [True]]), (5, [[True, False, True], [True]])],
+    [(1, [[2], [2]]), (2, [[0, 2], [2]]), (5, [[1, 0, 2], [2]])],
 )
 def test_another_number_of_frames_keeps_what_is_known_of_the_last_ones(
-    of_frames: int, expected: list[list[bool]]
+    of_frames: int, expected: list[list[int]]
 ) -> None:
     table = TrackTable.restored(STATE, of_frames=3)
     table.remember(of_frames)
     assert [track["seen"] for track in table.state()] == expected
     assert [track["seen"] for track in TrackTable.restored(STATE, of_frames).state()] == expected
     table.begin_frame()
-    assert [track["seen"] for track in table.state()] == [[*seen, False][-of_frames:] for seen in expected]
+    assert [track["seen"] for track in table.state()] == [[*seen, UNSEEN][-of_frames:] for seen in expected]
 
 
 def test_tracks_that_are_not_kept_are_forgotten_with_all_that_is_known_of_them() -> None:
