@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from recorded_drive import START_NS, STEP_NS, camera_info, header, image, static_transforms, write_bag
 
 from ros_ood_perception.bundle.model_bundle import read_bundle
+from ros_ood_perception.parameters.declarations import DECLARATIONS
+from ros_ood_perception.parameters.settings import live_settings
 from ros_ood_perception.recordings.message_types import message_types
 from ros_ood_perception.replay.command_line.main import main as replay
 from training.calibrate_obstacles.__main__ import main as calibrate
-from training.calibrate_obstacles.candidates import THRESHOLDS, Candidate
+from training.calibrate_obstacles.candidates import THRESHOLDS, Candidate, candidates
 from training.calibrate_obstacles.choosing import Counts, Exposure, Round
 from training.calibrate_obstacles.counting import DriveCounts
 from training.calibrate_obstacles.poisson import poisson_bound, poisson_interval
@@ -317,3 +319,14 @@ def test_images_of_a_folder_stand_for_themselves_and_each_obstacle_counts_in_eac
 def test_intervals_are_those_of_the_chi_square_distribution(count: int, low: float, high: float, bound: float) -> None:
     assert poisson_interval(count) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
     assert poisson_bound(count) == pytest.approx(bound, abs=1e-4)
+
+
+def test_the_grid_has_a_low_threshold_with_evidence_and_keeps_what_the_parameters_set() -> None:
+    def tried(**given: Any) -> set[tuple[Any, Any, Any]]:
+        values = {declaration.name: declaration.default_value for declaration in DECLARATIONS}
+        live = live_settings(values | {name.replace("__", "."): value for name, value in given.items()})
+        names = ("region.hysteresis", "evidence.weak_sighting", "evidence.strong_sighting")
+        return {tuple(one.settings[name] for name in names) for one in candidates(live, (), True, False)}
+
+    assert tried() == {(0.7, 0.9, 1.2), (1.0, -1.2, 2.0)}
+    assert tried(evidence__weak_sighting=-0.5) == {(0.7, -0.5, 1.2)}

@@ -22,7 +22,7 @@ MARKED: list[Settings] = [
     {"region.hysteresis": 0.7, "evidence.weak_sighting": 0.9, "evidence.strong_sighting": 1.2},
     {"region.hysteresis": 1.0, "evidence.weak_sighting": -1.2, "evidence.strong_sighting": 2.0},
 ]
-"""Regions grow below the threshold; or the threshold is low, and a region needs a high score somewhere."""
+"""Regions grow below the threshold; or the threshold is low, and low scores speak against an object."""
 SIZES: list[Settings] = [
     {"region.min_area": area, "region.min_size_m": size_m}
     for area, size_m in ((0.0001, 0.2), (0.0001, 0.3), (0.0001, 0.4), (0.0002, 0.0), (0.0004, 0.0), (0.001, 0.0))
@@ -31,7 +31,8 @@ SIZES: list[Settings] = [
 PERSISTENCE: list[Settings] = [
     {SEEN: seen, OF: of, APPEARS: evidence} for seen, of, evidence in ((2, 3, 2.0), (3, 5, 3.2), (5, 8, 5.0))
 ]
-"""An obstacle appears after two, three or five frames, with the vehicle's motion (evidence) and without it."""
+"""An obstacle appears after about two, three or five frames, with the vehicle's motion (evidence) and without it. Where
+high scores give more evidence (`MARKED`), a strong one appears sooner."""
 EACH_FRAME: Settings = {SEEN: 1, OF: 1}
 """Persistence of frames that stand for themselves."""
 
