@@ -382,8 +382,8 @@ _PERSISTENCE = Group(
         Declaration(
             "persistence.seen_frames",
             2,
-            "A region becomes an obstacle when it was seen in this many of the last `persistence.of_frames` frames, "
-            "with a score that does not speak against it (`evidence.weak_sighting`). "
+            "A region becomes an obstacle when it was seen in this many of the last `persistence.of_frames` frames. "
+            "A frame whose score speaks against it does not count (`evidence.weak_sighting`). "
             "With the motion of the vehicle known, that is for regions without a place; others count by `evidence.*`.",
             unit="frames",
             bounds=(1, 100),
