@@ -50,10 +50,10 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the node")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
-    bundle = read_bundle(options.bundle)
-    values = {declaration.name: declaration.default_value for declaration in DECLARATIONS}
+    values: dict[str, Any] = {declaration.name: declaration.default_value for declaration in DECLARATIONS}
     values |= {"operating_point": options.operating_point}
     values |= {name: yaml.safe_load(value) for name, _, value in (text.partition("=") for text in options.set)}
+    bundle = read_bundle(options.bundle).up_to(values["max_input_height"])
     settings = live_settings(values).pipeline_settings(bundle.description)
     settings = replace(settings, persistence=PersistenceSettings(1, 1))
     engine = open_engine(bundle, "auto")

@@ -26,6 +26,8 @@ LARGEST_AREA = 1 << 25
 TEMPERATURES = (1e-3, 1e3)
 LONGEST_NAME = 200
 MOST_FURTHER_SIZES = 3
+SAME_ASPECT = 0.04
+"""Difference of two aspects, as |log|, up to which they count as one: sides are multiples of 32, so 384x672 is 1.75."""
 """Each is another graph in memory, as large as `model.onnx`."""
 
 Fit = Literal["stretch", "letterbox"]
@@ -98,12 +100,16 @@ class InputDescription:
     >>> given = InputDescription(480, 640, further_sizes=sizes)
     >>> given.size_for((1080, 1920)), given.size_for((1200, 1600))
     ((384, 672), (480, 640))
+    >>> sizes = (*sizes, FurtherSize(768, 1344, "model_768x1344.onnx", "0" * 64))
+    >>> given = InputDescription(480, 640, further_sizes=sizes)
+    >>> given.size_for((720, 1280)), given.size_for((1080, 1920))
+    ((384, 672), (768, 1344))
 
     Attributes:
         height, width: to which the graph resizes every image, pixels.
         fit: how a frame comes to that size. `stretch`: the graph resizes it, whatever its aspect. `letterbox`: before
             the graph, it is scaled without distortion and the rest is filled with its mirror image.
-        further_sizes: a frame takes the size with the nearest aspect.
+        further_sizes: the same network at other sizes; see `size_for`.
     """
 
     height: int
@@ -116,8 +122,8 @@ class InputDescription:
         _check_size(self.height, self.width)
         if len(self.further_sizes) > MOST_FURTHER_SIZES:
             raise ValueError(f"there are {len(self.further_sizes)} further sizes; at most {MOST_FURTHER_SIZES}")
-        if len({height / width for height, width in self.sizes}) < len(self.sizes):
-            raise ValueError(f"two of the sizes {self.sizes_text} have one aspect, and a frame gets a size by its own")
+        if len(set(self.sizes)) < len(self.sizes):
+            raise ValueError(f"two of the sizes {self.sizes_text} are the same")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -135,9 +141,18 @@ class InputDescription:
         return ", ".join(f"{height}x{width}" for height, width in self.sizes)
 
     def size_for(self, frame_size: tuple[int, int]) -> tuple[int, int]:
-        """The size that a frame of this height and width takes: the nearest by |log aspect|, the first of equals."""
+        """The size that a frame of this height and width takes.
+
+        The aspect decides first: the nearest one by |log aspect|, and those that are at most `SAME_ASPECT` farther.
+        Of these, the frame takes the highest that has no more rows than the frame, so that small things keep their
+        pixels and none are made up. If all have more rows, it takes the lowest.
+        """
         aspect = math.log(frame_size[1] / frame_size[0])
-        return min(self.sizes, key=lambda size: abs(math.log(size[1] / size[0]) - aspect))
+        misfit = {size: abs(math.log(size[1] / size[0]) - aspect) for size in self.sizes}
+        nearest = min(misfit.values())
+        near = sorted((size for size in self.sizes if misfit[size] <= nearest + SAME_ASPECT), key=misfit.__getitem__)
+        filled = [size for size in near if size[0] <= frame_size[0]]
+        return max(filled, key=lambda size: size[0]) if filled else min(near, key=lambda size: size[0])
 
 
 def _check_size(height: int, width: int) -> None:

@@ -8,7 +8,7 @@ are within the limits. Where a public key is given, its owner signed the yaml.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -111,6 +111,21 @@ class Bundle:
         further = whole.further_sizes[index - 1]
         description = replace(self.description, input=own_input, model_sha256=further.sha256, variants=further.variants)
         return Bundle(self.folder, description, self.further_models[index - 1])
+
+    def with_sizes(self, sizes: Sequence[tuple[int, int]]) -> Bundle:
+        """The bundle with its first input size, and with those of the further ones that are in `sizes`."""
+        further = self.description.input.further_sizes
+        kept = [index for index, one in enumerate(further) if one.size in sizes]
+        if len(kept) == len(further):
+            return self
+        own_input = replace(self.description.input, further_sizes=tuple(further[index] for index in kept))
+        models = tuple(self.further_models[index] for index in kept)
+        return replace(self, description=replace(self.description, input=own_input), further_models=models)
+
+    def up_to(self, max_input_height: int) -> Bundle:
+        """The bundle without the further input sizes of more rows than this; 0: with all of them."""
+        sizes = self.description.input.sizes
+        return self.with_sizes([size for size in sizes if not max_input_height or size[0] <= max_input_height])
 
     def files(self) -> dict[str, bytes]:
         """The contents of all graphs besides `model.onnx`, by file name.

@@ -1,4 +1,4 @@
-"""The engines of a bundle's input sizes as one engine: each frame runs at the size of the nearest aspect."""
+"""The engines of a bundle's input sizes as one engine: each frame runs at the size that fits it."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def open_bundle(
         BundleError, EngineError, ParameterError: the message says what to do.
     """
     with watch.at(f"reading the bundle {fixed.bundle}", lambda: fixed.opening_deadline_s):
-        bundle = read_bundle(fixed.bundle, fixed.bundle_public_key)
+        bundle = read_bundle(fixed.bundle, fixed.bundle_public_key).up_to(fixed.max_input_height)
         live.pipeline_settings(bundle.description)
     supervisor = _supervisor(fixed, bundle, watch, log)
     supervisor.open()

@@ -102,6 +102,14 @@ _MODEL = Group(
             bounds=(0, 256),
         ),
         Declaration(
+            "max_input_height",
+            0,
+            "Further input sizes of the bundle with more rows than this are left out. 0: all are used. A lower value "
+            "saves time and memory, and small things far ahead are missed.",
+            unit="pixels",
+            bounds=(0, 16384),
+        ),
+        Declaration(
             "precision",
             "fp16",
             "Number format in which an engine on a GPU computes. The bundle must hold the model in that form.",

@@ -59,6 +59,7 @@ class FixedSettings:
 
     Attributes:
         num_threads: of the CPU engine; 0: every CPU that the process may use.
+        max_input_height: of the bundle's further input sizes, pixels; 0: all are used.
         inference_deadline_s: s; 0: derived from measured inferences.
         opening_deadline_s: s, above 0.
         mountings: pose of each camera in the vehicle's frame; None: from tf2.
@@ -72,6 +73,7 @@ class FixedSettings:
     bundle_public_key: str
     engine: str
     num_threads: int
+    max_input_height: int
     gpu: GpuOptions
     cameras: tuple[str, ...]
     image_transport: str
@@ -284,6 +286,7 @@ def fixed_settings(values: Mapping[str, Any]) -> FixedSettings:
         bundle_public_key=values["bundle_public_key"],
         engine=values["engine"],
         num_threads=values["num_threads"],
+        max_input_height=values["max_input_height"],
         gpu=GpuOptions(
             precision=values["precision"],
             image_size=(values["engine_image_height"], values["engine_image_width"]),

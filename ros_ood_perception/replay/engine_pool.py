@@ -157,7 +157,7 @@ def _open_in_worker(
 ) -> str:
     """Open the engine of this process. Returns its name."""
     global _own
-    bundle = read_bundle(folder)
+    bundle = read_bundle(folder).with_sizes(description.input.sizes)
     # The whole description, which was checked and maybe signed: it holds the digest of every file.
     if bundle.description != description:
         raise EngineError(f"{folder}: the bundle was changed while the replay began; start it again")

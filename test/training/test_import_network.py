@@ -384,7 +384,7 @@ def test_an_onnx_file_that_cannot_be_a_bundle_is_refused_with_the_cure(
     onnx.save(model, tmp_path / "custom.onnx")
     assert "the custom operator com.example." in said(tmp_path / "custom.onnx")
     sizes = ["--size", "60x100", "--size", "60x200"]
-    assert "two of the sizes 60x100, 60x100 have one aspect" in said(good, [*said_all, *sizes])
+    assert "two of the sizes 60x100, 60x100 are the same" in said(good, [*said_all, *sizes])
     assert "--size 60x200 became 60x100: the file fixes the size of its input" in said(good, [*said_all, *sizes])
     (tmp_path / "text.onnx").write_text("no network")
     assert "no valid ONNX file" in said(tmp_path / "text.onnx")

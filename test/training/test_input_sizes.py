@@ -91,8 +91,8 @@ def test_sizes_that_work_are_named(bundle_of_two_sizes: Path, capsys: pytest.Cap
     said = capsys.readouterr().err
     assert "no input of 100x220: height and width must be multiples of 32" in said
     assert "the nearest is 96x224" in said
-    assert main([str(bundle_of_two_sizes), "--size", "192x256"]) == 2
-    assert "two of the sizes 96x128, 64x160, 192x256 have one aspect" in capsys.readouterr().err
+    assert main([str(bundle_of_two_sizes), "--size", "96x128"]) == 2
+    assert "two of the sizes 96x128, 64x160, 96x128 are the same" in capsys.readouterr().err
 
 
 def test_a_graph_with_amounts_of_one_size_is_refused(network: LadderSegmenter) -> None:
@@ -169,3 +169,15 @@ def test_the_graphs_of_a_further_size_are_checked_as_the_first_one_is(
     with pytest.raises(BundleError, match=rf"{file}: 'semantic' has the shape \(1, 96, 128\).*makes it \(1, 64, 160\)"):
         write_bundle(folder, opened.description, opened.model, files)
     assert write_bundle(folder, opened.description, opened.model, {}).description.input.sizes == ((96, 128),)
+
+
+def test_a_frame_takes_the_highest_size_of_its_aspect_that_it_fills(bundle_of_two_sizes: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(bundle_of_two_sizes, tmp_path / "fine"))
+    assert main([str(folder), "--size", "128x320"]) == 0
+    bundle = read_bundle(folder)
+    assert bundle.description.input.sizes == ((96, 128), (64, 160), (128, 320))
+    engine = open_engine(bundle, "onnxruntime")
+    frames = {(127, 318): (64, 160), (128, 320): (128, 320), (400, 1000): (128, 320), (20, 50): (64, 160)}
+    for frame, size in frames.items():
+        assert engine.run(np.zeros((1, *frame, 3), np.uint8)).semantic.shape == (1, *size)
+    engine.close()

@@ -1,10 +1,10 @@
-"""Give a bundle a further input size, for cameras of another aspect.
+"""Give a bundle a further input size, for cameras of another aspect or with more pixels.
 
-    python -m training.add_size models/camvid_small --size 384x672
+    python -m training.add_size models/camvid_small --size 768x1024
 
 The graphs of the size are made from the bundle's own, at each of its precisions. The weights are the same, and no
-checkpoint is needed. A frame takes the size with the nearest aspect. `training.export --size ... --size ...` makes the
-same from a checkpoint.
+checkpoint is needed. A frame takes the size with the nearest aspect, and of several the highest that has no more rows
+than the frame. `training.export --size ... --size ...` makes the same from a checkpoint.
 
 It needs the packages of training (`./test.sh --version` installs them). A signed bundle has to be signed again.
 Thresholds stay as they are. `benchmark/quality/other_aspects.py` measures how far they hold at the new size.

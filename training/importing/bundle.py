@@ -136,7 +136,7 @@ def _input(sizes: Sequence[tuple[int, int]], fit: Fit, notes: Sequence[str]) -> 
         notes: of the last size.
 
     Raises:
-        NetworkRefusedError: two of them have one aspect, or there are too many.
+        NetworkRefusedError: two of them are the same, or there are too many.
     """
     try:
         further = tuple(FurtherSize(*size, graph_file("fp32", size), "") for size in sizes[1:])

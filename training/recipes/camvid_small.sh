@@ -49,7 +49,7 @@ done
 # For other data, --fit negatives fits the temperature.
 "$python" -m training.calibrate "$models/camvid_small" --data "camvid:$data/val" --temperature 3
 "$python" -m training.calibrate "$models/camvid_small_cross_entropy" --data "camvid:$data/val"
-# A further input size of the same weights, for cameras of 16:9.
+# Further input sizes of the same weights, for cameras of 16:9: below 576 rows, of 720 and of 1080.
 for bundle in camvid_small camvid_small_cross_entropy; do
-  "$python" -m training.add_size "$models/$bundle" --size 384x672 --data "camvid:$data/val"
+  "$python" -m training.add_size "$models/$bundle" --size 384x672 --size 576x1024 --size 768x1344 --data "camvid:$data/val"
 done

@@ -53,7 +53,7 @@ def open_all(options: argparse.Namespace) -> Opened:
     given = parameter_values(options.params, options.set, options.node_name)
     bundle_folder = _bundle_folder(options.bundle, given["bundle"])
     _check_paths(options, bundle_folder, outputs)
-    bundle = read_bundle(bundle_folder, given["bundle_public_key"])
+    bundle = read_bundle(bundle_folder, given["bundle_public_key"]).up_to(given["max_input_height"])
     if options.compare is not None:
         # Now, not after an hour of replay.
         check_other(options.compare, RunClasses.of_bundle(bundle.description))

@@ -224,7 +224,7 @@ def further(**changes: object) -> dict[str, object]:
         ([further(file="../model.onnx")], "the file of a further size is '../model.onnx'; it must be a plain name"),
         ([further(file="model_fp16.onnx")], "two graphs have one file"),
         ([further(height=0)], "the input size is 0x160; both must be 1 to"),
-        ([further(height=300, width=400)], "two of the sizes 480x640, 300x400 have one aspect"),
+        ([further(height=480, width=640)], "two of the sizes 480x640, 480x640 are the same"),
         ([further(width=100 + n, file=f"{n}.onnx") for n in range(4)], "there are 4 further sizes; at most 3"),
         (
             [further(variants=[variant(precision="fp32")])],

@@ -51,6 +51,21 @@ def test_each_frame_runs_at_the_size_of_its_aspect_in_every_process(bundle_of_tw
     assert results == [(1, 96, 128), (1, 64, 160), (1, 96, 128), (1, 64, 160), (1, 64, 160)]
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_sizes_above_the_parameter_are_left_out_in_every_process(bundle_of_two_sizes: Path, jobs: int) -> None:
+    bundle = read_bundle(bundle_of_two_sizes)
+    assert bundle.up_to(0) == bundle.up_to(64) == bundle
+    # The first size is always there, whatever its rows.
+    limited = bundle.up_to(63)
+    assert limited.description.input.sizes == ((96, 128),)
+    pool = EnginePool(limited, "onnxruntime", jobs, 1, GpuOptions())
+    try:
+        results = [pool.result(pool.submit(np.zeros((100, 250, 3), np.uint8))) for _ in range(2)]
+    finally:
+        pool.close()
+    assert [result.semantic.shape for result in results] == [(1, 96, 128)] * 2
+
+
 def test_an_engine_that_opens_nowhere_says_why(shipped_bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"^out of memory$"):
         EnginePool(read_bundle(shipped_bundle), "tensorrt", 2, 1, SmallGpu(tmp_path, 0))

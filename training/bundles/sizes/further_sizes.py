@@ -23,7 +23,7 @@ def add_sizes(bundle: Bundle, sizes: Sequence[tuple[int, int]], data: DataArgume
 
     Raises:
         SizeError: the network does not take a size; the message names one that it takes.
-        ValueError: a size has the aspect of another one, or there are too many.
+        ValueError: a size is that of `model.onnx`, or there are too many.
         EngineError, GraphError, BundleError, OutputFolderError: as their messages say.
     """
     whole = bundle.description.input
