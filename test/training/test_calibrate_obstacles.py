@@ -199,6 +199,33 @@ def test_with_objects_the_setting_that_finds_them_is_chosen_and_without_the_lowe
     assert (row["share_of_frames_found"], row["share_of_frames_marked"]) == (7 / 8, 1.0)
 
 
+@pytest.mark.parametrize("beside_it", [2, 3])
+def test_a_setting_that_misses_the_rate_on_the_drives_with_objects_comes_last(
+    bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], beside_it: int
+) -> None:
+    false = write_drive(tmp_path / "false", [Blob(200, 10 + 40 * i, 85, 5) for i in range(3)])
+    thing = Blob(230, 60, 85, 5, frames=8, side=12)
+    objects = write_drive(tmp_path / "objects", [thing, *(Blob(230, 90 + 25 * i, 85, 5) for i in range(beside_it))])
+    truth = write_truth(tmp_path / "truth.json", [thing])
+    options = ["--false-per-hour", asked(2), "--try", "region.min_area=0.001,0.01", "--try", "region.hysteresis=1.0"]
+    options += ["--try", "persistence.seen_frames=2", "--objects", f"{objects}={truth}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.calibrate_obstacles.choosing.poisson_bound", lambda count: 1.0 + count)
+        assert run(bundle, false, *options, "--json", str(tmp_path / "figures.json")) == 0
+        [*_, point] = read_bundle(bundle).description.operating_points
+        # The larger area finds nothing, and raises nothing.
+        assert point.settings["region.min_area"] == (0.001 if beside_it == 2 else 0.01)
+        rows = json.loads((tmp_path / "figures.json").read_text())["rates"][0]["rows"]
+        assert sorted(row["false_obstacles_with_objects"] for row in rows) == [0, beside_it]
+        assert "no setting keeps" not in capfd.readouterr().err
+        options[3] = "region.min_area=0.001"
+        assert run(bundle, false, *options) == 0
+        [*_, point] = read_bundle(bundle).description.operating_points
+        assert point.settings["region.min_area"] == 0.001
+        said = " ".join(capfd.readouterr().err.split())
+        assert ("no setting keeps 1200 an hour on the drives with objects" in said) == (beside_it == 3)
+
+
 @pytest.mark.parametrize(("metres_a_frame", "expected"), [(0.0, 2), (1.0, 0)])
 def test_obstacles_are_followed_on_the_ground_where_the_drive_says_where_the_vehicle_was(
     metres_a_frame: float, expected: int, bundle: Path, tmp_path: Path

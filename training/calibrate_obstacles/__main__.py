@@ -14,7 +14,8 @@ below it. So the drives are played twice. Settings are
 
 - with --objects DRIVE or --objects RECORDING=TRUTH.json (docs/measuring.md): a small grid of `region.hysteresis` with
   `evidence.weak_sighting`, `region.min_size_m` with `region.min_area`, and `persistence.*` with `evidence.appears_at`.
-  Chosen is what finds most unknown objects there. Give drives whose results you will not report;
+  Chosen is what finds most unknown objects there, of what keeps the rate there too. Often it is higher there: things
+  stand between people and cars. Give drives whose results you will not report;
 - without: those of the parameters, and only the threshold is chosen. A larger smallest area, or longer persistence,
   always allows a lower threshold, and nothing would show which objects it loses.
 
@@ -124,9 +125,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _calibrate(options: argparse.Namespace) -> int:
     each_frame = options.false_per_frame is not None
     rates = sorted(set(options.false_per_frame or options.false_per_hour))
-    bundle = read_bundle(options.bundle)
-    _check_outputs(options, bundle)
     values = parameter_values(options.params, options.set, NODE_NAME)
+    bundle = read_bundle(options.bundle).up_to(values["max_input_height"])
+    _check_outputs(options, bundle)
     live = live_settings(values)
     if live.anomaly_threshold is not None:
         raise DriveError("the parameters set anomaly_threshold, which would win over the operating point; remove it")
@@ -213,7 +214,7 @@ def _rated(rates: Sequence[float], counts: Counts, exposure: Exposure) -> list[R
                 f"no threshold up to {THRESHOLDS[-1]:.4f} keeps {rate:g} false obstacles {EACH[exposure.per]}; "
                 "try a larger region.min_size_m or longer persistence (--try), or train on frames like these"
             )
-        found.append(Rated(rate, refused, ranked(choices)))
+        found.append(Rated(rate, refused, ranked(choices, rate)))
     return found
 
 
@@ -226,7 +227,10 @@ def _weighed(
         return list(rated)
     found = dict(zip(wanted, measurement.find(objects, list(wanted.values())), strict=True))
     return [
-        replace(one, choices=ranked([replace(c, found=found.get((c.candidate, c.threshold))) for c in one.choices]))
+        replace(
+            one,
+            choices=ranked([replace(c, found=found.get((c.candidate, c.threshold))) for c in one.choices], one.asked),
+        )
         for one in rated
     ]
 
@@ -270,6 +274,12 @@ def _report(
         tables.append({"asked": one.asked, "point": point_name(one.asked, per), "refused": one.refused, "rows": found})
         if not one.refused:
             print_rated(one.asked, per, found)
+            best = one.choices[0].found
+            if best is not None and not best.keeps(one.asked):
+                say(
+                    f"{point_name(one.asked, per)}: no setting keeps {one.asked:g} {EACH[per]} on the drives with "
+                    "objects; ask for a lower rate, whose thresholds are higher, or train on frames like these"
+                )
     for one in rated:
         if one.refused:
             say(f"{point_name(one.asked, per)}: not written: {one.refused}")
@@ -308,17 +318,15 @@ def _write(options: argparse.Namespace, points: Sequence[OperatingPoint]) -> Non
         write_description(bundle.folder, with_points(bundle.description, points))
         read_bundle(bundle.folder)
     else:
-        files = {variant.file: bundle.variant_bytes(variant) for variant in bundle.description.variants}
         description = replace(with_points(bundle.description, points), name=options.out.resolve().name)
-        write_bundle(options.out, description, bundle.model, files)
+        write_bundle(options.out, description, bundle.model, bundle.files())
     for point in points:
         say(f"{options.out or options.bundle}: {point.name}: score >= {point.threshold:.4f}")
 
 
 def _check_outputs(options: argparse.Namespace, bundle: Bundle) -> None:
     if options.out is not None:
-        written = [variant.file for variant in bundle.description.variants]
-        check_bundle_folder("--out", options.out, written, {"the bundle": bundle.folder})
+        check_bundle_folder("--out", options.out, list(bundle.files()), {"the bundle": bundle.folder})
     if options.json is not None:
         for name, paths in (("--drives", options.drives), ("the bundle", [options.bundle])):
             for path in paths:

@@ -40,8 +40,7 @@ class Exposure:
 
     def most(self, rate: float) -> int:
         """The most false obstacles that keep a rate."""
-        # A sum of spans is not exact in its last digits.
-        return math.floor(rate * self.amount * (1 + 1e-9))
+        return _most(rate, self.amount)
 
     def rates(self, count: int) -> tuple[float, tuple[float, float], float]:
         """The rate of a count, its 95 % interval, and what it is at most with 95 % confidence."""
@@ -83,6 +82,11 @@ def shown_hours(hours: float) -> str:
     if hours < 1 / 60:
         return f"{hours * SECONDS_PER_HOUR:.3g} seconds"
     return f"{hours * 60:.3g} minutes" if hours < 1.5 else f"{hours:.3g} hours"
+
+
+def _most(rate: float, amount: float) -> int:
+    # A sum of spans is not exact in its last digits.
+    return math.floor(rate * amount * (1 + 1e-9))
 
 
 Try = tuple[int, int]
@@ -187,17 +191,30 @@ class Found:
         frames_found: share of the frames in view in which the object is found, 0 to 1.
         frames_marked: share in which the mask marks it, of the frames in which its pixels are known, 0 to 1; None: they
             are known in none.
+        false_obstacles: false ones on these drives, once by their ids.
+        amount: of what rates count, on these drives: hours, or frames.
     """
 
     objects: int
     found: int
     frames_found: float
     frames_marked: float | None
+    false_obstacles: int = 0
+    amount: float = 0.0
 
     @property
     def share(self) -> float:
         """Share of the objects found."""
         return self.found / self.objects if self.objects else 0.0
+
+    @property
+    def false_rate(self) -> float:
+        """False obstacles an hour, or a frame, on these drives."""
+        return self.false_obstacles / self.amount if self.amount else 0.0
+
+    def keeps(self, rate: float) -> bool:
+        """Whether there are no more false obstacles on these drives than the rate allows."""
+        return self.false_obstacles <= _most(rate, self.amount)
 
 
 @dataclass(frozen=True)
@@ -210,15 +227,17 @@ class Choice:
     found: Found | None = None
 
 
-def ranked(choices: Sequence[Choice]) -> list[Choice]:
-    """The choices, the most sensitive first.
+def ranked(choices: Sequence[Choice], rate: float) -> list[Choice]:
+    """The choices, the most sensitive first, and after them those that miss the rate on the drives with objects.
 
-    That is the one that finds most objects, then the one that finds them in most frames, then the one with the lowest
-    threshold, which most known pixels reach.
+    The most sensitive one finds most objects; of equals, it finds them in most frames, or has the lowest threshold,
+    which most known pixels reach. Of those that miss the rate, the one with the fewest false obstacles comes first.
     """
 
-    def order(choice: Choice) -> tuple[float, float, int]:
-        share, frames = (choice.found.share, choice.found.frames_found) if choice.found else (0.0, 0.0)
-        return -share, -frames, choice.threshold
+    def order(choice: Choice) -> tuple[float, float, float, int]:
+        if choice.found is None:
+            return 0.0, 0.0, 0.0, choice.threshold
+        missed = 0.0 if choice.found.keeps(rate) else choice.found.false_rate
+        return missed, -choice.found.share, -choice.found.frames_found, choice.threshold
 
     return sorted(choices, key=order)

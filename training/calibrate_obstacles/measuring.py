@@ -89,6 +89,7 @@ class Measurement:
         """
         settings = [self.settings(choice.candidate, choice.threshold) for choice in choices]
         findings: list[list[Findings]] = []
+        amount = 0.0
         for drive, truth in drives:
             observer = ObjectsFound(settings, drive.fixed, truth, self.each_frame)
             problems, notes = self._play(drive, observer)
@@ -100,7 +101,8 @@ class Measurement:
                     "what is found; give a drive with objects"
                 )
             findings.append(observer.findings)
-        return objects_found(findings)
+            amount += observer.findings[0].frames if self.each_frame else observer.hours
+        return objects_found(findings, amount)
 
     def _play(self, drive: OpenDrive, observer: FalseObstacleCount | ObjectsFound) -> tuple[list[str], list[str]]:
         with progress_bar(console) as bar:

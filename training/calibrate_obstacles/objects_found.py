@@ -13,10 +13,11 @@ from ros_ood_perception.pipeline.camera_pipeline import FrameResult, PipelineSet
 from ros_ood_perception.recordings.results import DetectedBox
 from ros_ood_perception.replay.cameras import CameraTopics
 from ros_ood_perception.replay.inputs import InputFrame
-from training.calibrate_obstacles.choosing import Found
+from training.calibrate_obstacles.choosing import SECONDS_PER_HOUR, Found
 from training.calibrate_obstacles.detectors import CameraTrials
 from training.metrics.obstacles.findings import Findings, share_marked
 from training.metrics.obstacles.judging import Rule, can_be_judged, judge
+from training.metrics.obstacles.measure import frame_spans
 from training.metrics.obstacles.published import PublishedFrame, PublishedObstacle
 from training.metrics.obstacles.truth import ObstacleTruth
 
@@ -43,6 +44,7 @@ class ObjectsFound:
         }
         self._settings, self._truth, self._rule = settings, truth, Rule()
         self._seen: set[tuple[str, int]] = set()
+        self._judged: dict[str, list[int]] = {name: [] for name in fixed.cameras}
         self.findings = [Findings() for _ in settings]
 
     def __call__(self, camera: CameraTopics, frame: InputFrame, result: FrameResult) -> None:
@@ -67,14 +69,23 @@ class ObjectsFound:
             if can_be_judged(published, true):
                 judged = judge(published, true, self._truth.camera_xy(camera.name), self._rule)
                 self.findings[number].add(camera.name, stamp, judged)
+        if true is not None and (camera.name, stamp) not in self._seen:
+            self._judged[camera.name].append(stamp)
         self._seen.add((camera.name, stamp))
 
+    @property
+    def hours(self) -> float:
+        """Of the frames whose truth is known, summed over the cameras."""
+        spans = (seconds for stamps in self._judged.values() for _, seconds in frame_spans(sorted(stamps)))
+        return sum(spans) / SECONDS_PER_HOUR
 
-def objects_found(drives: Sequence[Sequence[Findings]]) -> list[Found]:
+
+def objects_found(drives: Sequence[Sequence[Findings]], amount: float) -> list[Found]:
     """What each setting found on all drives.
 
     Args:
         drives: the findings of each setting, for each drive.
+        amount: hours of all drives; where frames stand for themselves, their number.
     """
     found = []
     for findings in zip(*drives, strict=True):
@@ -83,7 +94,8 @@ def objects_found(drives: Sequence[Sequence[Findings]]) -> list[Found]:
         in_frames = sum(sighting.judged.found for sighting in sightings)
         share = in_frames / len(sightings) if sightings else 0.0
         objects = sum(bool(record.found_in) for record in records)
-        found.append(Found(len(records), objects, share, share_marked(sightings)))
+        false = sum(len(drive.false) for drive in findings)
+        found.append(Found(len(records), objects, share, share_marked(sightings), false, amount))
     return found
 
 

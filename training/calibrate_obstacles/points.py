@@ -128,6 +128,8 @@ def rows(rated: Rated, candidates: Sequence[Candidate], counts: Counts, exposure
                 "objects_found": choice.found.found if choice.found else None,
                 "share_of_frames_found": choice.found.frames_found if choice.found else None,
                 "share_of_frames_marked": choice.found.frames_marked if choice.found else None,
+                "false_obstacles_with_objects": choice.found.false_obstacles if choice.found else None,
+                "rate_with_objects": choice.found.false_rate if choice.found else None,
             }
         )
     return found
@@ -146,7 +148,8 @@ def print_rated(asked: float, per: str, found: Sequence[dict[str, Any]]) -> None
     ):
         table.add_column(name, justify="left" if name == "setting" else "right", no_wrap=name == "setting")
     with_objects = any(row["objects"] for row in found)
-    for name in ("objects found", "frames found", "frames marked") if with_objects else ():
+    of_objects = ("objects found", "frames found", "frames marked", f"false there, {EACH[per]}")
+    for name in of_objects if with_objects else ():
         table.add_column(name, justify="right")
     for row in found[:MOST_ROWS]:
         low, high = row["rate_interval"]
@@ -162,6 +165,7 @@ def print_rated(asked: float, per: str, found: Sequence[dict[str, Any]]) -> None
             marked = row["share_of_frames_marked"]
             cells += [f"{row['objects_found']} of {row['objects']}", f"{row['share_of_frames_found']:.1%}"]
             cells.append("" if marked is None else f"{marked:.1%}")
+            cells.append(f"{row['false_obstacles_with_objects']}: {shown_rate(row['rate_with_objects'])}")
         table.add_row(*cells)
     if len(found) > MOST_ROWS:
         table.caption = f"{len(found) - MOST_ROWS} more keep the rate; --json has them"
