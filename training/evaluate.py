@@ -29,6 +29,7 @@ from rich.table import Table
 
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.inference.engine_names import ENGINES
+from ros_ood_perception.number_arguments import whole
 from ros_ood_perception.shown_text import error_line, printable
 from training.bundles.runner import LogitScore
 from training.data.arguments import data_argument
@@ -99,6 +100,7 @@ def _evaluated(options: argparse.Namespace) -> Evaluation:
         json=options.json,
         save_scores=options.save_scores,
         record=options.record,
+        max_input_height=options.max_input_height,
     )
     return evaluate_bundle(request)
 
@@ -107,6 +109,7 @@ def _check_options_of_scores(parser: argparse.ArgumentParser, options: argparse.
     if options.bundle is not None or len(options.data) != 1:
         parser.error("--scores takes one --data NAME:PATH and no bundle")
     given = {"--score": options.score, "--save-scores": options.save_scores, "--record": options.record}
+    given["--max-input-height"] = options.max_input_height
     unused = [name for name, value in given.items() if value]
     if unused:
         parser.error(f"{' and '.join(unused)}: only for a bundle, not with --scores")
@@ -131,6 +134,13 @@ def _parser() -> argparse.ArgumentParser:
         "--exact-only", action="store_true", help="skip the SMIYC, per-image and component protocols: half the time"
     )
     parser.add_argument("--engine", default="auto", choices=ENGINES)
+    parser.add_argument(
+        "--max-input-height",
+        type=whole(0, 16384),
+        default=0,
+        metavar="ROWS",
+        help="leave out the bundle's further input sizes of more rows, as the node's parameter does (default: use all)",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
     parser.add_argument(
         "--out", type=Path, default=Path("out/evaluation"), help="folder for report.html (default: out/evaluation)"

@@ -567,6 +567,22 @@ def test_figures_and_their_command_are_recorded_in_the_bundle_and_replaced_by_ne
     assert read_bundle(own).description.training.measurements == (other, recorded[0])
 
 
+def test_sizes_that_are_left_out_are_not_measured(bundle: Path, bundle_of_two_sizes: Path, tmp_path: Path) -> None:
+    wide = ("--data", f"images_and_masks:{write_anomalies(tmp_path / 'wide', size=(96, 240))}", "--exact-only")
+    exact = [
+        evaluate(one, tmp_path / name, *wide, *more).sets["images_and_masks"]["exact"]
+        for name, one, more in (
+            ("two", bundle_of_two_sizes, ()),
+            ("limited", bundle_of_two_sizes, ("--max-input-height", "63")),
+            ("one", bundle, ()),
+        )
+    ]
+    assert exact[1] == exact[2] != exact[0]
+    run = evaluate(bundle_of_two_sizes, tmp_path / "recorded", *wide, "--max-input-height", "63", "--record")
+    assert run.code == 2
+    assert "--record writes the figures of the whole bundle; leave --max-input-height out" in run.stderr
+
+
 def test_nothing_is_recorded_unless_asked_for(run: Run, bundle: Path) -> None:
     assert read_bundle(bundle).description.training.measurements == ()
 

@@ -235,6 +235,7 @@ def test_each_object_has_its_row() -> None:
         "largest_marked": 1.0,
         "frames_touched": 2,
         "frames_found": 2,
+        "ids": 1,
         "share_found": 0.5,
         "first_in_view_m": pytest.approx(34.2),
         "first_marked_m": pytest.approx(34.2),
@@ -244,6 +245,17 @@ def test_each_object_has_its_row() -> None:
         "score": 0.9,
         "placement_error_m": pytest.approx(0.2, abs=1e-5),
     }
+
+
+def test_an_object_that_is_lost_and_found_again_has_two_ids() -> None:
+    findings = Findings()
+    for number, ids in enumerate((("1",), (), ("2",))):
+        shown = [obstacle(name, *PIXELS, line(9.5)) for name in ids]
+        findings.add("lost", number, judged(published(*shown), tyre(10.0)))
+    findings.add("whole", 0, judged(published(obstacle("7", *PIXELS, line(9.5))), tyre(10.0)))
+    summary = findings.summary(seconds=1)
+    assert [row["ids"] for row in summary["each"]] == [2, 1]
+    assert (summary["found"], summary["found_by_one_id"]) == (2, 1)
 
 
 def test_objects_are_counted_by_kind_height_range_and_pixels() -> None:

@@ -34,6 +34,10 @@ class EvaluationRequest:
         json: file for the figures; None writes none.
         save_scores: folder for the score files of the SMIYC harness; None writes none.
         record: write the figures into the bundle.
+        max_input_height: further input sizes of the bundle with more rows are left out; 0: all are used.
+
+    Raises:
+        ValueError: figures of some sizes only are to be recorded.
     """
 
     bundle: Path
@@ -46,6 +50,13 @@ class EvaluationRequest:
     json: Path | None = None
     save_scores: Path | None = None
     record: bool = False
+    max_input_height: int = 0
+
+    def __post_init__(self) -> None:
+        if self.record and self.max_input_height:
+            raise ValueError(
+                "--record writes the figures of the whole bundle; leave --max-input-height out, or give --json instead"
+            )
 
 
 @dataclass(frozen=True)
@@ -92,7 +103,7 @@ def _measured(request: EvaluationRequest, runs: list[SetRun]) -> dict[str, Any]:
         {"--out": request.out, "--json": request.json, "--save-scores": request.save_scores},
         {"the bundle": request.bundle, **{f"--data {data.name}": data.path for data in request.data}},
     )
-    runner = BundleRunner(bundle, request.engine, request.scores)
+    runner = BundleRunner(bundle.up_to(request.max_input_height), request.engine, request.scores)
     for (data, frames), measured in zip(opened, classes, strict=True):
         runs.append(run_set(runner, data, frames, measured, request.save_scores, request.exact_only))
     runner.close()

@@ -76,6 +76,7 @@ def _print_summary(out: Console, output: dict[str, Any]) -> None:
         table.add_row("objects marked", f"{output['marked']} of {output['objects']}")
     table.add_row("frames in view with the object marked", _number(output["share_of_frames_marked"], 100, " %"))
     table.add_row("frames in view with the object found", _number(output["share_of_frames_found"], 100, " %"))
+    table.add_row("objects found by one id only", f"{output['found_by_one_id']} of {output['found']}")
     table.add_row("first marked at, median", _number(output["first_marked_m"], 1, " m"))
     table.add_row("first found at, median", _number(output["first_found_m"], 1, " m"))
     table.add_row("found after coming into view, median", _number(output["seconds_until_found"], 1, " s"))

@@ -69,6 +69,11 @@ class ObjectRecord:
         return max((s.judged.score for s in self.found_in if s.judged.score is not None), default=None)
 
     @property
+    def ids(self) -> set[str]:
+        """The ids of the obstacles by which it is found: one, if it is followed from its first frame to its last."""
+        return {obstacle for sighting in self.found_in for obstacle in sighting.judged.found_by}
+
+    @property
     def errors_m(self) -> list[float]:
         """The placement errors of all obstacles that covered it, metres."""
         return [error for sighting in self.found_in for error in sighting.judged.errors_m]
@@ -90,6 +95,7 @@ class ObjectRecord:
             ),
             "frames_touched": sum(bool(s.judged.touched) for s in self.sightings),
             "frames_found": len(found),
+            "ids": len(self.ids),
             "share_found": len(found) / len(self.sightings),
             "first_in_view_m": first.range_m,
             "first_marked_m": marked[0].range_m if marked else None,
@@ -176,6 +182,7 @@ def figures(drives: Sequence[Findings], seconds: float, kilometres: float | None
         "objects": len(objects),
         "found": len(found),
         "missed": [f"{record.kind} {record.id}" for record in objects if not record.found_in],
+        "found_by_one_id": sum(len(record.ids) == 1 for record in found),
         "marked": _marked(objects),
         "frames_in_view": len(sightings),
         "share_of_frames_marked": share_marked(sightings),
