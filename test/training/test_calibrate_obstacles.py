@@ -199,13 +199,13 @@ def test_with_objects_the_setting_that_finds_them_is_chosen_and_without_the_lowe
     assert (row["share_of_frames_found"], row["share_of_frames_marked"]) == (7 / 8, 1.0)
 
 
-@pytest.mark.parametrize("beside_it", [2, 3])
-def test_a_setting_that_misses_the_rate_on_the_drives_with_objects_comes_last(
-    bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], beside_it: int
+@pytest.mark.parametrize(("grey", "beside_it"), [(208, 2), (208, 3), (252, 3)])
+def test_drives_with_objects_have_to_keep_the_rate_too(
+    bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], grey: int, beside_it: int
 ) -> None:
     false = write_drive(tmp_path / "false", [Blob(200, 10 + 40 * i, 85, 5) for i in range(3)])
     thing = Blob(230, 60, 85, 5, frames=8, side=12)
-    objects = write_drive(tmp_path / "objects", [thing, *(Blob(230, 90 + 25 * i, 85, 5) for i in range(beside_it))])
+    objects = write_drive(tmp_path / "objects", [thing, *(Blob(grey, 90 + 25 * i, 85, 5) for i in range(beside_it))])
     truth = write_truth(tmp_path / "truth.json", [thing])
     options = ["--false-per-hour", asked(2), "--try", "region.min_area=0.001,0.01", "--try", "region.hysteresis=1.0"]
     options += ["--try", "persistence.seen_frames=2", "--objects", f"{objects}={truth}"]
@@ -213,17 +213,24 @@ def test_a_setting_that_misses_the_rate_on_the_drives_with_objects_comes_last(
         patch.setattr("training.calibrate_obstacles.choosing.poisson_bound", lambda count: 1.0 + count)
         assert run(bundle, false, *options, "--json", str(tmp_path / "figures.json")) == 0
         [*_, point] = read_bundle(bundle).description.operating_points
+        rows = {
+            row["settings"]["region.min_area"]: row
+            for row in json.loads((tmp_path / "figures.json").read_text())["rates"][0]["rows"]
+        }
         # The larger area finds nothing, and raises nothing.
-        assert point.settings["region.min_area"] == (0.001 if beside_it == 2 else 0.01)
-        rows = json.loads((tmp_path / "figures.json").read_text())["rates"][0]["rows"]
-        assert sorted(row["false_obstacles_with_objects"] for row in rows) == [0, beside_it]
+        assert rows[0.01]["false_obstacles_with_objects"] == 0
+        small = rows[0.001]
+        assert small["false_obstacles_with_objects"] == (beside_it if (grey, beside_it) != (208, 3) else 0)
+        below, above = (208, 230) if (grey, beside_it) == (208, 3) else (200, min(grey, 230))
+        assert below / FULL_SCALE < small["threshold"] <= above / FULL_SCALE
+        assert point.settings["region.min_area"] == (0.01 if grey == 252 else 0.001)
         assert "no setting keeps" not in capfd.readouterr().err
         options[3] = "region.min_area=0.001"
         assert run(bundle, false, *options) == 0
         [*_, point] = read_bundle(bundle).description.operating_points
-        assert point.settings["region.min_area"] == 0.001
+        assert point.threshold == small["threshold"]
         said = " ".join(capfd.readouterr().err.split())
-        assert ("no setting keeps 1200 an hour on the drives with objects" in said) == (beside_it == 3)
+        assert ("no setting keeps 1200 an hour on the drives with objects" in said) == (grey == 252)
 
 
 @pytest.mark.parametrize(("metres_a_frame", "expected"), [(0.0, 2), (1.0, 0)])

@@ -10,12 +10,12 @@ played as a replay plays them, with the parameters of --params and --set. Each f
 tried beside each other on its score.
 
 For each setting the lowest threshold is taken that keeps the rate: first of every eighth of 241, then of those just
-below it. So the drives are played twice. Settings are
+below it. So the drives are played twice. Drives with objects, if there are any, have to keep the rate too: if they do
+not, a higher threshold is taken. Settings are
 
 - with --objects DRIVE or --objects RECORDING=TRUTH.json (docs/measuring.md): a small grid of `region.hysteresis` with
   `evidence.weak_sighting`, `region.min_size_m` with `region.min_area`, and `persistence.*` with `evidence.appears_at`.
-  Chosen is what finds most unknown objects there, of what keeps the rate there too. Often it is higher there: things
-  stand between people and cars. Give drives whose results you will not report;
+  Chosen is what finds most unknown objects there. Give drives whose results you will not report;
 - without: those of the parameters, and only the threshold is chosen. A larger smallest area, or longer persistence,
   always allows a lower threshold, and nothing would show which objects it loses.
 
@@ -145,7 +145,7 @@ def _calibrate(options: argparse.Namespace) -> int:
         cache = None if options.json is None else options.json.with_name(f"{options.json.name}.drives")
         measurement = Measurement(known, values, live, pool, tried, each_frame, options.every, cache)
         counts, played, exposure = _counted(measurement, drives, rates)
-        rated = _weighed(measurement, _rated(rates, counts, exposure), objects)
+        rated = _weighed(measurement, _rated(rates, counts, exposure), counts, objects)
     finally:
         pool.close()
     points = [_point(one, options, counts, exposure, played) for one in rated if not one.refused]
@@ -219,18 +219,23 @@ def _rated(rates: Sequence[float], counts: Counts, exposure: Exposure) -> list[R
 
 
 def _weighed(
-    measurement: Measurement, rated: Sequence[Rated], objects: Sequence[tuple[OpenDrive, ObstacleTruth]]
+    measurement: Measurement,
+    rated: Sequence[Rated],
+    counts: Counts,
+    objects: Sequence[tuple[OpenDrive, ObstacleTruth]],
 ) -> list[Rated]:
-    """The same, ranked by the objects found. Each setting is played once, for whatever rates it is a choice."""
-    wanted = {(c.candidate, c.threshold): c for one in rated if not one.refused for c in one.choices}
+    """The same, each setting at a threshold that keeps the rate on the drives with objects too, ranked by these.
+
+    These drives are played once, with all thresholds that may be taken beside each other.
+    """
+    wanted = {key: None for one in rated if not one.refused for c in one.choices for key in counts.from_choice(c)}
     if not objects or not wanted:
         return list(rated)
-    found = dict(zip(wanted, measurement.find(objects, list(wanted.values())), strict=True))
+    found = dict(zip(wanted, measurement.find(objects, list(wanted)), strict=True))
     return [
-        replace(
-            one,
-            choices=ranked([replace(c, found=found.get((c.candidate, c.threshold))) for c in one.choices], one.asked),
-        )
+        one
+        if one.refused
+        else replace(one, choices=ranked([counts.raised(c, one.asked, found) for c in one.choices], one.asked))
         for one in rated
     ]
 

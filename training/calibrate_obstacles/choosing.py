@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from typing import Literal
 
 from training.calibrate_obstacles.candidates import COARSE, THRESHOLDS, Candidate
@@ -16,6 +17,8 @@ SECONDS_PER_HOUR = 3600.0
 MOST_ABOVE = 0.1
 """Share of known pixels that may reach a threshold. At lower ones the frame is one region, and one obstacle for the
 whole drive: few false obstacles, of no use."""
+MOST_RAISED = 8
+"""Thresholds of a setting that are tried on the drives with objects: the lowest on the others, and the next higher."""
 EACH = {"hour": "an hour", "frame": "a frame"}
 
 
@@ -99,6 +102,52 @@ def coarse_tries(candidates: int) -> list[Try]:
 
 
 @dataclass(frozen=True)
+class Found:
+    """Unknown objects that a setting found on the drives with objects.
+
+    Attributes:
+        objects: in view.
+        found: of these.
+        frames_found: share of the frames in view in which the object is found, 0 to 1.
+        frames_marked: share in which the mask marks it, of the frames in which its pixels are known, 0 to 1; None: they
+            are known in none.
+        false_obstacles: false ones on these drives, once by their ids.
+        amount: of what rates count, on these drives: hours, or frames.
+    """
+
+    objects: int
+    found: int
+    frames_found: float
+    frames_marked: float | None
+    false_obstacles: int = 0
+    amount: float = 0.0
+
+    @property
+    def share(self) -> float:
+        """Share of the objects found."""
+        return self.found / self.objects if self.objects else 0.0
+
+    @property
+    def false_rate(self) -> float:
+        """False obstacles an hour, or a frame, on these drives."""
+        return self.false_obstacles / self.amount if self.amount else 0.0
+
+    def keeps(self, rate: float) -> bool:
+        """Whether there are no more false obstacles on these drives than the rate allows."""
+        return self.false_obstacles <= _most(rate, self.amount)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A candidate with the lowest threshold that keeps a rate."""
+
+    candidate: int
+    threshold: int
+    count: int
+    found: Found | None = None
+
+
+@dataclass(frozen=True)
 class Round:
     """What was counted beside each other, in one pass over the drives.
 
@@ -167,6 +216,25 @@ class Counts:
             found = threshold
         return found
 
+    def from_choice(self, choice: Choice) -> list[Try]:
+        """The tries of a setting on the drives with objects, ascending: its choice, and the next higher thresholds."""
+        higher = [threshold for threshold in self.tried(choice.candidate) if threshold >= choice.threshold]
+        return [(choice.candidate, threshold) for threshold in higher[:MOST_RAISED]]
+
+    def raised(self, choice: Choice, rate: float, found: Mapping[Try, Found]) -> Choice:
+        """The choice at the lowest of these thresholds that keeps the rate on the drives with objects.
+
+        It keeps it at all higher ones tried as well. If the highest does not keep it, the one with the fewest false
+        obstacles there is taken.
+
+        Args:
+            found: what each of `from_choice` found.
+        """
+        tries = self.from_choice(choice)
+        keeping = list(takewhile(lambda key: found[key].keeps(rate), reversed(tries)))
+        best = keeping[-1] if keeping else min(tries, key=lambda key: found[key].false_obstacles)
+        return Choice(*best, self.total(*best) or 0, found[best])
+
     def finer(self, most: Sequence[int]) -> list[Try]:
         """The thresholds between the lowest that keeps one of these counts and the next lower one, of each candidate.
 
@@ -179,52 +247,6 @@ class Counts:
                 if lowest is not None:
                     found |= {(number, threshold) for threshold in range(max(lowest - COARSE + 1, 0), lowest)}
         return sorted(found)
-
-
-@dataclass(frozen=True)
-class Found:
-    """Unknown objects that a setting found on the drives with objects.
-
-    Attributes:
-        objects: in view.
-        found: of these.
-        frames_found: share of the frames in view in which the object is found, 0 to 1.
-        frames_marked: share in which the mask marks it, of the frames in which its pixels are known, 0 to 1; None: they
-            are known in none.
-        false_obstacles: false ones on these drives, once by their ids.
-        amount: of what rates count, on these drives: hours, or frames.
-    """
-
-    objects: int
-    found: int
-    frames_found: float
-    frames_marked: float | None
-    false_obstacles: int = 0
-    amount: float = 0.0
-
-    @property
-    def share(self) -> float:
-        """Share of the objects found."""
-        return self.found / self.objects if self.objects else 0.0
-
-    @property
-    def false_rate(self) -> float:
-        """False obstacles an hour, or a frame, on these drives."""
-        return self.false_obstacles / self.amount if self.amount else 0.0
-
-    def keeps(self, rate: float) -> bool:
-        """Whether there are no more false obstacles on these drives than the rate allows."""
-        return self.false_obstacles <= _most(rate, self.amount)
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A candidate with the lowest threshold that keeps a rate."""
-
-    candidate: int
-    threshold: int
-    count: int
-    found: Found | None = None
 
 
 def ranked(choices: Sequence[Choice], rate: float) -> list[Choice]:

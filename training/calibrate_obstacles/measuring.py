@@ -17,7 +17,7 @@ from ros_ood_perception.pipeline.camera_pipeline import PipelineSettings
 from ros_ood_perception.progress_bar import progress_bar
 from ros_ood_perception.replay.engine_pool import EnginePool
 from training.calibrate_obstacles.candidates import THRESHOLDS, Candidate
-from training.calibrate_obstacles.choosing import Choice, Found, Try
+from training.calibrate_obstacles.choosing import Found, Try
 from training.calibrate_obstacles.counting import DriveCounts, FalseObstacleCount
 from training.calibrate_obstacles.drives import DriveError, OpenDrive, play
 from training.calibrate_obstacles.objects_found import ObjectsFound, objects_found
@@ -81,13 +81,13 @@ class Measurement:
             write_file(self._cache_file(identity), sealed_text({"identity": identity, **counted.as_plain()}))
         return counted
 
-    def find(self, drives: Sequence[tuple[OpenDrive, ObstacleTruth]], choices: Sequence[Choice]) -> list[Found]:
-        """The objects that each choice finds.
+    def find(self, drives: Sequence[tuple[OpenDrive, ObstacleTruth]], tries: Sequence[Try]) -> list[Found]:
+        """The objects that each try finds.
 
         Raises:
             DriveError: the truth fits no frame of a drive, or shows no object.
         """
-        settings = [self.settings(choice.candidate, choice.threshold) for choice in choices]
+        settings = [self.settings(candidate, threshold) for candidate, threshold in tries]
         findings: list[list[Findings]] = []
         amount = 0.0
         for drive, truth in drives:
