@@ -62,6 +62,24 @@ def test_the_score_comes_as_float_when_asked(bench: Bench, start_node: StartNode
     np.testing.assert_array_equal(score, perception(to_colour(image(), "rgb")).anomaly_score)
 
 
+def test_input_sizes_above_the_parameter_are_left_out(
+    bench: Bench, start_node: StartNode, shipped_bundle: Path
+) -> None:
+    node = start_node(score_encoding="32FC1", max_input_height=383)
+    bench.bring_up()
+    wide = image(0, (90, 160))
+    bench.send(wide)
+    bench.spin_until(lambda: bench.received["score"], "the score")
+    score = np.frombuffer(bench.received["score"][0].data, np.float32).reshape(90, 160)
+    bundle, frame = read_bundle(shipped_bundle), to_colour(wide, "rgb")
+    limited, whole = (
+        Perception(open_engine(one, "auto"), 0.5, 11)(frame).anomaly_score for one in (bundle.up_to(383), bundle)
+    )
+    np.testing.assert_array_equal(score, limited)
+    assert not np.array_equal(score, whole)
+    assert ", 480x640) on onnxruntime" in node.log
+
+
 def test_the_overlay_is_published_once_somebody_subscribes(bench: Bench, start_node: StartNode) -> None:
     start_node()
     bench.bring_up()
