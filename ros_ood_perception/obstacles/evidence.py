@@ -48,9 +48,9 @@ class EvidenceSettings:
     Attributes:
         appears_at: evidence from which on it is an obstacle.
         vanishes_at: evidence below which it is none any more; below `appears_at`.
-        weak_sighting, strong_sighting: evidence of a sighting whose highest score is the threshold, or 1. In between it
-            grows linearly with the score. With a negative `weak_sighting` a region that barely reaches the threshold
-            speaks against an object; so the mask can have a low threshold, and obstacles need a high score somewhere.
+        weak_sighting, strong_sighting: evidence of a sighting whose `Region.strength` is the threshold, or 1. In
+            between it grows linearly with the strength. With a negative `weak_sighting` a region that barely reaches
+            the threshold speaks against an object; so the mask can have a low threshold, and obstacles need more.
         miss: what is subtracted for a frame in which the place is in view and not marked.
         foot_error: standard deviation of the foot's row and column, as a fraction of the frame's height.
         pitch_error_deg: standard deviation of the camera's pitch against the road from frame to frame, degrees.
@@ -87,17 +87,17 @@ class EvidenceSettings:
                 f"foot_error is {self.foot_error} and max_unseen_s {self.max_unseen_s}; both must be positive"
             )
 
-    def sightings(self, peak_scores: NDArray[np.float64], threshold: float) -> NDArray[np.float64] | float:
-        """Evidence of sightings: log p(score | object) / p(score | false), taken as linear in the highest score.
+    def sightings(self, strengths: NDArray[np.float64], threshold: float) -> NDArray[np.float64] | float:
+        """Evidence of sightings: log p(strength | object) / p(strength | false), taken as linear in the strength.
 
         Args:
-            peak_scores: (N,) highest scores of regions, in [0, 1].
+            strengths: (N,) of regions, in [0, 1]; one below the threshold counts as the threshold.
             threshold: the anomaly threshold, in [0, 1].
 
         Returns:
             (N,), or one number if all are equal.
         """
-        share = ((peak_scores - threshold) / (1 - threshold)).clip(0.0, 1.0) if threshold < 1 else 1.0
+        share = ((strengths - threshold) / (1 - threshold)).clip(0.0, 1.0) if threshold < 1 else 1.0
         return self.weak_sighting + (self.strong_sighting - self.weak_sighting) * share
 
     def after_sightings(

@@ -122,6 +122,14 @@ class Region:
     foot_points: tuple[tuple[float, float], ...]
     foot_is_cut: bool
 
+    @property
+    def strength(self) -> float:
+        """Mean of `peak_score` and `score`, in [0, 1]: how much the region speaks for an object.
+
+        A false region often has a few high pixels, and an object has many.
+        """
+        return (self.peak_score + self.score) / 2
+
 
 @dataclass(frozen=True)
 class RegionFinder:

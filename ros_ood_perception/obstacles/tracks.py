@@ -270,9 +270,7 @@ class ObstacleDetector:
         """Take what this frame says: of tracks (N,) that the regions show, and of those that should be marked too."""
         rows, settings = self._tracks.rows, self.evidence
         if len(tracks):
-            sightings = settings.sightings(
-                np.array([region.peak_score for region in regions]), result.anomaly_threshold
-            )
+            sightings = settings.sightings(np.array([region.strength for region in regions]), result.anomaly_threshold)
             rows["sighted"][tracks] = settings.after_sightings(rows["sighted"][tracks], sightings)
             self._tracks.seen[tracks, -1] = np.where(sightings >= 0, SPEAKS_FOR, SEEN)
         if world is None:

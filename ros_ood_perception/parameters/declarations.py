@@ -445,15 +445,16 @@ _EVIDENCE = Group(
         Declaration(
             "evidence.weak_sighting",
             _EVIDENCE_DEFAULTS.weak_sighting,
-            "Evidence of a frame in which the region's highest score is just the threshold. Negative: such a region "
-            "speaks against an object, also where frames are counted (`persistence.*`).",
+            "Evidence of a frame in which the region's strength, the mean of its highest and its mean score, is just "
+            "the threshold. Negative: such a region speaks against an object, also where frames are counted "
+            "(`persistence.*`).",
             bounds=(-10.0, 10.0),
             live=True,
         ),
         Declaration(
             "evidence.strong_sighting",
             _EVIDENCE_DEFAULTS.strong_sighting,
-            "Evidence of a frame in which the region's highest score is 1. Not below `evidence.weak_sighting`.",
+            "Evidence of a frame in which the region's strength is 1. Not below `evidence.weak_sighting`.",
             bounds=(0.01, 10.0),
             live=True,
         ),

@@ -21,7 +21,7 @@ from ros_ood_perception.recordings.split_bag import part_file
 
 STATE_FILE = "state.json"
 SUMMARY_FILE = "summary.json"
-STATE_FORMAT = 7
+STATE_FORMAT = 8
 PROGRAM = "replay"
 
 

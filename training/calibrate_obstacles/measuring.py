@@ -25,7 +25,7 @@ from training.evaluation.tables import console, say
 from training.metrics.obstacles.findings import Findings
 from training.metrics.obstacles.truth import ObstacleTruth
 
-CACHE_VERSION = 3
+CACHE_VERSION = 4
 
 
 @dataclass(frozen=True)

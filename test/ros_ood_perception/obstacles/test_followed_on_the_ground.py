@@ -208,6 +208,18 @@ def test_a_negative_weak_sighting_asks_for_a_high_score_somewhere(motion_is_know
     assert shown_in(mixed, -0.6) == ([3, 4, 5, 6, 7, 8] if motion_is_known else [2, 3, 4, 5, 8])
 
 
+@pytest.mark.parametrize(("high_share", "is_shown"), [(0.02, False), (0.9, True)])
+def test_a_few_high_pixels_speak_less_for_an_object_than_many(high_share: float, is_shown: bool) -> None:
+    settings = EvidenceSettings(appears_at=5.0, weak_sighting=-2.5, strong_sighting=2.0)
+    detector, found = ObstacleDetector(FINDER, PersistenceSettings(2, 3), settings), []
+    for number in range(8):
+        seen = frame((20 - 0.8 * number, 0.0, WEAK))
+        marked = np.flatnonzero(seen.engine_anomaly_score)
+        seen.engine_anomaly_score.flat[marked[: max(1, int(high_share * len(marked)))]] = 1.0
+        found.append(detector(seen, number * 10**8, GROUND, FrameMotion(PlanarPose(0.8 * number, 0.0, 0.0))))
+    assert bool(shown(found)) == is_shown
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
