@@ -14,6 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from ros_ood_perception.bundle.description import LARGEST_SIDE
 from ros_ood_perception.bundle.model_bundle import read_bundle
 from ros_ood_perception.errors import PerceptionError
 from ros_ood_perception.inference.engine import GpuOptions
@@ -45,6 +46,13 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="N",
         help="frames at a time; default: 1, as the node needs it",
     )
+    parser.add_argument(
+        "--max-input-height",
+        type=whole(0, LARGEST_SIDE),
+        default=0,
+        metavar="ROWS",
+        help="as the node's parameter max_input_height; default: plans of all input sizes",
+    )
     parser.add_argument("--cache", type=Path, help="folder of the plans; default: the user's cache folder")
     parser.add_argument(
         "--bundle-public-key",
@@ -54,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        bundle = read_bundle(options.bundle, options.bundle_public_key)
+        bundle = read_bundle(options.bundle, options.bundle_public_key).up_to(options.max_input_height)
         from ros_ood_perception.inference.tensorrt.plan import open_tensorrt, sizes_of_plans
 
         gpu = GpuOptions(

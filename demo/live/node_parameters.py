@@ -10,7 +10,7 @@ from ros_ood_perception.parameters.settings import EVERY_REGION
 
 DRIVABLE_CLASSES = ("road",)
 """Drivable classes of bundles that mark none."""
-THREE_A_MINUTE = "obstacles_180_per_hour"
+TWO_A_MINUTE = "obstacles_120_per_hour"
 """Point that was chosen by false obstacles on drives of other seeds; it holds settings of regions and evidence too."""
 ON_THE_ROAD = "drivable_fpr_0.001"
 """Point for bundles without it: only the road counts, so the threshold is one that was chosen on the road."""
@@ -32,8 +32,8 @@ def node_parameters(threshold: float | None, played: DemoInput, description: Bun
     if played.truth is not None and drivable:
         parameters["region.drivable_classes"] = drivable
         points = {point.name for point in description.operating_points}
-        if threshold is None and THREE_A_MINUTE in points:
-            parameters["operating_point"] = THREE_A_MINUTE
+        if threshold is None and TWO_A_MINUTE in points:
+            parameters["operating_point"] = TWO_A_MINUTE
         else:
             parameters |= {"region.surroundings": 0.0, "persistence.seen_frames": 3}
             if threshold is None and ON_THE_ROAD in points:

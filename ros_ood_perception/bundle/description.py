@@ -26,9 +26,9 @@ LARGEST_AREA = 1 << 25
 TEMPERATURES = (1e-3, 1e3)
 LONGEST_NAME = 200
 MOST_FURTHER_SIZES = 3
+"""Each is another graph in memory, as large as `model.onnx`."""
 SAME_ASPECT = 0.04
 """Difference of two aspects, as |log|, up to which they count as one: sides are multiples of 32, so 384x672 is 1.75."""
-"""Each is another graph in memory, as large as `model.onnx`."""
 
 Fit = Literal["stretch", "letterbox"]
 FITS: tuple[Fit, ...] = get_args(Fit)
@@ -143,16 +143,17 @@ class InputDescription:
     def size_for(self, frame_size: tuple[int, int]) -> tuple[int, int]:
         """The size that a frame of this height and width takes.
 
-        The aspect decides first: the nearest one by |log aspect|, and those that are at most `SAME_ASPECT` farther.
-        Of these, the frame takes the highest that has no more rows than the frame, so that small things keep their
-        pixels and none are made up. If all have more rows, it takes the lowest.
+        The aspect decides first: the nearest one by |log aspect|. Of the sizes whose aspect is that one's up to
+        `SAME_ASPECT`, the frame takes the highest that has no more rows than itself. So small things keep their pixels,
+        and none are made up. If all have more rows, it takes the lowest.
         """
         aspect = math.log(frame_size[1] / frame_size[0])
-        misfit = {size: abs(math.log(size[1] / size[0]) - aspect) for size in self.sizes}
-        nearest = min(misfit.values())
-        near = sorted((size for size in self.sizes if misfit[size] <= nearest + SAME_ASPECT), key=misfit.__getitem__)
-        filled = [size for size in near if size[0] <= frame_size[0]]
-        return max(filled, key=lambda size: size[0]) if filled else min(near, key=lambda size: size[0])
+        aspects = {size: math.log(size[1] / size[0]) for size in self.sizes}
+        by_misfit = sorted(self.sizes, key=lambda size: abs(aspects[size] - aspect))
+        same = [size for size in by_misfit if abs(aspects[size] - aspects[by_misfit[0]]) <= SAME_ASPECT]
+        filled = [size for size in same if size[0] <= frame_size[0]]
+        # Of equal rows, the nearest aspect.
+        return max(filled, key=lambda size: size[0]) if filled else min(same, key=lambda size: size[0])
 
 
 def _check_size(height: int, width: int) -> None:

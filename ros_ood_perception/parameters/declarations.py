@@ -104,8 +104,8 @@ _MODEL = Group(
         Declaration(
             "max_input_height",
             0,
-            "Further input sizes of the bundle with more rows than this are left out. 0: all are used. A lower value "
-            "saves time and memory, and small things far ahead are missed.",
+            "Further input sizes of the bundle with more rows than this are left out; its first size always stays. 0: "
+            "all are used. A lower value saves time and memory, and small things far ahead are missed.",
             unit="pixels",
             bounds=(0, 16384),
         ),
@@ -446,7 +446,7 @@ _EVIDENCE = Group(
             "evidence.weak_sighting",
             _EVIDENCE_DEFAULTS.weak_sighting,
             "Evidence of a frame in which the region's strength, the mean of its highest and its mean score, is just "
-            "the threshold. Negative: such a region speaks against an object, also where frames are counted "
+            "the threshold or lower. Negative: such a region speaks against an object, also where frames are counted "
             "(`persistence.*`).",
             bounds=(-10.0, 10.0),
             live=True,

@@ -22,7 +22,7 @@ from ros_ood_perception.recordings.message_types import message_types
 from ros_ood_perception.replay.command_line.main import main as replay
 from training.calibrate_obstacles.__main__ import main as calibrate
 from training.calibrate_obstacles.candidates import THRESHOLDS, Candidate, candidates
-from training.calibrate_obstacles.choosing import Counts, Exposure, Round
+from training.calibrate_obstacles.choosing import Choice, Counts, Exposure, Found, Round, ranked
 from training.calibrate_obstacles.counting import DriveCounts
 from training.calibrate_obstacles.poisson import poisson_bound, poisson_interval
 from training.evaluate_obstacles.__main__ import main as evaluate
@@ -221,16 +221,17 @@ def test_drives_with_objects_have_to_keep_the_rate_too(
         assert rows[0.01]["false_obstacles_with_objects"] == 0
         small = rows[0.001]
         assert small["false_obstacles_with_objects"] == (beside_it if (grey, beside_it) != (208, 3) else 0)
-        below, above = (208, 230) if (grey, beside_it) == (208, 3) else (200, min(grey, 230))
+        below, above = {(208, 2): (200, 208), (208, 3): (208, 230), (252, 3): (230, 252)}[grey, beside_it]
         assert below / FULL_SCALE < small["threshold"] <= above / FULL_SCALE
         assert point.settings["region.min_area"] == (0.01 if grey == 252 else 0.001)
         assert "no setting keeps" not in capfd.readouterr().err
         options[3] = "region.min_area=0.001"
-        assert run(bundle, false, *options) == 0
+        assert run(bundle, false, *options) == int(grey == 252)
         [*_, point] = read_bundle(bundle).description.operating_points
         assert point.threshold == small["threshold"]
         said = " ".join(capfd.readouterr().err.split())
         assert ("no setting keeps 1200 an hour on the drives with objects" in said) == (grey == 252)
+        assert ("none of which keeps it on the drives with objects" in point.chosen_by) == (grey == 252)
 
 
 @pytest.mark.parametrize(("metres_a_frame", "expected"), [(0.0, 2), (1.0, 0)])
@@ -296,6 +297,31 @@ def test_finer_thresholds_are_those_just_below_the_lowest_coarse_one_that_keeps_
     assert both.of_drive(0, 0, 13) == 2
     assert both.tried(0) == [0, 8, *range(9, 17)]
     assert both.finer([2]) == [(0, threshold) for threshold in range(6, 13)]
+
+
+def test_a_threshold_is_raised_until_the_drives_with_objects_keep_the_rate_at_it_and_above() -> None:
+    # Coarse ones up to 40, and fine ones below 8.
+    tries = [(0, threshold) for threshold in (*range(5, 9), 16, 24, 32, 40, 48)]
+    counts = Counts([Candidate({}, {})], (Round(tries, [DriveCounts([1] * len(tries), 10, pixels=1)]),))
+    choice = Choice(0, 5, 1)
+    assert [threshold for _, threshold in counts.from_choice(choice)] == [5, 6, 7, 8, 16, 24, 32]
+
+    def raised(*false: int) -> Choice:
+        found = [Found(1, 1, 1.0, 1.0, number, amount=1.0) for number in false]
+        return counts.raised(choice, 2.0, dict(zip(counts.from_choice(choice), found, strict=True)))
+
+    assert raised(2, 1, 1, 1, 0, 0, 0).threshold == 5
+    assert raised(3, 2, 1, 1, 0, 0, 0).threshold == 6
+    # Regions merge at low thresholds, so few false obstacles there do not count.
+    assert raised(0, 1, 3, 2, 1, 0, 0).threshold == 8
+    assert raised(0, 5, 5, 5, 5, 5, 5).threshold == 32
+
+
+def test_a_choice_that_misses_the_rate_on_the_drives_with_objects_comes_last() -> None:
+    keeps = Choice(0, 9, 0, Found(2, 1, 0.1, None, 1, amount=1.0))
+    misses = Choice(1, 5, 0, Found(2, 2, 0.9, None, 3, amount=1.0))
+    without_time = Choice(2, 5, 0, Found(2, 2, 0.9, None, 9, amount=0.0))
+    assert ranked([without_time, misses, keeps], 1.0) == [keeps, misses, without_time]
 
 
 def test_finished_drives_are_not_counted_again_and_what_the_parameters_set_is_kept(

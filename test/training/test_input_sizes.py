@@ -14,7 +14,13 @@ from tensorrt_parsers import complaints
 from test_train_segmenter import SEGMENTER
 from torch.nn import functional
 
-from ros_ood_perception.bundle.model_bundle import BundleError, read_bundle, write_bundle
+from ros_ood_perception.bundle.model_bundle import (
+    BundleError,
+    FurtherSize,
+    InputDescription,
+    read_bundle,
+    write_bundle,
+)
 from ros_ood_perception.files.strict_yaml import from_mapping
 from ros_ood_perception.inference.engine import EngineError
 from ros_ood_perception.inference.opening import open_engine
@@ -181,3 +187,9 @@ def test_a_frame_takes_the_highest_size_of_its_aspect_that_it_fills(bundle_of_tw
     for frame, size in frames.items():
         assert engine.run(np.zeros((1, *frame, 3), np.uint8)).semantic.shape == (1, *size)
     engine.close()
+
+
+@pytest.mark.parametrize("frame", [(720, 1080), (1280, 1920), (1000, 1000)])
+def test_sizes_on_the_other_side_of_the_aspect_are_not_of_one_aspect(frame: tuple[int, int]) -> None:
+    further = [FurtherSize(*size, f"model_{size[0]}.onnx", "") for size in ((384, 672), (576, 1024), (768, 1344))]
+    assert InputDescription(480, 640, further_sizes=tuple(further)).size_for(frame) == (480, 640)

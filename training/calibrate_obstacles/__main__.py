@@ -36,7 +36,7 @@ the rate on others will be a little higher; replay some that were not used here.
 With --json, counts of finished drives are kept beside it (FILE.drives/). The same command then continues after an
 interruption, and further --drives are counted alone.
 
-Exit code: 0 done; 1 a rate was refused or a drive was damaged; 2 bad input; 130 interrupted.
+Exit code: 0 done; 1 a rate was refused or missed with objects, or a drive was damaged; 2 bad input; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -126,8 +126,9 @@ def _calibrate(options: argparse.Namespace) -> int:
     each_frame = options.false_per_frame is not None
     rates = sorted(set(options.false_per_frame or options.false_per_hour))
     values = parameter_values(options.params, options.set, NODE_NAME)
-    bundle = read_bundle(options.bundle).up_to(values["max_input_height"])
+    bundle = read_bundle(options.bundle)
     _check_outputs(options, bundle)
+    bundle = bundle.up_to(values["max_input_height"])
     live = live_settings(values)
     if live.anomaly_threshold is not None:
         raise DriveError("the parameters set anomaly_threshold, which would win over the operating point; remove it")
@@ -151,7 +152,8 @@ def _calibrate(options: argparse.Namespace) -> int:
     points = [_point(one, options, counts, exposure, played) for one in rated if not one.refused]
     _report(options, rated, points, counts, exposure, played)
     _write(options, points)
-    return 1 if any(one.refused for one in rated) or any(drive.problems for drive in counts.drives) else 0
+    incomplete = any(one.refused or one.missed for one in rated) or any(drive.problems for drive in counts.drives)
+    return 1 if incomplete else 0
 
 
 def _with_first(bundle: Bundle, candidate: Candidate) -> Bundle:
@@ -279,8 +281,7 @@ def _report(
         tables.append({"asked": one.asked, "point": point_name(one.asked, per), "refused": one.refused, "rows": found})
         if not one.refused:
             print_rated(one.asked, per, found)
-            best = one.choices[0].found
-            if best is not None and not best.keeps(one.asked):
+            if one.missed:
                 say(
                     f"{point_name(one.asked, per)}: no setting keeps {one.asked:g} {EACH[per]} on the drives with "
                     "objects; ask for a lower rate, whose thresholds are higher, or train on frames like these"

@@ -17,8 +17,8 @@ SECONDS_PER_HOUR = 3600.0
 MOST_ABOVE = 0.1
 """Share of known pixels that may reach a threshold. At lower ones the frame is one region, and one obstacle for the
 whole drive: few false obstacles, of no use."""
-MOST_RAISED = 8
-"""Thresholds of a setting that are tried on the drives with objects: the lowest on the others, and the next higher."""
+COARSE_RAISED = 4
+"""Coarse thresholds above its own up to which a setting is tried on the drives with objects: 1.6 in log-odds."""
 EACH = {"hour": "an hour", "frame": "a frame"}
 
 
@@ -133,13 +133,13 @@ class Found:
         return self.false_obstacles / self.amount if self.amount else 0.0
 
     def keeps(self, rate: float) -> bool:
-        """Whether there are no more false obstacles on these drives than the rate allows."""
+        """Whether there are no more false obstacles on these drives than the rate allows: on short ones none."""
         return self.false_obstacles <= _most(rate, self.amount)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A candidate with the lowest threshold that keeps a rate."""
+    """A candidate with the lowest threshold that keeps a rate, or the highest tried on the drives with objects."""
 
     candidate: int
     threshold: int
@@ -217,22 +217,26 @@ class Counts:
         return found
 
     def from_choice(self, choice: Choice) -> list[Try]:
-        """The tries of a setting on the drives with objects, ascending: its choice, and the next higher thresholds."""
+        """The tries of a setting on the drives with objects, ascending: its choice, and higher thresholds.
+
+        These are the fine ones up to the next coarse one, and that and some coarse ones.
+        """
         higher = [threshold for threshold in self.tried(choice.candidate) if threshold >= choice.threshold]
-        return [(choice.candidate, threshold) for threshold in higher[:MOST_RAISED]]
+        coarse = [threshold for threshold in higher[1:] if threshold % COARSE == 0][:COARSE_RAISED]
+        fine = [threshold for threshold in higher if not coarse or threshold < coarse[0]]
+        return [(choice.candidate, threshold) for threshold in (*fine, *coarse)]
 
     def raised(self, choice: Choice, rate: float, found: Mapping[Try, Found]) -> Choice:
         """The choice at the lowest of these thresholds that keeps the rate on the drives with objects.
 
-        It keeps it at all higher ones tried as well. If the highest does not keep it, the one with the fewest false
-        obstacles there is taken.
+        It keeps it at all higher ones tried as well. If none does, the highest is taken.
 
         Args:
             found: what each of `from_choice` found.
         """
         tries = self.from_choice(choice)
         keeping = list(takewhile(lambda key: found[key].keeps(rate), reversed(tries)))
-        best = keeping[-1] if keeping else min(tries, key=lambda key: found[key].false_obstacles)
+        best = keeping[-1] if keeping else tries[-1]
         return Choice(*best, self.total(*best) or 0, found[best])
 
     def finer(self, most: Sequence[int]) -> list[Try]:
@@ -256,10 +260,10 @@ def ranked(choices: Sequence[Choice], rate: float) -> list[Choice]:
     which most known pixels reach. Of those that miss the rate, the one with the fewest false obstacles comes first.
     """
 
-    def order(choice: Choice) -> tuple[float, float, float, int]:
+    def order(choice: Choice) -> tuple[int, float, float, int]:
         if choice.found is None:
-            return 0.0, 0.0, 0.0, choice.threshold
-        missed = 0.0 if choice.found.keeps(rate) else choice.found.false_rate
+            return 0, 0.0, 0.0, choice.threshold
+        missed = 0 if choice.found.keeps(rate) else choice.found.false_obstacles
         return missed, -choice.found.share, -choice.found.frames_found, choice.threshold
 
     return sorted(choices, key=order)

@@ -116,6 +116,8 @@ class Measurement:
             "version": CACHE_VERSION,
             "drive": digest,
             "model": self.bundle.description.model_sha256,
+            "sizes": [[*size.size, size.sha256] for size in self.bundle.description.input.further_sizes],
+            "fit": self.bundle.description.input.fit,
             "drivable": self.bundle.description.drivable_ids,
             "engine": [self.pool.name, self.pool.num_threads],
             "parameters": parameters,

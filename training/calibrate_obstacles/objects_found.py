@@ -44,7 +44,7 @@ class ObjectsFound:
         }
         self._settings, self._truth, self._rule = settings, truth, Rule()
         self._seen: set[tuple[str, int]] = set()
-        self._judged: dict[str, list[int]] = {name: [] for name in fixed.cameras}
+        self._judged: set[tuple[str, int]] = set()
         self.findings = [Findings() for _ in settings]
 
     def __call__(self, camera: CameraTopics, frame: InputFrame, result: FrameResult) -> None:
@@ -69,15 +69,17 @@ class ObjectsFound:
             if can_be_judged(published, true):
                 judged = judge(published, true, self._truth.camera_xy(camera.name), self._rule)
                 self.findings[number].add(camera.name, stamp, judged)
-        if true is not None and (camera.name, stamp) not in self._seen:
-            self._judged[camera.name].append(stamp)
+                self._judged.add((camera.name, stamp))
         self._seen.add((camera.name, stamp))
 
     @property
     def hours(self) -> float:
-        """Of the frames whose truth is known, summed over the cameras."""
-        spans = (seconds for stamps in self._judged.values() for _, seconds in frame_spans(sorted(stamps)))
-        return sum(spans) / SECONDS_PER_HOUR
+        """Of the frames that were judged, summed over the cameras; as `evaluate_obstacles` counts them."""
+        seconds = 0.0
+        for name in self._trials:
+            stamps = sorted(stamp for camera, stamp in self._seen if camera == name)
+            seconds += sum(lasting for stamp, lasting in frame_spans(stamps) if (name, stamp) in self._judged)
+        return seconds / SECONDS_PER_HOUR
 
 
 def objects_found(drives: Sequence[Sequence[Findings]], amount: float) -> list[Found]:

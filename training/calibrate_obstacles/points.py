@@ -36,6 +36,12 @@ class Rated:
     refused: str
     choices: Sequence[Choice] = ()
 
+    @property
+    def missed(self) -> bool:
+        """Whether no setting keeps the rate on the drives with objects."""
+        best = self.choices[0].found if self.choices else None
+        return best is not None and not best.keeps(self.asked)
+
 
 @dataclass(frozen=True)
 class PlayedDrive:
@@ -60,6 +66,12 @@ def chosen_point(
     rate, interval, bound = exposure.rates(choice.count)
     found = choice.found
     rule = f"finds most objects of {found.objects}" if found else "has the lowest threshold"
+    kept = f"of {len(rated.choices)} settings with at most {rated.asked:g} false obstacles {EACH[exposure.per]}"
+    data = f"{len(drives)} drive(s) without unknown objects, "
+    data += f"{exposure.frames} frames" if exposure.per == "frame" else shown_hours(exposure.hours)
+    if found:
+        data += f"; {found.false_obstacles} false obstacles on those with objects, {shown_rate(found.false_rate)} "
+        data += EACH[exposure.per]
     measured = FalseObstacles(
         per=exposure.per,
         asked=rated.asked,
@@ -77,10 +89,10 @@ def chosen_point(
     point = candidates[choice.candidate].point(THRESHOLDS[choice.threshold], point_name(rated.asked, exposure.per))
     return replace(
         point,
-        chosen_by=f"of {len(rated.choices)} settings with at most {rated.asked:g} false obstacles "
-        f"{EACH[exposure.per]}, the one that {rule}",
-        data=f"{len(drives)} drive(s) without unknown objects, "
-        + (f"{exposure.frames} frames" if exposure.per == "frame" else shown_hours(exposure.hours)),
+        chosen_by=f"{kept}, the one that {rule}"
+        if not rated.missed
+        else f"{kept}, none of which keeps it on the drives with objects, the one with the fewest there",
+        data=data,
         false_obstacles=measured,
     )
 
@@ -168,5 +180,5 @@ def print_rated(asked: float, per: str, found: Sequence[dict[str, Any]]) -> None
             cells.append(f"{row['false_obstacles_with_objects']}: {shown_rate(row['rate_with_objects'])}")
         table.add_row(*cells)
     if len(found) > MOST_ROWS:
-        table.caption = f"{len(found) - MOST_ROWS} more keep the rate; --json has them"
+        table.caption = f"{len(found) - MOST_ROWS} more; --json has them"
     output_console().print(table)

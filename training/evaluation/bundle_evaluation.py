@@ -103,13 +103,14 @@ def _measured(request: EvaluationRequest, runs: list[SetRun]) -> dict[str, Any]:
         {"--out": request.out, "--json": request.json, "--save-scores": request.save_scores},
         {"the bundle": request.bundle, **{f"--data {data.name}": data.path for data in request.data}},
     )
-    runner = BundleRunner(bundle.up_to(request.max_input_height), request.engine, request.scores)
+    measured_bundle = bundle.up_to(request.max_input_height)
+    runner = BundleRunner(measured_bundle, request.engine, request.scores)
     for (data, frames), measured in zip(opened, classes, strict=True):
         runs.append(run_set(runner, data, frames, measured, request.save_scores, request.exact_only))
     runner.close()
     if not any(run.results["frames"] for run in runs):
         raise ValueError("none of the frames could be read")
-    figures = _figures(bundle, runs)
+    figures = _figures(measured_bundle, runs)
     if request.record:
         for run in runs:
             bundle = record(bundle, run, request.held_out)
@@ -140,7 +141,12 @@ def claimed_output(written: Mapping[str, Path | None], read: Mapping[str, Path])
 
 
 def _figures(bundle: Bundle, runs: Sequence[SetRun]) -> dict[str, Any]:
-    figures: dict[str, Any] = {"bundle": bundle.description.name, "score": bundle.description.score.name, "sets": {}}
+    figures: dict[str, Any] = {
+        "bundle": bundle.description.name,
+        "input_sizes": bundle.description.input.sizes_text,
+        "score": bundle.description.score.name,
+        "sets": {},
+    }
     for run in runs:
         figures["sets"][run.data.name] = run.results
         for score, results in run.other_results.items():

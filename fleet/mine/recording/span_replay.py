@@ -84,7 +84,8 @@ class SpanReplay:
             self._parameters.write_bytes(settings.parameters)
         options = self._options(folder, folder / "none")
         given = parameter_values(options.params, options.set, options.node_name)
-        self.bundle: Bundle = read_bundle(self._bundle_folder, given["bundle_public_key"])
+        whole = read_bundle(self._bundle_folder, given["bundle_public_key"])
+        self.bundle: Bundle = whole.up_to(given["max_input_height"])
         values = of_recording({**given, "bundle": str(self._bundle_folder)}, [""])
         fixed = fixed_settings(values)
         self.seen_frames = live_settings(values).pipeline_settings(self.bundle.description).persistence.seen_frames

@@ -30,7 +30,7 @@ OLDEST_TENSORRT = (8, 6)
 def sizes_of_plans(
     bundle: Bundle, options: GpuOptions, find: Callable[[], Gpu] = find_gpu
 ) -> tuple[tuple[int, int], ...]:
-    """The input sizes of a bundle that frames can reach, each with a plan of its own.
+    """The input sizes of a bundle for which plans are needed, one each.
 
     With TensorRT 8.6 all stretched frames have one size, and so one input size.
 

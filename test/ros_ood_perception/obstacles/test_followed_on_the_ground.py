@@ -186,7 +186,7 @@ def test_a_restored_tracker_goes_on_as_if_it_had_not_been_interrupted_and_stays_
 
 
 @pytest.mark.parametrize("motion_is_known", [True, False])
-def test_a_negative_weak_sighting_asks_for_a_high_score_somewhere(motion_is_known: bool) -> None:
+def test_a_negative_weak_sighting_asks_for_more_than_the_threshold(motion_is_known: bool) -> None:
     """The mask shows both; the score 0.55 is 0.1 of the way from the threshold to 1, and 0.98 nearly all of it."""
 
     def shown_in(scores: Sequence[float], weak_sighting: float) -> list[int]:
