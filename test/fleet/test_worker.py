@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -55,6 +57,22 @@ def test_a_recording_has_the_digests_and_the_account_of_its_replay(folder: Path,
     (camera,) = row["cameras"]
     assert {name: camera[name] for name in summary["cameras"][0]["accounting"]} == summary["cameras"][0]["accounting"]
     assert (row["frames"], row["damage"], row["problems"]) == (12, [], [])
+
+
+def test_input_sizes_that_are_left_out_are_left_out_in_the_worker_too(
+    bundle_of_two_sizes: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(bundle_of_two_sizes, tmp_path / "bundle")
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in range(3):
+        cv2.imwrite(str(images / f"{number}.png"), np.full((80, 200, 3), 60 * number, np.uint8))
+    worker = Worker(mine_settings(tmp_path, str(tmp_path / "out"), 0.0, "--set", "max_input_height=63"))
+    try:
+        assert worker.mine(str(images)).state == DONE
+    finally:
+        worker.close()
+    assert [row["fate"] for row in rows(tmp_path / "out", FRAMES.name)] == ["published"] * 3
 
 
 def test_every_frame_has_a_row_also_where_it_has_no_result(worker: Worker, folder: Path, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Give a bundle a further input size, for cameras of another aspect or with more pixels.
 
-    python -m training.add_size models/camvid_small --size 768x1024
+    python -m training.add_size models/mine --size 768x1344
 
 The graphs of the size are made from the bundle's own, at each of its precisions. The weights are the same, and no
 checkpoint is needed. A frame takes the size with the nearest aspect, and of several the highest that has no more rows
